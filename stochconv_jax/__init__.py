@@ -1,0 +1,1 @@
+"""Stochastic convolutions for high-resolution image classification, in JAX and Flax."""

@@ -1,0 +1,1 @@
+"""EfficientNet, the stochastic convolution layer, and the classifier that joins them."""

@@ -1,0 +1,1 @@
+"""One file per --mode. Only this package sees a ConfigDict."""

@@ -1,0 +1,1 @@
+"""Pure functions of arrays: windows, window convolution, depthwise convolution."""

@@ -1,0 +1,1 @@
+"""State, steps, optimisers, metrics, checkpoints and the loop."""

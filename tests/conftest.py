@@ -1,0 +1,25 @@
+"""Every test sees eight CPU devices, strict dtype promotion, and warnings as errors (pyproject.toml)."""
+import os
+import pathlib
+
+import jax
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+CACHE = ROOT / ".cache" / "xla"
+
+jax.config.update("jax_platforms", "cpu")
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_compilation_cache_dir", str(CACHE))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+
+@pytest.fixture(scope="session")
+def shared_data():
+    """The folder of real images beside the checkout; tests that want it are skipped, and say so, without it."""
+    folder = pathlib.Path(os.environ.get("STOCHCONV_SHARED_DATA", ROOT.parent / "shared" / "data" / "isic"))
+    if not (folder / "labels.csv").exists():
+        pytest.skip(f"no real images at {folder}: set STOCHCONV_SHARED_DATA to a folder of them")
+    return folder
