@@ -1,0 +1,1 @@
+"""One file an experiment: the default config and a few changes."""

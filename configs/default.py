@@ -1,0 +1,111 @@
+"""Every key, its unit and its default. A key exists here or nowhere; other configs change a few lines of this one.
+
+The defaults are the full split model trained as in the project report (2021), on a folder of images.
+"""
+from ml_collections import ConfigDict, config_dict
+
+
+def get_config() -> ConfigDict:
+    """The default config."""
+    return ConfigDict(
+        {
+            "seed": 0,  # of everything random: initial weights, order, augmentation, windows, dropout
+            "num_epochs": 60,
+            "batch_size": 100,  # images in a step, over all devices of all hosts
+            "model": model(),
+            "data": data(),
+            "augment": augment(),
+            "optimizer": optimizer(),
+            "loss": {
+                "label_smoothing": 0.0,  # share of the target spread evenly over the classes
+                "class_weights": (),  # one weight a class, e.g. (1.0, 5.0); () weighs all alike
+            },
+            "checkpoint": {
+                "best_metric": "val_roc_auc",  # column of metrics.csv: *_loss is minimised, the others maximised
+                "every_steps": 0,  # steps between saves inside an epoch; 0: at the end of each epoch only
+            },
+            "eval": {
+                "batch_size": 100,  # images in a batch, over all devices; rounded up to a multiple of the devices
+                "passes": 1,  # draws of windows an image; the probability is their mean
+                "checkpoint": "best",  # best | last | the number of a saved step: what evaluate and predict restore
+            },
+            "predict": {
+                "images": "",  # a folder, a glob pattern, or a CSV with a column `image`
+            },
+            "log_every_seconds": 10.0,  # between progress lines
+            "compilation_cache": "~/.cache/stochconv_jax",  # folder of compiled programs, kept between runs; '' for none
+        }
+    )
+
+
+def model() -> ConfigDict:
+    """What network."""
+    return ConfigDict(
+        {
+            "variant": "b0",  # b0 .. b7 | b0_wide_stem | tiny
+            "branches": ("thumbnail", "windows"),  # one of them or both
+            "merge_after": "head",  # where two branches meet: after stage '0' (the stem) .. '7', or 'head'
+            "sampling": "per_image",  # who gets windows of its own: per_image | per_batch | shared
+            "axes": "independent",  # independent | diagonal: one draw for both axes, as the report's published code
+            "dropout": 0.3,  # rate before the dense layer
+            "stochastic_depth": 0.2,  # rate that the last block approaches; earlier blocks in proportion
+            "batch_norm_momentum": 0.99,  # share of the running statistics kept each step
+            "dtype": "float32",  # of activations: float32 | bfloat16; parameters and statistics are float32
+            "remat": False,  # recompute each stage in the backward pass: less memory, the same numbers
+        }
+    )
+
+
+def data() -> ConfigDict:
+    """Which images, at which sizes."""
+    return ConfigDict(
+        {
+            "source": "folder",  # folder | synthetic
+            "path": "",  # folder: where the images are
+            "labels": "",  # folder: CSV with the columns image,target
+            "validation_labels": "",  # folder: CSV of the validation images; '' splits `labels`
+            "validation_fraction": 0.2,  # share of the images that validate, where they are split
+            "group_by": "",  # folder: CSV column whose equal values stay on one side of the split, e.g. patient_id
+            "stratify_by": "",  # folder: CSV column kept in proportion on both sides, beside the target
+            "num_classes": 2,  # 2: one logit and binary cross-entropy; more: softmax
+            "image_size": (1024, 1024),  # pixels, height and width of the full-resolution image
+            "thumbnail_size": (224, 224),  # pixels, height and width
+            "num_train": 640,  # synthetic: number of training images
+            "num_validation": 200,  # synthetic: number of validation images
+            "num_workers": 2,  # processes that read and augment; 0: threads of the main process
+            "on_bad_image": "error",  # error | skip: replace it by another, count it and list it
+        }
+    )
+
+
+def augment() -> ConfigDict:
+    """Augmentation of training images; one affine warp does it all. Angles in degrees."""
+    return ConfigDict(
+        {
+            "area": (0.6, 1.0),  # share of the image's area in the random crop, from and to
+            "aspect": (0.75, 4 / 3),  # width / height of the crop relative to the image's, from and to
+            "flip": True,  # left-right and up-down, each with probability 1/2
+            "rotation": 180.0,  # uniform in +- this
+        }
+    )
+
+
+def optimizer() -> ConfigDict:
+    """How the parameters move. Epochs may be fractions."""
+    return ConfigDict(
+        {
+            "name": "rmsprop",  # rmsprop | adamw | sgd
+            "learning_rate": 1e-3,  # at its highest
+            "schedule": "exponential",  # constant | exponential | cosine
+            "warmup_epochs": 0.0,  # linear from zero
+            "decay_start_epoch": 15.0,  # exponential: the first decay comes at the end of this epoch
+            "decay_every_epochs": 1.0,  # exponential: and the next ones this far apart
+            "decay_rate": 0.9,  # exponential: factor of each
+            "momentum": 0.0,  # rmsprop, sgd
+            "rms_decay": 0.99,  # rmsprop: share of the mean square kept each step
+            "epsilon": 1e-8,  # rmsprop, adamw: added to the root
+            "weight_decay": 0.0,  # times the learning rate; on kernels, not on biases or batch norm
+            "clip_norm": config_dict.placeholder(float),  # largest global norm of the gradient
+            "ema_decay": config_dict.placeholder(float),  # of averaged parameters and statistics, used to evaluate
+        }
+    )

@@ -1,0 +1,176 @@
+"""EfficientNet's parts (Tan & Le, 2019): stem, MBConv blocks, stages and head, as Flax modules on NHWC arrays.
+
+Padding is TensorFlow's 'SAME'. 1x1 convolutions are dense layers over the channels, which they equal.
+"""
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from stochconv_jax import ops
+from stochconv_jax.models.variants import StageSpec, Variant
+
+# N(0, sqrt(2 / fan_out)), fan_out = kh * kw * filters.
+conv_init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+# U(+-1 / sqrt(classes)).
+classifier_init = nn.initializers.variance_scaling(1.0 / 3.0, "fan_out", "uniform")
+
+
+def depthwise_init(key, shape, dtype=jnp.float32):
+    """N(0, sqrt(2 / (kh * kw))) for a kernel `[kh, kw, C]`: each filter reads, and feeds, one channel only."""
+    kernel_height, kernel_width, _ = shape
+    return jax.random.normal(key, shape, dtype) * jnp.sqrt(2.0 / (kernel_height * kernel_width)).astype(dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class Rules:
+    """How every block computes: `dtype` of activations (parameters and statistics stay float32), and conventions.
+
+    The defaults are the official EfficientNet's.
+    """
+
+    dtype: Any = jnp.float32
+    batch_norm_momentum: float = 0.99
+    batch_norm_epsilon: float = 1e-3
+
+    def norm(self, *, train: bool, name: str) -> nn.BatchNorm:
+        """Batch norm over the global batch; statistics in float32."""
+        return nn.BatchNorm(
+            use_running_average=not train,
+            momentum=self.batch_norm_momentum,
+            epsilon=self.batch_norm_epsilon,
+            dtype=self.dtype,
+            name=name,
+        )
+
+    def pointwise(self, filters: int, *, name: str, use_bias: bool = False) -> nn.Dense:
+        """A 1x1 convolution."""
+        return nn.Dense(filters, use_bias=use_bias, dtype=self.dtype, kernel_init=conv_init, name=name)
+
+
+class DepthwiseConv(nn.Module):
+    """One `kernel` x `kernel` filter a channel, padding 'SAME': `[B, H, W, C]` -> `[B, ceil(H / stride), .., C]`."""
+
+    kernel: int
+    stride: int
+    rules: Rules
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        kernel = self.param("kernel", depthwise_init, (self.kernel, self.kernel, x.shape[-1]))
+        strides = (self.stride, self.stride)
+        return ops.depthwise_conv(x, kernel.astype(self.rules.dtype), strides=strides, padding="SAME")
+
+
+class SqueezeExcite(nn.Module):
+    """Scales the channels of `[B, H, W, C]` by a gate computed from their means, through `filters` channels."""
+
+    filters: int
+    rules: Rules
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        gate = x.mean(axis=(1, 2), keepdims=True)
+        gate = nn.swish(self.rules.pointwise(self.filters, name="squeeze", use_bias=True)(gate))
+        return x * nn.sigmoid(self.rules.pointwise(x.shape[-1], name="excite", use_bias=True)(gate))
+
+
+class MBConv(nn.Module):
+    """Expand, depthwise convolution, squeeze and excite, project: `[B, H, W, C]` -> `[B, H/s, W/s, filters]`.
+
+    Where input and output agree in shape the input is added, and in training the rest is dropped for a whole example
+    with probability `drop_rate` (stochastic depth, Huang et al., 2016), scaled to keep the mean.
+    """
+
+    filters: int
+    expansion: int
+    kernel: int
+    stride: int
+    drop_rate: float
+    rules: Rules
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        rules, filters_in, y = self.rules, x.shape[-1], x
+        if self.expansion != 1:
+            y = rules.pointwise(filters_in * self.expansion, name="expand")(y)
+            y = nn.swish(rules.norm(train=train, name="expand_norm")(y))
+        y = DepthwiseConv(self.kernel, self.stride, rules, name="depthwise")(y)
+        y = nn.swish(rules.norm(train=train, name="depthwise_norm")(y))
+        y = SqueezeExcite(max(1, int(0.25 * filters_in)), rules, name="squeeze_excite")(y)
+        y = rules.pointwise(self.filters, name="project")(y)
+        y = rules.norm(train=train, name="project_norm")(y)
+        if x.shape != y.shape:
+            return y
+        return x + nn.Dropout(self.drop_rate, broadcast_dims=(1, 2, 3), rng_collection="stochastic_depth")(
+            y, deterministic=not train
+        )
+
+
+class Stage(nn.Module):
+    """`spec.repeats` MBConv blocks; `drop_rates` holds one stochastic-depth rate a block."""
+
+    spec: StageSpec
+    drop_rates: tuple[float, ...]
+    rules: Rules
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        spec = self.spec
+        for index, drop_rate in enumerate(self.drop_rates):
+            stride = spec.stride if index == 0 else 1
+            block = MBConv(
+                spec.filters, spec.expansion, spec.kernel, stride, drop_rate, self.rules, name=f"block{index + 1}"
+            )
+            x = block(x, train=train)
+        return x
+
+
+def drop_rates(variant: Variant, max_rate: float, stage: int) -> tuple[float, ...]:
+    """Stochastic-depth rates of the blocks of stage `stage` (1..7): `max_rate * i / blocks`, i over all stages."""
+    before = sum(spec.repeats for spec in variant.stages[: stage - 1])
+    return tuple(
+        max_rate * (before + i) / variant.num_blocks() for i in range(variant.stages[stage - 1].repeats)
+    )
+
+
+class Stem(nn.Module):
+    """Normalisation, then 3x3 convolution of stride 2, batch norm and swish.
+
+    Pixels `[B, H, W, 3]`, uint8 or float in 0..255 -> `[B, ceil(H/2), ceil(W/2), filters]`.
+    """
+
+    filters: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    rules: Rules
+
+    @nn.compact
+    def __call__(self, pixels: jax.Array, *, train: bool) -> jax.Array:
+        x = (pixels.astype(jnp.float32) / 255.0 - jnp.asarray(self.mean)) / jnp.asarray(self.std)
+        x = nn.Conv(
+            self.filters,
+            (3, 3),
+            strides=2,
+            padding="SAME",
+            use_bias=False,
+            dtype=self.rules.dtype,
+            kernel_init=conv_init,
+            name="conv",
+        )(x)
+        return nn.swish(self.rules.norm(train=train, name="norm")(x))
+
+
+class Head(nn.Module):
+    """1x1 convolution, batch norm, swish, global mean: `[B, H, W, C]` -> float32 `[B, filters]`."""
+
+    filters: int
+    rules: Rules
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        x = self.rules.pointwise(self.filters, name="conv")(x)
+        x = nn.swish(self.rules.norm(train=train, name="norm")(x))
+        return x.mean(axis=(1, 2), dtype=jnp.float32)

@@ -1,0 +1,124 @@
+"""EfficientNet variants as named fields: compound scaling of one baseline (Tan & Le, 2019, table 1 and section 3.3).
+
+`VARIANTS` is the only table of networks. B0..B7 follow from `BASELINE` by width and depth; `tiny` is a network of the
+same build, small enough for tests and for the quickstart on a laptop.
+"""
+import dataclasses
+import math
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclasses.dataclass(frozen=True)
+class StageSpec:
+    """One stage: `repeats` MBConv blocks; the first has the stage's `stride` and changes the number of filters."""
+
+    expansion: int
+    filters: int
+    repeats: int
+    kernel: int
+    stride: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """A network after scaling. `resolution` is the side in pixels of the (thumbnail) image it was designed for.
+
+    `mean` and `std` normalise RGB pixels in 0..1. `dropout` is the official rate before the dense layer.
+    """
+
+    name: str
+    resolution: int
+    dropout: float
+    stem_filters: int
+    stages: tuple[StageSpec, ...]
+    head_filters: int
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+    def filters_after(self, stage: int) -> int:
+        """Channels after stage `stage`; after the stem for 0."""
+        return self.stages[stage - 1].filters if stage else self.stem_filters
+
+    def num_blocks(self) -> int:
+        """MBConv blocks in all stages together."""
+        return sum(stage.repeats for stage in self.stages)
+
+
+BASELINE = (
+    StageSpec(expansion=1, filters=16, repeats=1, kernel=3, stride=1),
+    StageSpec(expansion=6, filters=24, repeats=2, kernel=3, stride=2),
+    StageSpec(expansion=6, filters=40, repeats=2, kernel=5, stride=2),
+    StageSpec(expansion=6, filters=80, repeats=3, kernel=3, stride=2),
+    StageSpec(expansion=6, filters=112, repeats=3, kernel=5, stride=1),
+    StageSpec(expansion=6, filters=192, repeats=4, kernel=5, stride=2),
+    StageSpec(expansion=6, filters=320, repeats=1, kernel=3, stride=1),
+)
+BASELINE_STEM_FILTERS = 32
+BASELINE_HEAD_FILTERS = 1280
+
+
+def round_filters(filters: float, divisor: int = 8) -> int:
+    """The multiple of `divisor` nearest to `filters`, raised by one if it lies more than 10 % below."""
+    rounded = max(divisor, int(filters + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * filters else rounded
+
+
+def scaled(name: str, *, width: float, depth: float, resolution: int, dropout: float) -> Variant:
+    """The baseline with filters times `width` and repeats times `depth`, rounded up."""
+    return Variant(
+        name=name,
+        resolution=resolution,
+        dropout=dropout,
+        stem_filters=round_filters(BASELINE_STEM_FILTERS * width),
+        stages=tuple(
+            dataclasses.replace(
+                stage, filters=round_filters(stage.filters * width), repeats=math.ceil(stage.repeats * depth)
+            )
+            for stage in BASELINE
+        ),
+        head_filters=round_filters(BASELINE_HEAD_FILTERS * width),
+    )
+
+
+B0 = scaled("b0", width=1.0, depth=1.0, resolution=224, dropout=0.2)
+
+VARIANTS = {
+    variant.name: variant
+    for variant in (
+        B0,
+        scaled("b1", width=1.0, depth=1.1, resolution=240, dropout=0.2),
+        scaled("b2", width=1.1, depth=1.2, resolution=260, dropout=0.3),
+        scaled("b3", width=1.2, depth=1.4, resolution=300, dropout=0.3),
+        scaled("b4", width=1.4, depth=1.8, resolution=380, dropout=0.4),
+        scaled("b5", width=1.6, depth=2.2, resolution=456, dropout=0.4),
+        scaled("b6", width=1.8, depth=2.6, resolution=528, dropout=0.5),
+        scaled("b7", width=2.0, depth=3.1, resolution=600, dropout=0.5),
+        # The report's control of equal stem cost: 64 ordinary stem filters instead of 32 + 32 stochastic ones.
+        dataclasses.replace(B0, name="b0_wide_stem", stem_filters=64),
+        Variant(
+            name="tiny",
+            resolution=112,
+            dropout=0.2,
+            stem_filters=8,
+            stages=(
+                StageSpec(expansion=1, filters=8, repeats=1, kernel=3, stride=1),
+                StageSpec(expansion=4, filters=12, repeats=1, kernel=3, stride=2),
+                StageSpec(expansion=4, filters=16, repeats=1, kernel=5, stride=2),
+                StageSpec(expansion=4, filters=24, repeats=1, kernel=3, stride=2),
+                StageSpec(expansion=4, filters=24, repeats=1, kernel=5, stride=1),
+                StageSpec(expansion=4, filters=32, repeats=1, kernel=5, stride=2),
+                StageSpec(expansion=4, filters=40, repeats=1, kernel=3, stride=1),
+            ),
+            head_filters=96,
+        ),
+    )
+}
+
+
+def get(name: str) -> Variant:
+    """The variant called `name`; ValueError listing the known ones if there is none."""
+    if name not in VARIANTS:
+        raise ValueError(f"config.model.variant={name!r} is unknown; choose one of {', '.join(VARIANTS)}")
+    return VARIANTS[name]

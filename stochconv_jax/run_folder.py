@@ -1,0 +1,98 @@
+"""The files of a run: what is in `--workdir`, written so that a killed process leaves whole files only."""
+import contextlib
+import csv
+import json
+import os
+import pathlib
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+
+METRICS = (
+    "epoch",
+    "step",
+    "train_loss",
+    "train_roc_auc",
+    "val_loss",
+    "val_roc_auc",
+    "learning_rate",
+    "images_per_second",
+    "seconds",
+)
+
+
+class RunFolder:
+    """Paths and files of the run in `path` (created by `create`)."""
+
+    def __init__(self, path: str | os.PathLike):
+        self.path = pathlib.Path(path).expanduser().absolute()
+
+    def create(self) -> "RunFolder":
+        """Makes the folder; OSError naming it where that is not allowed."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        return self
+
+    @property
+    def checkpoints(self) -> pathlib.Path:
+        return self.path / "checkpoints"
+
+    @property
+    def events(self) -> pathlib.Path:
+        return self.path / "events"
+
+    def write_json(self, name: str, content: Mapping) -> pathlib.Path:
+        """Writes `content` as `name`, whole or not at all."""
+        return write_text(self.path / name, json.dumps(content, indent=2) + "\n")
+
+    def read_config(self) -> dict | None:
+        """The content of config.json, or None where no run has begun. ValueError if it is not readable."""
+        file = self.path / "config.json"
+        if not file.exists():
+            return None
+        try:
+            return json.loads(file.read_text())
+        except ValueError as error:
+            raise ValueError(f"{file} is not valid JSON ({error}); choose another --workdir or mend it") from error
+
+    def read_metrics(self) -> list[dict[str, str]]:
+        """The rows of metrics.csv as written; [] where there is none."""
+        file = self.path / "metrics.csv"
+        if not file.exists():
+            return []
+        with file.open(newline="") as lines:
+            return list(csv.DictReader(lines))
+
+    def write_metrics(self, rows: Iterable[Mapping]) -> None:
+        """Replaces metrics.csv. Floats are written with all their digits."""
+        write_csv(self.path / "metrics.csv", METRICS, rows)
+
+
+def write_csv(path: pathlib.Path, columns: Sequence[str], rows: Iterable[Mapping]) -> pathlib.Path:
+    """Writes a CSV file, whole or not at all."""
+    with atomic(path) as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def write_text(path: pathlib.Path, text: str) -> pathlib.Path:
+    """Writes a text file, whole or not at all."""
+    with atomic(path) as file:
+        file.write(text)
+    return path
+
+
+@contextlib.contextmanager
+def atomic(path: pathlib.Path):
+    """A text file that takes its name when closed without an error, and otherwise is removed."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", newline="", encoding="utf-8") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise

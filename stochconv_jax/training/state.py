@@ -1,0 +1,61 @@
+"""What training changes, and how it comes to be."""
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from stochconv_jax.training import rngs
+
+
+@flax.struct.dataclass
+class TrainState:
+    """`step`: int32, steps done. `ema`: averaged {'params', 'batch_stats'}, or None where no average is kept."""
+
+    step: jax.Array
+    params: Any
+    batch_stats: Any
+    opt_state: Any
+    ema: Any
+
+    def trained(self) -> dict[str, Any]:
+        """The variables as the optimiser left them."""
+        return {"params": self.params, "batch_stats": self.batch_stats}
+
+    def to_evaluate(self) -> dict[str, Any]:
+        """The variables to evaluate with: the average where there is one."""
+        return self.trained() if self.ema is None else self.ema
+
+
+def initializer(
+    model: nn.Module, optimizer: optax.GradientTransformation, inputs: Any, *, seed: int, ema: bool
+) -> Callable[[], TrainState]:
+    """A function of nothing that makes a fresh state.
+
+    `inputs`: shapes and dtypes (jax.ShapeDtypeStruct) of a batch as the model takes it; no values are needed.
+    """
+
+    def init() -> TrainState:
+        arrays = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), inputs)
+        keys = {"params": rngs.key(seed, "init"), "windows": rngs.key(seed, "windows")}
+        variables = model.init(keys, arrays)
+        params, batch_stats = variables["params"], variables["batch_stats"]
+        average = {"params": params, "batch_stats": batch_stats} if ema else None
+        return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, optimizer.init(params), average)
+
+    return init
+
+
+def create(init: Callable[[], TrainState], sharding: Any) -> TrainState:
+    """A fresh state, made on the devices in its `sharding`."""
+    return jax.jit(init, out_shardings=sharding)()
+
+
+def shapes(init: Callable[[], TrainState], sharding: Any) -> TrainState:
+    """Shapes, dtypes and shardings of a state that is not made: what a checkpoint is restored onto."""
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), jax.eval_shape(init)
+    )
