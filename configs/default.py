@@ -30,6 +30,7 @@ def get_config() -> ConfigDict:
                 "checkpoint": "best",  # best | last | the number of a saved step: what evaluate and predict restore
             },
             "predict": {
+                "output": "predicted.csv",  # file to write, in the run folder unless it is an absolute path
                 "images": "",  # a folder, a glob pattern, or a CSV with a column `image`
             },
             "log_every_seconds": 10.0,  # between progress lines
@@ -60,6 +61,7 @@ def data() -> ConfigDict:
     """Which images, at which sizes."""
     return ConfigDict(
         {
+            "seed": 0,  # of the split and of drawn images; apart from `seed`, so that other runs see the same data
             "source": "folder",  # folder | synthetic
             "path": "",  # folder: where the images are
             "labels": "",  # folder: CSV with the columns image,target

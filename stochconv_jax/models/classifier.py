@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from stochconv_jax.models.efficientnet import Head, Rules, Stage, Stem, classifier_init, drop_rates
+from stochconv_jax.models.efficientnet import Head, Rules, Stage, Stem, classifier_init, survival_scales
 from stochconv_jax.models.stochastic_conv import StochasticConv
 from stochconv_jax.models.variants import Variant
 
@@ -41,11 +41,16 @@ class Stages(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        stage_class = nn.remat(Stage, static_argnums=(2,)) if self.remat else Stage
+        stage_class = nn.remat(Stage, static_argnums=(3,)) if self.remat else Stage
+        scales = None
+        if train and self.stochastic_depth:
+            scales = survival_scales(self.make_rng("stochastic_depth"), self.variant, self.stochastic_depth, len(x))
+        block = sum(spec.repeats for spec in self.variant.stages[: self.first - 1])
         for number in range(self.first, self.last + 1):
-            rates = drop_rates(self.variant, self.stochastic_depth, number)
             spec = self.variant.stages[number - 1]
-            x = stage_class(spec, rates, self.rules, name=f"stage{number}")(x, train)
+            survival = None if scales is None else scales[block : block + spec.repeats]
+            x = stage_class(spec, self.rules, name=f"stage{number}")(x, survival, train)
+            block += spec.repeats
         if self.head:
             x = Head(self.variant.head_filters, self.rules, name="head")(x, train=train)
         return x

@@ -80,19 +80,18 @@ class SqueezeExcite(nn.Module):
 class MBConv(nn.Module):
     """Expand, depthwise convolution, squeeze and excite, project: `[B, H, W, C]` -> `[B, H/s, W/s, filters]`.
 
-    Where input and output agree in shape the input is added, and in training the rest is dropped for a whole example
-    with probability `drop_rate` (stochastic depth, Huang et al., 2016), scaled to keep the mean.
+    Where input and output agree in shape the input is added. There `survival` `[B]`, if given, scales what the block
+    adds, example by example (see `survival_scales`).
     """
 
     filters: int
     expansion: int
     kernel: int
     stride: int
-    drop_rate: float
     rules: Rules
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(self, x: jax.Array, survival: jax.Array | None, *, train: bool) -> jax.Array:
         rules, filters_in, y = self.rules, x.shape[-1], x
         if self.expansion != 1:
             y = rules.pointwise(filters_in * self.expansion, name="expand")(y)
@@ -104,36 +103,34 @@ class MBConv(nn.Module):
         y = rules.norm(train=train, name="project_norm")(y)
         if x.shape != y.shape:
             return y
-        return x + nn.Dropout(self.drop_rate, broadcast_dims=(1, 2, 3), rng_collection="stochastic_depth")(
-            y, deterministic=not train
-        )
+        return x + (y if survival is None else y * survival.astype(y.dtype)[:, None, None, None])
 
 
 class Stage(nn.Module):
-    """`spec.repeats` MBConv blocks; `drop_rates` holds one stochastic-depth rate a block."""
+    """`spec.repeats` MBConv blocks; `survival` `[repeats, B]` or None, see `survival_scales`."""
 
     spec: StageSpec
-    drop_rates: tuple[float, ...]
     rules: Rules
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, x: jax.Array, survival: jax.Array | None, train: bool) -> jax.Array:
         spec = self.spec
-        for index, drop_rate in enumerate(self.drop_rates):
+        for index in range(spec.repeats):
             stride = spec.stride if index == 0 else 1
-            block = MBConv(
-                spec.filters, spec.expansion, spec.kernel, stride, drop_rate, self.rules, name=f"block{index + 1}"
-            )
-            x = block(x, train=train)
+            block = MBConv(spec.filters, spec.expansion, spec.kernel, stride, self.rules, name=f"block{index + 1}")
+            x = block(x, None if survival is None else survival[index], train=train)
         return x
 
 
-def drop_rates(variant: Variant, max_rate: float, stage: int) -> tuple[float, ...]:
-    """Stochastic-depth rates of the blocks of stage `stage` (1..7): `max_rate * i / blocks`, i over all stages."""
-    before = sum(spec.repeats for spec in variant.stages[: stage - 1])
-    return tuple(
-        max_rate * (before + i) / variant.num_blocks() for i in range(variant.stages[stage - 1].repeats)
-    )
+def survival_scales(key: jax.Array, variant: Variant, max_rate: float, batch: int) -> jax.Array:
+    """Stochastic depth (Huang et al., 2016): what each block's contribution is scaled by, float32 `[blocks, B]`.
+
+    Block i of n is dropped for a whole example with probability `max_rate * i / n`, and otherwise scaled up to keep the
+    mean. One draw serves all blocks: a generator in every block would cost seconds of compilation each.
+    """
+    survival = 1.0 - max_rate * jnp.arange(variant.num_blocks(), dtype=jnp.float32)[:, None] / variant.num_blocks()
+    kept = jax.random.uniform(key, (variant.num_blocks(), batch)) < survival
+    return kept / survival
 
 
 class Stem(nn.Module):

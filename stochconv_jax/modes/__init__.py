@@ -1,1 +1,14 @@
 """One file per --mode. Only this package sees a ConfigDict."""
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+NAMES = ("train", "evaluate", "predict", "report")
+
+
+def run(mode: str, config: Any, overrides: Mapping[str, Any], workdir: str) -> int | None:
+    """Runs `mode` and returns the process's exit code (None for success).
+
+    `config`: the ConfigDict of --config, or None; `overrides`: the keys set on the command line, by dotted name.
+    """
+    return importlib.import_module(f"stochconv_jax.modes.{mode}").run(config, overrides, workdir)

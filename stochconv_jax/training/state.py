@@ -51,7 +51,9 @@ def initializer(
 
 def create(init: Callable[[], TrainState], sharding: Any) -> TrainState:
     """A fresh state, made on the devices in its `sharding`."""
-    return jax.jit(init, out_shardings=sharding)()
+    # Hundreds of generators, run once: on a CPU, optimising them takes most of a minute and saves nothing.
+    options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+    return jax.jit(init, out_shardings=sharding, compiler_options=options)()
 
 
 def shapes(init: Callable[[], TrainState], sharding: Any) -> TrainState:

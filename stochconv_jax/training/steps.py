@@ -37,7 +37,8 @@ def train_step(
         return losses.mean_loss(example_losses, batch["label"], class_weights), (logits, updated["batch_stats"])
 
     (loss, (logits, batch_stats)), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
-    updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+    with jax.numpy_dtype_promotion("standard"):  # optax multiplies floats by its integer step count
+        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     ema = state.ema
     if ema_decay is not None:

@@ -1,0 +1,36 @@
+"""The effect in minutes on a laptop: drawn lesions whose class lies only in texture too fine for the thumbnail.
+
+    make quickstart
+
+trains `quickstart.py`, the full split, and `quickstart.py:control`, the same network on the thumbnail alone. The images
+are made to show what the windows can see and the thumbnail cannot; they say nothing about real lesions.
+"""
+from configs import default
+
+CONTROL = "control"
+
+
+def get_config(which: str = ""):
+    """The full split; with `quickstart.py:control` the thumbnail alone."""
+    if which not in ("", CONTROL):
+        raise ValueError(f"configs/quickstart.py:{which}: the only choice after the colon is {CONTROL!r}")
+    config = default.get_config()
+    if which == CONTROL:
+        config.model.branches = ("thumbnail",)
+    config.model.variant = "tiny"
+    # A short run: statistics must arrive within a few hundred steps.
+    config.model.batch_norm_momentum = 0.9
+    config.model.dropout = 0.0
+    config.model.stochastic_depth = 0.0
+    config.data.source = "synthetic"
+    config.data.num_train = 640
+    config.data.num_validation = 200
+    config.data.image_size = (512, 512)
+    config.data.thumbnail_size = (112, 112)
+    config.num_epochs = 12
+    config.batch_size = 32
+    config.eval.batch_size = 40
+    config.optimizer.name = "adamw"
+    config.optimizer.learning_rate = 3e-3
+    config.optimizer.schedule = "cosine"
+    return config

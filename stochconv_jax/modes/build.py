@@ -1,0 +1,190 @@
+"""From a config to the objects it describes."""
+import functools
+import os
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from ml_collections import ConfigDict
+
+from stochconv_jax.data import pipeline, sources, splits, synthetic
+from stochconv_jax.models import variants
+from stochconv_jax.models.classifier import HEAD, Classifier
+from stochconv_jax.models.efficientnet import Rules
+from stochconv_jax.training import mesh as meshes
+from stochconv_jax.training import optimizers, state, steps
+from stochconv_jax.training.loop import Epochs
+
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+def choice(value: str, choices: Any, key: str) -> Any:
+    """`value` if it is one of `choices` (its entry, where they are a mapping); ValueError naming the config key."""
+    if value not in choices:
+        raise ValueError(f"config.{key}={value!r}: choose one of {', '.join(choices)}")
+    return choices[value] if isinstance(choices, dict) else value
+
+
+def classifier(config: ConfigDict) -> Classifier:
+    """The network."""
+    model, data = config.model, config.data
+    merge_after = HEAD if model.merge_after == HEAD else _stage_number(model.merge_after)
+    return Classifier(
+        variant=variants.get(model.variant),
+        branches=tuple(model.branches),
+        merge_after=merge_after,
+        num_classes=1 if data.num_classes == 2 else data.num_classes,
+        window_output=tuple(-(-size // 2) for size in data.thumbnail_size),
+        sampling=model.sampling,
+        axes=model.axes,
+        dropout=model.dropout,
+        stochastic_depth=model.stochastic_depth,
+        remat=model.remat,
+        rules=Rules(
+            dtype=choice(model.dtype, DTYPES, "model.dtype"), batch_norm_momentum=model.batch_norm_momentum
+        ),
+    )
+
+
+def _stage_number(text: str) -> int:
+    if not text.isdigit():
+        raise ValueError(f"config.model.merge_after={text!r}: expected a stage, '0' (the stem) .. '7', or 'head'")
+    return int(text)
+
+
+def data_sources(config: ConfigDict) -> tuple[sources.Source, sources.Source]:
+    """The training images and the validation images."""
+    data = config.data
+    if choice(data.source, ("folder", "synthetic"), "data.source") == "synthetic":
+        drawn = synthetic.SyntheticSource(
+            size=data.num_train + data.num_validation, image_size=tuple(data.image_size), seed=data.seed
+        )
+        first, second = np.split(np.arange(len(drawn)), [data.num_train])
+        return sources.Subset(drawn, first), sources.Subset(drawn, second)
+    labelled = sources.FolderSource.from_csv(data.path, data.labels, num_classes=data.num_classes)
+    if data.validation_labels:
+        other = sources.FolderSource.from_csv(data.path, data.validation_labels, num_classes=data.num_classes)
+        _check_classes(other, data.validation_labels)
+        return labelled, other
+    train, validation = splits.stratified_split(
+        labelled.labels,
+        data.validation_fraction,
+        data.seed,
+        groups=labelled.column(data.group_by) if data.group_by else None,
+        strata=labelled.column(data.stratify_by) if data.stratify_by else None,
+    )
+    return sources.Subset(labelled, train), sources.Subset(labelled, validation)
+
+
+def _check_classes(source: sources.Source, file: str) -> None:
+    if len(set(source.labels.tolist())) < 2:
+        raise ValueError(f"{file}: all validation images are of one class, and ROC AUC needs two")
+
+
+def epochs(config: ConfigDict, num_images: int) -> Epochs:
+    """Where epochs end."""
+    return Epochs(num_images, config.batch_size, config.num_epochs)
+
+
+def schedule(config: ConfigDict, steps_per_epoch: float) -> optax.Schedule:
+    """The learning rate as a function of the step."""
+    names = ("learning_rate", "warmup_epochs", "decay_start_epoch", "decay_every_epochs", "decay_rate")
+    return optimizers.create_schedule(
+        config.optimizer.schedule,
+        steps_per_epoch=steps_per_epoch,
+        num_epochs=config.num_epochs,
+        **{name: config.optimizer[name] for name in names},
+    )
+
+
+def optimizer(config: ConfigDict, rate: optax.Schedule) -> optax.GradientTransformation:
+    """The optimiser."""
+    names = ("momentum", "rms_decay", "epsilon", "weight_decay", "clip_norm")
+    return optimizers.create_optimizer(
+        config.optimizer.name, rate, **{name: config.optimizer[name] for name in names}
+    )
+
+
+def pixels(config: ConfigDict) -> dict[str, tuple[int, int]]:
+    """The sizes that images are made in, and which of 'image' and 'thumbnail' the branches need."""
+    needed = {"windows": "image", "thumbnail": "thumbnail"}
+    return {
+        "image_size": tuple(config.data.image_size),
+        "thumbnail_size": tuple(config.data.thumbnail_size),
+        "outputs": tuple(needed[branch] for branch in config.model.branches),
+    }
+
+
+def inputs(config: ConfigDict, batch_size: int, sharding: Any = None) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes of a batch as the model takes it."""
+    sizes = {"image": config.data.image_size, "thumbnail": config.data.thumbnail_size}
+    shapes = {name: ((batch_size, *sizes[name], 3), jnp.uint8) for name in pixels(config)["outputs"]}
+    shapes["example"] = ((batch_size,), jnp.uint32)
+    return {name: jax.ShapeDtypeStruct(*spec, sharding=sharding) for name, spec in shapes.items()}
+
+
+def train_batches(config: ConfigDict, source: sources.Source, start_step: int):
+    """This host's rows of the batches from `start_step` on, without end."""
+    return pipeline.train_batches(
+        source,
+        seed=config.seed,
+        batch_size=config.batch_size,
+        start_step=start_step,
+        augmentation=pipeline.Augmentation(**config.augment.to_dict()),
+        **pixels(config),
+        **_reading(config),
+    )
+
+
+def eval_batches(config: ConfigDict, source: sources.Source, mesh: jax.sharding.Mesh):
+    """This host's rows of the batches that hold every image of `source` once."""
+    batch_size = -(-config.eval.batch_size // mesh.size) * mesh.size
+    return pipeline.eval_batches(source, batch_size=batch_size, **pixels(config), **_reading(config))
+
+
+def _reading(config: ConfigDict) -> dict[str, Any]:
+    return {
+        "host_index": jax.process_index(),
+        "host_count": jax.process_count(),
+        "num_workers": config.data.num_workers,
+        "on_bad_image": choice(config.data.on_bad_image, ("error", "skip"), "data.on_bad_image"),
+    }
+
+
+def initializer(config: ConfigDict, model: Classifier, transform: optax.GradientTransformation):
+    """A function that makes a fresh train state."""
+    ema = config.optimizer.ema_decay is not None
+    return state.initializer(model, transform, inputs(config, 1), seed=config.seed, ema=ema)
+
+
+def train_step(config: ConfigDict, model: Classifier, transform: optax.GradientTransformation, mesh: jax.sharding.Mesh):
+    """The compiled training step; the state it is given is used up."""
+    weights = tuple(config.loss.class_weights)
+    if weights and len(weights) != config.data.num_classes:
+        raise ValueError(f"config.loss.class_weights={weights}: expected {config.data.num_classes}, one a class")
+    step = functools.partial(
+        steps.train_step,
+        model=model,
+        optimizer=transform,
+        seed=config.seed,
+        label_smoothing=config.loss.label_smoothing,
+        class_weights=weights,
+        ema_decay=config.optimizer.ema_decay,
+    )
+    return jax.jit(step, donate_argnums=0, out_shardings=meshes.replicated(mesh))
+
+
+def eval_step(config: ConfigDict, model: Classifier, mesh: jax.sharding.Mesh):
+    """The compiled evaluation step."""
+    if config.eval.passes < 1:
+        raise ValueError(f"config.eval.passes={config.eval.passes}: at least one pass is needed")
+    step = functools.partial(steps.eval_step, model=model, seed=config.seed, passes=config.eval.passes)
+    return jax.jit(step, out_shardings=meshes.replicated(mesh))
+
+
+def use_compilation_cache(config: ConfigDict) -> None:
+    """Keeps compiled programs between runs."""
+    if config.compilation_cache:
+        jax.config.update("jax_compilation_cache_dir", os.path.expanduser(config.compilation_cache))

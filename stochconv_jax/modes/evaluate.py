@@ -1,0 +1,63 @@
+"""--mode=evaluate: measures the run in --workdir on its validation images."""
+import jax
+import numpy as np
+from absl import logging
+
+from stochconv_jax import statistics
+from stochconv_jax.data import sources
+from stochconv_jax.modes import build, runs
+from stochconv_jax.run_folder import write_csv
+from stochconv_jax.training import evaluation, mesh, progress
+
+
+def run(config, overrides, workdir) -> None:
+    """Writes evaluation.json and predictions.csv."""
+    folder, config = runs.load(config, overrides, workdir)
+    build.use_compilation_cache(config)
+    _, source = build.data_sources(config)
+    step, predictions = predict_with(folder, config, source)
+    summary = statistics.summary(predictions.label, predictions.log_p())
+    summary = {"checkpoint_step": step, "passes": config.eval.passes} | summary
+    summary["skipped"] = [source.names[index] for index in predictions.skipped]
+    if jax.process_index() == 0:
+        rows = prediction_rows(source, predictions, with_target=True)
+        write_csv(folder.path / "predictions.csv", list(rows[0]), rows)
+        folder.write_json("evaluation.json", {k: _json_number(v) for k, v in summary.items()})
+    for name, value in summary.items():
+        logging.info("%s: %s", name, value)
+
+
+def predict_with(folder, config, source: sources.Source) -> tuple[int, evaluation.Predictions]:
+    """Restores the run's checkpoint and predicts every image of `source`; also returns the checkpoint's step."""
+    devices = mesh.create()
+    with jax.set_mesh(devices):
+        step, variables = runs.restore(folder, config, devices)
+        batches = mesh.to_devices(build.eval_batches(config, source, devices), devices)
+        report = progress.Progress(len(source), every=config.log_every_seconds)
+        eval_step = build.eval_step(config, build.classifier(config), devices)
+        predictions = evaluation.predict(eval_step, variables, batches, on_batch=report.update)
+    runs.log_skipped(source, predictions.skipped)
+    return step, predictions
+
+
+def prediction_rows(source: sources.Source, predictions: evaluation.Predictions, *, with_target: bool) -> list[dict]:
+    """Rows of predictions.csv: image, target if wanted, probability (of class 1, or of each class), std over passes."""
+    probability, spread = np.exp(predictions.log_p()), predictions.spread()
+    classes = range(probability.shape[1])
+    columns = {"": 1} if len(classes) == 2 else {f"_{k}": k for k in classes}
+    rows = []
+    for row, index in enumerate(predictions.index):
+        cells = {"image": source.names[index]}
+        if with_target:
+            cells["target"] = int(predictions.label[row])
+        for suffix, k in columns.items():
+            cells |= {f"probability{suffix}": float(probability[row, k]), f"std{suffix}": float(spread[row, k])}
+        rows.append(cells)
+    return rows
+
+
+def _json_number(value):
+    """NaN is not JSON; what is not defined becomes null."""
+    if isinstance(value, list):
+        return [_json_number(v) for v in value]
+    return None if isinstance(value, float) and np.isnan(value) else value

@@ -1,0 +1,66 @@
+"""--mode=predict: applies the run in --workdir to other images."""
+import csv
+import glob
+import os
+import pathlib
+
+import jax
+from absl import logging
+
+from stochconv_jax.data import sources
+from stochconv_jax.modes import build, evaluate, runs
+from stochconv_jax.run_folder import write_csv
+
+
+def run(config, overrides, workdir) -> int | None:
+    """Writes `config.predict.output` with image, probability and std for each of `config.predict.images`.
+
+    Images that cannot be used are named with the reason, and the others predicted. Returns 1 if none could be used.
+    """
+    folder, config = runs.load(config, overrides, workdir)
+    build.use_compilation_cache(config)
+    files = find_images(config.predict.images)
+    with config.unlocked():
+        config.data.on_bad_image = "skip"
+    source = sources.FolderSource.from_files(files)
+    _, predictions = evaluate.predict_with(folder, config, source)
+    logging.info("%d of %d images predicted", len(predictions.index), len(source))
+    if not len(predictions.index):
+        return 1
+    output = folder.path / config.predict.output
+    if jax.process_index() == 0:
+        rows = evaluate.prediction_rows(source, predictions, with_target=False)
+        write_csv(output, list(rows[0]), rows)
+    logging.info("written: %s", output)
+    return None
+
+
+def find_images(images: str) -> list[pathlib.Path]:
+    """Image files named by a folder, a glob pattern or a CSV with a column `image` (relative to the CSV's folder).
+
+    ValueError where nothing is found.
+    """
+    if not images:
+        raise ValueError("--mode=predict needs --config.predict.images: a folder, a glob pattern or a CSV")
+    path = pathlib.Path(os.path.expanduser(images))
+    if path.suffix.lower() == ".csv":
+        return _from_csv(path)
+    found = path.iterdir() if path.is_dir() else map(pathlib.Path, glob.glob(str(path), recursive=True))
+    files = sorted(file for file in found if file.suffix.lower() in sources.IMAGE_ENDINGS)
+    if not files:
+        endings = ", ".join(sorted(sources.IMAGE_ENDINGS))
+        raise ValueError(f"config.predict.images={images!r}: no image found there (endings looked for: {endings})")
+    return files
+
+
+def _from_csv(path: pathlib.Path) -> list[pathlib.Path]:
+    if not path.exists():
+        raise ValueError(f"config.predict.images={str(path)!r}: there is no such file")
+    with path.open(newline="", encoding="utf-8-sig") as lines:
+        reader = csv.DictReader(lines)
+        if "image" not in (reader.fieldnames or ()):
+            raise ValueError(f"{path}: expected a column `image`, found {reader.fieldnames}")
+        files = [path.parent / row["image"] for row in reader]
+    if not files:
+        raise ValueError(f"{path}: no rows")
+    return files

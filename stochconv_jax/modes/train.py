@@ -1,0 +1,143 @@
+"""--mode=train: trains the config's model, or goes on with the run in --workdir."""
+import functools
+import signal
+import threading
+import zlib
+
+import jax
+import numpy as np
+import tensorboardX
+from absl import logging
+from clu import parameter_overview
+
+from stochconv_jax.data import sources
+from stochconv_jax.modes import build, runs
+from stochconv_jax.run_folder import RunFolder
+from stochconv_jax.training import evaluation, loop, mesh, progress, state
+from stochconv_jax.training.checkpoints import Checkpoints
+
+INTEGER_COLUMNS = ("epoch", "step")
+
+
+def run(config, overrides, workdir) -> int | None:
+    """Trains to the end of the config's last epoch. Returns None, also when a SIGTERM ended it after a save."""
+    del overrides
+    if config is None:
+        raise ValueError("--mode=train needs --config, for example --config=configs/quickstart.py")
+    build.use_compilation_cache(config)
+    devices = mesh.create()
+    mesh.check_batch_size(config.batch_size, devices, "config.batch_size")
+    train_source, val_source = build.data_sources(config)
+    _log_balance(config, train=train_source, validation=val_source)
+    epochs = build.epochs(config, len(train_source))
+    rate = build.schedule(config, epochs.steps_per_epoch)
+    model, optimizer = build.classifier(config), build.optimizer(config, rate)
+    init = build.initializer(config, model, optimizer)
+    replicated = mesh.replicated(devices)
+    shapes = state.shapes(init, replicated)
+    parameters = parameter_overview.count_parameters(shapes.params)
+    folder = RunFolder(workdir).create()
+    data = {"train": _fingerprint(train_source), "validation": _fingerprint(val_source)}
+    runs.claim(folder, config, parameters=parameters, data=data)
+
+    with jax.set_mesh(devices), Checkpoints(folder.checkpoints, best_metric=config.checkpoint.best_metric) as saved:
+        step = saved.latest_step()
+        if step is None:
+            logging.info("a new run: %s parameters, %d steps, %s", f"{parameters:,}", epochs.total_steps, folder.path)
+            train_state, open_epoch = state.create(init, replicated), loop.OpenEpoch()
+        else:
+            logging.info("going on from step %d of %d in %s", step, epochs.total_steps, folder.path)
+            train_state, saved_epoch = saved.restore(step, shapes)
+            open_epoch = loop.OpenEpoch(**saved_epoch)
+        start = int(train_state.step)
+        log = MetricsLog(folder, start)
+        batches = mesh.to_devices(build.train_batches(config, train_source, start), devices)
+        eval_step = build.eval_step(config, model, devices)
+
+        def evaluate(variables):
+            val_batches = mesh.to_devices(build.eval_batches(config, val_source, devices), devices)
+            predictions = evaluation.predict(eval_step, variables, val_batches)
+            runs.log_skipped(val_source, predictions.skipped)
+            return predictions
+
+        try:
+            train_state = loop.train(
+                train_state,
+                epochs=epochs,
+                train_step=build.train_step(config, model, optimizer, devices),
+                evaluate=evaluate,
+                batches=batches,
+                checkpoints=saved,
+                open_epoch=open_epoch,
+                log_epoch=log,
+                learning_rate=rate,
+                save_every=config.checkpoint.every_steps,
+                stop_requested=_sigterm(),
+                progress=progress.Progress(
+                    epochs.total_steps * config.batch_size,
+                    every=config.log_every_seconds,
+                    done=start * config.batch_size,
+                ),
+                log_skipped=functools.partial(runs.log_skipped, train_source),
+            )
+        except loop.NonFiniteLoss as error:
+            names = [train_source.names[index] for index in error.images]
+            logging.error("the images of step %d: %s", error.step, ", ".join(names))
+            raise
+    done = int(train_state.step)
+    logging.info("%s at step %d", "finished" if done >= epochs.total_steps else "stopped and saved", done)
+    return None
+
+
+def _sigterm():
+    """A function that tells whether SIGTERM has come; a second one ends the process at once."""
+    requested = threading.Event()
+
+    def handle(number, frame):
+        del frame
+        logging.warning("SIGTERM: saving after this step, then stopping")
+        requested.set()
+        signal.signal(number, signal.SIG_DFL)
+
+    signal.signal(signal.SIGTERM, handle)
+    return requested.is_set
+
+
+def _log_balance(config, **parts: sources.Source) -> None:
+    for name, source in parts.items():
+        counts = sources.class_counts(source.labels, config.data.num_classes)
+        shares = ", ".join(f"class {k}: {n} ({n / len(source):.1%})" for k, n in enumerate(counts))
+        logging.info("%s: %d images, %s", name, len(source), shares)
+
+
+def _fingerprint(source: sources.Source) -> dict[str, int]:
+    """Tells one set of images and labels from another, wherever the files are."""
+    crc = zlib.crc32("\n".join(source.names).encode())
+    return {"images": len(source), "crc32": zlib.crc32(np.asarray(source.labels, np.int32).tobytes(), crc)}
+
+
+class MetricsLog:
+    """Writes an epoch's row to metrics.csv, to TensorBoard's event files and to the log. Only the first host writes.
+
+    Rows after `step` are dropped: they are of steps that a killed run did and did not save.
+    """
+
+    def __init__(self, folder: RunFolder, step: int):
+        self._folder = folder
+        self._rows = [row for row in folder.read_metrics() if int(row["step"]) <= step]
+        self._writes = jax.process_index() == 0
+        if self._writes:
+            folder.write_metrics(self._rows)
+            self._events = tensorboardX.SummaryWriter(str(folder.events), purge_step=step + 1)
+
+    def __call__(self, row: dict[str, float]) -> None:
+        """Adds `row`, whose keys are the columns of metrics.csv."""
+        self._rows.append(row)
+        logging.info("epoch %d: %s", row["epoch"], ", ".join(f"{k} {v:.4g}" for k, v in row.items() if k != "epoch"))
+        if not self._writes:
+            return
+        self._folder.write_metrics(self._rows)
+        for name, value in row.items():
+            if name not in INTEGER_COLUMNS:
+                self._events.add_scalar(name, value, row["step"])
+        self._events.flush()

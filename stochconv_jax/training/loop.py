@@ -1,0 +1,155 @@
+"""The training loop: evaluate, save, next batch, step; nothing else."""
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from stochconv_jax import statistics
+from stochconv_jax.training.checkpoints import Checkpoints
+from stochconv_jax.training.evaluation import Predictions
+from stochconv_jax.training.progress import Progress
+from stochconv_jax.training.state import TrainState
+
+Outputs = Mapping[str, jax.Array]
+
+
+class NonFiniteLoss(FloatingPointError):
+    """The loss is no longer a number; the message names the step and `images` the images of its batch."""
+
+    def __init__(self, step: int, loss: float, images: list[int]):
+        super().__init__(
+            f"loss is {loss} at step {step}; the last checkpoint before it is intact. Lower "
+            "config.optimizer.learning_rate or set config.optimizer.clip_norm, and look at the images of that batch"
+        )
+        self.step, self.images = step, images
+
+
+@dataclasses.dataclass(frozen=True)
+class Epochs:
+    """Where epochs end. The stream of images does not stop for them: a batch may reach into the next epoch."""
+
+    num_images: int
+    batch_size: int
+    num_epochs: int
+
+    @property
+    def steps_per_epoch(self) -> float:
+        return self.num_images / self.batch_size
+
+    def end(self, epoch: int) -> int:
+        """Steps after which every image was seen `epoch` times."""
+        return -(-epoch * self.num_images // self.batch_size)
+
+    @property
+    def total_steps(self) -> int:
+        return self.end(self.num_epochs)
+
+    def ended_at(self, step: int) -> int | None:
+        """The number (1..) of the epoch that ends with `step` steps done, or None."""
+        epoch = step * self.batch_size // self.num_images
+        # With batches larger than the epoch several may end at once: the last of them counts.
+        return epoch if epoch and step and epoch > (step - 1) * self.batch_size // self.num_images else None
+
+
+class OpenEpoch:
+    """Predictions of the epoch under way, fetched one step late so that the devices never wait for the host."""
+
+    def __init__(self, loss=(), logits=(), label=(), skipped=(), seconds: float = 0.0):
+        self.loss, self.logits, self.label, self.skipped = list(loss), list(logits), list(label), list(skipped)
+        self.seconds = seconds
+        self._pending: tuple[int, Outputs] | None = None
+
+    def add(self, step: int, outputs: Outputs) -> None:
+        """Takes the outputs of step `step`, which may still be computed, and fetches those of the step before."""
+        self.fetch()
+        self._pending = (step, outputs)
+
+    def fetch(self) -> None:
+        """Waits for the step that is pending. Raises NonFiniteLoss."""
+        if self._pending is None:
+            return
+        (step, outputs), self._pending = self._pending, None
+        outputs = jax.device_get(outputs)
+        loss = float(outputs["loss"])
+        if not math.isfinite(loss):
+            raise NonFiniteLoss(step, loss, outputs["index"].tolist())
+        self.loss.append(loss)
+        self.logits.extend(outputs["logits"].tolist())
+        self.label.extend(outputs["label"].tolist())
+        self.skipped.extend(index for index in outputs["skipped"].tolist() if index >= 0)
+
+    def as_json(self) -> dict[str, Any]:
+        """What a checkpoint inside an epoch needs to continue it exactly; float32 survives JSON unchanged."""
+        self.fetch()
+        return {name: getattr(self, name) for name in ("loss", "logits", "label", "skipped", "seconds")}
+
+    def metrics(self) -> dict[str, float]:
+        """Mean loss and ROC AUC of the predictions made while training."""
+        self.fetch()
+        log_p = statistics.log_probabilities(np.asarray(self.logits, np.float32))
+        return {
+            "train_loss": float(np.mean(self.loss)),
+            "train_roc_auc": statistics.roc_auc(np.asarray(self.label), log_p),
+        }
+
+
+def train(
+    state: TrainState,
+    *,
+    epochs: Epochs,
+    train_step: Callable[[TrainState, Any], tuple[TrainState, Outputs]],
+    evaluate: Callable[[Mapping[str, Any]], Predictions],
+    batches: Iterator[Any],
+    checkpoints: Checkpoints,
+    open_epoch: OpenEpoch,
+    log_epoch: Callable[[dict[str, float]], None],
+    learning_rate: Callable[[int], float],
+    save_every: int,
+    stop_requested: Callable[[], bool],
+    log_skipped: Callable[[list[int]], None],
+    progress: Progress,
+    clock: Callable[[], float] = time.monotonic,
+) -> TrainState:
+    """Trains from `state` to the end of the last epoch, or until `stop_requested()`, when it saves and returns.
+
+    `batches` begins with the batch of step `state.step`. Where an epoch ends the model is evaluated, `log_epoch` gets
+    the epoch's row (columns of metrics.csv), `log_skipped` the indices of images that could not be read, and a checkpoint
+    is saved. Raises NonFiniteLoss.
+    """
+    step = begun = first_step = int(state.step)
+    first_time = clock()
+    earlier_seconds = open_epoch.seconds  # spent on this epoch before a restart
+    while True:
+        stopping = stop_requested()
+        if step > begun and (epoch := epochs.ended_at(step)):
+            row = {"epoch": epoch, "step": step} | open_epoch.metrics()
+            rate = (step - first_step) * epochs.batch_size / (clock() - first_time)
+            row |= _validation(evaluate(state.to_evaluate()))
+            row |= {"learning_rate": float(learning_rate(step - 1)), "images_per_second": rate}
+            row["seconds"] = earlier_seconds + clock() - first_time
+            log_epoch(row)
+            log_skipped(open_epoch.skipped)
+            open_epoch = OpenEpoch()
+            checkpoints.save(step, state, open_epoch.as_json(), row)
+            first_step, first_time, earlier_seconds = step, clock(), 0.0
+        elif step > begun and (stopping or (save_every and step % save_every == 0)):
+            open_epoch.seconds = earlier_seconds + clock() - first_time
+            checkpoints.save(step, state, open_epoch.as_json())
+        if stopping or step >= epochs.total_steps:
+            return state
+        state, outputs = train_step(state, next(batches))
+        open_epoch.add(step, outputs)
+        step += 1
+        progress.update(step * epochs.batch_size, note=f"step {step}/{epochs.total_steps}: ")
+
+
+def _validation(predictions: Predictions) -> dict[str, float]:
+    log_p = predictions.log_p()
+    return {
+        "val_loss": statistics.log_loss(predictions.label, log_p),
+        "val_roc_auc": statistics.roc_auc(predictions.label, log_p),
+    }
