@@ -26,7 +26,7 @@ def depthwise_conv(x: jax.Array, kernel: jax.Array, *, strides: Size, padding: P
       [B, h, w, C] of x's dtype.
 
     Raises:
-      ValueError: shapes, dtypes or padding that do not fit.
+      ValueError: shapes, dtypes or padding that do not fit, an input smaller than the kernel under 'VALID'.
     """
     if x.ndim != 4 or kernel.ndim != 3 or x.shape[3] != kernel.shape[2] or x.dtype != kernel.dtype:
         raise ValueError(
@@ -35,6 +35,11 @@ def depthwise_conv(x: jax.Array, kernel: jax.Array, *, strides: Size, padding: P
         )
     if padding not in ("SAME", "VALID"):
         raise ValueError(f"padding must be SAME or VALID, not {padding!r}")
+    if padding == "VALID" and (x.shape[1] < kernel.shape[0] or x.shape[2] < kernel.shape[1]):
+        raise ValueError(
+            f"the input ({x.shape[1]}x{x.shape[2]}) is smaller than the kernel "
+            f"({kernel.shape[0]}x{kernel.shape[1]}): use padding='SAME'"
+        )
     pads = tuple(lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, padding))
     form = partial(_by_platform, tuple(strides), pads)
     return per_device(form, x, kernel, batched=(True, False))

@@ -1,0 +1,257 @@
+"""window_conv equals a convolution of crops in every mode of use, and its program moves no image."""
+import re
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from stochconv_jax.ops import sample_windows, window_conv, window_size
+
+CASES = {
+    "stem": {"image": (3, 40, 40, 3), "kernel": (3, 3, 3, 5), "out": (12, 12), "strides": (2, 2)},
+    "rectangular": {"image": (2, 33, 47, 3), "kernel": (3, 5, 3, 4), "out": (9, 7), "strides": (2, 3)},
+    "stride 1": {"image": (2, 19, 23, 2), "kernel": (2, 3, 2, 3), "out": (11, 13), "strides": (1, 1)},
+    "stride 3": {"image": (2, 40, 38, 1), "kernel": (3, 3, 1, 2), "out": (8, 9), "strides": (3, 3)},
+    "stride over kernel": {"image": (1, 30, 31, 3), "kernel": (1, 2, 3, 3), "out": (6, 7), "strides": (4, 3)},
+    "large kernel": {"image": (2, 30, 31, 3), "kernel": (7, 6, 3, 2), "out": (5, 4), "strides": (2, 2)},
+    "whole image": {"image": (2, 25, 29, 3), "kernel": (3, 3, 3, 3), "out": (12, 14), "strides": (2, 2)},
+    "one pixel": {"image": (1, 3, 3, 3), "kernel": (3, 3, 3, 1), "out": (1, 1), "strides": (2, 2)},
+}
+SHAPES = [(True, True), (False, True), (True, False), (False, False)]  # windows per image?  per filter?
+
+
+def arrays(name, image_dtype=np.uint8, kernel_dtype=jnp.float32, per=(True, True), seed=0):
+    """image, windows, kernel, cotangent and the static arguments of a case."""
+    case, rng = CASES[name], np.random.default_rng(seed)
+    (batch, *image_size, _), features = case["image"], case["kernel"][3]
+    size = window_size(case["out"], case["kernel"][:2], case["strides"])
+    last = np.subtract(image_size, size)
+    windows = rng.integers(0, last + 1, (batch if per[0] else 1, features if per[1] else 1, 2))
+    windows.reshape(-1, 2)[0] = last  # the last position is always among them
+    image = rng.integers(0, 256, case["image"])
+    image = image.astype(np.uint8) if image_dtype == np.uint8 else jnp.asarray(image / 256, image_dtype)
+    kernel = jnp.asarray(rng.normal(size=case["kernel"]), kernel_dtype)
+    g = jnp.asarray(rng.normal(size=(batch, *case["out"], features)), kernel_dtype)
+    return jnp.asarray(image), jnp.asarray(windows, jnp.int32), kernel, g, {
+        "strides": case["strides"], "window_size": size
+    }
+
+
+def reference(image, windows, kernel, *, strides, window_size):
+    """Crops of every window, convolved by the library with every filter; each filter keeps its own crops."""
+    batch, features, (wh, ww) = image.shape[0], kernel.shape[3], window_size
+    windows = np.broadcast_to(windows, (batch, features, 2))
+    crops = [[image[b, y : y + wh, x : x + ww] for y, x in windows[b]] for b in range(batch)]
+    crops = jnp.stack(jax.tree.leaves(crops))
+    out = lax.conv_general_dilated(
+        crops, kernel, strides, "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    return jnp.einsum("bfhwf->bhwf", out.reshape(batch, features, *out.shape[1:]))
+
+
+def in_float64(image, windows, kernel, g, **static):
+    """The reference's output and its gradients of image and kernel, all float64."""
+    with jax.enable_x64(True):
+        wide = [jnp.asarray(np.asarray(a).astype(np.float64)) for a in (image, kernel, g)]
+        conv = partial(reference, windows=np.asarray(windows), **static)
+        return [np.asarray(a) for a in run(lambda image, kernel: conv(image, kernel=kernel), *wide)]
+
+
+@partial(jax.jit, static_argnums=0)
+def run(conv, image, kernel, g):
+    """conv(image, kernel) and its gradients of the image, if that is float, and of the kernel."""
+    if image.dtype == jnp.uint8:
+        out, back = jax.vjp(partial(conv, image), kernel)
+    else:
+        out, back = jax.vjp(conv, image, kernel)
+    return out, *back(g)
+
+
+def ours(image, windows, kernel, g, **static):
+    """window_conv's output and gradients."""
+    return run(lambda image, kernel: window_conv(image, windows, kernel, **static), image, kernel, g)
+
+
+def assert_same(got, wanted, tolerance=2e-6):
+    """Output, image gradient (absent for uint8) and kernel gradient, to a share of the largest of each."""
+    for a, b in zip((got[0], *got[1:]), (wanted[0], *wanted[-len(got) + 1 :]), strict=True):
+        np.testing.assert_allclose(np.asarray(a, np.float64), b, rtol=0, atol=tolerance * np.abs(b).max())
+
+
+@pytest.mark.parametrize("image_dtype", [np.uint8, jnp.float32], ids=["uint8", "float"])
+@pytest.mark.parametrize("name", CASES)
+def test_output_and_gradients_are_those_of_crops(name, image_dtype):
+    image, windows, kernel, g, static = arrays(name, image_dtype)
+    assert_same(ours(image, windows, kernel, g, **static), in_float64(image, windows, kernel, g, **static))
+
+
+@pytest.mark.parametrize("per", SHAPES, ids=str)
+def test_windows_may_be_shared_by_the_batch_or_by_the_filters(per):
+    image, windows, kernel, g, static = arrays("rectangular", jnp.float32, per=per)
+    assert_same(ours(image, windows, kernel, g, **static), in_float64(image, windows, kernel, g, **static))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_shapes(seed, monkeypatch):
+    rng = np.random.default_rng(100 + seed)
+    strides, kernel, out = (tuple(rng.integers(1, high, 2).tolist()) for high in (4, 5, 10))
+    size = np.add(window_size(out, kernel, strides), rng.integers(0, 8, 2)).tolist()
+    channels = int(rng.integers(1, 4))
+    case = {"image": (2, *size, channels), "kernel": (*kernel, channels, 3), "out": out, "strides": strides}
+    monkeypatch.setitem(CASES, "random", case)
+    image, windows, kernel, g, static = arrays("random", jnp.float32, seed=seed)
+    assert_same(ours(image, windows, kernel, g, **static), in_float64(image, windows, kernel, g, **static))
+
+
+@pytest.mark.parametrize("image_dtype", [np.uint8, jnp.bfloat16, jnp.float32])
+def test_a_bfloat16_kernel_gives_bfloat16_summed_in_float32(image_dtype):
+    image, windows, kernel, g, static = arrays("large kernel", image_dtype, jnp.bfloat16)
+    got = ours(image, windows, kernel, g, **static)
+    assert got[0].dtype == got[-1].dtype == jnp.bfloat16 and got[1].dtype in (jnp.bfloat16, image.dtype)
+    assert_same(got, in_float64(image, windows, kernel, g, **static), 1e-2)
+
+
+def test_traced_windows_outside_are_moved_inside():
+    image, _, kernel, _, static = arrays("rectangular")
+    conv = jax.jit(partial(window_conv, **static))
+    last = np.subtract(image.shape[1:3], static["window_size"])
+    far = conv(image, jnp.full((1, 1, 2), 1000, jnp.int32), kernel)
+    np.testing.assert_array_equal(far, conv(image, jnp.asarray(last, jnp.int32)[None, None], kernel))
+
+
+def test_vmap_equals_a_loop_forward_and_backward():
+    parts = [arrays("rectangular", jnp.float32, seed=seed) for seed in range(3)]
+    static = parts[0][4]
+    images, windows, kernels, gs = (jnp.stack([part[n] for part in parts]) for n in range(4))
+
+    def loss(image, windows, kernel, g):
+        return (window_conv(image, windows, kernel, **static) * g).sum()
+
+    step = jax.jit(jax.value_and_grad(loss, argnums=(0, 2)))
+    together = jax.jit(jax.vmap(step))(images, windows, kernels, gs)
+    for n, part in enumerate(parts):
+        for a, b in zip(jax.tree.leaves(together), jax.tree.leaves(step(*part[:4]))):
+            np.testing.assert_allclose(a[n], b, rtol=1e-5, atol=1e-5)
+    conv = partial(window_conv, **static)
+    one_kernel = jax.jit(jax.vmap(conv, in_axes=(0, 0, None)))(images, windows, kernels[0])
+    np.testing.assert_allclose(one_kernel[1], jax.jit(conv)(images[1], windows[1], kernels[0]), rtol=1e-5)
+
+
+STEM = {"image_size": (300, 310), "window_size": (225, 225), "features": 4}
+
+
+def stem_loss(image, examples, kernel, g, key, sampling):
+    windows = sample_windows(key, **STEM, batch=image.shape[0], sampling=sampling, examples=examples)
+    out = window_conv(image, windows, kernel, strides=(2, 2), window_size=STEM["window_size"])
+    return (out * g).sum(), out
+
+
+def stem_arrays(batch):
+    rng = np.random.default_rng(5)
+    image = rng.integers(0, 256, (batch, *STEM["image_size"], 3)).astype(np.uint8)
+    kernel = rng.normal(size=(3, 3, 3, 4)).astype(np.float32)
+    g = rng.normal(size=(batch, 112, 112, 4)).astype(np.float32)
+    return image, np.arange(batch, dtype=np.uint32), kernel, g, jax.random.key(3)
+
+
+@pytest.fixture(scope="module")
+def mesh():
+    return jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+
+
+@pytest.mark.parametrize("sampling", ["per_image", "per_batch", "shared"])
+def test_a_batch_on_eight_devices_gives_the_same_and_sends_no_image(mesh, sampling):
+    args, specs = stem_arrays(16), (P("data"), P("data"), P(), P("data"), P())
+    step = jax.value_and_grad(partial(stem_loss, sampling=sampling), argnums=2, has_aux=True)
+    (_, out), gradient = jax.jit(step)(*args)
+    with jax.set_mesh(mesh):
+        spread = [jax.device_put(a, NamedSharding(mesh, spec)) for a, spec in zip(args, specs)]
+        compiled = jax.jit(step).lower(*spread).compile()
+        (_, out8), gradient8 = compiled(*spread)
+    assert collectives(compiled) <= {"f32[] all-reduce", "f32[3,3,3,4] all-reduce"}
+    np.testing.assert_array_equal(out8, out)
+    np.testing.assert_allclose(gradient8, gradient, rtol=2e-4)
+
+
+def collectives(compiled):
+    """{'f32[3,3,3,4] all-reduce', ...}: a result's shapes and the collective that gives them."""
+    kinds = "all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter|collective-broadcast"
+    lines = re.findall(rf"= (.*?) ({kinds})(?:-start)?\(", compiled.as_text())
+    return {f"{shape} {kind}" for shapes, kind in lines for shape in re.findall(r"\w+\[[\d,]*\]", shapes)}
+
+
+def test_a_user_s_shard_map_may_call_it(mesh):
+    image, _, kernel, g, static = arrays("rectangular", jnp.float32)
+    image, g = (jnp.concatenate([a] * 4) for a in (image, g))
+    windows = sample_windows(
+        jax.random.key(0), image_size=(33, 47), window_size=static["window_size"], batch=8, features=4
+    )
+    conv = partial(window_conv, **static)
+    rows = P("data")
+    spread = jax.shard_map(conv, mesh=mesh, in_specs=(rows, rows, P()), out_specs=rows)
+
+    got = run(lambda image, kernel: spread(image, windows, kernel), image, kernel, g)
+    wanted = run(lambda image, kernel: conv(image, windows, kernel), image, kernel, g)
+    for a, b in zip(got, wanted):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_a_batch_that_the_devices_do_not_divide_still_works(mesh):
+    image, windows, kernel, _, static = arrays("stem")
+    with jax.set_mesh(mesh):
+        got = jax.jit(partial(window_conv, **static))(image, windows, kernel)
+    np.testing.assert_array_equal(got, window_conv(image, windows, kernel, **static))
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.float32])
+def test_the_program_has_no_scatter_and_nothing_as_large_as_the_windows(kind):
+    """Temporaries beyond the output's stay below the pixels of the windows, were they copied out."""
+    args = stem_arrays(4)
+    image = args[0].astype(kind)
+    step = jax.jit(jax.value_and_grad(partial(stem_loss, sampling="per_image"), argnums=2, has_aux=True))
+    compiled = step.lower(image, *args[1:]).compile()
+    assert not re.search(r"\b(scatter|select-and-scatter)\(", compiled.as_text())
+    outputs = 2 * args[3].nbytes
+    windows = args[0].shape[0] * STEM["features"] * 225 * 225 * 3 * image.itemsize
+    assert compiled.memory_analysis().temp_size_in_bytes - outputs < windows / 2
+
+
+def test_the_gradient_of_a_float_image_has_no_scatter_and_is_not_computed_unasked():
+    image, windows, kernel, g, static = arrays("stem", jnp.float32)
+
+    def loss(kernel, image):
+        return (window_conv(image, windows, kernel, **static) * g).sum()
+
+    both = jax.jit(jax.grad(loss, argnums=(0, 1))).lower(kernel, image).compile()
+    one = jax.jit(jax.grad(loss)).lower(kernel, image).compile()
+    assert not re.search(r"\bscatter\(", both.as_text())
+    assert one.cost_analysis()["flops"] < both.cost_analysis()["flops"]
+    assert "dynamic-update-slice(f32[40,40" not in one.as_text().replace("%", "")
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"image": np.zeros((3, 20, 40, 3), np.uint8)}, r"\(20x40 pixels\) is smaller than the window"),
+        ({"image": np.zeros((40, 40, 3), np.uint8)}, r"image \[B, H, W, C\] and kernel"),
+        ({"image": np.zeros((3, 40, 40, 1), np.uint8)}, r"not \[3, 40, 40, 1\] and \[3, 3, 3, 5\]"),
+        ({"image": np.zeros((3, 40, 40, 3), np.int32)}, "uint8 or float, not int32"),
+        ({"kernel": np.zeros((3, 3, 3, 5), np.int32)}, "kernel must be float, not int32"),
+        ({"windows": np.zeros((2, 5, 2), np.int32)}, r"\[3 or 1, 5 or 1, 2\], not int32\[2, 5, 2\]"),
+        ({"windows": np.zeros((3, 5, 2), np.float32)}, r"windows must be integers .* not float32"),
+        ({"windows": np.full((1, 1, 2), 16, np.int32)}, r"windows\[0, 0\] = \[16, 16\] .* 0\.\.15"),
+        ({"windows": np.full((1, 1, 2), -1, np.int32)}, r"windows\[0, 0\] = \[-1, -1\] reaches outside"),
+        ({"window_size": (2, 25)}, r"window \(2x25 pixels\) is smaller than the kernel \(3x3\)"),
+    ],
+    ids=lambda value: None if isinstance(value, str) else next(iter(value)),
+)
+def test_errors_say_what_is_wrong(change, message):
+    image, windows, kernel, _, static = arrays("stem")
+    everything = {**{"image": image, "windows": windows, "kernel": kernel}, **static, **change}
+    with pytest.raises(ValueError, match=message):
+        window_conv(**everything)
