@@ -1,0 +1,208 @@
+"""Batches: the batch of a step is a function of the seed and the step, whatever the hosts and the workers.
+
+A batch is a dict of NumPy arrays, this host's b rows of the global batch:
+
+    image      uint8 [b, H, W, 3]   full resolution       (each of the two if asked for in `outputs`)
+    thumbnail  uint8 [b, h, w, 3]   made from the image, after augmentation
+    label      int32 [b]            class
+    example    uint32 [b]           identity of the image, from its name: see `example_id`
+    index      int32 [b]            its index in the source
+    mask       bool [b]             False for rows that only fill up a batch
+    skipped    int32 [b]            index of an unreadable image that this row stood for, else -1
+"""
+import dataclasses
+import functools
+import pathlib
+import sys
+import zlib
+from collections.abc import Iterator
+
+import cv2
+import grain
+import numpy as np
+
+from stochconv_jax.data import augment
+from stochconv_jax.data.augment import Augmentation, Size
+from stochconv_jax.data.sources import BadImage, Source
+
+Batch = dict[str, np.ndarray]
+ORDER, AUGMENT = 1, 2  # random streams
+ON_BAD_IMAGE = ("error", "skip")
+
+
+def example_id(name: str) -> int:
+    """Identity of an image, a uint32: of its file name without folder and ending.
+
+    Windows are drawn from it, so an image is predicted alike in whatever data set and batch it stands.
+    """
+    return zlib.crc32(pathlib.PurePath(name).stem.encode())
+
+
+@functools.lru_cache(maxsize=4)
+def epoch_order(size: int, seed: int, epoch: int) -> np.ndarray:
+    """The order of the images in an epoch: a permutation of 0..size-1."""
+    return np.random.default_rng([seed, ORDER, epoch]).permutation(size)
+
+
+@dataclasses.dataclass(frozen=True)
+class Reader:
+    """Turns an index of `source` into a picture of the right size, and a picture into what a batch holds of it."""
+
+    source: Source
+    image_size: Size
+    thumbnail_size: Size
+    outputs: tuple[str, ...]
+
+    def picture(self, index: int) -> np.ndarray:
+        """The picture at `image_size`. Raises BadImage, naming the image, if it is damaged or too small."""
+        cv2.setNumThreads(1)  # workers are the parallelism
+        picture = self.source.read(index)
+        try:
+            return augment.fit(picture, self.image_size)
+        except ValueError as error:
+            raise BadImage(f"{self.source.names[index]}: {error}") from error
+
+    def row(self, index: int, picture: np.ndarray, *, mask: bool = True, skipped: int = -1) -> Batch:
+        """One row of a batch."""
+        row = {
+            "label": np.int32(self.source.labels[index]),
+            "example": np.uint32(example_id(self.source.names[index])),
+            "index": np.int32(index),
+            "mask": np.bool_(mask),
+            "skipped": np.int32(skipped),
+        }
+        if "image" in self.outputs:
+            row["image"] = picture
+        if "thumbnail" in self.outputs:
+            row["thumbnail"] = augment.resize(picture, self.thumbnail_size)
+        return row
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainRow(grain.transforms.Map):
+    """Position of this host's stream -> row. Position g of the global stream is image g mod N of epoch g // N's order.
+
+    Epochs follow each other without a gap: each visits every image once, and a batch may reach into the next. Of every
+    global batch a host takes one contiguous block, so that the hosts' blocks in order are the batch of one host.
+    """
+
+    reader: Reader
+    augmentation: Augmentation
+    seed: int
+    batch_size: int
+    host_index: int
+    host_count: int
+    skip_bad: bool
+
+    def map(self, position: int) -> Batch:
+        """The row at `position`."""
+        rows = self.batch_size // self.host_count
+        step, slot = divmod(position, rows)
+        place = step * self.batch_size + self.host_index * rows + slot
+        epoch, rank = divmod(place, len(self.reader.source))
+        order = epoch_order(len(self.reader.source), self.seed, epoch)
+        index, picture, skipped = self._readable(order, rank)
+        random = np.random.default_rng([self.seed, AUGMENT, place])
+        affine = augment.random_affine(random, self.reader.image_size, self.augmentation)
+        return self.reader.row(index, augment.warp(picture, affine), skipped=skipped)
+
+    def _readable(self, order: np.ndarray, rank: int) -> tuple[int, np.ndarray, int]:
+        """The image of that rank or, where bad ones are skipped, the next readable one of the order."""
+        first = skipped = -1
+        for index in np.roll(order, -rank).tolist():
+            try:
+                return index, self.reader.picture(index), skipped
+            except BadImage:
+                if not self.skip_bad:
+                    raise
+                first = index if first < 0 else first
+                skipped = first
+        raise BadImage(f"none of the {len(order)} images can be used")
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalRow(grain.transforms.Map):
+    """Position of this host's stream -> row; rows past the last image, and of unreadable images, are masked."""
+
+    reader: Reader
+    batch_size: int
+    host_index: int
+    host_count: int
+    skip_bad: bool
+
+    def map(self, position: int) -> Batch:
+        """The row at `position`."""
+        rows = self.batch_size // self.host_count
+        step, slot = divmod(position, rows)
+        index = step * self.batch_size + self.host_index * rows + slot
+        blank = np.zeros((*self.reader.image_size, 3), np.uint8)
+        if index >= len(self.reader.source):
+            return self.reader.row(0, blank, mask=False)
+        try:
+            return self.reader.row(index, self.reader.picture(index))
+        except BadImage:
+            if not self.skip_bad:
+                raise
+            return self.reader.row(index, blank, mask=False, skipped=index)
+
+
+def train_batches(
+    source: Source,
+    *,
+    seed: int,
+    batch_size: int,
+    start_step: int,
+    image_size: Size,
+    thumbnail_size: Size,
+    outputs: tuple[str, ...],
+    augmentation: Augmentation,
+    num_workers: int,
+    on_bad_image: str,
+    host_index: int = 0,
+    host_count: int = 1,
+) -> Iterator[Batch]:
+    """This host's rows of the batches of steps `start_step`, `start_step` + 1, ... without end.
+
+    `batch_size` is the global one, a multiple of `host_count`. With `on_bad_image` 'error' an unreadable image raises
+    BadImage; with 'skip' another takes its place. `num_workers` processes read; 0 reads in threads of this one.
+    """
+    reader = Reader(source, image_size, thumbnail_size, outputs)
+    row = TrainRow(reader, augmentation, seed, batch_size, host_index, host_count, _skips(on_bad_image))
+    first = start_step * (batch_size // host_count)
+    return _batches(row, range(first, sys.maxsize), batch_size // host_count, num_workers)
+
+
+def eval_batches(
+    source: Source,
+    *,
+    batch_size: int,
+    image_size: Size,
+    thumbnail_size: Size,
+    outputs: tuple[str, ...],
+    num_workers: int,
+    on_bad_image: str,
+    host_index: int = 0,
+    host_count: int = 1,
+) -> Iterator[Batch]:
+    """This host's rows of the batches that hold every image once, in order, and are filled up with masked rows.
+
+    Every host yields the same number of batches. The arguments are those of `train_batches`.
+    """
+    reader = Reader(source, image_size, thumbnail_size, outputs)
+    row = EvalRow(reader, batch_size, host_index, host_count, _skips(on_bad_image))
+    rows = batch_size // host_count
+    return _batches(row, range(-(-len(source) // batch_size) * rows), rows, num_workers)
+
+
+def _skips(on_bad_image: str) -> bool:
+    if on_bad_image not in ON_BAD_IMAGE:
+        raise ValueError(f"config.data.on_bad_image={on_bad_image!r}: choose one of {', '.join(ON_BAD_IMAGE)}")
+    return on_bad_image == "skip"
+
+
+def _batches(row: grain.transforms.Map, positions: range, rows: int, num_workers: int) -> Iterator[Batch]:
+    dataset = grain.MapDataset.range(positions.start, positions.stop).map(row).batch(rows)
+    batches = dataset.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=2))
+    if num_workers:
+        batches = batches.mp_prefetch(grain.MultiprocessingOptions(num_workers, per_worker_buffer_size=1))
+    return iter(batches)

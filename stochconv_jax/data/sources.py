@@ -1,0 +1,188 @@
+"""Labelled images with random access by index: a folder and its CSV, a list of files, a part of another source."""
+import csv
+import io
+import os
+import pathlib
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+import cv2
+import numpy as np
+import PIL.Image
+import simplejpeg
+
+IMAGE_ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
+UNKNOWN = -1  # the label of an image that has none
+
+
+class BadImage(ValueError):
+    """An image cannot be used; the message names the file, its row and the reason."""
+
+
+class Source(Protocol):
+    """N images. Small and picklable: it is sent to worker processes, and opens nothing before `read`.
+
+    `names`: N names; `labels`: int32 `[N]`, classes or `UNKNOWN`.
+    """
+
+    names: Sequence[str]
+    labels: np.ndarray
+
+    def __len__(self) -> int: ...
+
+    def read(self, index: int) -> np.ndarray:
+        """The picture, RGB uint8 `[H, W, 3]`. Raises BadImage."""
+
+
+class Subset:
+    """The images of `source` at `indices`."""
+
+    def __init__(self, source: Source, indices: np.ndarray):
+        self._source, self._indices = source, np.asarray(indices)
+        self.names = [source.names[i] for i in self._indices]
+        self.labels = source.labels[self._indices]
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def read(self, index: int) -> np.ndarray:
+        """See `Source.read`."""
+        return self._source.read(int(self._indices[index]))
+
+
+class FolderSource:
+    """Image files. `rows`: the row of its CSV that each comes from, or None; `columns`: the CSV's columns by name."""
+
+    def __init__(
+        self,
+        files: Sequence[pathlib.Path],
+        names: Sequence[str],
+        labels: np.ndarray,
+        *,
+        csv_path: pathlib.Path | None = None,
+        columns: dict[str, list[str]] | None = None,
+    ):
+        self.files, self.names, self.labels = list(files), list(names), np.asarray(labels, np.int32)
+        self._csv_path, self._columns = csv_path, columns or {}
+
+    @classmethod
+    def from_files(cls, files: Iterable[pathlib.Path]) -> "FolderSource":
+        """Files without labels, named by their file name, or by their path where file names repeat."""
+        files = [pathlib.Path(file) for file in files]
+        names = [file.name for file in files]
+        if len(set(names)) < len(names):
+            names = [str(file) for file in files]
+        return cls(files, names, np.full(len(files), UNKNOWN))
+
+    @classmethod
+    def from_csv(cls, folder: str, csv_path: str, *, num_classes: int) -> "FolderSource":
+        """The images that a CSV with the columns `image` and `target` lists.
+
+        `image` is a file name in `folder`, with or without its ending; `target` an integer class below `num_classes`.
+        Further columns are kept. ValueError, naming file and row, for whatever is not so.
+        """
+        path = pathlib.Path(os.path.expanduser(csv_path))
+        by_name = _list_images(pathlib.Path(os.path.expanduser(folder)))
+        columns = _read_columns(path)
+        files, labels, first_row = [], [], {}
+        for row, (name, target) in enumerate(zip(columns["image"], columns["target"]), start=2):
+            where = f"{path}, row {row}"
+            file = by_name.get(name)
+            if file is None:
+                raise ValueError(f"{where}: there is no image {name!r} in {folder}")
+            if file in first_row:
+                raise ValueError(f"{where}: image {name!r} stands in row {first_row[file]} already")
+            first_row[file] = row
+            files.append(file)
+            labels.append(_class(target, num_classes, where))
+        return cls(files, [file.name for file in files], np.array(labels), csv_path=path, columns=columns)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def column(self, name: str) -> list[str]:
+        """The CSV's column `name`, a text an image. ValueError naming those there are."""
+        if name not in self._columns:
+            raise ValueError(f"{self._csv_path} has no column {name!r}; it has {', '.join(self._columns)}")
+        return self._columns[name]
+
+    def read(self, index: int) -> np.ndarray:
+        """See `Source.read`."""
+        file = self.files[index]
+        row = f" (row {index + 2} of {self._csv_path})" if self._csv_path else ""
+        try:
+            return decode(file.read_bytes())
+        except (OSError, ValueError) as error:
+            raise BadImage(f"{file}{row}: {error}") from error
+
+
+def decode(content: bytes) -> np.ndarray:
+    """RGB uint8 `[H, W, 3]` of an encoded image: JPEG, PNG or what else OpenCV reads. ValueError if it is damaged.
+
+    Grey becomes RGB, 16 bits become 8, transparency is dropped, and EXIF orientation is followed.
+    """
+    if not content:
+        raise ValueError("the file is empty")
+    if content[:2] == b"\xff\xd8":
+        # Strict: a truncated file is an error and not half a grey picture.
+        return _upright(simplejpeg.decode_jpeg(content, colorspace="RGB", strict=True), content)
+    picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
+    if picture is None:
+        raise ValueError("not an image that can be read, or a damaged one")
+    return picture
+
+
+# EXIF's orientations (JEITA CP-3451, tag 0x0112) as transposition, then turns by 90 degrees against the clock.
+_ORIENTATION_TAG = 0x0112
+_TURNS = {2: (True, 3), 3: (False, 2), 4: (True, 1), 5: (True, 0), 6: (False, 3), 7: (True, 2), 8: (False, 1)}
+
+
+def _upright(picture: np.ndarray, content: bytes) -> np.ndarray:
+    if b"Exif\0" not in content[:65536]:
+        return picture
+    orientation = PIL.Image.open(io.BytesIO(content)).getexif().get(_ORIENTATION_TAG, 1)
+    if orientation not in _TURNS:
+        return picture
+    transposed, turns = _TURNS[orientation]
+    picture = picture.swapaxes(0, 1) if transposed else picture
+    return np.ascontiguousarray(np.rot90(picture, turns))
+
+
+def _list_images(folder: pathlib.Path) -> dict[str, pathlib.Path]:
+    """Image files in `folder`, by name with and without ending. ValueError if there is none."""
+    if not folder.is_dir():
+        raise ValueError(f"config.data.path={str(folder)!r} is not a folder")
+    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGE_ENDINGS)
+    if not files:
+        raise ValueError(f"config.data.path={str(folder)!r} holds no image ({', '.join(sorted(IMAGE_ENDINGS))})")
+    return {file.stem: file for file in files} | {file.name: file for file in files}
+
+
+def _read_columns(path: pathlib.Path) -> dict[str, list[str]]:
+    """A CSV's columns by name. ValueError if it is missing, not UTF-8, lacks `image` or `target`, or has no rows."""
+    if not path.is_file():
+        raise ValueError(f"config.data.labels={str(path)!r}: there is no such file")
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as lines:
+            reader = csv.DictReader(lines)
+            names = reader.fieldnames or []
+            missing = {"image", "target"} - set(names)
+            if missing:
+                raise ValueError(f"{path}: no column {' nor '.join(sorted(missing))}; its columns are {names}")
+            rows = list(reader)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 ({error}); save it as UTF-8") from error
+    if not rows:
+        raise ValueError(f"{path} has no rows below its header")
+    return {name: [row[name] or "" for row in rows] for name in names}
+
+
+def _class(target: str, num_classes: int, where: str) -> int:
+    if not target.strip().isdecimal() or int(target) >= num_classes:
+        raise ValueError(f"{where}: target {target!r} is not a class 0..{num_classes - 1} (config.data.num_classes)")
+    return int(target)
+
+
+def class_counts(labels: np.ndarray, num_classes: int) -> list[int]:
+    """Number of images of each class."""
+    return np.bincount(np.asarray(labels), minlength=num_classes).tolist()
