@@ -1,4 +1,4 @@
-"""Plain EfficientNet-B0 on the thumbnail alone: the report's baseline.
+r"""Plain EfficientNet-B0 on the thumbnail alone: the report's baseline.
 
     python main.py --config=configs/b0.py --workdir=runs/b0 \
         --config.data.path=IMAGES --config.data.labels=LABELS.csv

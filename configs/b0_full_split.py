@@ -1,4 +1,4 @@
-"""Full stochastic split on B0: two whole networks, thumbnail and windows, joined at the classifier.
+r"""Full stochastic split on B0: two whole networks, thumbnail and windows, joined at the classifier.
 
     python main.py --config=configs/b0_full_split.py --workdir=runs/b0_full_split \
         --config.data.path=IMAGES --config.data.labels=LABELS.csv

@@ -34,7 +34,7 @@ def get_config() -> ConfigDict:
                 "images": "",  # a folder, a glob pattern, or a CSV with a column `image`
             },
             "log_every_seconds": 10.0,  # between progress lines
-            "compilation_cache": "~/.cache/stochconv_jax",  # folder of compiled programs, kept between runs; '' for none
+            "compilation_cache": "~/.cache/stochconv_jax",  # folder of compiled programs; '' keeps none
         }
     )
 

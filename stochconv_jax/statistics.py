@@ -81,7 +81,7 @@ def sensitivity_at(labels: np.ndarray, score: np.ndarray, specificity: float) ->
 
 
 def summary(labels: np.ndarray, log_p: np.ndarray) -> dict[str, object]:
-    """Everything `evaluation.json` says about a set of predictions; binary-only entries are left out for more classes."""
+    """What `evaluation.json` says about a set of predictions; some of it is for two classes only."""
     classes = log_p.shape[1]
     probability = np.exp(log_p)
     one_hot = np.eye(classes)[labels]

@@ -10,12 +10,14 @@ A batch is a dict of NumPy arrays, this host's b rows of the global batch:
     mask       bool [b]             False for rows that only fill up a batch
     skipped    int32 [b]            index of an unreadable image that this row stood for, else -1
 """
+import contextlib
 import dataclasses
 import functools
+import itertools
 import pathlib
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import cv2
 import grain
@@ -131,9 +133,9 @@ class EvalRow(grain.transforms.Map):
     skip_bad: bool
 
     def map(self, position: int) -> Batch:
-        """The row at `position`."""
+        """The row at `position`; after the last one it begins again."""
         rows = self.batch_size // self.host_count
-        step, slot = divmod(position, rows)
+        step, slot = divmod(position % (num_batches(len(self.reader.source), self.batch_size) * rows), rows)
         index = step * self.batch_size + self.host_index * rows + slot
         blank = np.zeros((*self.reader.image_size, 3), np.uint8)
         if index >= len(self.reader.source):
@@ -160,7 +162,7 @@ def train_batches(
     on_bad_image: str,
     host_index: int = 0,
     host_count: int = 1,
-) -> Iterator[Batch]:
+) -> Generator[Batch]:
     """This host's rows of the batches of steps `start_step`, `start_step` + 1, ... without end.
 
     `batch_size` is the global one, a multiple of `host_count`. With `on_bad_image` 'error' an unreadable image raises
@@ -168,30 +170,46 @@ def train_batches(
     """
     reader = Reader(source, image_size, thumbnail_size, outputs)
     row = TrainRow(reader, augmentation, seed, batch_size, host_index, host_count, _skips(on_bad_image))
-    first = start_step * (batch_size // host_count)
-    return _batches(row, range(first, sys.maxsize), batch_size // host_count, num_workers)
-
-
-def eval_batches(
-    source: Source,
-    *,
-    batch_size: int,
-    image_size: Size,
-    thumbnail_size: Size,
-    outputs: tuple[str, ...],
-    num_workers: int,
-    on_bad_image: str,
-    host_index: int = 0,
-    host_count: int = 1,
-) -> Iterator[Batch]:
-    """This host's rows of the batches that hold every image once, in order, and are filled up with masked rows.
-
-    Every host yields the same number of batches. The arguments are those of `train_batches`.
-    """
-    reader = Reader(source, image_size, thumbnail_size, outputs)
-    row = EvalRow(reader, batch_size, host_index, host_count, _skips(on_bad_image))
     rows = batch_size // host_count
-    return _batches(row, range(-(-len(source) // batch_size) * rows), rows, num_workers)
+    return _batches(row, start_step * rows, rows, num_workers)
+
+
+def num_batches(num_images: int, batch_size: int) -> int:
+    """Batches that hold every image once."""
+    return -(-num_images // batch_size)
+
+
+class EvalBatches:
+    """This host's rows of the batches that hold every image once, in order, filled up with masked rows.
+
+    Iterate over it as often as you like; the workers stay and prepare the next round's first batches. Every host yields
+    the same number of batches. Close it when done. The arguments are those of `train_batches`.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        batch_size: int,
+        image_size: Size,
+        thumbnail_size: Size,
+        outputs: tuple[str, ...],
+        num_workers: int,
+        on_bad_image: str,
+        host_index: int = 0,
+        host_count: int = 1,
+    ):
+        reader = Reader(source, image_size, thumbnail_size, outputs)
+        row = EvalRow(reader, batch_size, host_index, host_count, _skips(on_bad_image))
+        self._length = num_batches(len(source), batch_size)
+        self._stream = _batches(row, 0, batch_size // host_count, num_workers)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return itertools.islice(self._stream, self._length)
+
+    def close(self) -> None:
+        """Ends the workers."""
+        self._stream.close()
 
 
 def _skips(on_bad_image: str) -> bool:
@@ -200,9 +218,11 @@ def _skips(on_bad_image: str) -> bool:
     return on_bad_image == "skip"
 
 
-def _batches(row: grain.transforms.Map, positions: range, rows: int, num_workers: int) -> Iterator[Batch]:
-    dataset = grain.MapDataset.range(positions.start, positions.stop).map(row).batch(rows)
+def _batches(row: grain.transforms.Map, first: int, rows: int, num_workers: int) -> Generator[Batch]:
+    """Batches of `rows` rows from position `first` on. The workers end when the generator is closed."""
+    dataset = grain.MapDataset.range(first, sys.maxsize).map(row).batch(rows)
     batches = dataset.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=2))
     if num_workers:
         batches = batches.mp_prefetch(grain.MultiprocessingOptions(num_workers, per_worker_buffer_size=1))
-    return iter(batches)
+    with contextlib.closing(iter(batches)) as iterator:
+        yield from iterator

@@ -25,7 +25,7 @@ class WindowStem(nn.Module):
     @nn.compact
     def __call__(self, pixels: jax.Array, examples: jax.Array, *, train: bool) -> jax.Array:
         x = self.conv(pixels, examples)
-        return nn.swish(self.rules.norm(train=train, name="norm")(x))
+        return nn.swish(self.rules.norm(x, train=train, name="norm"))
 
 
 class Stages(nn.Module):
@@ -134,7 +134,7 @@ class Classifier(nn.Module):
         parts = [features[branch] for branch in BRANCHES if branch in self.branches]
         shapes = {part.shape[:-1] for part in parts}
         if len(shapes) > 1:
-            raise ValueError(f"the branches meet with different shapes {shapes}: window_output must be half the thumbnail")
+            raise ValueError(f"the branches meet with other shapes: {shapes}; window_output must be half the thumbnail")
         x = jnp.concatenate(parts, axis=-1)
         if self.meet != HEAD:
             x = self.merged(x, train=train)

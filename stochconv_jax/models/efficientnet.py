@@ -35,15 +35,16 @@ class Rules:
     batch_norm_momentum: float = 0.99
     batch_norm_epsilon: float = 1e-3
 
-    def norm(self, *, train: bool, name: str) -> nn.BatchNorm:
-        """Batch norm over the global batch; statistics in float32."""
-        return nn.BatchNorm(
-            use_running_average=not train,
-            momentum=self.batch_norm_momentum,
-            epsilon=self.batch_norm_epsilon,
-            dtype=self.dtype,
-            name=name,
-        )
+    def norm(self, x: jax.Array, *, train: bool, name: str) -> jax.Array:
+        """Batch norm over the global batch; statistics in float32, result in `dtype`."""
+        with jax.numpy_dtype_promotion("standard"):  # Flax subtracts float32 means from bfloat16 activations
+            return nn.BatchNorm(
+                use_running_average=not train,
+                momentum=self.batch_norm_momentum,
+                epsilon=self.batch_norm_epsilon,
+                dtype=self.dtype,
+                name=name,
+            )(x)
 
     def pointwise(self, filters: int, *, name: str, use_bias: bool = False) -> nn.Dense:
         """A 1x1 convolution."""
@@ -95,12 +96,12 @@ class MBConv(nn.Module):
         rules, filters_in, y = self.rules, x.shape[-1], x
         if self.expansion != 1:
             y = rules.pointwise(filters_in * self.expansion, name="expand")(y)
-            y = nn.swish(rules.norm(train=train, name="expand_norm")(y))
+            y = nn.swish(rules.norm(y, train=train, name="expand_norm"))
         y = DepthwiseConv(self.kernel, self.stride, rules, name="depthwise")(y)
-        y = nn.swish(rules.norm(train=train, name="depthwise_norm")(y))
+        y = nn.swish(rules.norm(y, train=train, name="depthwise_norm"))
         y = SqueezeExcite(max(1, int(0.25 * filters_in)), rules, name="squeeze_excite")(y)
         y = rules.pointwise(self.filters, name="project")(y)
-        y = rules.norm(train=train, name="project_norm")(y)
+        y = rules.norm(y, train=train, name="project_norm")
         if x.shape != y.shape:
             return y
         return x + (y if survival is None else y * survival.astype(y.dtype)[:, None, None, None])
@@ -130,7 +131,7 @@ def survival_scales(key: jax.Array, variant: Variant, max_rate: float, batch: in
     """
     survival = 1.0 - max_rate * jnp.arange(variant.num_blocks(), dtype=jnp.float32)[:, None] / variant.num_blocks()
     kept = jax.random.uniform(key, (variant.num_blocks(), batch)) < survival
-    return kept / survival
+    return jnp.where(kept, 1.0 / survival, 0.0)
 
 
 class Stem(nn.Module):
@@ -157,7 +158,7 @@ class Stem(nn.Module):
             kernel_init=conv_init,
             name="conv",
         )(x)
-        return nn.swish(self.rules.norm(train=train, name="norm")(x))
+        return nn.swish(self.rules.norm(x, train=train, name="norm"))
 
 
 class Head(nn.Module):
@@ -169,5 +170,5 @@ class Head(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         x = self.rules.pointwise(self.filters, name="conv")(x)
-        x = nn.swish(self.rules.norm(train=train, name="norm")(x))
+        x = nn.swish(self.rules.norm(x, train=train, name="norm"))
         return x.mean(axis=(1, 2), dtype=jnp.float32)

@@ -14,8 +14,8 @@ class StochasticConv(nn.Module):
     identity alone. The normalisation of the pixels is folded into the kernel and a constant per filter; a convolution
     without padding makes that exact, and no normalised copy of the image ever exists.
 
-    Call with pixels `[B, H, W, 3]`, uint8 or float in 0..255, and `examples` uint32 `[B]` -> `[B, *output_size, filters]`
-    in `rules.dtype`. Raises ValueError if the image is smaller than a window.
+    Call with pixels `[B, H, W, 3]`, uint8 or float in 0..255, and `examples` uint32 `[B]` ->
+    `[B, *output_size, filters]` in `rules.dtype`. Raises ValueError if the image is smaller than a window.
     """
 
     filters: int

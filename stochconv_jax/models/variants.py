@@ -104,14 +104,11 @@ VARIANTS = {
             stem_filters=8,
             stages=(
                 StageSpec(expansion=1, filters=8, repeats=1, kernel=3, stride=1),
-                StageSpec(expansion=4, filters=12, repeats=1, kernel=3, stride=2),
-                StageSpec(expansion=4, filters=16, repeats=1, kernel=5, stride=2),
-                StageSpec(expansion=4, filters=24, repeats=1, kernel=3, stride=2),
-                StageSpec(expansion=4, filters=24, repeats=1, kernel=5, stride=1),
-                StageSpec(expansion=4, filters=32, repeats=1, kernel=5, stride=2),
-                StageSpec(expansion=4, filters=40, repeats=1, kernel=3, stride=1),
+                StageSpec(expansion=4, filters=16, repeats=1, kernel=3, stride=2),
+                StageSpec(expansion=4, filters=24, repeats=1, kernel=5, stride=2),
+                StageSpec(expansion=4, filters=40, repeats=1, kernel=3, stride=2),
             ),
-            head_filters=96,
+            head_filters=128,
         ),
     )
 }

@@ -138,10 +138,10 @@ def train_batches(config: ConfigDict, source: sources.Source, start_step: int):
     )
 
 
-def eval_batches(config: ConfigDict, source: sources.Source, mesh: jax.sharding.Mesh):
+def eval_batches(config: ConfigDict, source: sources.Source, mesh: jax.sharding.Mesh) -> pipeline.EvalBatches:
     """This host's rows of the batches that hold every image of `source` once."""
     batch_size = -(-config.eval.batch_size // mesh.size) * mesh.size
-    return pipeline.eval_batches(source, batch_size=batch_size, **pixels(config), **_reading(config))
+    return pipeline.EvalBatches(source, batch_size=batch_size, **pixels(config), **_reading(config))
 
 
 def _reading(config: ConfigDict) -> dict[str, Any]:

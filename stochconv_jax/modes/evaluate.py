@@ -1,13 +1,17 @@
 """--mode=evaluate: measures the run in --workdir on its validation images."""
+import contextlib
+import logging
+
 import jax
 import numpy as np
-from absl import logging
 
 from stochconv_jax import statistics
 from stochconv_jax.data import sources
 from stochconv_jax.modes import build, runs
 from stochconv_jax.run_folder import write_csv
 from stochconv_jax.training import evaluation, mesh, progress
+
+logger = logging.getLogger(__name__)
 
 
 def run(config, overrides, workdir) -> None:
@@ -24,7 +28,7 @@ def run(config, overrides, workdir) -> None:
         write_csv(folder.path / "predictions.csv", list(rows[0]), rows)
         folder.write_json("evaluation.json", {k: _json_number(v) for k, v in summary.items()})
     for name, value in summary.items():
-        logging.info("%s: %s", name, value)
+        logger.info("%s: %s", name, value)
 
 
 def predict_with(folder, config, source: sources.Source) -> tuple[int, evaluation.Predictions]:
@@ -32,10 +36,11 @@ def predict_with(folder, config, source: sources.Source) -> tuple[int, evaluatio
     devices = mesh.create()
     with jax.set_mesh(devices):
         step, variables = runs.restore(folder, config, devices)
-        batches = mesh.to_devices(build.eval_batches(config, source, devices), devices)
         report = progress.Progress(len(source), every=config.log_every_seconds)
         eval_step = build.eval_step(config, build.classifier(config), devices)
-        predictions = evaluation.predict(eval_step, variables, batches, on_batch=report.update)
+        with contextlib.closing(build.eval_batches(config, source, devices)) as batches:
+            on_devices = mesh.to_devices(batches, devices)
+            predictions = evaluation.predict(eval_step, variables, on_devices, on_batch=report.update)
     runs.log_skipped(source, predictions.skipped)
     return step, predictions
 

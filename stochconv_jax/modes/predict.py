@@ -1,15 +1,17 @@
 """--mode=predict: applies the run in --workdir to other images."""
 import csv
 import glob
+import logging
 import os
 import pathlib
 
 import jax
-from absl import logging
 
 from stochconv_jax.data import sources
 from stochconv_jax.modes import build, evaluate, runs
 from stochconv_jax.run_folder import write_csv
+
+logger = logging.getLogger(__name__)
 
 
 def run(config, overrides, workdir) -> int | None:
@@ -24,14 +26,14 @@ def run(config, overrides, workdir) -> int | None:
         config.data.on_bad_image = "skip"
     source = sources.FolderSource.from_files(files)
     _, predictions = evaluate.predict_with(folder, config, source)
-    logging.info("%d of %d images predicted", len(predictions.index), len(source))
+    logger.info("%d of %d images predicted", len(predictions.index), len(source))
     if not len(predictions.index):
         return 1
     output = folder.path / config.predict.output
     if jax.process_index() == 0:
         rows = evaluate.prediction_rows(source, predictions, with_target=False)
         write_csv(output, list(rows[0]), rows)
-    logging.info("written: %s", output)
+    logger.info("written: %s", output)
     return None
 
 

@@ -1,14 +1,16 @@
-"""--mode=report: compares the runs in the folders below --workdir. Reads run folders only, and knows no training code."""
+"""--mode=report: compares the runs in the folders below --workdir. Reads run folders only; knows no training code."""
+import logging
 import math
 import pathlib
 
 import matplotlib
-from absl import logging
 
 from stochconv_jax.run_folder import RunFolder
 
 matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402  (the backend is chosen first)
+import matplotlib.pyplot as plt
+
+logger = logging.getLogger(__name__)
 
 
 def run(config, overrides, workdir) -> None:
@@ -22,7 +24,7 @@ def run(config, overrides, workdir) -> None:
         areas = [row["val_roc_auc"] for row in rows]
         print(f"{name:{width}}  {len(rows):6}  {areas[-1]:16.4f}  {max(areas):16.4f}")
     draw_curves(curves, root / "curves.png")
-    logging.info("written: %s", root / "curves.png")
+    logger.info("written: %s", root / "curves.png")
 
 
 def read_runs(root: pathlib.Path) -> dict[str, list[dict[str, float]]]:
@@ -34,7 +36,7 @@ def read_runs(root: pathlib.Path) -> dict[str, list[dict[str, float]]]:
         if rows:
             curves[file.parent.name] = rows
         else:
-            logging.warning("%s: no finished epoch; left out", file)
+            logger.warning("%s: no finished epoch; left out", file)
     if not curves:
         raise ValueError(f"no run with a finished epoch in {root}: its folders should hold metrics.csv")
     return curves
@@ -43,11 +45,15 @@ def read_runs(root: pathlib.Path) -> dict[str, list[dict[str, float]]]:
 def draw_curves(curves: dict[str, list[dict[str, float]]], path: pathlib.Path) -> None:
     """Validation ROC AUC by epoch, a line a run; training's dashed."""
     figure, axes = plt.subplots(figsize=(5.2, 3.4), layout="constrained")
-    for color, marker, (name, rows) in zip(plt.cm.cividis([0.1, 0.75, 0.4, 0.95] * len(curves)), "os^v" * 9, curves.items()):
+    colors = plt.cm.cividis([0.1, 0.75, 0.4, 0.95] * len(curves))
+    for color, marker, (name, rows) in zip(colors, "os^v" * len(curves), curves.items()):
         epochs = [row["epoch"] for row in rows]
-        label = name.replace("_", " ")
-        axes.plot(epochs, [row["val_roc_auc"] for row in rows], color=color, marker=marker, label=f"{label}, validation")
-        axes.plot(epochs, [row["train_roc_auc"] for row in rows], color=color, ls="--", lw=1, label=f"{label}, training")
+        name = name.replace("_", " ")
+        for column, part, style in (
+            ("val_roc_auc", "validation", {"marker": marker}),
+            ("train_roc_auc", "training", {"linestyle": "--", "linewidth": 1}),
+        ):
+            axes.plot(epochs, [row[column] for row in rows], color=color, label=f"{name}, {part}", **style)
     axes.axhline(0.5, color="0.6", lw=0.8, zorder=0)
     axes.set(xlabel="epoch", ylabel="ROC AUC", ylim=(0.35, 1.02))
     axes.xaxis.get_major_locator().set_params(integer=True)

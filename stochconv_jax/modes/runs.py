@@ -1,13 +1,13 @@
 """What the modes share about the run in --workdir: claiming it, reading its config, restoring its model."""
 import importlib.metadata
 import json
+import logging
 import platform
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-from absl import logging
 from ml_collections import ConfigDict
 
 from configs import default
@@ -18,11 +18,25 @@ from stochconv_jax.training import mesh as meshes
 from stochconv_jax.training import state
 from stochconv_jax.training.checkpoints import Checkpoints
 
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "opencv-python-headless", "simplejpeg")
+logger = logging.getLogger(__name__)
+
+PACKAGES = tuple(
+    ["jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "opencv-python-headless", "simplejpeg", "scikit-learn"]
+)
 # Keys that change no number of a run. The data itself is compared by names and labels, not by where it lies.
 FREE_KEYS = frozenset(
-    "data.path data.labels data.validation_labels data.num_workers eval.batch_size eval.checkpoint predict.images predict.output "
-    "log_every_seconds compilation_cache".split()
+    {
+        "data.path",
+        "data.labels",
+        "data.validation_labels",
+        "data.num_workers",
+        "eval.batch_size",
+        "eval.checkpoint",
+        "predict.images",
+        "predict.output",
+        "log_every_seconds",
+        "compilation_cache",
+    }
 )
 
 
@@ -88,9 +102,10 @@ def load(config: ConfigDict | None, overrides: Mapping[str, Any], workdir: str) 
     own.update_from_flattened_dict(dict(overrides))
     if config is not None:
         given = flatten(config.to_dict())
-        differing = [key for key, value in flatten(own.to_dict()).items() if given[key] != value and key not in FREE_KEYS]
+        ours = flatten(own.to_dict())
+        differing = [key for key in ours if given[key] != ours[key] and key not in FREE_KEYS]
         if differing:
-            logging.info("%s/config.json is followed where --config differs: %s", folder.path, ", ".join(differing))
+            logger.info("%s/config.json is followed where --config differs: %s", folder.path, ", ".join(differing))
     own.lock()
     return folder, own
 
@@ -103,7 +118,7 @@ def restore(folder: RunFolder, config: ConfigDict, devices: jax.sharding.Mesh) -
     with Checkpoints(folder.checkpoints, best_metric=config.checkpoint.best_metric, read_only=True) as saved:
         step = saved.find(config.eval.checkpoint)
         restored, _ = saved.restore(step, shapes)
-    logging.info("restored step %d of %s", step, folder.path)
+    logger.info("restored step %d of %s", step, folder.path)
     return step, restored.to_evaluate()
 
 
@@ -111,4 +126,4 @@ def log_skipped(source: sources.Source, skipped: Sequence[int]) -> None:
     """Says how many images were skipped, and which."""
     names = sorted({source.names[index] for index in skipped})
     if names:
-        logging.warning("skipped %d unreadable images: %s", len(names), ", ".join(names))
+        logger.warning("skipped %d unreadable images: %s", len(names), ", ".join(names))

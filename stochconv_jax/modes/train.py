@@ -1,5 +1,7 @@
 """--mode=train: trains the config's model, or goes on with the run in --workdir."""
+import contextlib
 import functools
+import logging
 import signal
 import threading
 import zlib
@@ -7,20 +9,21 @@ import zlib
 import jax
 import numpy as np
 import tensorboardX
-from absl import logging
 from clu import parameter_overview
 
 from stochconv_jax.data import sources
 from stochconv_jax.modes import build, runs
-from stochconv_jax.run_folder import RunFolder
+from stochconv_jax.run_folder import METRICS, RunFolder
 from stochconv_jax.training import evaluation, loop, mesh, progress, state
 from stochconv_jax.training.checkpoints import Checkpoints
+
+logger = logging.getLogger(__name__)
 
 INTEGER_COLUMNS = ("epoch", "step")
 
 
-def run(config, overrides, workdir) -> int | None:
-    """Trains to the end of the config's last epoch. Returns None, also when a SIGTERM ended it after a save."""
+def run(config, overrides, workdir) -> None:
+    """Trains to the end of the config's last epoch, or until SIGTERM, after which it has saved."""
     del overrides
     if config is None:
         raise ValueError("--mode=train needs --config, for example --config=configs/quickstart.py")
@@ -33,30 +36,28 @@ def run(config, overrides, workdir) -> int | None:
     rate = build.schedule(config, epochs.steps_per_epoch)
     model, optimizer = build.classifier(config), build.optimizer(config, rate)
     init = build.initializer(config, model, optimizer)
-    replicated = mesh.replicated(devices)
-    shapes = state.shapes(init, replicated)
-    parameters = parameter_overview.count_parameters(shapes.params)
+    shapes = state.shapes(init, mesh.replicated(devices))
     folder = RunFolder(workdir).create()
-    data = {"train": _fingerprint(train_source), "validation": _fingerprint(val_source)}
-    runs.claim(folder, config, parameters=parameters, data=data)
-
-    with jax.set_mesh(devices), Checkpoints(folder.checkpoints, best_metric=config.checkpoint.best_metric) as saved:
-        step = saved.latest_step()
-        if step is None:
-            logging.info("a new run: %s parameters, %d steps, %s", f"{parameters:,}", epochs.total_steps, folder.path)
-            train_state, open_epoch = state.create(init, replicated), loop.OpenEpoch()
-        else:
-            logging.info("going on from step %d of %d in %s", step, epochs.total_steps, folder.path)
-            train_state, saved_epoch = saved.restore(step, shapes)
-            open_epoch = loop.OpenEpoch(**saved_epoch)
+    runs.claim(
+        folder,
+        config,
+        parameters=int(parameter_overview.count_parameters(shapes.params)),
+        data={"train": _fingerprint(train_source), "validation": _fingerprint(val_source)},
+    )
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(jax.set_mesh(devices))
+        saved = stack.enter_context(
+            Checkpoints(folder.checkpoints, best_metric=_column(config.checkpoint.best_metric))
+        )
+        train_state, open_epoch = _begin_or_go_on(saved, init, shapes)
         start = int(train_state.step)
-        log = MetricsLog(folder, start)
-        batches = mesh.to_devices(build.train_batches(config, train_source, start), devices)
+        logger.info("%s: step %d of %d", folder.path, start, epochs.total_steps)
+        batches = stack.enter_context(contextlib.closing(build.train_batches(config, train_source, start)))
+        val_batches = stack.enter_context(contextlib.closing(build.eval_batches(config, val_source, devices)))
         eval_step = build.eval_step(config, model, devices)
 
         def evaluate(variables):
-            val_batches = mesh.to_devices(build.eval_batches(config, val_source, devices), devices)
-            predictions = evaluation.predict(eval_step, variables, val_batches)
+            predictions = evaluation.predict(eval_step, variables, mesh.to_devices(val_batches, devices))
             runs.log_skipped(val_source, predictions.skipped)
             return predictions
 
@@ -66,27 +67,40 @@ def run(config, overrides, workdir) -> int | None:
                 epochs=epochs,
                 train_step=build.train_step(config, model, optimizer, devices),
                 evaluate=evaluate,
-                batches=batches,
+                batches=mesh.to_devices(batches, devices),
                 checkpoints=saved,
                 open_epoch=open_epoch,
-                log_epoch=log,
+                log_epoch=MetricsLog(folder, start),
                 learning_rate=rate,
                 save_every=config.checkpoint.every_steps,
                 stop_requested=_sigterm(),
+                log_skipped=functools.partial(runs.log_skipped, train_source),
                 progress=progress.Progress(
                     epochs.total_steps * config.batch_size,
                     every=config.log_every_seconds,
                     done=start * config.batch_size,
                 ),
-                log_skipped=functools.partial(runs.log_skipped, train_source),
             )
         except loop.NonFiniteLoss as error:
             names = [train_source.names[index] for index in error.images]
-            logging.error("the images of step %d: %s", error.step, ", ".join(names))
+            logger.error("the images of step %d: %s", error.step, ", ".join(names))
             raise
     done = int(train_state.step)
-    logging.info("%s at step %d", "finished" if done >= epochs.total_steps else "stopped and saved", done)
-    return None
+    logger.info("%s at step %d", "finished" if done >= epochs.total_steps else "stopped and saved", done)
+
+
+def _column(metric: str) -> str:
+    columns = [name for name in METRICS if name not in INTEGER_COLUMNS]
+    return build.choice(metric, columns, "checkpoint.best_metric")
+
+
+def _begin_or_go_on(saved: Checkpoints, init, shapes: state.TrainState) -> tuple[state.TrainState, loop.OpenEpoch]:
+    """A fresh state, or that of the last checkpoint with the predictions of the epoch it lies in."""
+    step = saved.latest_step()
+    if step is None:
+        return state.create(init, shapes.step.sharding), loop.OpenEpoch()
+    restored, open_epoch = saved.restore(step, shapes)
+    return restored, loop.OpenEpoch(**open_epoch)
 
 
 def _sigterm():
@@ -95,7 +109,7 @@ def _sigterm():
 
     def handle(number, frame):
         del frame
-        logging.warning("SIGTERM: saving after this step, then stopping")
+        logger.warning("SIGTERM: saving after this step, then stopping")
         requested.set()
         signal.signal(number, signal.SIG_DFL)
 
@@ -107,7 +121,7 @@ def _log_balance(config, **parts: sources.Source) -> None:
     for name, source in parts.items():
         counts = sources.class_counts(source.labels, config.data.num_classes)
         shares = ", ".join(f"class {k}: {n} ({n / len(source):.1%})" for k, n in enumerate(counts))
-        logging.info("%s: %d images, %s", name, len(source), shares)
+        logger.info("%s: %d images, %s", name, len(source), shares)
 
 
 def _fingerprint(source: sources.Source) -> dict[str, int]:
@@ -133,7 +147,7 @@ class MetricsLog:
     def __call__(self, row: dict[str, float]) -> None:
         """Adds `row`, whose keys are the columns of metrics.csv."""
         self._rows.append(row)
-        logging.info("epoch %d: %s", row["epoch"], ", ".join(f"{k} {v:.4g}" for k, v in row.items() if k != "epoch"))
+        logger.info("epoch %d: %s", row["epoch"], ", ".join(f"{k} {v:.4g}" for k, v in row.items() if k != "epoch"))
         if not self._writes:
             return
         self._folder.write_metrics(self._rows)

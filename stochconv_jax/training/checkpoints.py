@@ -25,7 +25,7 @@ class Checkpoints:
 
         policies = ocp.checkpoint_managers
         keep = policies.AnyPreservationPolicy(
-            [policies.LatestN(1), policies.BestN(quality, n=1, keep_checkpoints_without_metrics=False)]
+            [policies.LatestN(1), policies.BestN(get_metric_fn=quality, n=1, keep_checkpoints_without_metrics=False)]
         )
         options = ocp.CheckpointManagerOptions(
             preservation_policy=keep,

@@ -1,4 +1,4 @@
-"""Devices: one axis, 'data', over all devices of all hosts. Batches are split along it, everything else is replicated."""
+"""Devices: one axis, 'data', over all devices of all hosts. Batches are split along it, the rest is replicated."""
 from collections.abc import Iterable, Iterator, Mapping
 
 import jax

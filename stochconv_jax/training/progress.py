@@ -1,8 +1,10 @@
 """One line that says where a long piece of work is, how fast it goes and how long it still takes."""
+import logging
 import time
 from collections.abc import Callable
 
-from absl import logging
+logger = logging.getLogger(__name__)
+
 
 
 def duration(seconds: float) -> str:
@@ -27,7 +29,7 @@ class Progress:
         every: float = 10.0,
         done: int = 0,
         clock: Callable[[], float] = time.monotonic,
-        emit: Callable[[str], None] = logging.info,
+        emit: Callable[[str], None] = logger.info,
     ):
         self.total, self.unit, self.every, self.clock, self.emit = total, unit, every, clock, emit
         self._last_done, self._last_time = done, clock()

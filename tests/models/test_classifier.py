@@ -1,0 +1,178 @@
+"""The classifier: sizes, meeting points, and what an image's prediction may depend on."""
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from stochconv_jax.models import variants
+from stochconv_jax.models.classifier import Classifier
+
+IMAGE, THUMBNAIL, OUTPUT = (96, 80), (48, 32), (24, 16)
+BOTH = ("thumbnail", "windows")
+MEETINGS = [(("thumbnail",), "head"), (("windows",), "head"), *[(BOTH, m) for m in (0, 1, 2, 3, 4, "head")]]
+
+
+def pictures(batch, seed):
+    """A batch as the model takes it, of random pixels; non-square on purpose."""
+    random = np.random.default_rng(seed)
+    return {
+        "image": random.integers(0, 256, (batch, *IMAGE, 3), dtype=np.uint8),
+        "thumbnail": random.integers(0, 256, (batch, *THUMBNAIL, 3), dtype=np.uint8),
+        "example": random.integers(0, 2**32, batch, dtype=np.uint32),
+    }
+
+
+def tiny(**settings):
+    return Classifier(**({"variant": variants.get("tiny"), "window_output": OUTPUT} | settings))
+
+
+def shapes_of(model, inputs):
+    keys = {"params": jax.random.key(0), "windows": jax.random.key(1)}
+    return jax.eval_shape(lambda: model.init(keys, inputs))
+
+
+def random_variables(model, inputs, seed=0):
+    """Random parameters and statistics of a trained network's size: a fresh one ignores half of what it could do."""
+    random = np.random.default_rng(seed)
+
+    def draw(path, leaf):
+        name = path[-1].key
+        if name in ("scale", "var"):
+            return random.uniform(0.5, 1.5, leaf.shape).astype(np.float32)
+        fan_in = max(1, np.prod(leaf.shape[:-1]))
+        return (random.normal(size=leaf.shape) / np.sqrt(fan_in)).astype(np.float32)
+
+    return jax.tree_util.tree_map_with_path(draw, shapes_of(model, inputs))
+
+
+@functools.cache
+def applied(model):
+    return jax.jit(lambda variables, inputs, key: model.apply(variables, inputs, rngs={"windows": key}))
+
+
+def count(tree):
+    return sum(leaf.size for leaf in jax.tree.leaves(tree["params"]))
+
+
+# 1000 classes: the counts of keras.applications, less batch norm's statistics. One logit: METHOD's figures.
+@pytest.mark.parametrize(
+    "name, one_logit, thousand",
+    [
+        ("b0", 4_008_829, 5_288_548),
+        ("b1", 6_514_465, 7_794_184),
+        ("b2", 7_702_403, 9_109_994),
+        ("b3", 10_697_769, 12_233_232),
+        ("b4", 17_550_409, 19_341_616),
+        ("b5", 28_342_833, 30_389_784),
+        ("b6", 40_738_009, 43_040_704),
+        ("b7", 63_789_521, 66_347_960),
+    ],
+)
+def test_parameter_counts_are_the_official_ones(name, one_logit, thousand):
+    inputs = pictures(1, seed=0)
+    for classes, expected in ((1, one_logit), (1000, thousand)):
+        model = Classifier(variant=variants.get(name), branches=("thumbnail",), num_classes=classes)
+        assert count(shapes_of(model, inputs)) == expected
+
+
+@pytest.mark.parametrize("merge_after", [*range(8), "head"])
+def test_branches_of_b0_meet_with_both_their_channels(merge_after):
+    model = Classifier(variant=variants.get("b0"), merge_after=merge_after, window_output=OUTPUT)
+    params = shapes_of(model, pictures(2, seed=0))["params"]
+    single = variants.get("b0").filters_after(7 if merge_after == "head" else merge_after)
+    if merge_after == "head":
+        assert params["classifier"]["kernel"].shape == (2 * 1280, 1)
+        return
+    for branch in BOTH:
+        assert list(params.get(branch, {})) == [f"stage{number}" for number in range(1, merge_after + 1)]
+    if merge_after == 7:
+        assert params["merged"]["head"]["conv"]["kernel"].shape == (2 * single, 1280)
+        return
+    first = params["merged"][f"stage{merge_after + 1}"]["block1"]
+    if merge_after == 0:  # the first stage's block has no expansion
+        assert first["depthwise"]["kernel"].shape == (3, 3, 2 * single)
+    else:
+        assert first["expand"]["kernel"].shape == (2 * single, 6 * 2 * single)
+
+
+@pytest.mark.parametrize("branches, merge_after", MEETINGS)
+def test_a_prediction_is_the_same_alone_and_in_any_batch(branches, merge_after):
+    model, inputs = tiny(branches=branches, merge_after=merge_after), pictures(5, seed=1)
+    variables, key = random_variables(model, inputs), jax.random.key(7)
+    together = applied(model)(variables, inputs, key)
+    assert together.shape == (5, 1) and together.dtype == jnp.float32
+    assert np.ptp(together) > 1e-3, "the predictions hardly differ: the comparison would show nothing"
+    some = {name: rows[[3, 1]] for name, rows in inputs.items()}
+    # Sums are ordered otherwise in another batch size: float32 rounding, no more.
+    np.testing.assert_allclose(applied(model)(variables, some, key), together[np.array([3, 1])], rtol=1e-4, atol=1e-5)
+
+
+def test_windows_follow_the_example_and_the_key():
+    model, inputs = tiny(branches=("windows",)), pictures(3, seed=2)
+    variables = random_variables(model, inputs)
+    first = applied(model)(variables, inputs, jax.random.key(0))
+    other_key = applied(model)(variables, inputs, jax.random.key(1))
+    other_example = applied(model)(variables, inputs | {"example": inputs["example"] + np.uint32(1)}, jax.random.key(0))
+    assert not np.allclose(first, other_key) and not np.allclose(first, other_example)
+
+
+@pytest.mark.parametrize("branches, unseen", [(("windows",), "thumbnail"), (("thumbnail",), "image")])
+def test_a_single_branch_needs_only_its_own_input(branches, unseen):
+    model, inputs = tiny(branches=branches), pictures(2, seed=3)
+    variables = random_variables(model, inputs)
+    without = {name: rows for name, rows in inputs.items() if name != unseen}
+    np.testing.assert_array_equal(
+        applied(model)(variables, inputs, jax.random.key(0)), applied(model)(variables, without, jax.random.key(0))
+    )
+
+
+def test_merge_weights_of_zero_leave_the_thumbnail_model():
+    inputs = pictures(2, seed=4)
+    alone, merged = tiny(branches=("thumbnail",)), tiny(merge_after=2)
+    variables = random_variables(alone, inputs)
+    both = random_variables(merged, inputs, seed=1)
+    for kind in ("params", "batch_stats"):
+        own = variables[kind]
+        if kind == "params":
+            both[kind]["classifier"] = own["classifier"]
+        both[kind]["thumbnail_stem"] = own["thumbnail_stem"]
+        for number in (1, 2):
+            both[kind]["thumbnail"][f"stage{number}"] = own["thumbnail"][f"stage{number}"]
+        for number in (4,):
+            both[kind]["merged"][f"stage{number}"] = own["thumbnail"][f"stage{number}"]
+        both[kind]["merged"]["head"] = own["thumbnail"]["head"]
+    # Stage 3 takes 2 x 16 channels and widens them by 4: the first 64 filters see the thumbnail's, the rest are cut.
+    merged_block, block = both["params"]["merged"]["stage3"]["block1"], variables["params"]["thumbnail"]["stage3"]["block1"]
+    stats, own_stats = both["batch_stats"]["merged"]["stage3"]["block1"], variables["batch_stats"]["thumbnail"]["stage3"]["block1"]
+    wide, narrow = merged_block["expand"]["kernel"].shape[1], block["expand"]["kernel"].shape[1]
+    assert wide == 2 * narrow
+    for source, target in ((block, merged_block), (own_stats, stats)):
+        _embed(source, target)
+    merged_block["expand"]["kernel"][16:, :] = 0.0
+    got = applied(merged)(both, inputs, jax.random.key(0))
+    np.testing.assert_allclose(got, applied(alone)(variables, inputs, jax.random.key(0)), rtol=1e-4, atol=1e-5)
+
+
+def _embed(source, target):
+    """Puts a narrow block's arrays into the low corner of a wide block's, the rest zero (variances and scales one)."""
+    for name, value in source.items():
+        if isinstance(value, dict):
+            _embed(value, target[name])
+            continue
+        wide = np.full(target[name].shape, 1.0 if name in ("var", "scale") else 0.0, np.float32)
+        wide[tuple(slice(size) for size in value.shape)] = value
+        target[name] = wide
+
+
+@pytest.mark.parametrize("branches", [("thumbnail", "thumbnail"), (), ("window",)])
+def test_unknown_branches_are_refused(branches):
+    with pytest.raises(ValueError, match=r"config\.model\.branches"):
+        shapes_of(tiny(branches=branches), pictures(1, seed=0))
+
+
+@pytest.mark.parametrize("merge_after", [5, -1, "tail"])
+def test_an_impossible_meeting_is_refused(merge_after):
+    with pytest.raises(ValueError, match=r"merge_after.*expected 0\.\.4 or 'head'"):
+        shapes_of(tiny(merge_after=merge_after), pictures(1, seed=0))
