@@ -32,7 +32,7 @@ def create_schedule(
         value = jnp.float32(learning_rate)
         if schedule == "exponential":
             # The small term keeps an epoch's end from falling just short of it in float32.
-            decays = jnp.floor((epoch - decay_start_epoch) / decay_every_epochs + 1e-4) + 1
+            decays = jnp.floor((epoch - decay_start_epoch) / decay_every_epochs + 1e-5) + 1
             value *= jnp.float32(decay_rate) ** jnp.maximum(decays, 0)
         if schedule == "cosine":
             done = (epoch - warmup_epochs) / max(num_epochs - warmup_epochs, 1e-9)

@@ -1,0 +1,89 @@
+"""Schedules and optimisers against what they are named after."""
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from stochconv_jax.training import optimizers
+
+SCHEDULE = {
+    "learning_rate": 1e-3,
+    "steps_per_epoch": 10.0,
+    "num_epochs": 60,
+    "warmup_epochs": 0.0,
+    "decay_start_epoch": 15.0,
+    "decay_every_epochs": 1.0,
+    "decay_rate": 0.9,
+}
+OPTIMIZER = {"momentum": 0.0, "rms_decay": 0.99, "epsilon": 1e-8, "weight_decay": 0.0, "clip_norm": None}
+
+
+def rates(name, steps, **settings):
+    schedule = optimizers.create_schedule(name, **(SCHEDULE | settings))
+    return np.array([schedule(step) for step in steps])
+
+
+def test_the_reports_schedule_decays_every_epoch_after_the_fifteenth():
+    got = rates("exponential", [0, 149, 150, 159, 160, 599])
+    np.testing.assert_allclose(got, 1e-3 * 0.9 ** np.array([0, 0, 1, 1, 2, 45]), rtol=1e-5)
+
+
+@pytest.mark.parametrize("steps_per_epoch", [7.3, 380.456])
+def test_decay_falls_on_the_first_step_of_an_epoch_also_where_epochs_are_no_whole_steps(steps_per_epoch):
+    ends = np.ceil(np.arange(15, 25) * steps_per_epoch).astype(int)
+    got = rates("exponential", ends, steps_per_epoch=steps_per_epoch)
+    np.testing.assert_allclose(got, 1e-3 * 0.9 ** np.arange(1, 11), rtol=1e-5)
+    before = rates("exponential", ends - 1, steps_per_epoch=steps_per_epoch)
+    np.testing.assert_allclose(before, 1e-3 * 0.9 ** np.arange(10), rtol=1e-5)
+
+
+def test_cosine_falls_from_the_end_of_the_warm_up_to_zero():
+    got = rates("cosine", [0, 25, 50, 325, 600], warmup_epochs=5.0)
+    np.testing.assert_allclose(got, [0, 0.5e-3, 1e-3, 0.5e-3, 0], atol=1e-9)
+
+
+def test_constant_stays():
+    np.testing.assert_allclose(rates("constant", [0, 10, 10_000]), 1e-3)
+
+
+def test_rmsprop_is_the_one_of_the_report():
+    """Epsilon outside the root, mean square starting at zero, in float64 by hand."""
+    random = np.random.default_rng()
+    gradients = random.normal(size=(5, 3, 4))
+    transform = optimizers.create_optimizer("rmsprop", lambda step: 0.01, **OPTIMIZER)
+    params = {"kernel": jnp.zeros((3, 4))}
+    state, square, expected = transform.init(params), np.zeros((3, 4)), np.zeros((3, 4))
+    for gradient in gradients:
+        updates, state = transform.update({"kernel": jnp.asarray(gradient, jnp.float32)}, state, params)
+        params = optax.apply_updates(params, updates)
+        square = 0.99 * square + 0.01 * gradient**2
+        expected -= 0.01 * gradient / (np.sqrt(square) + 1e-8)
+    np.testing.assert_allclose(params["kernel"], expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", optimizers.OPTIMIZERS)
+def test_every_optimiser_goes_downhill_and_clips(name):
+    settings = OPTIMIZER | {"momentum": 0.9, "clip_norm": 1e-3}
+    transform = optimizers.create_optimizer(name, lambda step: 0.1, **settings)
+    params = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}
+    with jax.numpy_dtype_promotion("standard"):
+        updates, _ = transform.update(params, transform.init(params), params)
+    assert all((leaf < 0).all() for leaf in jax.tree.leaves(updates))
+    if name == "sgd":
+        np.testing.assert_allclose(optax.tree.norm(updates), 0.1 * 1e-3, rtol=1e-5)
+
+
+def test_weight_decay_spares_biases_and_batch_norm():
+    transform = optimizers.create_optimizer("sgd", lambda step: 1.0, **(OPTIMIZER | {"weight_decay": 0.1}))
+    params = {"kernel": jnp.ones((2, 2)), "scale": jnp.ones(2)}
+    updates, _ = transform.update(jax.tree.map(jnp.zeros_like, params), transform.init(params), params)
+    np.testing.assert_allclose(updates["kernel"], -0.1)
+    np.testing.assert_allclose(updates["scale"], 0.0)
+
+
+def test_unknown_names_are_refused_with_the_choices():
+    with pytest.raises(ValueError, match="config.optimizer.schedule='linear'.*cosine"):
+        rates("linear", [0])
+    with pytest.raises(ValueError, match="config.optimizer.name='adam'.*adamw"):
+        optimizers.create_optimizer("adam", lambda step: 1.0, **OPTIMIZER)
