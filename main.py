@@ -7,6 +7,7 @@ Any key of configs/default.py is set by --config.KEY=VALUE. `evaluate` and `pred
 --workdir and need only the keys that are to differ.
 """
 import logging
+import pathlib
 import sys
 
 import absl.logging
@@ -15,23 +16,33 @@ from ml_collections import config_flags
 
 from stochconv_jax import modes
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "File that describes the experiment.", lock_config=True)
-_WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder: checkpoints, metrics, predictions.")
+DEFAULT = pathlib.Path(__file__).parent / "configs" / "default.py"
+_CONFIG = config_flags.DEFINE_config_file("config", str(DEFAULT), "File that describes the experiment.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder: checkpoints, metrics, predictions.", required=True)
 _MODE = flags.DEFINE_enum("mode", "train", modes.NAMES, "What to do.")
 
 
 def main(_):
     """Hands over to the mode."""
     _log_to_stderr()
-    overrides = config_flags.get_override_values(flags.FLAGS["config"]) if _CONFIG.value is not None else {}
+    overrides = config_flags.get_override_values(flags.FLAGS["config"])
     return modes.run(_MODE.value, _CONFIG.value, overrides, _WORKDIR.value)
 
 
+def parse(arguments):
+    """Parses the command line; an unknown key ends with the nearest name, not with a traceback."""
+    try:
+        return app.parse_flags_with_usage(arguments)
+    except (AttributeError, KeyError) as error:
+        message = str(error.args[0]).replace("\\n", " ").replace("\n", " ").replace("\\'", "'")
+        sys.exit(f"main.py: unknown config key {message}")
+
+
 def _log_to_stderr():
-    """Our own messages with the time of day; of the libraries only warnings."""
+    """Our own messages with the time of day; of the libraries only errors."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-    absl.logging.set_verbosity(absl.logging.WARNING)
+    absl.logging.set_verbosity(absl.logging.ERROR)
     logger = logging.getLogger("stochconv_jax")
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
@@ -39,5 +50,4 @@ def _log_to_stderr():
 
 
 if __name__ == "__main__":
-    flags.mark_flag_as_required("workdir")
-    app.run(main, argv=sys.argv)
+    app.run(main, flags_parser=parse)

@@ -9,6 +9,6 @@ NAMES = ("train", "evaluate", "predict", "report")
 def run(mode: str, config: Any, overrides: Mapping[str, Any], workdir: str) -> int | None:
     """Runs `mode` and returns the process's exit code (None for success).
 
-    `config`: the ConfigDict of --config, or None; `overrides`: the keys set on the command line, by dotted name.
+    `config`: the ConfigDict of --config; `overrides`: the keys set on the command line, by dotted name.
     """
     return importlib.import_module(f"stochconv_jax.modes.{mode}").run(config, overrides, workdir)

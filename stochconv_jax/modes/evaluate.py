@@ -14,9 +14,9 @@ from stochconv_jax.training import evaluation, mesh, progress
 logger = logging.getLogger(__name__)
 
 
-def run(config, overrides, workdir) -> None:
+def run(_, overrides, workdir) -> None:
     """Writes evaluation.json and predictions.csv."""
-    folder, config = runs.load(config, overrides, workdir)
+    folder, config = runs.load(overrides, workdir)
     build.use_compilation_cache(config)
     _, source = build.data_sources(config)
     step, predictions = predict_with(folder, config, source)
@@ -41,7 +41,7 @@ def predict_with(folder, config, source: sources.Source) -> tuple[int, evaluatio
         with contextlib.closing(build.eval_batches(config, source, devices)) as batches:
             on_devices = mesh.to_devices(batches, devices)
             predictions = evaluation.predict(eval_step, variables, on_devices, on_batch=report.update)
-    runs.log_skipped(source, predictions.skipped)
+    runs.log_skipped(config, source, predictions.skipped)
     return step, predictions
 
 

@@ -14,12 +14,12 @@ from stochconv_jax.run_folder import write_csv
 logger = logging.getLogger(__name__)
 
 
-def run(config, overrides, workdir) -> int | None:
+def run(_, overrides, workdir) -> int | None:
     """Writes `config.predict.output` with image, probability and std for each of `config.predict.images`.
 
     Images that cannot be used are named with the reason, and the others predicted. Returns 1 if none could be used.
     """
-    folder, config = runs.load(config, overrides, workdir)
+    folder, config = runs.load(overrides, workdir)
     build.use_compilation_cache(config)
     files = find_images(config.predict.images)
     with config.unlocked():

@@ -13,9 +13,9 @@ import matplotlib.pyplot as plt
 logger = logging.getLogger(__name__)
 
 
-def run(config, overrides, workdir) -> None:
+def run(_, overrides, workdir) -> None:
     """Prints a table of the runs and writes curves.png."""
-    del config, overrides
+    del overrides
     root = pathlib.Path(workdir).expanduser()
     curves = read_runs(root)
     width = max(len(name) for name in curves)

@@ -11,7 +11,7 @@ import jax
 from ml_collections import ConfigDict
 
 from configs import default
-from stochconv_jax.data import sources
+from stochconv_jax.data import pipeline, sources
 from stochconv_jax.modes import build
 from stochconv_jax.run_folder import RunFolder
 from stochconv_jax.training import mesh as meshes
@@ -20,8 +20,17 @@ from stochconv_jax.training.checkpoints import Checkpoints
 
 logger = logging.getLogger(__name__)
 
-PACKAGES = tuple(
-    ["jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "opencv-python-headless", "simplejpeg", "scikit-learn"]
+PACKAGES = (
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "grain",
+    "numpy",
+    "opencv-python-headless",
+    "simplejpeg",
+    "scikit-learn",
 )
 # Keys that change no number of a run. The data itself is compared by names and labels, not by where it lies.
 FREE_KEYS = frozenset(
@@ -83,11 +92,11 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def load(config: ConfigDict | None, overrides: Mapping[str, Any], workdir: str) -> tuple[RunFolder, ConfigDict]:
+def load(overrides: Mapping[str, Any], workdir: str) -> tuple[RunFolder, ConfigDict]:
     """The run in `workdir` and its own config, with the keys set on the command line laid over it.
 
-    Where --config says otherwise than the run, the run is right: its checkpoint fits no other model. ValueError where
-    there is no run, or where an override would change its model.
+    --config is not looked at: the run's checkpoint fits no other model. ValueError where there is no run, or where an
+    override would change its model.
     """
     folder = RunFolder(workdir)
     about = folder.read_config()
@@ -100,12 +109,8 @@ def load(config: ConfigDict | None, overrides: Mapping[str, Any], workdir: str) 
         if key.startswith("model.") and flatten(own.to_dict())[key] != value:
             raise ValueError(f"config.{key}={value!r}: the run in {folder.path} has {flatten(own.to_dict())[key]!r}")
     own.update_from_flattened_dict(dict(overrides))
-    if config is not None:
-        given = flatten(config.to_dict())
-        ours = flatten(own.to_dict())
-        differing = [key for key in ours if given[key] != ours[key] and key not in FREE_KEYS]
-        if differing:
-            logger.info("%s/config.json is followed where --config differs: %s", folder.path, ", ".join(differing))
+    model = own.model
+    logger.info("%s: %s, branches %s, meeting %s", folder.path, model.variant, "+".join(model.branches), model.merge_after)
     own.lock()
     return folder, own
 
@@ -122,8 +127,15 @@ def restore(folder: RunFolder, config: ConfigDict, devices: jax.sharding.Mesh) -
     return step, restored.to_evaluate()
 
 
-def log_skipped(source: sources.Source, skipped: Sequence[int]) -> None:
-    """Says how many images were skipped, and which."""
-    names = sorted({source.names[index] for index in skipped})
-    if names:
-        logger.warning("skipped %d unreadable images: %s", len(names), ", ".join(names))
+def log_skipped(config: ConfigDict, source: sources.Source, skipped: Sequence[int]) -> None:
+    """Says how many images were skipped, and of each why: the workers only tell which, so it is read once more."""
+    indices = sorted(set(map(int, skipped)))
+    if not indices:
+        return
+    logger.warning("%d of %d images cannot be used:", len(indices), len(source))
+    reader = pipeline.Reader(source, **build.pixels(config))
+    for index in indices:
+        try:
+            reader.picture(index)
+        except sources.BadImage as error:
+            logger.warning("  %s", error)

@@ -25,8 +25,6 @@ INTEGER_COLUMNS = ("epoch", "step")
 def run(config, overrides, workdir) -> None:
     """Trains to the end of the config's last epoch, or until SIGTERM, after which it has saved."""
     del overrides
-    if config is None:
-        raise ValueError("--mode=train needs --config, for example --config=configs/quickstart.py")
     build.use_compilation_cache(config)
     devices = mesh.create()
     mesh.check_batch_size(config.batch_size, devices, "config.batch_size")
@@ -58,7 +56,7 @@ def run(config, overrides, workdir) -> None:
 
         def evaluate(variables):
             predictions = evaluation.predict(eval_step, variables, mesh.to_devices(val_batches, devices))
-            runs.log_skipped(val_source, predictions.skipped)
+            runs.log_skipped(config, val_source, predictions.skipped)
             return predictions
 
         try:
@@ -74,7 +72,7 @@ def run(config, overrides, workdir) -> None:
                 learning_rate=rate,
                 save_every=config.checkpoint.every_steps,
                 stop_requested=_sigterm(),
-                log_skipped=functools.partial(runs.log_skipped, train_source),
+                log_skipped=functools.partial(runs.log_skipped, config, train_source),
                 progress=progress.Progress(
                     epochs.total_steps * config.batch_size,
                     every=config.log_every_seconds,

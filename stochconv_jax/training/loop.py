@@ -117,8 +117,8 @@ def train(
     """Trains from `state` to the end of the last epoch, or until `stop_requested()`, when it saves and returns.
 
     `batches` begins with the batch of step `state.step`. Where an epoch ends the model is evaluated, `log_epoch` gets
-    the epoch's row (columns of metrics.csv), `log_skipped` the indices of images that could not be read, and a checkpoint
-    is saved. Raises NonFiniteLoss.
+    the epoch's row (columns of metrics.csv), `log_skipped` the indices of images that could not be read, and a
+    checkpoint is saved. Raises NonFiniteLoss.
     """
     step = begun = first_step = int(state.step)
     first_time = clock()

@@ -24,7 +24,7 @@ def train_step(
     class_weights: Sequence[float],
     ema_decay: float | None,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
-    """One step. Returns the next state, and 'loss', 'logits' `[B, K]`, 'label', 'index' and 'skipped' `[B]` of the batch.
+    """One step. Returns the next state, and 'loss', 'logits' `[B, K]`, 'label', 'index', 'skipped' `[B]`.
 
     Randomness is f(seed, step). Batch norm and gradients are over the global batch.
     """

@@ -1,0 +1,60 @@
+"""The entry point as a real process, on pictures so small that a run takes seconds."""
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import CACHE, ROOT
+
+TINY = {
+    "data.image_size": "(80,96)",
+    "data.thumbnail_size": "(32,48)",
+    "data.num_train": 52,
+    "data.num_validation": 11,
+    "data.num_workers": 0,
+    "batch_size": 8,
+    "eval.batch_size": 8,
+    "num_epochs": 3,
+    "log_every_seconds": 1.0,
+}
+
+
+class Main:
+    """Runs main.py."""
+
+    def start(self, workdir, *flags, mode="train", devices=1, **keys) -> subprocess.Popen:
+        """A process under way; `keys` are config keys with '__' for dots."""
+        settings = {"compilation_cache": CACHE} | {name.replace("__", "."): value for name, value in keys.items()}
+        if mode == "train":
+            settings = TINY | settings
+            flags = (f"--config={ROOT / 'configs' / 'quickstart.py'}", *flags)
+        arguments = [f"--config.{name}={value}" for name, value in settings.items()]
+        return subprocess.Popen(
+            [sys.executable, ROOT / "main.py", f"--workdir={workdir}", f"--mode={mode}", *flags, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)},
+        )
+
+    def __call__(self, workdir, *flags, code=0, **settings) -> str:
+        """What the process printed; it must end with `code`."""
+        process = self.start(workdir, *flags, **settings)
+        output, _ = process.communicate(timeout=300)
+        assert process.returncode == code, output
+        return output
+
+
+@pytest.fixture(scope="session")
+def main() -> Main:
+    """Runs main.py as a process."""
+    return Main()
+
+
+@pytest.fixture(scope="session")
+def finished(main, tmp_path_factory):
+    """A run that was never interrupted; tests read it and write only what a mode writes."""
+    workdir = tmp_path_factory.mktemp("runs") / "finished"
+    main(workdir)
+    return workdir

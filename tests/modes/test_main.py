@@ -1,0 +1,157 @@
+"""main.py as a real process: every mode, interruption, and what it refuses."""
+import csv
+import json
+import re
+import signal
+import time
+
+import cv2
+import jax
+import numpy as np
+import pytest
+
+from stochconv_jax.modes import build, runs
+from stochconv_jax.training import mesh
+
+TIMES = ("images_per_second", "seconds")
+
+
+def rows(file):
+    with file.open(newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def numbers(workdir):
+    """metrics.csv without the columns that measure time."""
+    return [{k: v for k, v in row.items() if k not in TIMES} for row in rows(workdir / "metrics.csv")]
+
+
+def variables(workdir):
+    """The variables of a run's last checkpoint."""
+    folder, config = runs.load({"eval.checkpoint": "last"}, workdir)
+    return jax.tree.map(np.asarray, runs.restore(folder, config, mesh.create())[1])
+
+
+def assert_same_run(first, second):
+    assert numbers(first) == numbers(second)
+    jax.tree.map(np.testing.assert_array_equal, variables(first), variables(second))
+
+
+def wait_for_step(process, workdir, step):
+    """Until a checkpoint of `step` or later is complete."""
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline:
+        done = [int(m[1]) for path in workdir.glob("checkpoints/step_*") if (m := re.fullmatch(r"step_(\d+)", path.name))]
+        if done and max(done) >= step:
+            return
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.02)
+    raise TimeoutError(f"no checkpoint of step {step}")
+
+
+def test_a_run_leaves_what_a_run_folder_holds(finished):
+    about = json.loads((finished / "config.json").read_text())
+    assert about["config"]["model"]["variant"] == "tiny" and about["parameters"] > 10_000
+    assert about["devices"]["count"] == 1 and "jax" in about["versions"]
+    table = rows(finished / "metrics.csv")
+    # 52 images in batches of 8: an epoch ends with the step in which its last image is seen.
+    assert [(row["epoch"], row["step"]) for row in table] == [("1", "7"), ("2", "13"), ("3", "20")]
+    assert all(np.isfinite(float(value)) for row in table for value in row.values())
+    assert list(finished.glob("events/events*"))
+
+
+def test_the_same_command_after_the_end_changes_nothing(main, finished):
+    before = (finished / "metrics.csv").read_bytes()
+    assert "finished at step 20" in main(finished)
+    assert (finished / "metrics.csv").read_bytes() == before
+
+
+def test_a_run_killed_in_the_middle_goes_on_bit_for_bit(main, finished, tmp_path):
+    process = main.start(tmp_path / "run", checkpoint__every_steps=2)
+    wait_for_step(process, tmp_path / "run", step=10)  # inside the second epoch
+    process.kill()
+    process.communicate()
+    assert len(rows(tmp_path / "run" / "metrics.csv")) < 3
+    main(tmp_path / "run", checkpoint__every_steps=2)
+    assert_same_run(tmp_path / "run", finished)
+
+
+def test_sigterm_saves_and_the_run_goes_on_bit_for_bit(main, finished, tmp_path):
+    process = main.start(tmp_path / "run", checkpoint__every_steps=1)
+    wait_for_step(process, tmp_path / "run", step=3)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0 and "stopped and saved at step" in output, output
+    assert len(rows(tmp_path / "run" / "metrics.csv")) < 3
+    main(tmp_path / "run", checkpoint__every_steps=1)
+    assert_same_run(tmp_path / "run", finished)
+
+
+def test_evaluation_is_the_same_on_other_devices_and_batches(main, finished):
+    predictions = []
+    for devices, batch in ((1, 8), (8, 3)):
+        main(finished, mode="evaluate", devices=devices, eval__passes=3, eval__batch_size=batch)
+        predictions.append(rows(finished / "predictions.csv"))
+        summary = json.loads((finished / "evaluation.json").read_text())
+        assert summary["n"] == 11 and summary["passes"] == 3
+        low, high = summary["roc_auc_interval_95"]
+        assert low <= summary["roc_auc"] <= high
+    first, second = predictions
+    assert [row["image"] for row in first] == [row["image"] for row in second] and len(first) == 11
+    for column in ("probability", "std"):
+        # float32 sums in another order.
+        a, b = ([float(row[column]) for row in table] for table in predictions)
+        np.testing.assert_allclose(a, b, atol=1e-5)
+        assert np.std(a) > 1e-4
+
+
+def test_prediction_is_that_of_evaluation_and_names_what_it_refuses(main, finished, tmp_path):
+    main(finished, mode="evaluate")
+    expected = {row["image"]: float(row["probability"]) for row in rows(finished / "predictions.csv")}
+    _, config = runs.load({}, finished)
+    _, source = build.data_sources(config)
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for index in range(0, len(source), 2):
+        cv2.imwrite(str(folder / f"{source.names[index]}.png"), source.read(index)[..., ::-1])
+    cv2.imwrite(str(folder / "small.png"), np.zeros((40, 200, 3), np.uint8))
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8 not a picture")
+    output = main(finished, mode="predict", predict__images=folder)
+    got = {row["image"].removesuffix(".png"): float(row["probability"]) for row in rows(finished / "predicted.csv")}
+    assert set(got) == set(source.names[::2])
+    # A PNG holds the very pixels; a batch of other rows rounds otherwise.
+    np.testing.assert_allclose([got[name] for name in got], [expected[name] for name in got], atol=1e-5)
+    assert "small.png: 40x200 pixels" in output and "broken.jpg" in output and "6 of 8 images predicted" in output
+
+
+def test_report_compares_the_runs_below_a_folder(main, finished):
+    output = main(finished.parent, mode="report")
+    assert re.search(r"finished +3 +0\.\d{4} +0\.\d{4}", output)
+    assert (finished.parent / "curves.png").stat().st_size > 10_000
+
+
+def test_another_config_is_refused_and_nothing_is_overwritten(main, finished):
+    before = {file: file.read_bytes() for file in finished.glob("*.*") if file.is_file()}
+    output = main(finished, code=1, optimizer__learning_rate=0.5, seed=3)
+    assert "optimizer.learning_rate: 0.003 there, 0.5 now" in output and "seed: 0 there, 3 now" in output
+    assert before == {file: file.read_bytes() for file in finished.glob("*.*") if file.is_file()}
+
+
+@pytest.mark.parametrize("key", ["model__varient", "modle__variant"])
+def test_an_unknown_key_fails_with_the_nearest(main, tmp_path, key):
+    output = main(tmp_path / "run", code=1, **{key: "b0"})
+    assert re.search(r'unknown config key .*Did you mean "(variant|model)"', output)
+    assert "Traceback" not in output
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_leaves_the_last_good_checkpoint(main, tmp_path):
+    explode = {"optimizer__schedule": "exponential", "optimizer__decay_start_epoch": 1, "optimizer__decay_rate": 1e30}
+    output = main(tmp_path / "run", code=1, **explode)
+    assert re.search(r"loss is (nan|inf) at step \d+", output) and "the images of step" in output
+    assert {path.name for path in tmp_path.glob("run/checkpoints/step_*")} == {"step_7"}
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(variables(tmp_path / "run")))
+
+
+def test_a_batch_that_does_not_divide_is_refused(main, tmp_path):
+    output = main(tmp_path / "run", code=1, devices=3)
+    assert "config.batch_size=8 cannot be split evenly over 3 devices" in output and "--config.batch_size=9" in output
