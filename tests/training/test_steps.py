@@ -1,0 +1,103 @@
+"""The training step: one device or eight, and what the compiled program moves between devices."""
+import math
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh
+
+from configs import quickstart
+from stochconv_jax.modes import build
+from stochconv_jax.training import mesh as meshes
+from stochconv_jax.training import state
+
+BATCH, IMAGE, THUMBNAIL = 16, (96, 80), (32, 32)
+
+
+def setup(devices, **model):
+    """Config, mesh and everything a step needs, for a mesh of `devices`."""
+    config = quickstart.get_config()
+    config.update({"batch_size": BATCH, "model": model, "data": {"image_size": IMAGE, "thumbnail_size": THUMBNAIL}})
+    config.optimizer.update({"name": "sgd", "ema_decay": 0.9})
+    mesh = Mesh(np.array(jax.devices()[:devices]), (meshes.AXIS,), axis_types=(jax.sharding.AxisType.Auto,))
+    classifier = build.classifier(config)
+    optimizer = build.optimizer(config, build.schedule(config, steps_per_epoch=5.0))
+    init = build.initializer(config, classifier, optimizer)
+    return mesh, init, build.train_step(config, classifier, optimizer, mesh)
+
+
+def batch_of(mesh, seed):
+    random = np.random.default_rng(seed)
+    rows = {
+        "image": random.integers(0, 256, (BATCH, *IMAGE, 3), dtype=np.uint8),
+        "thumbnail": random.integers(0, 256, (BATCH, *THUMBNAIL, 3), dtype=np.uint8),
+        "label": random.integers(0, 2, BATCH).astype(np.int32),
+        "index": np.arange(BATCH, dtype=np.int32),
+        "skipped": np.full(BATCH, -1, np.int32),
+        "example": random.integers(0, 2**32, BATCH, dtype=np.uint32),
+    }
+    return next(meshes.to_devices([rows], mesh))
+
+
+def one_step(devices, seed, **model):
+    mesh, init, step = setup(devices, **model)
+    with jax.set_mesh(mesh):
+        return step(state.create(init, meshes.replicated(mesh)), batch_of(mesh, seed))
+
+
+def test_a_step_on_eight_devices_is_the_step_on_one():
+    seed = np.random.default_rng().integers(2**31)
+    settings = {"stochastic_depth": 0.2, "dropout": 0.3, "merge_after": "1"}
+    (one, outputs), (eight, spread) = (one_step(devices, seed, **settings) for devices in (1, 8))
+    # float32 sums in another order; batch norm's statistics are over the whole batch on both.
+    np.testing.assert_allclose(outputs["logits"], spread["logits"], rtol=1e-3, atol=1e-4)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), one.batch_stats, eight.batch_stats)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), one.params, eight.params)
+    assert int(eight.step) == 1
+
+
+def test_the_average_follows_parameters_and_statistics():
+    mesh, init, step = setup(1)
+    with jax.set_mesh(mesh):
+        first = state.create(init, meshes.replicated(mesh))
+        before = jax.tree.map(np.asarray, first.trained())
+        after, _ = step(first, batch_of(mesh, 0))
+    expected = jax.tree.map(lambda a, b: 0.9 * a + 0.1 * np.asarray(b), before, after.trained())
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), after.to_evaluate(), expected)
+    changed = jax.tree.map(lambda a, b: not np.array_equal(a, b), before, after.trained())
+    assert all(jax.tree.leaves(changed["batch_stats"]))
+
+
+def collectives(text):
+    """(name, elements moved) of every collective of a compiled program."""
+    found = []
+    pattern = r"= (.*?) (all-gather|all-to-all|all-reduce|collective-permute|reduce-scatter)(?:-start)?\("
+    for shapes, name in re.findall(pattern, text):
+        sizes = [math.prod(map(int, dims.split(","))) for dims in re.findall(r"\w+\[([\d,]+)\]", shapes)]
+        found.append((name, max(sizes, default=1)))
+    return found
+
+
+@pytest.mark.parametrize("sampling", ["per_image", "per_batch"])
+def test_no_image_crosses_devices(sampling):
+    mesh, init, step = setup(8, sampling=sampling)
+    with jax.set_mesh(mesh):
+        text = step.lower(state.shapes(init, meshes.replicated(mesh)), batch_of(mesh, 0)).compile().as_text()
+    moved = collectives(text)
+    assert any(name == "all-reduce" for name, _ in moved), "no gradient is reduced: the pattern misses the collectives"
+    # Logits, labels and indices are gathered, a number or two an image; gradients and statistics are reduced.
+    assert max((size for name, size in moved if name != "all-reduce"), default=0) <= 2 * BATCH
+    largest = max(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(init).params))
+    assert max(size for _, size in moved) <= largest < math.prod(IMAGE)
+    assert "scatter(" not in text
+
+
+def test_a_bad_collective_is_seen():
+    mesh, *_ = setup(8)
+    with jax.set_mesh(mesh):
+        images = batch_of(mesh, 0)["image"]
+        gathered = jax.jit(lambda x: x.astype(jnp.float32), out_shardings=meshes.replicated(mesh))
+        moved = collectives(gathered.lower(images).compile().as_text())
+    assert max(size for _, size in moved) >= images.size
