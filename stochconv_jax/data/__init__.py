@@ -1,1 +1,1 @@
-"""From images on disk, or drawn, to batches. Imports no JAX: worker processes load this package."""
+"""From images on disk, or drawn, to batches. Uses no JAX: worker processes load this package."""

@@ -12,13 +12,21 @@ class Augmentation:
     """Ranges of random augmentation.
 
     `area`: the crop's share of the image's area. `aspect`: its width / height relative to the image's own. `flip`:
-    left-right and up-down, each with probability 1/2. `rotation`: degrees, uniform in +-.
+    left-right and up-down, each with probability 1/2. `rotation`: degrees, uniform in +-. ValueError for ranges that no
+    crop of the image has.
     """
 
     area: tuple[float, float] = (0.6, 1.0)
     aspect: tuple[float, float] = (3 / 4, 4 / 3)
     flip: bool = True
     rotation: float = 180.0
+
+    def __post_init__(self):
+        if not 0 < self.area[0] <= self.area[1] <= 1:
+            raise ValueError(f"config.augment.area={self.area}: expected 0 < from <= to <= 1")
+        if not 0 < self.aspect[0] <= 1 <= self.aspect[1]:
+            # A crop of nearly the whole image has nearly its shape: without 1 in the range there would be none.
+            raise ValueError(f"config.augment.aspect={self.aspect}: expected 0 < from <= 1 <= to")
 
 
 def fit(picture: np.ndarray, size: Size) -> np.ndarray:

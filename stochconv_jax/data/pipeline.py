@@ -22,6 +22,7 @@ from collections.abc import Generator, Iterator
 import cv2
 import grain
 import numpy as np
+from absl import flags
 
 from stochconv_jax.data import augment
 from stochconv_jax.data.augment import Augmentation, Size
@@ -37,7 +38,7 @@ def example_id(name: str) -> int:
 
     Windows are drawn from it, so an image is predicted alike in whatever data set and batch it stands.
     """
-    return zlib.crc32(pathlib.PurePath(name).stem.encode())
+    return zlib.crc32(pathlib.PurePath(name).stem.encode("utf-8", "surrogateescape"))
 
 
 @functools.lru_cache(maxsize=4)
@@ -110,15 +111,15 @@ class TrainRow(grain.transforms.Map):
 
     def _readable(self, order: np.ndarray, rank: int) -> tuple[int, np.ndarray, int]:
         """The image of that rank or, where bad ones are skipped, the next readable one of the order."""
-        first = skipped = -1
-        for index in np.roll(order, -rank).tolist():
+        skipped = -1
+        for later in range(rank, rank + len(order)):
+            index = int(order[later % len(order)])
             try:
                 return index, self.reader.picture(index), skipped
             except BadImage:
                 if not self.skip_bad:
                     raise
-                first = index if first < 0 else first
-                skipped = first
+                skipped = index if skipped < 0 else skipped
         raise BadImage(f"none of the {len(order)} images can be used")
 
 
@@ -170,7 +171,7 @@ def train_batches(
     """
     reader = Reader(source, image_size, thumbnail_size, outputs)
     row = TrainRow(reader, augmentation, seed, batch_size, host_index, host_count, _skips(on_bad_image))
-    rows = batch_size // host_count
+    rows = _host_rows(batch_size, host_count)
     return _batches(row, start_step * rows, rows, num_workers)
 
 
@@ -182,7 +183,8 @@ def num_batches(num_images: int, batch_size: int) -> int:
 class EvalBatches:
     """This host's rows of the batches that hold every image once, in order, filled up with masked rows.
 
-    Iterate over it as often as you like; the workers stay and prepare the next round's first batches. Every host yields
+    Iterate over it as often as you like, one round at a time; the workers stay and prepare the next round's first
+    batches. A round that was left early is not continued: the next one begins with the first image. Every host yields
     the same number of batches. Close it when done. The arguments are those of `train_batches`.
     """
 
@@ -202,14 +204,26 @@ class EvalBatches:
         reader = Reader(source, image_size, thumbnail_size, outputs)
         row = EvalRow(reader, batch_size, host_index, host_count, _skips(on_bad_image))
         self._length = num_batches(len(source), batch_size)
-        self._stream = _batches(row, 0, batch_size // host_count, num_workers)
+        self._open = functools.partial(_batches, row, 0, _host_rows(batch_size, host_count), num_workers)
+        self._stream, self._in_round = self._open(), False
 
     def __iter__(self) -> Iterator[Batch]:
-        return itertools.islice(self._stream, self._length)
+        if self._in_round:
+            self.close()
+        self._in_round = True
+        yield from itertools.islice(self._stream, self._length)
+        self._in_round = False
 
     def close(self) -> None:
-        """Ends the workers."""
+        """Ends the workers; another round starts new ones."""
         self._stream.close()
+        self._stream, self._in_round = self._open(), False
+
+
+def _host_rows(batch_size: int, host_count: int) -> int:
+    if batch_size % host_count:
+        raise ValueError(f"a batch of {batch_size} images cannot be shared equally by {host_count} hosts")
+    return batch_size // host_count
 
 
 def _skips(on_bad_image: str) -> bool:
@@ -220,8 +234,12 @@ def _skips(on_bad_image: str) -> bool:
 
 def _batches(row: grain.transforms.Map, first: int, rows: int, num_workers: int) -> Generator[Batch]:
     """Batches of `rows` rows from position `first` on. The workers end when the generator is closed."""
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()  # Grain reads its absl flags; outside an absl program nobody has parsed them
     dataset = grain.MapDataset.range(first, sys.maxsize).map(row).batch(rows)
-    batches = dataset.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=2))
+    # Each thread holds a batch and makes another, which is much memory at full resolution: one is enough in a process.
+    threads = 1 if num_workers else 2
+    batches = dataset.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads))
     if num_workers:
         batches = batches.mp_prefetch(grain.MultiprocessingOptions(num_workers, per_worker_buffer_size=1))
     with contextlib.closing(iter(batches)) as iterator:

@@ -51,7 +51,7 @@ class Subset:
 
 
 class FolderSource:
-    """Image files. `rows`: the row of its CSV that each comes from, or None; `columns`: the CSV's columns by name."""
+    """Image files. `rows`: the line of the CSV that each stands in; `columns`: the CSV's columns by name."""
 
     def __init__(
         self,
@@ -60,10 +60,11 @@ class FolderSource:
         labels: np.ndarray,
         *,
         csv_path: pathlib.Path | None = None,
+        rows: Sequence[int] | None = None,
         columns: dict[str, list[str]] | None = None,
     ):
         self.files, self.names, self.labels = list(files), list(names), np.asarray(labels, np.int32)
-        self._csv_path, self._columns = csv_path, columns or {}
+        self._csv_path, self._rows, self._columns = csv_path, rows, columns or {}
 
     @classmethod
     def from_files(cls, files: Iterable[pathlib.Path]) -> "FolderSource":
@@ -83,19 +84,17 @@ class FolderSource:
         """
         path = pathlib.Path(os.path.expanduser(csv_path))
         by_name = _list_images(pathlib.Path(os.path.expanduser(folder)))
-        columns = _read_columns(path)
+        rows, columns = _read_columns(path)
         files, labels, first_row = [], [], {}
-        for row, (name, target) in enumerate(zip(columns["image"], columns["target"]), start=2):
+        for row, name, target in zip(rows, columns["image"], columns["target"]):
             where = f"{path}, row {row}"
-            file = by_name.get(name)
-            if file is None:
-                raise ValueError(f"{where}: there is no image {name!r} in {folder}")
+            file = _one_file(by_name.get(name, ()), name, folder, where)
             if file in first_row:
                 raise ValueError(f"{where}: image {name!r} stands in row {first_row[file]} already")
             first_row[file] = row
             files.append(file)
             labels.append(_class(target, num_classes, where))
-        return cls(files, [file.name for file in files], np.array(labels), csv_path=path, columns=columns)
+        return cls(files, [file.name for file in files], np.array(labels), csv_path=path, rows=rows, columns=columns)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -109,7 +108,7 @@ class FolderSource:
     def read(self, index: int) -> np.ndarray:
         """See `Source.read`."""
         file = self.files[index]
-        row = f" (row {index + 2} of {self._csv_path})" if self._csv_path else ""
+        row = f" (row {self._rows[index]} of {self._csv_path})" if self._csv_path else ""
         try:
             return decode(file.read_bytes())
         except (OSError, ValueError) as error:
@@ -126,7 +125,10 @@ def decode(content: bytes) -> np.ndarray:
     if content[:2] == b"\xff\xd8":
         # Strict: a truncated file is an error and not half a grey picture.
         return _upright(simplejpeg.decode_jpeg(content, colorspace="RGB", strict=True), content)
-    picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
+    try:
+        picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
+    except cv2.error as error:  # such as a header that asks for more pixels than there can be
+        raise ValueError(f"not an image that can be read: {error.err}") from error
     if picture is None:
         raise ValueError("not an image that can be read, or a damaged one")
     return picture
@@ -148,33 +150,50 @@ def _upright(picture: np.ndarray, content: bytes) -> np.ndarray:
     return np.ascontiguousarray(np.rot90(picture, turns))
 
 
-def _list_images(folder: pathlib.Path) -> dict[str, pathlib.Path]:
+def _list_images(folder: pathlib.Path) -> dict[str, list[pathlib.Path]]:
     """Image files in `folder`, by name with and without ending. ValueError if there is none."""
     if not folder.is_dir():
         raise ValueError(f"config.data.path={str(folder)!r} is not a folder")
     files = sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGE_ENDINGS)
     if not files:
         raise ValueError(f"config.data.path={str(folder)!r} holds no image ({', '.join(sorted(IMAGE_ENDINGS))})")
-    return {file.stem: file for file in files} | {file.name: file for file in files}
+    by_name: dict[str, list[pathlib.Path]] = {}
+    for file in files:
+        by_name.setdefault(file.stem, []).append(file)
+    return by_name | {file.name: [file] for file in files}
 
 
-def _read_columns(path: pathlib.Path) -> dict[str, list[str]]:
-    """A CSV's columns by name. ValueError if it is missing, not UTF-8, lacks `image` or `target`, or has no rows."""
+def _one_file(files: Sequence[pathlib.Path], name: str, folder: str, where: str) -> pathlib.Path:
+    if not files:
+        raise ValueError(f"{where}: there is no image {name!r} in {folder}")
+    if len(files) > 1:
+        names = ", ".join(file.name for file in files)
+        raise ValueError(f"{where}: {name!r} may be any of {names} in {folder}; give the ending")
+    return files[0]
+
+
+def _read_columns(path: pathlib.Path) -> tuple[list[int], dict[str, list[str]]]:
+    """A CSV's rows, as the line of the file that each ends in, and its columns by name.
+
+    ValueError if it is missing, not a CSV in UTF-8, lacks `image` or `target`, or has no rows.
+    """
     if not path.is_file():
         raise ValueError(f"config.data.labels={str(path)!r}: there is no such file")
     try:
         with path.open(newline="", encoding="utf-8-sig") as lines:
             reader = csv.DictReader(lines)
-            names = reader.fieldnames or []
+            names = list(reader.fieldnames or [])
             missing = {"image", "target"} - set(names)
             if missing:
                 raise ValueError(f"{path}: no column {' nor '.join(sorted(missing))}; its columns are {names}")
-            rows = list(reader)
+            rows = [(reader.line_num, row) for row in reader]
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 ({error}); save it as UTF-8") from error
+    except csv.Error as error:
+        raise ValueError(f"{path} is not a CSV file ({error})") from error
     if not rows:
         raise ValueError(f"{path} has no rows below its header")
-    return {name: [row[name] or "" for row in rows] for name in names}
+    return [line for line, _ in rows], {name: [row[name] or "" for _, row in rows] for name in names}
 
 
 def _class(target: str, num_classes: int, where: str) -> int:
