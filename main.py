@@ -8,6 +8,7 @@ Any key of configs/default.py is set by --config.KEY=VALUE. `evaluate` and `pred
 """
 import logging
 import pathlib
+import re
 import sys
 
 import absl.logging
@@ -16,8 +17,11 @@ from ml_collections import config_flags
 
 from stochconv_jax import modes
 
-DEFAULT = pathlib.Path(__file__).parent / "configs" / "default.py"
-_CONFIG = config_flags.DEFINE_config_file("config", str(DEFAULT), "File that describes the experiment.")
+CONFIGS = pathlib.Path(__file__).parent / "configs"
+DEFAULT, SAVED = CONFIGS / "default.py", CONFIGS / "saved.py"
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", str(DEFAULT), "File that describes the experiment: one of configs/, or the config.json of a run."
+)
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder: checkpoints, metrics, predictions.", required=True)
 _MODE = flags.DEFINE_enum("mode", "train", modes.NAMES, "What to do.")
 
@@ -31,6 +35,7 @@ def main(_):
 
 def parse(arguments):
     """Parses the command line; an unknown key ends with the nearest name, not with a traceback."""
+    arguments = [re.sub(r"^--config=(.*\.json)$", rf"--config={SAVED}:\1", argument) for argument in arguments]
     try:
         return app.parse_flags_with_usage(arguments)
     except (AttributeError, KeyError) as error:
@@ -43,10 +48,11 @@ def _log_to_stderr():
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     absl.logging.set_verbosity(absl.logging.ERROR)
-    logger = logging.getLogger("stochconv_jax")
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
+    for name in ("stochconv_jax", "configs"):
+        logger = logging.getLogger(name)
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
 
 
 if __name__ == "__main__":

@@ -24,14 +24,16 @@ class Main:
     """Runs main.py."""
 
     def start(self, workdir, *flags, mode="train", devices=1, **keys) -> subprocess.Popen:
-        """A process under way; `keys` are config keys with '__' for dots."""
+        """A process under way; `keys` are config keys with '__' for dots. In mode None it gets no config of ours."""
         settings = {"compilation_cache": CACHE} | {name.replace("__", "."): value for name, value in keys.items()}
+        if mode:
+            flags = (f"--mode={mode}", *flags)
         if mode == "train":
             settings = TINY | settings
             flags = (f"--config={ROOT / 'configs' / 'quickstart.py'}", *flags)
         arguments = [f"--config.{name}={value}" for name, value in settings.items()]
         return subprocess.Popen(
-            [sys.executable, ROOT / "main.py", f"--workdir={workdir}", f"--mode={mode}", *flags, *arguments],
+            [sys.executable, ROOT / "main.py", f"--workdir={workdir}", *flags, *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -2,6 +2,7 @@
 import csv
 import json
 import re
+import shutil
 import signal
 import time
 
@@ -41,8 +42,8 @@ def wait_for_step(process, workdir, step):
     """Until a checkpoint of `step` or later is complete."""
     deadline = time.monotonic() + 240
     while time.monotonic() < deadline:
-        done = [int(m[1]) for path in workdir.glob("checkpoints/step_*") if (m := re.fullmatch(r"step_(\d+)", path.name))]
-        if done and max(done) >= step:
+        names = [path.name.removeprefix("step_") for path in workdir.glob("checkpoints/step_*")]
+        if any(name.isdigit() and int(name) >= step for name in names):
             return
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.02)
@@ -135,6 +136,27 @@ def test_another_config_is_refused_and_nothing_is_overwritten(main, finished):
     output = main(finished, code=1, optimizer__learning_rate=0.5, seed=3)
     assert "optimizer.learning_rate: 0.003 there, 0.5 now" in output and "seed: 0 there, 3 now" in output
     assert before == {file: file.read_bytes() for file in finished.glob("*.*") if file.is_file()}
+
+
+def test_a_saved_config_repeats_its_run(main, finished, tmp_path):
+    process = main.start(tmp_path / "run", f"--config={finished / 'config.json'}", mode=None)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    assert_same_run(tmp_path / "run", finished)
+    about = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert set(about) >= {"command", "versions", "flags", "git", "devices", "parameters", "data"}
+
+
+def test_a_run_of_an_older_version_goes_on_with_new_keys_at_their_defaults(main, finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "run")
+    file = tmp_path / "run" / "config.json"
+    about = json.loads(file.read_text())
+    del about["config"]["optimizer"]["rms_decay"]
+    file.write_text(json.dumps(about))
+    assert "config.optimizer.rms_decay takes its default, 0.99" in main(tmp_path / "run")
+    about["config"]["optimizer"]["nesterov"] = True
+    file.write_text(json.dumps(about))
+    assert "keys that this version does not know: optimizer.nesterov" in main(tmp_path / "run", code=1)
 
 
 @pytest.mark.parametrize("key", ["model__varient", "modle__variant"])

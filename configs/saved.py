@@ -1,0 +1,52 @@
+"""The config of an earlier run:   python main.py --config=runs/first/config.json --workdir=runs/again
+
+main.py hands a --config that ends in .json to this file as `saved.py:FILE`.
+"""
+import json
+import logging
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from configs import default
+
+logger = logging.getLogger(__name__)
+
+
+def get_config(file: str) -> ConfigDict:
+    """The config in `file`, a run's config.json."""
+    try:
+        content = json.loads(pathlib.Path(file).expanduser().read_text())
+        saved = content["config"]
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(f"--config={file}: not the config.json of a run ({error!r})") from error
+    return complete(saved, file)
+
+
+def complete(saved: Mapping[str, Any], where: Any) -> ConfigDict:
+    """A config from the values that a run, perhaps of an older version, has saved.
+
+    Keys that are new since take their defaults, and the log says so. ValueError for keys that are no more: what they
+    meant cannot be repeated.
+    """
+    config = default.get_config()
+    known, values = flatten(config.to_dict()), flatten(saved)
+    removed = sorted(values.keys() - known.keys())
+    if removed:
+        raise ValueError(f"{where} has keys that this version does not know: {', '.join(removed)}")
+    for key in sorted(known.keys() - values.keys()):
+        logger.warning("%s is of an older version: config.%s takes its default, %r", where, key, known[key])
+    config.update_from_flattened_dict(
+        {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    )
+    return config
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{'a': {'b': 1}} -> {'a.b': 1}."""
+    flat = {}
+    for key, value in tree.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+    return flat
