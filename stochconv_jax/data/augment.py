@@ -63,7 +63,7 @@ def random_affine(random: np.random.Generator, size: Size, ranges: Augmentation)
     height, width = size
     area = random.uniform(*ranges.area)
     # The aspects for which a crop of this area fits into the image: no rejection is needed.
-    low, high = max(np.log(ranges.aspect[0]), np.log(area)), min(np.log(ranges.aspect[1]), -np.log(area))
+    low, high = max(np.log(ranges.aspect[0]), np.log(area)), min(np.log(ranges.aspect[1]), np.log(1 / area))
     aspect = np.exp(random.uniform(low, high))
     scale = np.array([np.sqrt(area * aspect), np.sqrt(area / aspect)])
     center = np.array([width, height]) / 2

@@ -10,12 +10,14 @@ A batch is a dict of NumPy arrays, this host's b rows of the global batch:
     mask       bool [b]             False for rows that only fill up a batch
     skipped    int32 [b]            index of an unreadable image that this row stood for, else -1
 """
+import atexit
 import contextlib
 import dataclasses
 import functools
 import itertools
 import pathlib
 import sys
+import weakref
 import zlib
 from collections.abc import Generator, Iterator
 
@@ -233,7 +235,7 @@ def _skips(on_bad_image: str) -> bool:
 
 
 def _batches(row: grain.transforms.Map, first: int, rows: int, num_workers: int) -> Generator[Batch]:
-    """Batches of `rows` rows from position `first` on. The workers end when the generator is closed."""
+    """Batches of `rows` rows from position `first` on. The workers end with the generator or with the program."""
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()  # Grain reads its absl flags; outside an absl program nobody has parsed them
     dataset = grain.MapDataset.range(first, sys.maxsize).map(row).batch(rows)
@@ -242,5 +244,21 @@ def _batches(row: grain.transforms.Map, first: int, rows: int, num_workers: int)
     batches = dataset.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads))
     if num_workers:
         batches = batches.mp_prefetch(grain.MultiprocessingOptions(num_workers, per_worker_buffer_size=1))
+    stream = _closing(batches)
+    _OPEN.add(stream)
+    return stream
+
+
+def _closing(batches: grain.IterDataset) -> Generator[Batch]:
     with contextlib.closing(iter(batches)) as iterator:
         yield from iterator
+
+
+_OPEN: weakref.WeakSet[Generator[Batch]] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """Closes what a program left open: in the interpreter's last moments it would fail with a traceback."""
+    for stream in list(_OPEN):
+        stream.close()

@@ -1,0 +1,68 @@
+"""Splits: disjoint, in proportion, without a group on both sides, fixed by the seed."""
+import numpy as np
+import pytest
+
+from stochconv_jax.data.splits import stratified_split
+
+
+def random_labels(count, share=0.25):
+    return (np.random.default_rng().random(count) < share).astype(np.int32)
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.2, 0.5])
+def test_every_image_is_on_one_side_and_classes_are_in_proportion(fraction):
+    labels = random_labels(401)
+    train, validation = stratified_split(labels, fraction, seed=0)
+    np.testing.assert_array_equal(np.sort(np.concatenate([train, validation])), np.arange(401))
+    for label in (0, 1):
+        assert abs((labels[validation] == label).sum() - fraction * (labels == label).sum()) <= 0.5
+
+
+def test_the_seed_fixes_the_split():
+    labels = random_labels(100)
+    first, same, other = (stratified_split(labels, 0.2, seed=seed)[1].tolist() for seed in (1, 1, 2))
+    assert first == same != other
+
+
+def test_a_stratum_is_a_label_and_a_value_of_the_column():
+    labels, origin = random_labels(600), np.random.default_rng().choice(["2016", "2017-val", "2019"], 600)
+    _, validation = stratified_split(labels, 0.25, seed=3, strata=origin.tolist())
+    for label in (0, 1):
+        for name in set(origin):
+            members = (labels == label) & (origin == name)
+            assert abs(members[validation].sum() - 0.25 * members.sum()) <= 0.5
+
+
+def test_no_group_is_on_both_sides_and_the_share_is_kept():
+    random = np.random.default_rng()
+    groups = [f"patient {number}" for number in random.integers(0, 120, 800)]
+    labels = random_labels(800)
+    train, validation = stratified_split(labels, 0.2, seed=5, groups=groups)
+    assert not {groups[i] for i in train} & {groups[i] for i in validation}
+    assert len(train) + len(validation) == 800
+    assert abs(len(validation) / 800 - 0.2) < 0.03
+
+
+def test_images_without_a_group_are_groups_of_their_own():
+    labels = np.tile([0, 1], 50)
+    groups = [""] * 90 + ["one"] * 10
+    train, validation = stratified_split(labels, 0.2, seed=0, groups=groups)
+    assert 15 <= len(validation) <= 25 and len(set(range(90, 100)) & set(validation.tolist())) in (0, 10)
+    assert len(train) + len(validation) == 100
+
+
+@pytest.mark.parametrize("labels", [[0] * 20, [0] * 19 + [1], [0] * 10 + [1] * 10 + [2]])
+def test_a_side_without_a_class_is_refused(labels):
+    with pytest.raises(ValueError, match=r"split \(\d+ of \d+ images\) has no image of class .*validation_fraction"):
+        stratified_split(np.array(labels), 0.2, seed=0)
+
+
+def test_one_group_of_all_images_is_refused():
+    with pytest.raises(ValueError, match="side of the split"):
+        stratified_split(np.tile([0, 1], 20), 0.2, seed=0, groups=["same"] * 40)
+
+
+@pytest.mark.parametrize("fraction", [0.0, 1.0, -0.1])
+def test_a_fraction_that_leaves_a_side_empty_is_refused(fraction):
+    with pytest.raises(ValueError, match=r"config\.data\.validation_fraction"):
+        stratified_split(np.tile([0, 1], 20), fraction, seed=0)
