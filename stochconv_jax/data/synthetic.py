@@ -1,7 +1,7 @@
 """Drawn pictures that look like skin lesions, whose class lies in fine texture only.
 
 They are made to show one effect: class 0 has isotropic and class 1 oriented texture inside the lesion, both of periods
-of 3.5 to 5 pixels and of the same contrast. Shrunk to a thumbnail by area, both average out to the same grey.
+of 4 to 6 pixels and of the same contrast. Shrunk to a thumbnail by area, both average out to the same grey.
 """
 import cv2
 import numpy as np
@@ -9,9 +9,9 @@ import numpy as np
 from stochconv_jax.data.augment import Size
 
 DRAW = 3  # random stream
-PERIODS = (3.5, 5.0)  # pixels
+PERIODS = (4.0, 6.0)  # pixels
 WAVES = 24
-CONTRAST = 20.0  # standard deviation of the texture, grey levels of 255
+CONTRAST = 24.0  # standard deviation of the texture, grey levels of 255
 STRIPE_SPREAD = np.deg2rad(6.0)  # standard deviation of the stripes' directions
 
 
