@@ -1,0 +1,209 @@
+"""Readers of the challenges' label files. Which one a file is for shows in its header, not in its name.
+
+What the files call things, and what is made of it:
+
+    2016  benign | malignant, as words or numbers. Malignant is melanoma: 238 of the 248 stand in 2019 too, all as MEL.
+    2017  `melanoma` and `seborrheic_keratosis`; neither is a nevus: 1838 of the 1843 stand in 2019 too, all as NV.
+    2018  one column a category, or HAM10000's `dx`. AKIEC, which holds Bowen's disease too, becomes 2019's AK.
+    2019  one column a category.
+    2020  `benign_malignant`, and a `diagnosis` that is mostly unknown.
+"""
+import dataclasses
+import pathlib
+from collections.abc import Callable, Iterable, Mapping
+
+from stochconv_jax.data.isic.rows import Row, image_id, read_table
+
+CATEGORIES = ("MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC", "UNK")  # of 2019, in its order
+_DIAGNOSES = {
+    "MEL": "melanoma",
+    "NV": "nevus",
+    "BCC": "basal cell carcinoma",
+    "AK": "actinic keratosis",
+    "BKL": "benign keratosis",
+    "DF": "dermatofibroma",
+    "VASC": "vascular lesion",
+    "SCC": "squamous cell carcinoma",
+    "UNK": "unknown",
+}
+_CATEGORY_OF = {words: category for category, words in _DIAGNOSES.items()} | {
+    "seborrheic keratosis": "BKL",
+    "lichenoid keratosis": "BKL",
+    "solar lentigo": "BKL",
+    "lentigo nos": "BKL",
+}
+_ONE_HOT_2018 = ("mel", "nv", "bcc", "akiec", "bkl", "df", "vasc")
+_ONE_HOT_2019 = tuple(category.lower() for category in CATEGORIES)
+Cells = Mapping[str, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Contents:
+    """What a file holds: rows about images, or pairs of ids that show the same picture."""
+
+    path: pathlib.Path
+    format: str
+    rows: tuple[Row, ...] = ()
+    pairs: tuple[tuple[str, str], ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Format:
+    """A kind of file: the lower-case columns that it must have, the image's first, and what to make of a row."""
+
+    name: str
+    year: str
+    columns: tuple[str, ...]
+    read: Callable[[Cells], dict]
+
+
+def read(path: pathlib.Path) -> Contents:
+    """Reads a label file, a metadata file or a list of duplicates of any year.
+
+    ValueError naming the file with its header if no reader is for it, and the row where a value is not what it must be.
+    """
+    table = read_table(path)
+    if _is_headless_2016(table[0][1]):
+        header, body = ["image_id", "label"], table
+    else:
+        header, body = [name.lower() for name in table[0][1]], table[1:]
+    if {"image_name_1", "image_name_2"} <= set(header):
+        return Contents(path, "2020 duplicates", pairs=tuple(_pairs(path, header, body)))
+    form = next((form for form in _FORMATS if set(form.columns) <= set(header)), None)
+    if form is None:
+        raise ValueError(f"{path}: no known label file has the header {','.join(table[0][1])!r}")
+    if not body:
+        raise ValueError(f"{path} has no rows below its header")
+    return Contents(path, form.name, rows=tuple(_rows(path, form, header, body)))
+
+
+def _is_headless_2016(cells: list[str]) -> bool:
+    return len(cells) == 2 and cells[0].upper().startswith("ISIC_") and cells[0][5:].isdecimal()
+
+
+def _rows(path: pathlib.Path, form: _Format, header: list[str], body: Iterable[tuple[int, list[str]]]) -> Iterable[Row]:
+    for line, cells in body:
+        where = f"{path}, row {line}"
+        named = _named(where, header, cells)
+        image = image_id(named[form.columns[0]])
+        if not image:
+            raise ValueError(f"{where}: no image is named")
+        try:
+            yield Row(path, line, image, **{"year": form.year} | form.read(named))
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from error
+
+
+def _pairs(path: pathlib.Path, header: list[str], body: Iterable[tuple[int, list[str]]]) -> Iterable[tuple[str, str]]:
+    for line, cells in body:
+        named = _named(f"{path}, row {line}", header, cells)
+        yield image_id(named["image_name_1"]), image_id(named["image_name_2"])
+
+
+def _named(where: str, header: list[str], cells: list[str]) -> Cells:
+    if len(cells) != len(header):
+        raise ValueError(f"{where}: {len(cells)} cells, and the header has {len(header)}")
+    return dict(zip(header, cells))
+
+
+def _flag(text: str, column: str) -> bool:
+    """0, 1, 0.0, 1.0 as a truth value."""
+    if text not in ("0", "1", "0.0", "1.0"):
+        raise ValueError(f"{column} is {text!r}: expected 0 or 1")
+    return text.startswith("1")
+
+
+def _malignant(text: str) -> bool:
+    if text in ("benign", "malignant"):
+        return text == "malignant"
+    return _flag(text, "the label")
+
+
+def _diagnosed(category: str) -> dict:
+    return {"category": category, "diagnosis": _DIAGNOSES[category]}
+
+
+def _metadata(cells: Cells) -> dict:
+    """Patient, lesion, age, sex and site under the names that the years have for them."""
+    columns = {
+        "patient_id": ("patient_id", "patient"),
+        "lesion_id": ("lesion_id",),
+        "age": ("age_approx", "age_approximate", "age"),
+        "sex": ("sex",),
+        "site": ("anatom_site_general", "anatom_site_general_challenge", "localization", "site"),
+    }
+    found = {key: next((cells[name] for name in names if cells.get(name)), "") for key, names in columns.items()}
+    return {key: "" if value.lower() in ("unknown", "na", "nan") else value for key, value in found.items()}
+
+
+def _2016(cells: Cells) -> dict:
+    malignant = _malignant(cells["label"])
+    category = {"category": "MEL"} if malignant else {}
+    return {"malignant": malignant, "diagnosis": "melanoma" if malignant else "benign"} | category
+
+
+def _2017(cells: Cells) -> dict:
+    melanoma = _flag(cells["melanoma"], "melanoma")
+    keratosis = _flag(cells["seborrheic_keratosis"], "seborrheic_keratosis")
+    if melanoma and keratosis:
+        raise ValueError("melanoma and seborrheic_keratosis are both 1")
+    if keratosis:
+        return {"category": "BKL", "diagnosis": "seborrheic keratosis"}
+    return _diagnosed("MEL" if melanoma else "NV")
+
+
+def _one_hot(columns: tuple[str, ...]) -> Callable[[Cells], dict]:
+    def read_row(cells: Cells) -> dict:
+        marked = [column.upper() for column in columns if _flag(cells[column], column.upper())]
+        if len(marked) != 1:
+            raise ValueError(f"expected one category, found {' and '.join(marked) or 'none'}")
+        return _diagnosed(_category(marked[0])) | _metadata(cells)
+
+    return read_row
+
+
+def _category(name: str) -> str:
+    """2018's names as 2019's."""
+    category = {"AKIEC": "AK"}.get(name.upper(), name.upper())
+    if category not in CATEGORIES:
+        raise ValueError(f"{name!r} is none of the categories {', '.join(CATEGORIES)}")
+    return category
+
+
+def _ham10000(cells: Cells) -> dict:
+    return _diagnosed(_category(cells["dx"])) | _metadata(cells)
+
+
+def _2020(cells: Cells) -> dict:
+    malignant = _malignant(cells["benign_malignant"])
+    if malignant != _flag(cells["target"], "target"):
+        raise ValueError(f"benign_malignant is {cells['benign_malignant']} and target is {cells['target']}")
+    diagnosis = cells.get("diagnosis") or "unknown"
+    category = _CATEGORY_OF.get(diagnosis.lower(), "UNK")
+    return {"malignant": malignant, "diagnosis": diagnosis, "category": category} | _metadata(cells)
+
+
+def _with_target(cells: Cells) -> dict:
+    if not cells["target"].isdecimal():
+        raise ValueError(f"target is {cells['target']!r}: expected a class 0, 1, ...")
+    diagnosis = cells.get("diagnosis", "")
+    category = cells.get("category") or _CATEGORY_OF.get(diagnosis.lower(), "")
+    about = {"diagnosis": diagnosis, "category": category, "year": cells.get("year", "")}
+    return {"target": int(cells["target"])} | about | _metadata(cells)
+
+
+_FORMATS = (  # the first whose columns a file has
+    _Format("2020", "2020", ("image_name", "benign_malignant", "target"), _2020),
+    _Format("2020 metadata", "2020", ("image_name", "patient_id"), _metadata),
+    _Format("2020 metadata", "2020", ("image", "patient"), _metadata),
+    _Format("2019", "2019", ("image", *_ONE_HOT_2019), _one_hot(_ONE_HOT_2019)),
+    _Format("2018", "2018", ("image", *_ONE_HOT_2018), _one_hot(_ONE_HOT_2018)),
+    _Format("2018 HAM10000", "2018", ("image_id", "lesion_id", "dx"), _ham10000),
+    _Format("2018 metadata", "2018", ("image", "lesion_id", "diagnosis_confirm_type"), _metadata),
+    _Format("2017", "2017", ("image_id", "melanoma", "seborrheic_keratosis"), _2017),
+    _Format("2017 metadata", "2017", ("image_id", "age_approximate", "sex"), _metadata),
+    _Format("2016", "2016", ("image_id", "label"), _2016),
+    _Format("2016", "2016", ("img_id", "label"), _2016),
+    _Format("image,target", "", ("image", "target"), _with_target),
+    _Format("2019 metadata", "2019", ("image", "age_approx", "anatom_site_general", "sex"), _metadata),
+)
