@@ -1,0 +1,56 @@
+"""K folds without leakage, and the check that a split has none."""
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from stochconv_jax.data.splits import stratified_split
+
+
+def k_folds(
+    labels: np.ndarray,
+    count: int,
+    seed: int,
+    *,
+    groups: Sequence[str] | None = None,
+    strata: Sequence[str] | None = None,
+) -> np.ndarray:
+    """The fold of each image, 1..count, int `[N]`. Groups and strata are those of `stratified_split`.
+
+    Fold 1 is the validation side of `stratified_split` with a fraction of 1 / count. ValueError if `count` is below 2
+    or a fold would lack a class.
+    """
+    if count < 2:
+        raise ValueError(f"{count} folds: expected 2 or more")
+    labels = np.asarray(labels)
+    fold, left = np.full(len(labels), count), np.arange(len(labels))
+    for number in range(1, count):
+        rest, chosen = stratified_split(
+            labels[left], 1 / (count - number + 1), seed, groups=_take(groups, left), strata=_take(strata, left)
+        )
+        fold[left[chosen]] = number
+        left = left[rest]
+    return fold
+
+
+def _take(values: Sequence[str] | None, indices: np.ndarray) -> list[str] | None:
+    return None if values is None else [values[i] for i in indices]
+
+
+def parse_fold(text: str) -> tuple[int, int]:
+    """'2/5' -> (2, 5): validate on the second of five folds. ValueError for what is not of that form."""
+    number, _, count = text.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count) and int(count) >= 2):
+        raise ValueError(f"config.data.fold={text!r}: expected a fold and their number, such as '2/5'")
+    return int(number), int(count)
+
+
+def refuse_leaks(train: Mapping[str, Sequence[str]], validation: Mapping[str, Sequence[str]]) -> None:
+    """Raises ValueError if a column of both sides, such as the patient, shares a value that is not ''."""
+    for name in sorted(train.keys() & validation.keys()):
+        shared = sorted(set(train[name]) & set(validation[name]) - {""})
+        if shared:
+            examples = ", ".join(shared[:5]) + (", ..." if len(shared) > 5 else "")
+            raise ValueError(
+                f"the split leaks: {len(shared)} values of {name} are on both sides ({examples}); "
+                "set config.data.group_by to a column that keeps them together"
+            )
