@@ -22,6 +22,12 @@ def run(_, overrides, workdir) -> None:
     step, predictions = predict_with(folder, config, source)
     summary = statistics.summary(predictions.label, predictions.log_p())
     summary = {"checkpoint_step": step, "passes": config.eval.passes} | summary
+    log_p = statistics.log_probabilities(predictions.logits)
+    summary["roc_auc_by_passes"] = [
+        statistics.roc_auc(predictions.label, statistics.mean_log_probabilities(log_p[:passes]))
+        for passes in range(1, len(log_p) + 1)
+    ]
+    summary["mean_std_over_passes"] = float(predictions.spread()[:, -1].mean())
     summary["skipped"] = [source.names[index] for index in predictions.skipped]
     if jax.process_index() == 0:
         rows = prediction_rows(source, predictions, with_target=True)

@@ -31,10 +31,11 @@ FREE_KEYS = (
 )
 
 
-def claim(folder: RunFolder, config: ConfigDict, *, parameters: int, data: Mapping[str, Any]) -> None:
+def claim(folder: RunFolder, config: ConfigDict, *, size: Mapping[str, int], data: Mapping[str, Any]) -> None:
     """Writes config.json of a new run; of an old one checks that it is the same run, and never overwrites another.
 
-    Raises ValueError that lists the keys that differ.
+    `size`: parameters and multiply-adds; `data`: fingerprints of the data sets. Raises ValueError that lists the keys
+    that differ.
     """
     new, old = json.loads(json.dumps(config.to_dict())), folder.read_config()
     if old is not None:
@@ -42,7 +43,7 @@ def claim(folder: RunFolder, config: ConfigDict, *, parameters: int, data: Mappi
         before, after = ({"data_set": old["data"]} | saved_config, {"data_set": data} | new)
         _refuse_differences(folder, saved.flatten(before), saved.flatten(after))
     elif jax.process_index() == 0:
-        about = {"config": new, "parameters": parameters, "data": data}
+        about = {"config": new, **size, "data": data}
         folder.write_json("config.json", about | provenance.describe())
 
 

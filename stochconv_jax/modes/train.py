@@ -9,9 +9,9 @@ import zlib
 import jax
 import numpy as np
 import tensorboardX
-from clu import parameter_overview
 
 from stochconv_jax.data import sources
+from stochconv_jax.models import summary
 from stochconv_jax.modes import build, runs
 from stochconv_jax.run_folder import METRICS, RunFolder
 from stochconv_jax.training import evaluation, loop, mesh, progress, state
@@ -36,10 +36,12 @@ def run(config, overrides, workdir) -> None:
     init = build.initializer(config, model, optimizer)
     shapes = state.shapes(init, mesh.replicated(devices))
     folder = RunFolder(workdir).create()
+    rows = summary.parts(model, build.inputs(config, 1))
+    logger.info("the model, for one image:\n%s", summary.table(rows))
     runs.claim(
         folder,
         config,
-        parameters=int(parameter_overview.count_parameters(shapes.params)),
+        size=summary.totals(rows),
         data={"train": _fingerprint(train_source), "validation": _fingerprint(val_source)},
     )
     with contextlib.ExitStack() as stack:

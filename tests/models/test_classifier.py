@@ -140,12 +140,11 @@ def test_merge_weights_of_zero_leave_the_thumbnail_model():
         both[kind]["thumbnail_stem"] = own["thumbnail_stem"]
         for number in (1, 2):
             both[kind]["thumbnail"][f"stage{number}"] = own["thumbnail"][f"stage{number}"]
-        for number in (4,):
-            both[kind]["merged"][f"stage{number}"] = own["thumbnail"][f"stage{number}"]
+        both[kind]["merged"]["stage4"] = own["thumbnail"]["stage4"]
         both[kind]["merged"]["head"] = own["thumbnail"]["head"]
     # Stage 3 takes 2 x 16 channels and widens them by 4: the first 64 filters see the thumbnail's, the rest are cut.
-    merged_block, block = both["params"]["merged"]["stage3"]["block1"], variables["params"]["thumbnail"]["stage3"]["block1"]
-    stats, own_stats = both["batch_stats"]["merged"]["stage3"]["block1"], variables["batch_stats"]["thumbnail"]["stage3"]["block1"]
+    merged_block, stats = (both[kind]["merged"]["stage3"]["block1"] for kind in ("params", "batch_stats"))
+    block, own_stats = (variables[kind]["thumbnail"]["stage3"]["block1"] for kind in ("params", "batch_stats"))
     wide, narrow = merged_block["expand"]["kernel"].shape[1], block["expand"]["kernel"].shape[1]
     assert wide == 2 * narrow
     for source, target in ((block, merged_block), (own_stats, stats)):

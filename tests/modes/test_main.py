@@ -97,6 +97,7 @@ def test_evaluation_is_the_same_on_other_devices_and_batches(main, finished):
         assert summary["n"] == 11 and summary["passes"] == 3
         low, high = summary["roc_auc_interval_95"]
         assert low <= summary["roc_auc"] <= high
+        assert len(summary["roc_auc_by_passes"]) == 3 and summary["roc_auc_by_passes"][-1] == summary["roc_auc"]
     first, second = predictions
     assert [row["image"] for row in first] == [row["image"] for row in second] and len(first) == 11
     for column in ("probability", "std"):

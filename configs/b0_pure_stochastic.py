@@ -1,0 +1,15 @@
+r"""Pure stochastic B0: random windows alone, no thumbnail.
+
+    python main.py --config=configs/b0_pure_stochastic.py --workdir=runs/b0_pure_stochastic \
+        --config.data.path=IMAGES --config.data.labels=LABELS.csv
+
+The report names the model and gives no figure for it. 4,008,829 parameters.
+"""
+from configs import default
+
+
+def get_config():
+    """The window branch alone."""
+    config = default.get_config()
+    config.model.branches = ("windows",)
+    return config

@@ -1,0 +1,24 @@
+r"""Any plain EfficientNet at its own resolution and dropout.
+
+    python main.py --config=configs/efficientnet.py:b5 --workdir=runs/b5 \
+        --config.data.path=IMAGES --config.data.labels=LABELS.csv
+
+The networks are the official ones (Tan & Le, 2019); the training is that of configs/default.py and not their ImageNet
+recipe, so their ImageNet figures are not what to expect.
+"""
+from configs import default
+from stochconv_jax.models import variants
+
+
+def get_config(variant: str = "b0"):
+    """The thumbnail branch alone, of `variant`: b0 .. b7, or any other name in models/variants.py."""
+    network = variants.get(variant)
+    config = default.get_config()
+    config.model.variant = variant
+    config.model.branches = ("thumbnail",)
+    config.model.dropout = network.dropout
+    config.data.thumbnail_size = (network.resolution, network.resolution)
+    # The thumbnail is made from the image, which must not be smaller.
+    side = max(1024, network.resolution)
+    config.data.image_size = (side, side)
+    return config

@@ -1,0 +1,88 @@
+"""What a classifier consists of: output shape, parameters and multiply-adds, by branch and stage."""
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import jax
+
+from stochconv_jax.models.classifier import Classifier
+
+# Modules of these names are groups of parts; the rows of the table are one level below them.
+GROUPS = ("thumbnail", "windows", "merged")
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """A stem, a stage, a head or the last layer; `output` is for one image."""
+
+    name: str
+    output: tuple[int, ...]
+    parameters: int
+    multiply_adds: int
+
+
+def parts(model: Classifier, inputs: Mapping[str, jax.ShapeDtypeStruct]) -> list[Part]:
+    """The parts of `model` in the order of computation. `inputs`: shapes of a batch of one image.
+
+    Nothing is computed but shapes. Multiply-adds are those of convolutions and dense layers, as Tan & Le (2019) count
+    them: for each weight one for each place of the output it contributes to.
+    """
+    model = model.clone(remat=False)
+    keys = {"params": jax.random.key(0), "windows": jax.random.key(0)}
+
+    def trace(arrays):
+        variables = model.init(keys, arrays)
+        rngs = {"windows": keys["windows"]}
+        _, captured = model.apply(variables, arrays, rngs=rngs, capture_intermediates=True, mutable=["intermediates"])
+        return variables["params"], captured["intermediates"]
+
+    params, outputs = jax.eval_shape(trace, inputs)
+    found: dict[str, list[int]] = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        names = [entry.key for entry in path]
+        row = found.setdefault(_part(names), [0, 0])
+        row[0] += leaf.size
+        if names[-1] == "kernel":
+            row[1] += leaf.size * math.prod(_output(outputs, names[:-1])[1:-1])
+    order = sorted(found, key=_place)
+    return [Part(name, _output(outputs, name.split("/"))[1:], *found[name]) for name in order]
+
+
+def _part(names: list[str]) -> str:
+    return "/".join(names[:2]) if names[0] in GROUPS else names[0]
+
+
+def _place(name: str) -> tuple[int, str]:
+    """Stems before stages, branch after branch, then what follows the meeting."""
+    branches = ("thumbnail", "windows", "merged", "classifier")
+    return branches.index(name.split("/")[0].removesuffix("_stem")), "" if name.endswith("_stem") else _numbered(name)
+
+
+def _numbered(name: str) -> str:
+    return name.replace("/head", "/~head")  # after the stages
+
+
+def _output(outputs: Mapping[str, Any], names: Iterable[str]) -> tuple[int, ...]:
+    for name in names:
+        outputs = outputs[name]
+    return outputs["__call__"][0].shape
+
+
+def totals(rows: list[Part]) -> dict[str, int]:
+    """Parameters and multiply-adds of all parts together."""
+    return {name: sum(getattr(row, name) for row in rows) for name in ("parameters", "multiply_adds")}
+
+
+def table(rows: list[Part]) -> str:
+    """The parts as text, with their totals."""
+    total = Part("total", (), **totals(rows))
+    lines = [("part", "output", "parameters", "million multiply-adds")]
+    for row in [*rows, total]:
+        shape = "x".join(map(str, row.output))
+        lines.append((row.name, shape, f"{row.parameters:,}", f"{row.multiply_adds / 1e6:,.2f}"))
+    widths = [max(len(line[column]) for line in lines) for column in range(4)]
+    return "\n".join(
+        f"{name:<{widths[0]}}  {shape:<{widths[1]}}  {count:>{widths[2]}}  {cost:>{widths[3]}}"
+        for name, shape, count, cost in lines
+    )
