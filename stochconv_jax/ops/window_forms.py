@@ -1,0 +1,204 @@
+"""The loops over windows that window_conv and its gradient rule are made of.
+
+One window at a time: what is read of the image stays in the cache, and nothing of the windows' size over the whole
+batch exists. On the CPU a window's pixels are first regrouped, so that what one weight sees lies side by side.
+"""
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.custom_batching import sequential_vmap
+
+from stochconv_jax.ops.per_device import varying_alike
+
+Size = tuple[int, int]
+STRIP = 16  # output rows summed at once in the kernel's gradient: fewer, and the CPU's compiler does not vectorise
+
+
+def forward(strides: Size, window_size: Size):
+    """The function (image [B, H, W, C], windows [B, F, 2], kernel [kh, kw, C, F]) -> [B, h, w, F]."""
+
+    @sequential_vmap  # under vmap a loop over the new axis: batched windows would become gathers
+    def run(image, windows, kernel):
+        dtype = sum_dtype(kernel.dtype)
+        weights = jnp.moveaxis(kernel, 3, 0).astype(dtype)
+        size = _output_size(window_size, kernel.shape[:2], strides)
+        strided = partial(_strided_forward, strides, window_size, size)
+        form = _by_platform(strided, partial(_regrouped_forward, strides, size), image, kernel.shape, size, strides)
+
+        def one_image(b_windows):
+            b, windows = b_windows
+            out = lax.map(lambda window_weights: form(image, b, *window_weights), (windows, weights))
+            return jnp.moveaxis(out, 0, 2)
+
+        return lax.map(one_image, (jnp.arange(image.shape[0]), windows)).astype(kernel.dtype)
+
+    return run
+
+
+def kernel_gradient(strides: Size, window_size: Size, kernel_shape: tuple, kernel_dtype):
+    """The function (image [B, H, W, C], windows [B, F, 2], g [B, h, w, F]) -> [kh, kw, C, F]."""
+
+    @sequential_vmap
+    def run(image, windows, g):
+        size, dtype = g.shape[1:3], sum_dtype(kernel_dtype)
+        planes = jnp.moveaxis(g, 3, 1).astype(dtype)
+        strided = partial(_strided_gradient, strides, window_size, kernel_shape)
+        regrouped = partial(_regrouped_gradient, strides, kernel_shape)
+        form = _by_platform(strided, regrouped, image, kernel_shape, size, strides)
+
+        def add_image(total, b_windows_g):
+            b, windows, g = b_windows_g
+            return total + lax.map(lambda window_g: form(image, b, *window_g), (windows, g)), None
+
+        zeros = _zeros((kernel_shape[3], *kernel_shape[:3]), dtype, planes)
+        total, _ = lax.scan(add_image, zeros, (jnp.arange(image.shape[0]), windows, planes))
+        return jnp.moveaxis(total, 0, 3).astype(kernel_dtype)
+
+    return run
+
+
+def image_gradient(strides: Size, window_size: Size, image_shape: tuple, image_dtype):
+    """The function (windows [B, F, 2], kernel [kh, kw, C, F], g [B, h, w, F]) -> [B, H, W, C]."""
+
+    @sequential_vmap
+    def run(windows, kernel, g):
+        dtype = sum_dtype(kernel.dtype)
+        planes, weights = jnp.moveaxis(g, 3, 1).astype(dtype), jnp.moveaxis(kernel, 3, 0).astype(dtype)
+
+        def add_window(total, window_g_weights):
+            window, g, weights = window_g_weights
+            start = (window[0], window[1], 0)
+            there = lax.dynamic_slice(total, start, (*window_size, total.shape[2]))
+            return lax.dynamic_update_slice(total, there + _spread(g, weights, strides, window_size), start), None
+
+        def one_image(windows_g):
+            return lax.scan(add_window, _zeros(image_shape[1:], dtype, planes), (*windows_g, weights))[0]
+
+        return lax.map(one_image, (windows, planes)).astype(image_dtype)
+
+    return run
+
+
+def sum_dtype(dtype):
+    """What sums for a result of `dtype` are made in: float32 at least."""
+    return jnp.float64 if dtype == jnp.float64 else jnp.float32
+
+
+def _output_size(window_size: Size, kernel_size: Size, strides: Size) -> Size:
+    return tuple((n - k) // s + 1 for n, k, s in zip(window_size, kernel_size, strides))
+
+
+def _zeros(shape: tuple, dtype, like: jax.Array) -> jax.Array:
+    """Zeros that vary over the same manual mesh axes as `like`, so that a loop may carry them."""
+    return varying_alike(jnp.zeros(shape, dtype), like)[0]
+
+
+def _by_platform(strided, regrouped, image, kernel_shape, size, strides):
+    """The form of (image, b, window, operand) for the platform that the program is lowered for.
+
+    Regrouping reads whole groups of `sw` pixels, up to sw - 1 more than the window holds: where these would lie
+    right of the image, the strided form takes that window.
+    """
+    reach = (size[1] + -(-kernel_shape[1] // strides[1]) - 1) * strides[1]
+
+    def on_cpu(image, b, window, operand):
+        if reach > image.shape[2]:
+            return strided(image, b, window, operand)
+        fits = window[1] + reach <= image.shape[2]
+        return lax.cond(fits, regrouped, strided, image, b, window, operand)
+
+    def form(image, b, window, operand):
+        return lax.platform_dependent(image, b, window, operand, cpu=on_cpu, default=strided)
+
+    return form
+
+
+def _taps(kernel_shape: tuple) -> list[tuple[int, int, int]]:
+    kh, kw, channels = kernel_shape[:3]
+    return [(i, j, c) for i in range(kh) for j in range(kw) for c in range(channels)]
+
+
+def _seen(image, b, window, window_size, size, strides, kernel_shape, dtype):
+    """What each weight sees of a window, [h, w] each, in the order of _taps: strided slices."""
+    (h, w), (sh, sw) = size, strides
+    crop = lax.dynamic_slice(image, (b, window[0], window[1], 0), (1, *window_size, image.shape[3]))[0]
+    for i, j, c in _taps(kernel_shape):
+        limit = (i + (h - 1) * sh + 1, j + (w - 1) * sw + 1, c + 1)
+        yield lax.slice(crop, (i, j, c), limit, (sh, sw, 1))[..., 0].astype(dtype)
+
+
+def _strided_forward(strides, window_size, size, image, b, window, weights):
+    """One filter's output [h, w]."""
+    seen = _seen(image, b, window, window_size, size, strides, weights.shape, weights.dtype)
+    return sum(weight * pixels for weight, pixels in zip(weights.reshape(-1), seen))
+
+
+def _strided_gradient(strides, window_size, kernel_shape, image, b, window, g):
+    """One window's share of its filter's gradient, [kh, kw, C]."""
+    seen = _seen(image, b, window, window_size, g.shape, strides, kernel_shape, g.dtype)
+    return jnp.stack([jnp.sum(g * pixels) for pixels in seen]).reshape(kernel_shape[:3])
+
+
+def _regroup(image, b, top, left, rows, groups, sw):
+    """[rows, sw * C, groups]: pixel x of a row, channel c, at [(x % sw) * C + c, x // sw]; image's dtype.
+
+    The barrier keeps the compiler from regrouping anew for every weight.
+    """
+    period = sw * image.shape[3]
+    flat = image.reshape(*image.shape[:2], -1)
+    crop = lax.dynamic_slice(flat, (b, top, left * image.shape[3]), (1, rows, groups * period))
+    planes = crop.reshape(rows, groups, period).transpose(0, 2, 1)
+    return lax.optimization_barrier(planes.reshape(-1)).reshape(rows, period, groups)
+
+
+def _regrouped_forward(strides, size, image, b, window, weights):
+    """As _strided_forward."""
+    (h, w), (sh, sw), (kh, kw, channels) = size, strides, weights.shape
+    groups = w + -(-kw // sw) - 1
+    planes = _regroup(image, b, window[0], window[1], (h - 1) * sh + kh, groups, sw)
+
+    def seen(i, j, c):
+        rows = planes[i : i + (h - 1) * sh + 1 : sh, (j % sw) * channels + c, j // sw : j // sw + w]
+        return rows.astype(weights.dtype)
+
+    return sum(weights[tap] * seen(*tap) for tap in _taps(weights.shape))
+
+
+def _regrouped_gradient(strides, kernel_shape, image, b, window, g):
+    """As _strided_gradient, strip by strip: sums over rows first, all columns apart, which vectorises."""
+    (h, w), (sh, sw), (kh, kw, channels) = g.shape, strides, kernel_shape[:3]
+    shifts = -(-kw // sw)
+
+    def add(y, number, sums):
+        """sums + what `number` output rows from row y on give: for each shift [kh, sw * C, w]."""
+        rows = (number - 1) * sh + kh
+        planes = _regroup(image, b, window[0] + y * sh, window[1], rows, w + shifts - 1, sw)
+        planes = lax.optimization_barrier(planes.astype(g.dtype))
+        g_rows = lax.optimization_barrier(lax.dynamic_slice(g, (y, 0), (number, w)))
+
+        def taps(shift):
+            return sum(planes[r * sh : r * sh + kh, :, shift : shift + w] * g_rows[r] for r in range(number))
+
+        return tuple(total + taps(shift) for shift, total in enumerate(sums))
+
+    sums = (_zeros((kh, sw * channels, w), g.dtype, g),) * shifts
+    if h >= STRIP:
+        sums = lax.fori_loop(0, h // STRIP, lambda n, sums: add(n * STRIP, STRIP, sums), sums)
+    if h % STRIP:
+        sums = add(h - h % STRIP, h % STRIP, sums)
+    gradient = jnp.stack([total.sum(2) for total in sums], 1)  # [kh, shifts, sw * C]
+    return gradient.reshape(kh, shifts * sw, channels)[:, :kw]
+
+
+def _spread(g, weights, strides, window_size):
+    """The gradient [wh, ww, C] of one window: each output's, times each weight, where that weight read."""
+    (wh, ww), (h, w), (sh, sw) = window_size, g.shape, strides
+
+    def tap(i, j):
+        rows = (i, wh - i - (h - 1) * sh - 1, sh - 1)
+        columns = (j, ww - j - (w - 1) * sw - 1, sw - 1)
+        return lax.pad(g, jnp.zeros((), g.dtype), (rows, columns))[..., None] * weights[i, j]
+
+    return sum(tap(i, j) for i in range(weights.shape[0]) for j in range(weights.shape[1]))
