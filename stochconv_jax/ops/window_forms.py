@@ -25,11 +25,12 @@ def forward(strides: Size, window_size: Size):
         weights = jnp.moveaxis(kernel, 3, 0).astype(dtype)
         size = _output_size(window_size, kernel.shape[:2], strides)
         strided = partial(_strided_forward, strides, window_size, size)
-        form = _by_platform(strided, partial(_regrouped_forward, strides, size), image, kernel.shape, size, strides)
+        form = _by_platform(strided, partial(_regrouped_forward, strides, size))
+        lines = _lines(image)
 
         def one_image(b_windows):
             b, windows = b_windows
-            out = lax.map(lambda window_weights: form(image, b, *window_weights), (windows, weights))
+            out = lax.map(lambda window_weights: form(lines, b, *window_weights), (windows, weights))
             return jnp.moveaxis(out, 0, 2)
 
         return lax.map(one_image, (jnp.arange(image.shape[0]), windows)).astype(kernel.dtype)
@@ -42,15 +43,16 @@ def kernel_gradient(strides: Size, window_size: Size, kernel_shape: tuple, kerne
 
     @sequential_vmap
     def run(image, windows, g):
-        size, dtype = g.shape[1:3], sum_dtype(kernel_dtype)
+        dtype = sum_dtype(kernel_dtype)
         planes = jnp.moveaxis(g, 3, 1).astype(dtype)
         strided = partial(_strided_gradient, strides, window_size, kernel_shape)
         regrouped = partial(_regrouped_gradient, strides, kernel_shape)
-        form = _by_platform(strided, regrouped, image, kernel_shape, size, strides)
+        form = _by_platform(strided, regrouped)
+        lines = _lines(image)
 
         def add_image(total, b_windows_g):
             b, windows, g = b_windows_g
-            return total + lax.map(lambda window_g: form(image, b, *window_g), (windows, g)), None
+            return total + lax.map(lambda window_g: form(lines, b, *window_g), (windows, g)), None
 
         zeros = _zeros((kernel_shape[3], *kernel_shape[:3]), dtype, planes)
         total, _ = lax.scan(add_image, zeros, (jnp.arange(image.shape[0]), windows, planes))
@@ -90,29 +92,19 @@ def _output_size(window_size: Size, kernel_size: Size, strides: Size) -> Size:
     return tuple((n - k) // s + 1 for n, k, s in zip(window_size, kernel_size, strides))
 
 
+def _lines(image: jax.Array) -> jax.Array:
+    """[B, H, W * C]. Reshaped here, outside the loops: inside, every index would be taken apart again."""
+    return image.reshape(*image.shape[:2], -1)
+
+
 def _zeros(shape: tuple, dtype, like: jax.Array) -> jax.Array:
     """Zeros that vary over the same manual mesh axes as `like`, so that a loop may carry them."""
     return varying_alike(jnp.zeros(shape, dtype), like)[0]
 
 
-def _by_platform(strided, regrouped, image, kernel_shape, size, strides):
-    """The form of (image, b, window, operand) for the platform that the program is lowered for.
-
-    Regrouping reads whole groups of `sw` pixels, up to sw - 1 more than the window holds: where these would lie
-    right of the image, the strided form takes that window.
-    """
-    reach = (size[1] + -(-kernel_shape[1] // strides[1]) - 1) * strides[1]
-
-    def on_cpu(image, b, window, operand):
-        if reach > image.shape[2]:
-            return strided(image, b, window, operand)
-        fits = window[1] + reach <= image.shape[2]
-        return lax.cond(fits, regrouped, strided, image, b, window, operand)
-
-    def form(image, b, window, operand):
-        return lax.platform_dependent(image, b, window, operand, cpu=on_cpu, default=strided)
-
-    return form
+def _by_platform(strided, regrouped):
+    """The form of (lines, b, window, operand) for the platform that the program is lowered for."""
+    return lambda *args: lax.platform_dependent(*args, cpu=regrouped, default=strided)
 
 
 def _taps(kernel_shape: tuple) -> list[tuple[int, int, int]]:
@@ -120,44 +112,55 @@ def _taps(kernel_shape: tuple) -> list[tuple[int, int, int]]:
     return [(i, j, c) for i in range(kh) for j in range(kw) for c in range(channels)]
 
 
-def _seen(image, b, window, window_size, size, strides, kernel_shape, dtype):
+def _seen(lines, b, window, window_size, size, strides, kernel_shape, dtype):
     """What each weight sees of a window, [h, w] each, in the order of _taps: strided slices."""
     (h, w), (sh, sw) = size, strides
-    crop = lax.dynamic_slice(image, (b, window[0], window[1], 0), (1, *window_size, image.shape[3]))[0]
+    (wh, ww), channels = window_size, kernel_shape[2]
+    crop = lax.dynamic_slice(lines, (b, window[0], window[1] * channels), (1, wh, ww * channels))
+    crop = crop.reshape(wh, ww, channels)
     for i, j, c in _taps(kernel_shape):
         limit = (i + (h - 1) * sh + 1, j + (w - 1) * sw + 1, c + 1)
         yield lax.slice(crop, (i, j, c), limit, (sh, sw, 1))[..., 0].astype(dtype)
 
 
-def _strided_forward(strides, window_size, size, image, b, window, weights):
+def _strided_forward(strides, window_size, size, lines, b, window, weights):
     """One filter's output [h, w]."""
-    seen = _seen(image, b, window, window_size, size, strides, weights.shape, weights.dtype)
+    seen = _seen(lines, b, window, window_size, size, strides, weights.shape, weights.dtype)
     return sum(weight * pixels for weight, pixels in zip(weights.reshape(-1), seen))
 
 
-def _strided_gradient(strides, window_size, kernel_shape, image, b, window, g):
+def _strided_gradient(strides, window_size, kernel_shape, lines, b, window, g):
     """One window's share of its filter's gradient, [kh, kw, C]."""
-    seen = _seen(image, b, window, window_size, g.shape, strides, kernel_shape, g.dtype)
+    seen = _seen(lines, b, window, window_size, g.shape, strides, kernel_shape, g.dtype)
     return jnp.stack([jnp.sum(g * pixels) for pixels in seen]).reshape(kernel_shape[:3])
 
 
-def _regroup(image, b, top, left, rows, groups, sw):
-    """[rows, sw * C, groups]: pixel x of a row, channel c, at [(x % sw) * C + c, x // sw]; image's dtype.
+def _regroup(lines, b, top, left, size, groups, sw, channels):
+    """[rows, sw * C, groups]: pixel x of a row, channel c, at [(x % sw) * C + c, x // sw]; the lines' dtype.
 
-    The barrier keeps the compiler from regrouping anew for every weight.
+    `size` is (rows, columns) in pixels. Whole groups are read, up to sw - 1 pixels more than the columns; where
+    these would lie right of the image, zeros stand for them. No weight sees them.
     """
-    period = sw * image.shape[3]
-    flat = image.reshape(*image.shape[:2], -1)
-    crop = lax.dynamic_slice(flat, (b, top, left * image.shape[3]), (1, rows, groups * period))
-    planes = crop.reshape(rows, groups, period).transpose(0, 2, 1)
-    return lax.optimization_barrier(planes.reshape(-1)).reshape(rows, period, groups)
+    (rows, columns), width, reach = size, lines.shape[2] // channels, groups * sw
+    columns = min(columns, reach)
+
+    def read(pixels, lines, b, top, left):
+        crop = lax.dynamic_slice(lines, (b, top, left * channels), (1, rows, pixels * channels))
+        crop = jnp.pad(crop[0], ((0, 0), (0, (reach - pixels) * channels)))
+        planes = crop.reshape(rows, groups, sw * channels).transpose(0, 2, 1)
+        # The barrier keeps the compiler from regrouping anew for every weight.
+        return lax.optimization_barrier(planes.reshape(-1)).reshape(rows, sw * channels, groups)
+
+    if reach > width:
+        return read(columns, lines, b, top, left)
+    return lax.cond(left + reach <= width, partial(read, reach), partial(read, columns), lines, b, top, left)
 
 
-def _regrouped_forward(strides, size, image, b, window, weights):
+def _regrouped_forward(strides, size, lines, b, window, weights):
     """As _strided_forward."""
     (h, w), (sh, sw), (kh, kw, channels) = size, strides, weights.shape
-    groups = w + -(-kw // sw) - 1
-    planes = _regroup(image, b, window[0], window[1], (h - 1) * sh + kh, groups, sw)
+    groups, window_size = w + -(-kw // sw) - 1, ((h - 1) * sh + kh, (w - 1) * sw + kw)
+    planes = _regroup(lines, b, window[0], window[1], window_size, groups, sw, channels)
 
     def seen(i, j, c):
         rows = planes[i : i + (h - 1) * sh + 1 : sh, (j % sw) * channels + c, j // sw : j // sw + w]
@@ -166,15 +169,15 @@ def _regrouped_forward(strides, size, image, b, window, weights):
     return sum(weights[tap] * seen(*tap) for tap in _taps(weights.shape))
 
 
-def _regrouped_gradient(strides, kernel_shape, image, b, window, g):
+def _regrouped_gradient(strides, kernel_shape, lines, b, window, g):
     """As _strided_gradient, strip by strip: sums over rows first, all columns apart, which vectorises."""
     (h, w), (sh, sw), (kh, kw, channels) = g.shape, strides, kernel_shape[:3]
     shifts = -(-kw // sw)
 
     def add(y, number, sums):
         """sums + what `number` output rows from row y on give: for each shift [kh, sw * C, w]."""
-        rows = (number - 1) * sh + kh
-        planes = _regroup(image, b, window[0] + y * sh, window[1], rows, w + shifts - 1, sw)
+        strip, groups = ((number - 1) * sh + kh, (w - 1) * sw + kw), w + shifts - 1
+        planes = _regroup(lines, b, window[0] + y * sh, window[1], strip, groups, sw, channels)
         planes = lax.optimization_barrier(planes.astype(g.dtype))
         g_rows = lax.optimization_barrier(lax.dynamic_slice(g, (y, 0), (number, w)))
 

@@ -1,0 +1,1 @@
+"""What the README and the notes on performance measure, runnable by anyone: python -m benchmarks.NAME."""

@@ -1,0 +1,59 @@
+"""Timing of alternatives in turn (A B A B ...), so that what else the machine does falls on all of them alike."""
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+
+import jax
+
+
+def in_turn(alternatives: Mapping[str, Callable[[], object]], *, rounds: int) -> dict[str, dict[str, float]]:
+    """Times each alternative once a round.
+
+    Args:
+      alternatives: functions without arguments that return arrays (or nothing); the first is the reference.
+        Each is called twice beforehand, which compiles it.
+      rounds: how often each is timed.
+
+    Returns:
+      For each name: 'median' and 'spread' (difference of the quartiles) of its milliseconds, and 'ratio', the
+      median over rounds of its time to the reference's in the same round.
+    """
+    for run in alternatives.values():
+        for _ in range(2):
+            jax.block_until_ready(run())
+    times = {name: [] for name in alternatives}
+    for _ in range(rounds):
+        for name, run in alternatives.items():
+            start = time.perf_counter()
+            jax.block_until_ready(run())
+            times[name].append(1e3 * (time.perf_counter() - start))
+    reference = next(iter(times.values()))
+    return {name: _summary(values, reference) for name, values in times.items()}
+
+
+def _summary(values: list[float], reference: list[float]) -> dict[str, float]:
+    low, median, high = statistics.quantiles(values, n=4)
+    ratio = statistics.median(value / other for value, other in zip(values, reference, strict=True))
+    return {"median": median, "spread": high - low, "ratio": ratio}
+
+
+def table(title: str, results: Mapping[str, Mapping[str, float]]) -> str:
+    """The results as lines of Markdown."""
+    lines = [f"### {title}", "| what | ms, median | ms, spread | ratio |", "| --- | --- | --- | --- |"]
+    lines += [f"| {name} | {r['median']:.2f} | {r['spread']:.2f} | {r['ratio']:.2f} |" for name, r in results.items()]
+    return "\n".join(lines)
+
+
+def write(path: str, results: Mapping[str, object]) -> None:
+    """Writes the results and the machine they are from to `path`, as JSON."""
+    device = jax.devices()[0]
+    machine = {
+        "device": f"{len(jax.devices())} x {device.device_kind}",
+        "processor": platform.processor() or platform.machine(),
+        "jax": jax.__version__,
+        "date": time.strftime("%Y-%m-%d"),
+    }
+    with open(path, "w") as file:
+        json.dump({"machine": machine, "results": results}, file, indent=2)
