@@ -1,0 +1,87 @@
+"""Files that are whole or not there, and the lock of a folder."""
+import contextlib
+import csv
+import errno
+import fcntl
+import io
+import os
+import pathlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+TEMPORARY = ".part"
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@contextlib.contextmanager
+def replace(file: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A path to write to, which becomes `file` when the block ends without an error and is removed otherwise.
+
+    A file that would not change is left as it was.
+    """
+    temporary = file.with_name(f".{file.name}.{os.getpid()}{TEMPORARY}")
+    try:
+        yield temporary
+        if file.exists() and same(file, temporary):
+            temporary.unlink()
+        else:
+            os.replace(temporary, file)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        if error.errno in _NO_ROOM:  # Python names no file here
+            reason = f"{error.strerror}; make room and run again"
+            raise OSError(error.errno, f"{file} cannot be written: {reason}") from error
+        raise
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_text(file: pathlib.Path, text: str) -> None:
+    """Writes a text file, whole or not at all."""
+    with replace(file) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="")
+
+
+def write_csv(file: pathlib.Path, columns: Sequence[str], rows: Iterable[Mapping]) -> None:
+    """Writes a CSV file, whole or not at all."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(file, text.getvalue())
+
+
+def same(first: pathlib.Path, second: pathlib.Path) -> bool:
+    """Whether two files have the same content."""
+    if first.stat().st_size != second.stat().st_size:
+        return False
+    with first.open("rb") as one, second.open("rb") as other:
+        while chunk := one.read(1 << 20):
+            if chunk != other.read(1 << 20):
+                return False
+    return True
+
+
+def remove_unfinished(folder: pathlib.Path) -> None:
+    """Removes what killed runs left behind."""
+    for file in folder.rglob(f".*{TEMPORARY}"):
+        file.unlink()
+
+
+@contextlib.contextmanager
+def locked(folder: pathlib.Path) -> Iterator[None]:
+    """Holds `folder` for this process, creating it. OSError naming it if another has it, or it cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
+    except OSError as error:
+        raise OSError(error.errno, f"cannot write into {folder}: {error.strerror}; choose another --workdir") from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(handle)
+        raise OSError(errno.EAGAIN, f"another process prepares into {folder}: wait for it or end it") from error
+    try:
+        yield
+    finally:
+        os.close(handle)

@@ -1,0 +1,88 @@
+"""One original picture made ready: cropped, resized by area, encoded; and how big and how alike pictures are."""
+import cv2
+import numpy as np
+import PIL.Image
+import simplejpeg
+
+from stochconv_jax.data import augment
+from stochconv_jax.data.sources import decode
+
+CROPS = ("report", "square")
+CROP_ABOVE, CROP_TO = 3048, 2048  # pixels, of the report's rule
+_ORIENTATION_TAG, _SIDEWAYS = 0x0112, (5, 6, 7, 8)  # EXIF's orientations that swap height and width
+_HASH_SIDE, _HASH_WAVES = 32, 8
+
+
+def crop_box(height: int, width: int, crop: str) -> tuple[int, int, int, int]:
+    """Top, left, height and width of the part of a picture that is used, in pixels; centred.
+
+    report: of a picture with a side above 3048, the middle 2048 of each side that is longer (project report, 2021, 4);
+    of another, all. square: the largest square. ValueError for other rules.
+    """
+    if crop == "report":
+        limit = CROP_TO if max(height, width) > CROP_ABOVE else max(height, width)
+    elif crop == "square":
+        limit = min(height, width)
+    else:
+        raise ValueError(f"config.prepare.crop={crop!r}: choose one of {', '.join(CROPS)}")
+    crop_height, crop_width = min(height, limit), min(width, limit)
+    return (height - crop_height) // 2, (width - crop_width) // 2, crop_height, crop_width
+
+
+def prepare(content: bytes, *, size: int, crop: str, quality: int) -> bytes:
+    """The JPEG of an encoded picture, cropped and resized by area to `size` x `size` pixels; 4:2:0.
+
+    Under the report's rule a picture that is not square is squeezed into one, as the report did. ValueError if it is
+    damaged, or smaller than `size` on a side.
+    """
+    picture = decode(content)
+    height, width = picture.shape[:2]
+    if min(height, width) < size:
+        raise ValueError(too_small(height, width, size))
+    top, left, crop_height, crop_width = crop_box(height, width, crop)
+    picture = picture[top : top + crop_height, left : left + crop_width]
+    return simplejpeg.encode_jpeg(
+        np.ascontiguousarray(augment.resize(picture, (size, size))),
+        quality=quality,
+        colorspace="RGB",
+        colorsubsampling="420",
+    )
+
+
+def too_small(height: int, width: int, size: int) -> str:
+    """The reason to drop such a picture."""
+    return f"{width}x{height} pixels (width x height), smaller than {size} on a side"
+
+
+def read_size(file) -> tuple[int, int]:
+    """Height and width in pixels of an upright picture, from its header. ValueError if it is not a picture."""
+    try:
+        with PIL.Image.open(file) as picture:
+            width, height = picture.size
+            turned = picture.getexif().get(_ORIENTATION_TAG) in _SIDEWAYS
+    except PIL.UnidentifiedImageError as error:
+        raise ValueError("not an image that can be read") from error
+    return (width, height) if turned else (height, width)
+
+
+def look(content: bytes) -> int:
+    """A 64-bit hash of what a picture looks like: the signs of its longest waves about their median.
+
+    Pictures that differ in size, compression or brightness differ in few bits. ValueError if it is damaged.
+    """
+    if content[:2] == b"\xff\xd8":
+        grey = simplejpeg.decode_jpeg(content, "GRAY", min_height=_HASH_SIDE, min_width=_HASH_SIDE)[..., 0]
+    else:
+        grey = cv2.cvtColor(decode(content), cv2.COLOR_RGB2GRAY)
+    small = augment.resize(grey, (_HASH_SIDE, _HASH_SIDE)).astype(np.float32)
+    waves = cv2.dct(small)[:_HASH_WAVES, :_HASH_WAVES].ravel()
+    return int(np.packbits(waves > np.median(waves[1:])).view(">u8")[0])
+
+
+def alike(looks: np.ndarray, distance: int) -> list[tuple[int, int]]:
+    """Pairs of indices into `looks`, uint64 `[N]`, whose hashes differ in at most `distance` bits."""
+    pairs = []
+    for i in range(len(looks) - 1):
+        near = np.flatnonzero(np.bitwise_count(looks[i + 1 :] ^ looks[i]) <= distance)
+        pairs += [(i, i + 1 + int(j)) for j in near]
+    return pairs

@@ -1,0 +1,80 @@
+"""ArrayRecord shards of `isic_melanoma`, written whole or not at all, and what makes them a TFDS data set."""
+import hashlib
+import pathlib
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from array_record.python import array_record_module
+from tensorflow_datasets.core import file_adapters, naming
+from tensorflow_datasets.core import splits as tfds_splits
+
+from stochconv_jax.data.isic import isic_melanoma
+from stochconv_jax.data.isic.files import replace
+
+CHECKSUMS = "checksums.json"
+DESCRIPTION = "dataset_info.json"  # written last: without it TFDS finds no data set
+
+
+def folder(data_dir: pathlib.Path, size: int) -> pathlib.Path:
+    """Where the shards for images of `size` lie."""
+    return pathlib.Path(isic_melanoma.builder(str(data_dir), size).data_dir)
+
+
+def file_name(split: str, index: int, count: int) -> str:
+    """TFDS's name of shard `index` of `count`."""
+    return f"isic_melanoma-{split}.array_record-{index:05d}-of-{count:05d}"
+
+
+def write(file: pathlib.Path, examples: Iterable[Mapping[str, Any]], features: Any) -> dict[str, Any]:
+    """Writes a shard and returns its sha256, its size in bytes, and the number and the bytes of its examples.
+
+    Raises OSError naming the file if it cannot be written, as on a full disk.
+    """
+    count, size = 0, 0
+    with replace(file) as temporary:
+        try:
+            # One record a group: random access reads no other record.
+            writer = array_record_module.ArrayRecordWriter(str(temporary), "group_size:1")
+            for example in examples:
+                record = features.serialize_example(features.encode_example(example))
+                writer.write(record)
+                count, size = count + 1, size + len(record)
+            writer.close()
+        except RuntimeError as error:
+            raise OSError(f"{file} cannot be written: {error}") from error
+        about = {"sha256": checksum(temporary), "bytes": temporary.stat().st_size}
+    return {"file": file.name, **about, "examples": count, "example_bytes": size}
+
+
+def checksum(file: pathlib.Path) -> str:
+    """Its SHA-256."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def describe(data_dir: pathlib.Path, size: int, shards: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    """Writes features.json and dataset_info.json for the shards of each split, as `write` returned them."""
+    builder = isic_melanoma.builder(str(data_dir), size)
+    infos = [_split(builder, name, parts) for name, parts in shards.items() if parts]
+    builder.info.set_splits(tfds_splits.SplitDict(infos))
+    builder.info.set_file_format(file_adapters.FileFormat.ARRAY_RECORD)
+    target = pathlib.Path(builder.data_dir)
+    with tempfile.TemporaryDirectory(dir=target, prefix=".description.") as temporary:
+        builder.info.write_to_directory(temporary)
+        files = sorted(pathlib.Path(temporary).iterdir(), key=lambda file: file.name == DESCRIPTION)
+        for file in files:
+            with replace(target / file.name) as new:
+                new.write_bytes(file.read_bytes())
+
+
+def _split(builder: isic_melanoma.IsicMelanoma, name: str, parts: Sequence[Mapping[str, Any]]) -> tfds_splits.SplitInfo:
+    template = naming.ShardedFileTemplate(
+        dataset_name=builder.name, split=name, filetype_suffix="array_record", data_dir=builder.data_path
+    )
+    return tfds_splits.SplitInfo(
+        name=name,
+        shard_lengths=[part["examples"] for part in parts],
+        num_bytes=sum(part["example_bytes"] for part in parts),
+        filename_template=template,
+    )

@@ -1,0 +1,159 @@
+"""--mode=prepare: the ISIC archives' own files to a data set for training; without images, a table of their labels."""
+import collections
+import glob
+import logging
+import os
+import pathlib
+from collections.abc import Sequence
+
+from ml_collections import ConfigDict
+
+from stochconv_jax.data.isic import labels, prepare, rules, scan, tables, union
+from stochconv_jax.data.isic.files import locked, remove_unfinished, write_csv, write_text
+from stochconv_jax.data.isic.workers import Workers
+from stochconv_jax.training.progress import Progress
+
+logger = logging.getLogger(__name__)
+
+
+def run(config: ConfigDict, overrides, workdir: str) -> None:
+    """Reads the label files, and prepares the images if there are any; docs/isic.md says what is then in `workdir`.
+
+    What is there already stays; what is missing, has changed or was damaged is made.
+    """
+    del overrides  # they are in the config
+    settings = _settings(config)
+    folder = pathlib.Path(workdir).expanduser().absolute()
+    raw = [pathlib.Path(os.path.expanduser(part)).absolute() for part in _parts(config.prepare.raw)]
+    _refuse_nesting(folder, raw)
+    rule = rules.parse(config.prepare.rule)
+    contents = [labels.read(file) for file in find_labels(config.prepare.labels, raw)]
+    for content in contents:
+        logger.info("%s: %s, %d rows", content.path, content.format, len(content.rows) + len(content.pairs))
+    entries, conflicts = union.merge(contents, rule)
+    pairs = [pair for content in contents for pair in content.pairs]
+    with locked(folder):
+        remove_unfinished(folder)
+        if raw:
+            more, unused, finish = _prepare_images(config, settings, folder, raw, entries, pairs)
+        else:
+            more, unused, finish = union.drop_duplicates(entries, pairs, union.OFFICIAL), [], lambda: None
+        conflicts += more
+        report = [*union.report(contents, entries, rule), *unused]
+        write_csv(folder / "report.csv", union.REPORT, report)
+        write_csv(folder / "conflicts.csv", tables.CONFLICTS, tables.conflict_rows(conflicts, rule))
+        _write_images(config, folder, entries, pairs)
+        finish()
+        _tell(folder, report, union.summary(entries, conflicts, rule), conflicts)
+
+
+def _settings(config: ConfigDict) -> prepare.Settings:
+    return prepare.Settings(
+        size=config.prepare.size,
+        crop=config.prepare.crop,
+        quality=config.prepare.jpeg_quality,
+        formats=tuple(config.prepare.formats),
+        images_per_shard=config.prepare.images_per_shard,
+    )
+
+
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def find_labels(text: str, raw: Sequence[pathlib.Path]) -> list[pathlib.Path]:
+    """The CSV files that files, folders or patterns, separated by commas, name; by default those in the raw folders.
+
+    ValueError where there is none.
+    """
+    files = []
+    for part in _parts(text) or map(str, raw):
+        path = pathlib.Path(os.path.expanduser(part))
+        found = sorted(path.rglob("*.csv")) if path.is_dir() else sorted(map(pathlib.Path, glob.glob(str(path))))
+        if not found:
+            raise ValueError(f"config.prepare.labels: {part!r} names no CSV file")
+        files += found
+    if not files:
+        raise ValueError("--mode=prepare needs --config.prepare.labels: CSV files, folders of them or patterns")
+    return files
+
+
+def _refuse_nesting(folder: pathlib.Path, raw: Sequence[pathlib.Path]) -> None:
+    """Originals must not be taken for prepared images, nor the other way round."""
+    for source in (path.resolve() for path in raw):
+        if folder.resolve().is_relative_to(source) or source.is_relative_to(folder.resolve()):
+            raise ValueError(f"--workdir={folder} and config.prepare.raw={source} must not lie in each other")
+
+
+def _prepare_images(config, settings: prepare.Settings, folder, raw, entries: union.Entries, pairs):
+    """Makes the images and drops the entries that have none of use.
+
+    Returns the conflicts between duplicates, report rows of unused files, and what is to be done last.
+    """
+    by_image = scan.find(raw)
+    distance = config.prepare.hash_distance
+    with Workers(config.prepare.num_workers) as workers:
+        chosen = scan.choose(entries, by_image, workers, size=settings.size, looks=distance >= 0)
+        conflicts = union.drop_duplicates(entries, pairs, union.OFFICIAL)
+        if distance >= 0:
+            conflicts += scan.drop_alike(entries, chosen, distance)
+        units = prepare.plan(entries.values(), chosen, settings.images_per_shard)
+        outcomes = prepare.run(folder, units, settings, workers, **_reports(config, units))
+    for image in (image for outcome in outcomes for image in outcome["images"] if image["dropped"]):
+        entries[image["image"]].dropped = image["dropped"]
+    finish = lambda: prepare.finish(folder, units, outcomes, settings)  # noqa: E731
+    return conflicts, scan.unused(entries, by_image, chosen), finish
+
+
+def _reports(config: ConfigDict, units: Sequence[prepare.Unit]) -> dict:
+    """What `prepare.run` tells, to the log."""
+    total = sum(len(unit.items) for unit in units)
+    progress = Progress(total, every=config.log_every_seconds)
+
+    def on_start(missing: int) -> None:
+        logger.info("%d of %d images are prepared already", total - missing, total)
+        progress.total = missing
+
+    return {
+        "on_start": on_start,
+        "on_images": progress.update,
+        "on_damage": lambda message: logger.warning("%s; it is made again", message),
+    }
+
+
+def _write_images(config: ConfigDict, folder: pathlib.Path, entries: union.Entries, pairs) -> None:
+    """labels.csv, splits.csv and unlabelled.csv."""
+    kept = [entry for entry in entries.values() if not entry.dropped]
+    rows = tables.label_rows([entry for entry in kept if prepare.split_of(entry) == "train"], pairs)
+    try:
+        sides = tables.split_rows(
+            rows, fraction=config.data.validation_fraction, num_folds=config.prepare.folds, seed=config.data.seed
+        )
+        write_csv(folder / "splits.csv", tables.SPLITS, sides)
+    except ValueError as error:
+        (folder / "splits.csv").unlink(missing_ok=True)
+        logger.warning("no splits.csv: %s", error)
+    without = [entry for entry in kept if prepare.split_of(entry) == "test"]
+    tables.write_unlabelled(folder / "unlabelled.csv", without, prepare.FOLDERS["test"])
+    write_csv(folder / "labels.csv", tables.LABELS, rows)
+
+
+def _tell(folder: pathlib.Path, report: Sequence[dict], summary: Sequence[dict], conflicts: Sequence) -> None:
+    """The summary to summary.txt, summary.csv and the log; each reason to drop with its images to the log."""
+    write_csv(folder / "summary.csv", union.SUMMARY, summary)
+    text = union.as_text(summary)
+    write_text(folder / "summary.txt", text + "\n")
+    reasons = collections.defaultdict(list)
+    for row in report:
+        if row["status"] == "dropped" and not row["reason"].startswith(("the same image", union.OFFICIAL)):
+            reasons[row["reason"]].append(row["image"])
+    for reason, images in reasons.items():
+        more = f" and {len(images) - 5} more" if len(images) > 5 else ""
+        logger.info("dropped: %s%s: %s", ", ".join(images[:5]), more, reason)
+    for conflict in conflicts[:20]:
+        logger.warning("conflict about %s: %s goes before %s", *_words(conflict))
+    logger.info("by year, over labelled rows; the rest is in %s:\n%s", folder / "report.csv", text)
+
+
+def _words(conflict: union.Conflict) -> tuple[str, str, str]:
+    return conflict.other.image, conflict.kept.where, conflict.other.where
