@@ -33,6 +33,7 @@ def get_config() -> ConfigDict:
                 "output": "predicted.csv",  # file to write, in the run folder unless it is an absolute path
                 "images": "",  # a folder, a glob pattern, or a CSV with a column `image`
             },
+            "prepare": prepare(),
             "log_every_seconds": 10.0,  # between progress lines
             "compilation_cache": "~/.cache/stochconv_jax",  # folder of compiled programs; '' keeps none
         }
@@ -76,6 +77,25 @@ def data() -> ConfigDict:
             "num_validation": 200,  # synthetic: number of validation images
             "num_workers": 2,  # processes that read and augment; 0: threads of the main process
             "on_bad_image": "error",  # error | skip: replace it by another, count it and list it
+        }
+    )
+
+
+def prepare() -> ConfigDict:
+    """How --mode=prepare makes a data set of the ISIC archives' files. Folders and files: several by commas."""
+    return ConfigDict(
+        {
+            "raw": "",  # folders of the original images, searched with all below them; '' makes the tables alone
+            "labels": "",  # label, metadata and duplicates CSVs: files, folders or patterns; '': those in `raw`
+            "rule": "report",  # what a class is: report | melanoma_only | categories | a list such as 'MEL=1,NV=0'
+            "size": 1024,  # pixels, of both sides; images with a smaller side are dropped
+            "crop": "report",  # report: above 3048 pixels to 2048, then squeezed | square: the middle, in proportion
+            "jpeg_quality": 95,  # 1..100
+            "formats": ("folder", "tfds"),  # plain files and a CSV | ArrayRecord shards; one of them or both
+            "hash_distance": -1,  # bits of 64 in which the looks of duplicates may differ; -1 does not compare looks
+            "images_per_shard": 256,
+            "folds": 5,  # of splits.csv
+            "num_workers": 0,  # processes; 0: one a core
         }
     )
 
