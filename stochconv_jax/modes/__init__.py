@@ -3,7 +3,7 @@ import importlib
 from collections.abc import Mapping
 from typing import Any
 
-NAMES = ("train", "evaluate", "predict", "report", "plan")
+NAMES = ("train", "evaluate", "predict", "report", "plan", "prepare")
 
 
 def run(mode: str, config: Any, overrides: Mapping[str, Any], workdir: str) -> int | None:

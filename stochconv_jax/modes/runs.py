@@ -26,6 +26,7 @@ FREE_KEYS = (
     "eval.batch_size",
     "eval.checkpoint",
     "predict.",
+    "prepare.",
     "log_every_seconds",
     "compilation_cache",
 )
