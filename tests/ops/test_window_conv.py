@@ -10,7 +10,7 @@ from jax import lax
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from stochconv_jax.ops import sample_windows, window_conv, window_size
+from stochconv_jax.ops import sample_windows, window_conv, window_forms, window_size
 
 CASES = {
     "stem": {"image": (3, 40, 40, 3), "kernel": (3, 3, 3, 5), "out": (12, 12), "strides": (2, 2)},
@@ -20,6 +20,7 @@ CASES = {
     "stride over kernel": {"image": (1, 30, 31, 3), "kernel": (1, 2, 3, 3), "out": (6, 7), "strides": (4, 3)},
     "large kernel": {"image": (2, 30, 31, 1), "kernel": (5, 6, 1, 2), "out": (5, 4), "strides": (2, 2)},
     "whole image": {"image": (2, 25, 29, 3), "kernel": (3, 3, 3, 3), "out": (12, 14), "strides": (2, 2)},
+    "several strips": {"image": (2, 39, 22, 2), "kernel": (3, 3, 2, 2), "out": (35, 9), "strides": (1, 2)},
     "one pixel": {"image": (1, 3, 3, 3), "kernel": (3, 3, 3, 1), "out": (1, 1), "strides": (2, 2)},
 }
 SHAPES = [(True, True), (False, True), (True, False), (False, False)]  # windows per image?  per filter?
@@ -89,6 +90,13 @@ def assert_same(got, wanted, tolerance=2e-6):
 )
 def test_output_and_gradients_are_those_of_crops(name, image_dtype):
     image, windows, kernel, g, static = arrays(name, image_dtype)
+    assert_same(ours(image, windows, kernel, g, **static), in_float64(image, windows, kernel, g, **static))
+
+
+@pytest.mark.parametrize("name", ["rectangular", "whole image"])
+def test_the_form_for_other_platforms_gives_the_same(name, monkeypatch):
+    monkeypatch.setattr(window_forms, "_by_platform", lambda strided, regrouped: strided)
+    image, windows, kernel, g, static = arrays(name)
     assert_same(ours(image, windows, kernel, g, **static), in_float64(image, windows, kernel, g, **static))
 
 
