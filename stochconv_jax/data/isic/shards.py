@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from array_record.python import array_record_module
-from tensorflow_datasets.core import file_adapters, naming
+from tensorflow_datasets.core import example_serializer, file_adapters, naming
 from tensorflow_datasets.core import splits as tfds_splits
 
 from stochconv_jax.data.isic import isic_melanoma
@@ -31,13 +31,16 @@ def write(file: pathlib.Path, examples: Iterable[Mapping[str, Any]], features: A
 
     Raises OSError naming the file if it cannot be written, as on a full disk.
     """
+    serializer = example_serializer.ExampleSerializer(features.get_serialized_info())
     count, size = 0, 0
     with replace(file) as temporary:
         try:
             # One record a group: random access reads no other record.
             writer = array_record_module.ArrayRecordWriter(str(temporary), "group_size:1")
             for example in examples:
-                record = features.serialize_example(features.encode_example(example))
+                # Deterministic: otherwise the order of the features changes from process to process.
+                message = serializer.get_tf_example(features.encode_example(example))
+                record = message.SerializeToString(deterministic=True)
                 writer.write(record)
                 count, size = count + 1, size + len(record)
             writer.close()
@@ -62,10 +65,9 @@ def describe(data_dir: pathlib.Path, size: int, shards: Mapping[str, Sequence[Ma
     target = pathlib.Path(builder.data_dir)
     with tempfile.TemporaryDirectory(dir=target, prefix=".description.") as temporary:
         builder.info.write_to_directory(temporary)
-        files = sorted(pathlib.Path(temporary).iterdir(), key=lambda file: file.name == DESCRIPTION)
-        for file in files:
-            with replace(target / file.name) as new:
-                new.write_bytes(file.read_bytes())
+        for name in ("features.json", DESCRIPTION):
+            with replace(target / name) as new:
+                new.write_bytes((pathlib.Path(temporary) / name).read_bytes())
 
 
 def _split(builder: isic_melanoma.IsicMelanoma, name: str, parts: Sequence[Mapping[str, Any]]) -> tfds_splits.SplitInfo:
