@@ -1,7 +1,13 @@
 """Drawn pictures that look like skin lesions, whose class lies in fine texture only.
 
-They are made to show one effect: class 0 has isotropic and class 1 oriented texture inside the lesion, both of periods
-of 4 to 6 pixels and of the same contrast. Shrunk to a thumbnail by area, both average out to the same grey.
+They are made to show one effect. Inside the lesion is a net, a lattice of a few pixels' period: in class 1 a dark net
+around light dots and in class 0 its negative, a light net around dark dots. A texture and its negative have the same
+contrast and the same energy at every frequency and in every direction. So what little of it passes the area resize to
+a thumbnail has them too, and its shape, which alone tells the classes apart, is lost in the grain of the picture. This
+holds where four or more pixels become one; a larger thumbnail shows the net itself.
+
+(Stripes against noise of the same periods would not do: a resize by area passes more of a wave along the diagonal than
+along the axes, so that the energy left in the thumbnail tells stripes from noise.)
 """
 import cv2
 import numpy as np
@@ -9,10 +15,10 @@ import numpy as np
 from stochconv_jax.data.augment import Size
 
 DRAW = 3  # random stream
-PERIODS = (4.0, 6.0)  # pixels
-WAVES = 24
+PERIODS = (3.5, 4.5)  # pixels
 CONTRAST = 24.0  # standard deviation of the texture, grey levels of 255
-STRIPE_SPREAD = np.deg2rad(6.0)  # standard deviation of the stripes' directions
+GRAIN = 6.0  # standard deviation of the grain, grey levels
+CELL = 5  # pixels; all but the texture and the hairs is smooth, and drawn on a grid of such cells
 
 
 class SyntheticSource:
@@ -28,61 +34,65 @@ class SyntheticSource:
 
     def read(self, index: int) -> np.ndarray:
         """See `Source.read`."""
-        random = np.random.default_rng([self.seed, DRAW, index])
+        random = self._random(index)
         lesion = _lesion(random, self.image_size)
-        picture = _blend(random, lesion)
-        texture = _texture(random, self.image_size, oriented=bool(self.labels[index]))
-        texture *= CONTRAST * lesion
+        picture = _enlarge(_colors(random, lesion), self.image_size)
+        texture = _texture(random, self.image_size, light_dots=bool(self.labels[index]))
+        texture *= CONTRAST * _enlarge(lesion, self.image_size)
         picture += texture[..., None]
-        picture = np.clip(picture, 0, 255).astype(np.uint8)
-        return _hairs(random, picture)
+        return _hairs(random, np.clip(picture, 0, 255, out=picture).astype(np.uint8))
 
     def mask(self, index: int) -> np.ndarray:
         """Where the lesion of image `index` is: bool `[H, W]`."""
-        return _lesion(np.random.default_rng([self.seed, DRAW, index]), self.image_size) > 0.5
+        return _enlarge(_lesion(self._random(index), self.image_size), self.image_size) > 0.5
+
+    def _random(self, index: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, DRAW, index])
 
 
 def _lesion(random: np.random.Generator, size: Size) -> np.ndarray:
-    """How much of each pixel is lesion, float32 0..1 `[H, W]`: an irregular disc with a soft border."""
-    across = 96
-    center = random.uniform(-0.12, 0.12, 2)
+    """How much of each cell is lesion, float64 0..1 `[down, across]`: an irregular disc with a soft border."""
+    axes = [np.linspace(-0.5, 0.5, max(48, -(-side // CELL))) - random.uniform(-0.08, 0.08) for side in size]
+    y, x = np.meshgrid(*axes, indexing="ij")
     stretch, turn = random.uniform(0.8, 1.25), random.uniform(0, np.pi)
-    y, x = np.meshgrid(np.linspace(-0.5, 0.5, across), np.linspace(-0.5, 0.5, across), indexing="ij")
-    x, y = x - center[0], y - center[1]
     u, v = x * np.cos(turn) + y * np.sin(turn), y * np.cos(turn) - x * np.sin(turn)
     angle, radius = np.arctan2(v, u), np.hypot(u * stretch, v / stretch)
-    border = random.uniform(0.27, 0.36) * np.ones_like(angle)
+    border = np.full_like(angle, random.uniform(0.32, 0.40))
     for k in range(2, 7):
         border += random.normal(0, 0.035 / k) * np.cos(k * angle + random.uniform(0, 2 * np.pi))
-    soft = 1 / (1 + np.exp(-(border - radius) / 0.012))
-    return _enlarge(soft, size)
+    return 1 / (1 + np.exp((radius - border) / 0.012))
 
 
-def _blend(random: np.random.Generator, lesion: np.ndarray) -> np.ndarray:
-    """Skin with the lesion on it, without texture: float32 `[H, W, 3]`."""
-    skin = np.array([214, 168, 146]) + random.normal(0, 8, 3)
-    pigment = np.array([122, 78, 62]) + random.normal(0, 10, 3)
+def _colors(random: np.random.Generator, lesion: np.ndarray) -> np.ndarray:
+    """Skin with the lesion on it, shaded, mottled and grained, without texture: float64 `[*lesion.shape, 3]`.
+
+    The pigment is light enough for the texture to stay clear of black, where it would differ from its negative.
+    """
+    skin = np.array([214, 168, 146]) + random.normal(0, 7) + random.normal(0, 4, 3)
+    pigment = np.array([138, 94, 80]) + random.normal(0, 7) + random.normal(0, 4, 3)
     shade = _enlarge(random.normal(0, 5, (4, 4)), lesion.shape)
-    mottle = _enlarge(random.normal(0, 9, (9, 9)), lesion.shape) * lesion
-    picture = skin.astype(np.float32) + lesion[..., None] * (pigment - skin).astype(np.float32)
-    picture += (shade + mottle)[..., None]
-    return picture
+    mottle = _enlarge(random.normal(0, 7, (9, 9)), lesion.shape) * lesion
+    grain = random.normal(0, GRAIN, lesion.shape)
+    return skin + lesion[..., None] * (pigment - skin) + (shade + mottle + grain)[..., None]
 
 
-def _texture(random: np.random.Generator, size: Size, *, oriented: bool) -> np.ndarray:
-    """A sum of plane waves of mean 0 and variance 1, float32 `[H, W]`; their directions alone tell the classes apart.
+def _texture(random: np.random.Generator, size: Size, *, light_dots: bool) -> np.ndarray:
+    """Net and dots of mean 0 and variance 1, float32 `[H, W]`; with `light_dots` or, its negative, dark ones.
 
+    Three plane waves, 120 degrees apart and with phases that add up to zero, meet in light dots on a triangular grid.
     A plane wave is a sum of two products of a function of x and one of y, so all of them are one matrix product.
     """
-    frequency = 2 * np.pi / random.uniform(*PERIODS, WAVES)
-    spread = random.normal(0, STRIPE_SPREAD, WAVES), random.uniform(0, np.pi, WAVES)
-    direction = random.uniform(0, np.pi) + spread[0 if oriented else 1]
-    phase = random.uniform(0, 2 * np.pi, WAVES)
-    along_y = np.arange(size[0])[:, None] * (frequency * np.sin(direction)) + phase
-    along_x = np.arange(size[1])[:, None] * (frequency * np.cos(direction))
+    frequency = 2 * np.pi / random.uniform(*PERIODS)
+    direction = random.uniform(0, np.pi) + np.arange(3) * (2 * np.pi / 3)
+    phase = random.uniform(0, 2 * np.pi, 3)
+    phase[2] = -phase[0] - phase[1]
+    along_y = np.arange(size[0])[:, None] * frequency * np.sin(direction) + phase
+    along_x = np.arange(size[1])[:, None] * frequency * np.cos(direction)
     left = np.concatenate([np.cos(along_y), -np.sin(along_y)], axis=1).astype(np.float32)
     right = np.concatenate([np.cos(along_x), np.sin(along_x)], axis=1).astype(np.float32)
-    return left @ right.T * np.float32(np.sqrt(2 / WAVES))
+    sign = 1 if light_dots else -1
+    # Not NumPy's product: its threads in each of several workers get in each other's way.
+    return cv2.gemm(left, right, sign * np.sqrt(2 / 3), None, 0, flags=cv2.GEMM_2_T)
 
 
 def _hairs(random: np.random.Generator, picture: np.ndarray) -> np.ndarray:
@@ -99,4 +109,5 @@ def _hairs(random: np.random.Generator, picture: np.ndarray) -> np.ndarray:
 
 
 def _enlarge(values: np.ndarray, size: Size) -> np.ndarray:
+    """float32, smoothly interpolated to `size`."""
     return cv2.resize(values.astype(np.float32), tuple(size)[::-1], interpolation=cv2.INTER_CUBIC)

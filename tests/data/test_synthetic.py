@@ -1,0 +1,102 @@
+"""Drawn images: the same whenever drawn, and their class is in what the thumbnail loses."""
+import cv2
+import numpy as np
+import pytest
+import sklearn.linear_model
+import sklearn.metrics
+import sklearn.model_selection
+import sklearn.pipeline
+import sklearn.preprocessing
+
+from stochconv_jax.data import augment, synthetic
+from stochconv_jax.data.augment import Augmentation
+from stochconv_jax.data.synthetic import SyntheticSource
+
+SIZE = (512, 512)
+
+
+@pytest.fixture(scope="module")
+def many():
+    """Labels `[N]` and N augmented images."""
+    random = np.random.default_rng()
+    source = SyntheticSource(size=400, image_size=SIZE, seed=int(random.integers(1 << 30)))
+    maps = [augment.random_affine(random, SIZE, Augmentation()) for _ in range(400)]
+    return source.labels, [augment.warp(source.read(index), maps[index]) for index in range(400)]
+
+
+def statistics(picture):
+    """What tells textures apart: energy in each direction, spread and skew, at four scales of the middle."""
+    grey, found = picture.astype(np.float32).mean(-1), []
+    for _ in range(4):
+        rows, columns = (slice(side // 3, 2 * side // 3) for side in grey.shape)
+        fine = (grey - cv2.blur(grey, (3, 3)))[rows, columns]
+        slanted = fine[1:, 1:] - fine[:-1, :-1], fine[1:, :-1] - fine[:-1, 1:]
+        steps = np.diff(fine, axis=0), np.diff(fine, axis=1), *slanted
+        energy = np.log([fine.var() + 1e-3, *(step.var() + 1e-3 for step in steps)])
+        moments = [(fine**power).mean() / (fine.var() + 1e-3) ** (power / 2) for power in (3, 4)]
+        found += [*energy, abs(energy[1] - energy[2]), abs(energy[3] - energy[4]), *moments]
+        grey = augment.resize(grey, (grey.shape[0] // 2, grey.shape[1] // 2))
+    return found
+
+
+def learned_auc(labels, features):
+    """ROC AUC of logistic regression on images that it was not fitted to."""
+    model = sklearn.pipeline.make_pipeline(
+        sklearn.preprocessing.StandardScaler(), sklearn.linear_model.LogisticRegression(C=0.1, max_iter=1000)
+    )
+    scores = sklearn.model_selection.cross_val_predict(model, features, labels, cv=4, method="decision_function")
+    return sklearn.metrics.roc_auc_score(labels, scores)
+
+
+def test_an_image_is_a_function_of_seed_and_index():
+    source, longer = (SyntheticSource(size=size, image_size=(96, 128), seed=5) for size in (6, 9))
+    for index in (5, 0, 3):
+        picture = source.read(index)
+        assert picture.dtype == np.uint8 and picture.shape == (96, 128, 3)
+        np.testing.assert_array_equal(picture, longer.read(index))
+    other = SyntheticSource(size=6, image_size=(96, 128), seed=6)
+    assert (source.read(0) != other.read(0)).any() and (source.read(0) != source.read(2)).any()
+
+
+def test_classes_are_balanced_and_names_differ():
+    source = SyntheticSource(size=31, image_size=SIZE, seed=0)
+    assert len(source) == len(set(source.names)) == 31
+    assert source.labels.dtype == np.int32 and np.bincount(source.labels).tolist() == [16, 15]
+
+
+def test_the_mask_is_where_the_texture_is():
+    source = SyntheticSource(size=4, image_size=(384, 512), seed=int(np.random.default_rng().integers(1000)))
+    for index in range(4):
+        mask, grey = source.mask(index), source.read(index).astype(np.float32).mean(-1)
+        assert mask.dtype == bool and mask.shape == (384, 512) and 0.1 < mask.mean() < 0.6
+        fine = (grey - cv2.GaussianBlur(grey, (0, 0), 2)) ** 2
+        assert np.median(fine[mask]) > 10 * np.median(fine[~mask])
+        assert grey[mask].mean() < grey[~mask].mean() - 30
+
+
+def test_the_classes_differ_by_the_sign_of_a_texture_alone():
+    """So contrast, spectrum and direction are the same, in the picture and, a resize being linear, in the thumbnail."""
+    seed = int(np.random.default_rng().integers(1000))
+    light, dark = (synthetic._texture(np.random.default_rng(seed), SIZE, light_dots=light) for light in (True, False))
+    np.testing.assert_array_equal(light, -dark)
+    np.testing.assert_allclose([light.mean(), light.std()], [0, 1], atol=0.05)
+    assert (light**3).mean() > 0.3  # few light pixels against many a little darker than the mean
+
+
+def test_the_texture_stays_clear_of_black_and_white():
+    source = SyntheticSource(size=40, image_size=SIZE, seed=int(np.random.default_rng().integers(1000)))
+    inside = [source.read(index)[source.mask(index)] for index in range(40)]
+    clipped = [((pixels == 0) | (pixels == 255)).mean() for pixels in inside]
+    assert max(clipped) < 0.01
+
+
+def test_a_whole_image_shows_the_class(many):
+    labels, pictures = many
+    assert learned_auc(labels[:160], [statistics(picture) for picture in pictures[:160]]) > 0.97
+
+
+@pytest.mark.parametrize("size", [64, 80, 96])
+def test_a_thumbnail_does_not(many, size):
+    labels, pictures = many
+    thumbnails = [augment.resize(picture, (size, size)) for picture in pictures]
+    assert learned_auc(labels, [statistics(picture) for picture in thumbnails]) < 0.65
