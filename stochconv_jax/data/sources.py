@@ -34,6 +34,11 @@ class Source(Protocol):
         """The picture, RGB uint8 `[H, W, 3]`. Raises BadImage."""
 
 
+def columns_of(source: Source) -> dict[str, list[str]]:
+    """What else a source knows of its images: texts by column, N each; empty for one that has none."""
+    return getattr(source, "columns", {})
+
+
 class Subset:
     """The images of `source` at `indices`."""
 
@@ -41,6 +46,7 @@ class Subset:
         self._source, self._indices = source, np.asarray(indices)
         self.names = [source.names[i] for i in self._indices]
         self.labels = source.labels[self._indices]
+        self.columns = {name: [values[i] for i in self._indices] for name, values in columns_of(source).items()}
 
     def __len__(self) -> int:
         return len(self._indices)
@@ -64,7 +70,7 @@ class FolderSource:
         columns: dict[str, list[str]] | None = None,
     ):
         self.files, self.names, self.labels = list(files), list(names), np.asarray(labels, np.int32)
-        self._csv_path, self._rows, self._columns = csv_path, rows, columns or {}
+        self._csv_path, self._rows, self.columns = csv_path, rows, columns or {}
 
     @classmethod
     def from_files(cls, files: Iterable[pathlib.Path]) -> "FolderSource":
@@ -101,9 +107,9 @@ class FolderSource:
 
     def column(self, name: str) -> list[str]:
         """The CSV's column `name`, a text an image. ValueError naming those there are."""
-        if name not in self._columns:
-            raise ValueError(f"{self._csv_path} has no column {name!r}; it has {', '.join(self._columns)}")
-        return self._columns[name]
+        if name not in self.columns:
+            raise ValueError(f"{self._csv_path} has no column {name!r}; it has {', '.join(self.columns)}")
+        return self.columns[name]
 
     def read(self, index: int) -> np.ndarray:
         """See `Source.read`."""

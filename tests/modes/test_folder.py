@@ -37,6 +37,7 @@ def settings(folder):
         "data__num_classes": 3,
         "data__num_workers": 1,
         "data__validation_fraction": 0.3,
+        "data__group_by": "patient_id",
         "num_epochs": 2,
     }
 
@@ -49,7 +50,6 @@ def test_a_bad_image_ends_the_run_by_name_and_row(main, folder):
 def test_every_option_together_with_bad_images_skipped(main, folder):
     options = {
         "data__on_bad_image": "skip",
-        "data__group_by": "patient_id",
         "loss__label_smoothing": 0.1,
         "loss__class_weights": "(1.0,2.0,3.0)",
         "optimizer__name": "rmsprop",
