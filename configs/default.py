@@ -63,13 +63,14 @@ def data() -> ConfigDict:
     return ConfigDict(
         {
             "seed": 0,  # of the split and of drawn images; apart from `seed`, so that other runs see the same data
-            "source": "folder",  # folder | synthetic
-            "path": "",  # folder: where the images are
+            "source": "folder",  # folder | tfds: what --mode=prepare has made | synthetic
+            "path": "",  # folder: where the images are; tfds: --workdir of --mode=prepare
             "labels": "",  # folder: CSV with the columns image,target
             "validation_labels": "",  # folder: CSV of the validation images; '' splits `labels`
             "validation_fraction": 0.2,  # share of the images that validate, where they are split
-            "group_by": "",  # folder: CSV column whose equal values stay on one side of the split, e.g. patient_id
-            "stratify_by": "",  # folder: CSV column kept in proportion on both sides, beside the target
+            "fold": "",  # '2/5' validates on the second of five folds instead of a share
+            "group_by": "",  # CSV column whose equal values stay on one side of the split, e.g. patient_id
+            "stratify_by": "",  # CSV column kept in proportion on both sides, beside the target
             "num_classes": 2,  # 2: one logit and binary cross-entropy; more: softmax
             "image_size": (1024, 1024),  # pixels, height and width of the full-resolution image
             "thumbnail_size": (224, 224),  # pixels, height and width
