@@ -9,7 +9,7 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from stochconv_jax.data import pipeline, sources, splits, synthetic
+from stochconv_jax.data import folds, pipeline, sources, splits, synthetic
 from stochconv_jax.models import variants
 from stochconv_jax.models.classifier import HEAD, Classifier
 from stochconv_jax.models.efficientnet import Rules
@@ -55,27 +55,53 @@ def _stage_number(text: str) -> int:
 
 
 def data_sources(config: ConfigDict) -> tuple[sources.Source, sources.Source]:
-    """The training images and the validation images."""
+    """The training images and the validation images. ValueError if they share a patient, a lesion or an image."""
     data = config.data
-    if choice(data.source, ("folder", "synthetic"), "data.source") == "synthetic":
+    if choice(data.source, ("folder", "tfds", "synthetic"), "data.source") == "synthetic":
         drawn = synthetic.SyntheticSource(
             size=data.num_train + data.num_validation, image_size=tuple(data.image_size), seed=data.seed
         )
         first, second = np.split(np.arange(len(drawn)), [data.num_train])
         return sources.Subset(drawn, first), sources.Subset(drawn, second)
-    labelled = sources.FolderSource.from_csv(data.path, data.labels, num_classes=data.num_classes)
+    labelled = _labelled(data)
     if data.validation_labels:
-        other = sources.FolderSource.from_csv(data.path, data.validation_labels, num_classes=data.num_classes)
-        _check_classes(other, data.validation_labels)
-        return labelled, other
-    train, validation = splits.stratified_split(
-        labelled.labels,
-        data.validation_fraction,
-        data.seed,
-        groups=labelled.column(data.group_by) if data.group_by else None,
-        strata=labelled.column(data.stratify_by) if data.stratify_by else None,
-    )
-    return sources.Subset(labelled, train), sources.Subset(labelled, validation)
+        train = labelled
+        validation = sources.FolderSource.from_csv(data.path, data.validation_labels, num_classes=data.num_classes)
+        _check_classes(validation, data.validation_labels)
+    else:
+        train, validation = (sources.Subset(labelled, side) for side in _sides(data, labelled))
+    folds.refuse_leaks(_apart(train), _apart(validation))
+    return train, validation
+
+
+def _labelled(data: ConfigDict) -> sources.Source:
+    if data.source == "folder":
+        return sources.FolderSource.from_csv(data.path, data.labels, num_classes=data.num_classes)
+    if data.labels or data.validation_labels:
+        raise ValueError("config.data.source='tfds' has its labels in its own folder: config.data.labels must be ''")
+    from stochconv_jax.data import tfds_source  # TFDS takes half a second that other sources need not wait for
+
+    return tfds_source.TfdsSource(data.path, num_classes=data.num_classes)
+
+
+def _sides(data: ConfigDict, labelled: sources.Source) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the training images and of those that validate: a fold, or a share."""
+    together = {
+        "groups": labelled.column(data.group_by) if data.group_by else None,
+        "strata": labelled.column(data.stratify_by) if data.stratify_by else None,
+    }
+    if not data.fold:
+        return splits.stratified_split(labelled.labels, data.validation_fraction, data.seed, **together)
+    number, count = folds.parse_fold(data.fold)
+    fold = folds.k_folds(labelled.labels, count, data.seed, **together)
+    return np.flatnonzero(fold != number), np.flatnonzero(fold == number)
+
+
+def _apart(source: sources.Source) -> dict[str, list[str]]:
+    """What must not be on both sides of a split, as far as the source knows it."""
+    columns = sources.columns_of(source)
+    known = {name: columns[name] for name in ("patient_id", "lesion_id", "group") if name in columns}
+    return {"image": list(source.names), **known}
 
 
 def _check_classes(source: sources.Source, file: str) -> None:
