@@ -13,6 +13,9 @@ def get_config() -> ConfigDict:
             "num_epochs": 60,
             "batch_size": 100,  # images in a step, over all devices of all hosts
             "model": model(),
+            "init": {
+                "weights": "",  # Keras EfficientNet weights to start from, .h5 or .weights.h5; '' starts at random
+            },
             "data": data(),
             "augment": augment(),
             "optimizer": optimizer(),
@@ -51,6 +54,7 @@ def model() -> ConfigDict:
             "axes": "independent",  # independent | diagonal: one draw for both axes, as the report's published code
             "dropout": 0.3,  # rate before the dense layer
             "stochastic_depth": 0.2,  # rate that the last block approaches; earlier blocks in proportion
+            "conventions": "official",  # official | as_published: of the blocks, as the report's published code
             "batch_norm_momentum": 0.99,  # share of the running statistics kept each step
             "dtype": "float32",  # of activations: float32 | bfloat16; parameters and statistics are float32
             "remat": False,  # recompute each stage in the backward pass: less memory, the same numbers

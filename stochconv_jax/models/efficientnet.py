@@ -25,15 +25,44 @@ def depthwise_init(key, shape, dtype=jnp.float32):
 
 
 @dataclasses.dataclass(frozen=True)
-class Rules:
-    """How every block computes: `dtype` of activations (parameters and statistics stay float32), and conventions.
+class Conventions:
+    """In what the networks called EfficientNet differ. The defaults are the official one's (Tan & Le, 2019).
 
-    The defaults are the official EfficientNet's.
+    `share_repeats`: all repeats of a stage after its first block are one block, with one set of weights.
+    `stem_padding`: 'SAME' is TensorFlow's, which pads an even image below and to the right only.
     """
+
+    share_repeats: bool = False
+    project_activation: bool = False  # swish after a block's projection
+    head_activation: bool = True  # swish after the head's convolution
+    squeeze_bias: bool = True
+    stem_bias: bool = False  # of the ordinary stem; the stochastic one never has any
+    stem_padding: Any = "SAME"
+    batch_norm_epsilon: float = 1e-3
+
+
+CONVENTIONS = {
+    "official": Conventions(),
+    # What the report's published code computes, as against what the report and EfficientNet say.
+    "as_published": Conventions(
+        share_repeats=True,
+        project_activation=True,
+        head_activation=False,
+        squeeze_bias=False,
+        stem_bias=True,
+        stem_padding=((1, 1), (1, 1)),
+        batch_norm_epsilon=1e-5,
+    ),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Rules:
+    """How every block computes. `dtype` is that of activations; parameters and statistics stay float32."""
 
     dtype: Any = jnp.float32
     batch_norm_momentum: float = 0.99
-    batch_norm_epsilon: float = 1e-3
+    conventions: Conventions = Conventions()
 
     def norm(self, x: jax.Array, *, train: bool, name: str) -> jax.Array:
         """Batch norm over the global batch; statistics in float32, result in `dtype`."""
@@ -41,7 +70,7 @@ class Rules:
             return nn.BatchNorm(
                 use_running_average=not train,
                 momentum=self.batch_norm_momentum,
-                epsilon=self.batch_norm_epsilon,
+                epsilon=self.conventions.batch_norm_epsilon,
                 dtype=self.dtype,
                 name=name,
             )(x)
@@ -73,9 +102,10 @@ class SqueezeExcite(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        bias = self.rules.conventions.squeeze_bias
         gate = x.mean(axis=(1, 2), keepdims=True)
-        gate = nn.swish(self.rules.pointwise(self.filters, name="squeeze", use_bias=True)(gate))
-        return x * nn.sigmoid(self.rules.pointwise(x.shape[-1], name="excite", use_bias=True)(gate))
+        gate = nn.swish(self.rules.pointwise(self.filters, name="squeeze", use_bias=bias)(gate))
+        return x * nn.sigmoid(self.rules.pointwise(x.shape[-1], name="excite", use_bias=bias)(gate))
 
 
 class MBConv(nn.Module):
@@ -102,6 +132,7 @@ class MBConv(nn.Module):
         y = SqueezeExcite(max(1, int(0.25 * filters_in)), rules, name="squeeze_excite")(y)
         y = rules.pointwise(self.filters, name="project")(y)
         y = rules.norm(y, train=train, name="project_norm")
+        y = nn.swish(y) if rules.conventions.project_activation else y
         if x.shape != y.shape:
             return y
         return x + (y if survival is None else y * survival.astype(y.dtype)[:, None, None, None])
@@ -115,10 +146,11 @@ class Stage(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, survival: jax.Array | None, train: bool) -> jax.Array:
-        spec = self.spec
+        spec, share = self.spec, self.rules.conventions.share_repeats
         for index in range(spec.repeats):
-            stride = spec.stride if index == 0 else 1
-            block = MBConv(spec.filters, spec.expansion, spec.kernel, stride, self.rules, name=f"block{index + 1}")
+            if index < 2 or not share:
+                stride = spec.stride if index == 0 else 1
+                block = MBConv(spec.filters, spec.expansion, spec.kernel, stride, self.rules, name=f"block{index + 1}")
             x = block(x, None if survival is None else survival[index], train=train)
         return x
 
@@ -152,8 +184,8 @@ class Stem(nn.Module):
             self.filters,
             (3, 3),
             strides=2,
-            padding="SAME",
-            use_bias=False,
+            padding=self.rules.conventions.stem_padding,
+            use_bias=self.rules.conventions.stem_bias,
             dtype=self.rules.dtype,
             kernel_init=conv_init,
             name="conv",
@@ -170,5 +202,6 @@ class Head(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         x = self.rules.pointwise(self.filters, name="conv")(x)
-        x = nn.swish(self.rules.norm(x, train=train, name="norm"))
+        x = self.rules.norm(x, train=train, name="norm")
+        x = nn.swish(x) if self.rules.conventions.head_activation else x
         return x.mean(axis=(1, 2), dtype=jnp.float32)

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from stochconv_jax.data import folds, pipeline, sources, splits, synthetic
 from stochconv_jax.models import variants
 from stochconv_jax.models.classifier import HEAD, Classifier
-from stochconv_jax.models.efficientnet import Rules
+from stochconv_jax.models.efficientnet import CONVENTIONS, Rules
 from stochconv_jax.training import mesh as meshes
 from stochconv_jax.training import optimizers, state, steps
 from stochconv_jax.training.loop import Epochs
@@ -43,7 +43,9 @@ def classifier(config: ConfigDict) -> Classifier:
         stochastic_depth=model.stochastic_depth,
         remat=model.remat,
         rules=Rules(
-            dtype=choice(model.dtype, DTYPES, "model.dtype"), batch_norm_momentum=model.batch_norm_momentum
+            dtype=choice(model.dtype, DTYPES, "model.dtype"),
+            batch_norm_momentum=model.batch_norm_momentum,
+            conventions=choice(model.conventions, CONVENTIONS, "model.conventions"),
         ),
     )
 

@@ -11,7 +11,7 @@ import numpy as np
 import tensorboardX
 
 from stochconv_jax.data import sources
-from stochconv_jax.models import summary
+from stochconv_jax.models import keras_weights, summary, variants
 from stochconv_jax.modes import build, runs
 from stochconv_jax.run_folder import METRICS, RunFolder
 from stochconv_jax.training import evaluation, loop, mesh, progress, state
@@ -49,7 +49,7 @@ def run(config, overrides, workdir) -> None:
         saved = stack.enter_context(
             Checkpoints(folder.checkpoints, best_metric=_column(config.checkpoint.best_metric))
         )
-        train_state, open_epoch = _begin_or_go_on(saved, init, shapes)
+        train_state, open_epoch = _begin_or_go_on(config, saved, init, shapes)
         start = int(train_state.step)
         logger.info("%s: step %d of %d", folder.path, start, epochs.total_steps)
         batches = stack.enter_context(contextlib.closing(build.train_batches(config, train_source, start)))
@@ -94,13 +94,28 @@ def _column(metric: str) -> str:
     return build.choice(metric, columns, "checkpoint.best_metric")
 
 
-def _begin_or_go_on(saved: Checkpoints, init, shapes: state.TrainState) -> tuple[state.TrainState, loop.OpenEpoch]:
+def _begin_or_go_on(
+    config, saved: Checkpoints, init, shapes: state.TrainState
+) -> tuple[state.TrainState, loop.OpenEpoch]:
     """A fresh state, or that of the last checkpoint with the predictions of the epoch it lies in."""
     step = saved.latest_step()
     if step is None:
-        return state.create(init, shapes.step.sharding), loop.OpenEpoch()
+        fresh = state.create(init, shapes.step.sharding)
+        return _start_from_weights(config, fresh) if config.init.weights else fresh, loop.OpenEpoch()
     restored, open_epoch = saved.restore(step, shapes)
     return restored, loop.OpenEpoch(**open_epoch)
+
+
+def _start_from_weights(config, fresh: state.TrainState) -> state.TrainState:
+    """The fresh state with the weights of a Keras file where they fit."""
+    if config.model.conventions != "official":
+        raise ValueError("config.init.weights are of the official network: set config.model.conventions=official")
+    variant = variants.get(config.model.variant)
+    variables, report = keras_weights.load(config.init.weights, variant, fresh.trained())
+    logger.info("%d arrays from %s; initialised at random:", report.loaded, config.init.weights)
+    for name in report.fresh:
+        logger.info("  %s", name)
+    return fresh.with_variables(variables)
 
 
 def _sigterm():

@@ -21,6 +21,12 @@ class TrainState:
     opt_state: Any
     ema: Any
 
+    def with_variables(self, variables: dict[str, Any]) -> "TrainState":
+        """The state with these parameters and statistics, and the average, where one is kept, at them."""
+        placed = jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), variables, self.trained())
+        ema = None if self.ema is None else jax.tree.map(jnp.copy, placed)
+        return self.replace(params=placed["params"], batch_stats=placed["batch_stats"], ema=ema)
+
     def trained(self) -> dict[str, Any]:
         """The variables as the optimiser left them."""
         return {"params": self.params, "batch_stats": self.batch_stats}

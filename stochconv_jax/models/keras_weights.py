@@ -1,0 +1,194 @@
+"""Starting from the weights of a Keras EfficientNet: files as keras.applications publishes and saves them.
+
+Both kinds of file are read, with or without the top: HDF5 by layer name (`.h5`, Keras 2 and 3) and `.weights.h5` (Keras
+3), whose layers have no names but stand in the order of their kind. Weights are never downloaded.
+"""
+import contextlib
+import dataclasses
+import pathlib
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import h5py
+import jax
+import numpy as np
+
+from stochconv_jax.models.classifier import Classifier
+from stochconv_jax.models.variants import Variant
+
+KINDS = {"conv": "conv2d", "depthwise": "depthwise_conv2d", "norm": "batch_normalization", "dense": "dense"}
+NORM = (("params", "scale"), ("params", "bias"), ("batch_stats", "mean"), ("batch_stats", "var"))
+WEIGHTS = (("params", "kernel"), ("params", "bias"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """A Keras layer: its name, its kind, the place of its counterpart below a branch, and the number of its arrays."""
+
+    name: str
+    kind: str
+    place: tuple[str, ...]
+    arrays: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """`loaded`: arrays taken from the file. `fresh`: names of those that did not fit and stay as initialised."""
+
+    loaded: int
+    fresh: list[str]
+
+
+def load(file: str, variant: Variant, variables: Mapping[str, Any]) -> tuple[dict[str, Any], Report]:
+    """`variables` of a Classifier of `variant` with the weights in `file` where they fit.
+
+    Every branch gets the stem and its stages, the trunk after the meeting the rest, so far as shapes agree: the first
+    block after a meeting has other inputs, and the last layer other classes. ValueError, naming file and layer, for a
+    missing, damaged or other variant's file, or one whose input was normalised otherwise than by ImageNet's mean and
+    standard deviation.
+    """
+    arrays = _read(pathlib.Path(file).expanduser(), variant)
+    fresh, loaded = [], 0
+
+    def pick(path, value):
+        nonlocal loaded
+        names = tuple(entry.key for entry in path)
+        found = arrays.get((names[0], *_below_branch(names[1:])))
+        if found is None or found.shape != value.shape:
+            fresh.append("/".join(names[1:]))
+            return value
+        loaded += 1
+        return found.astype(value.dtype)
+
+    return jax.tree_util.tree_map_with_path(pick, dict(variables)), Report(loaded, fresh)
+
+
+def _below_branch(names: tuple[str, ...]) -> tuple[str, ...]:
+    """('thumbnail', 'stage1', ...) and ('merged', 'stage1', ...) -> ('stage1', ...); stems -> ('stem', ...)."""
+    if names[0].endswith("_stem"):
+        return ("stem", *names[1:])
+    return names[1:] if names[0] in ("thumbnail", "windows", "merged") else names
+
+
+def layers(variant: Variant) -> Iterator[Layer]:
+    """The layers with weights of keras.applications.EfficientNet in their order."""
+    yield Layer("stem_conv", "conv", ("stem", "conv"), 1)
+    yield Layer("stem_bn", "norm", ("stem", "norm"), 4)
+    for stage, spec in enumerate(variant.stages, start=1):
+        for repeat in range(spec.repeats):
+            name, place = f"block{stage}{chr(ord('a') + repeat)}_", (f"stage{stage}", f"block{repeat + 1}")
+            if spec.expansion != 1:
+                yield Layer(f"{name}expand_conv", "conv", (*place, "expand"), 1)
+                yield Layer(f"{name}expand_bn", "norm", (*place, "expand_norm"), 4)
+            yield Layer(f"{name}dwconv", "depthwise", (*place, "depthwise"), 1)
+            yield Layer(f"{name}bn", "norm", (*place, "depthwise_norm"), 4)
+            yield Layer(f"{name}se_reduce", "conv", (*place, "squeeze_excite", "squeeze"), 2)
+            yield Layer(f"{name}se_expand", "conv", (*place, "squeeze_excite", "excite"), 2)
+            yield Layer(f"{name}project_conv", "conv", (*place, "project"), 1)
+            yield Layer(f"{name}project_bn", "norm", (*place, "project_norm"), 4)
+    yield Layer("top_conv", "conv", ("head", "conv"), 1)
+    yield Layer("top_bn", "norm", ("head", "norm"), 4)
+    yield Layer("predictions", "dense", ("classifier",), 2)
+
+
+def _read(path: pathlib.Path, variant: Variant) -> dict[tuple[str, ...], np.ndarray]:
+    """Arrays of the file by our path; checked against `variant`."""
+    with _opened(path) as file:
+        stored = _by_order(file, variant) if "layers" in file else _by_name(file)
+        for name in [name for name in stored if re.fullmatch(r"normalization(_\d+)?", name)]:
+            _check_normalization(path, stored.pop(name), variant)
+        shapes, found = _shapes(variant), {}
+        for layer in layers(variant):
+            values = stored.pop(layer.name, None)
+            if layer.name == "predictions" and not values:
+                continue
+            if not values or len(values) != layer.arrays:
+                raise ValueError(f"{path}: layer {layer.name} is missing or not whole: damaged, or of another variant")
+            for (kind, leaf), value in zip(NORM if layer.kind == "norm" else WEIGHTS, values):
+                value = _ours(layer.kind, value)
+                expected = shapes.get((*layer.place, leaf), value.shape)
+                if value.shape != expected:
+                    raise ValueError(
+                        f"{path}: layer {layer.name} has shape {value.shape} where {variant.name} has "
+                        f"{expected}: this is the file of another variant"
+                    )
+                if not np.isfinite(value).all():
+                    raise ValueError(f"{path}: layer {layer.name} holds values that are no numbers: damaged")
+                found[(kind, *layer.place, leaf)] = value
+    extra = sorted(name for name, values in stored.items() if values)
+    if extra:
+        raise ValueError(f"{path}: layer {extra[0]} is not in {variant.name}: this is the file of another variant")
+    return found
+
+
+@contextlib.contextmanager
+def _opened(path: pathlib.Path):
+    """The group of the file that holds the weights. What HDF5 cannot read is a ValueError that names the file."""
+    if not path.is_file():
+        raise ValueError(f"config.init.weights={str(path)!r}: there is no such file")
+    try:
+        with h5py.File(path) as file:
+            yield file.get("model_weights", file)
+    except (OSError, KeyError) as error:
+        raise ValueError(f"{path}: not an HDF5 file of Keras weights, or a damaged one ({error})") from error
+
+
+def _by_name(file: h5py.Group) -> dict[str, list[np.ndarray]]:
+    """A file by layer name: each group lists its arrays in order."""
+    return {
+        name: [np.asarray(group[weight]) for weight in group.attrs.get("weight_names", ())]
+        for name, group in file.items()
+    }
+
+
+def _by_order(file: h5py.Group, variant: Variant) -> dict[str, list[np.ndarray]]:
+    """A file by kind: conv2d, conv2d_1, ... in the order of the network. What is left keeps the file's own name."""
+    groups = {
+        name: [np.asarray(group["vars"][str(i)]) for i in range(len(group["vars"]))]
+        for name, group in file["layers"].items()
+        if "vars" in group
+    }
+    stored, counts = {}, dict.fromkeys(KINDS, 0)
+    for layer in layers(variant):
+        number, counts[layer.kind] = counts[layer.kind], counts[layer.kind] + 1
+        stored[layer.name] = groups.pop(KINDS[layer.kind] + (f"_{number}" if number else ""), [])
+    return stored | groups
+
+
+def _ours(kind: str, value: np.ndarray) -> np.ndarray:
+    """Depthwise kernels `[kh, kw, C, 1]` and 1x1 kernels `[1, 1, in, out]` without their axes of one."""
+    if kind == "depthwise":
+        return value[..., 0]
+    return value[0, 0] if kind == "conv" and value.ndim == 4 and value.shape[:2] == (1, 1) else value
+
+
+def _check_normalization(path: pathlib.Path, stored: list[np.ndarray], variant: Variant) -> None:
+    """Our stem subtracts the mean and divides by the standard deviation; the file must have been trained so.
+
+    keras.applications stores the standard deviation in the variance's place and divides by its root twice; a model
+    saved from another source may store the variance itself.
+    """
+    mean, variance = (np.ravel(value) for value in stored[:2])
+    std = np.asarray(variant.std)
+    fits = np.allclose(mean, variant.mean, atol=1e-3) and (
+        np.allclose(variance, std, atol=1e-3) or np.allclose(variance, std**2, atol=1e-3)
+    )
+    if not fits:
+        raise ValueError(
+            f"{path}: layer normalization has mean {mean.tolist()} and variance {variance.tolist()}; "
+            f"expected ImageNet's, {variant.mean} and the standard deviation {variant.std} or its square"
+        )
+
+
+def _shapes(variant: Variant) -> dict[tuple[str, ...], tuple[int, ...]]:
+    """Shapes of the plain network's arrays by place; of the last layer none, for its classes may differ."""
+    model = Classifier(variant=variant, branches=("thumbnail",))
+    pixels = jax.ShapeDtypeStruct((1, 32, 32, 3), np.uint8)
+    tree = jax.eval_shape(model.init, jax.random.key(0), {"thumbnail": pixels})
+    shapes = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        names = _below_branch(tuple(entry.key for entry in path)[1:])
+        if names[0] != "classifier":
+            shapes[names] = leaf.shape
+    return shapes

@@ -1,0 +1,211 @@
+"""Our EfficientNet against keras.applications, with weights that go through a file and the reader."""
+import os
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from stochconv_jax.models import keras_weights, variants
+from stochconv_jax.models.classifier import Classifier
+
+os.environ.setdefault("KERAS_BACKEND", "jax")
+pytestmark = pytest.mark.filterwarnings("ignore")  # Keras' own
+keras = pytest.importorskip("keras", reason="keras is not installed: pip install -r requirements-dev.txt")
+
+CLASSES = 7
+# Keras pads a network for images of any size as if all sizes were even, so these stay even down to the last stage.
+SIDES = {"b0": ((64, 64), (96, 160)), "b3": ((64, 64), (96, 32)), "b7": ((32, 32), (64, 32))}
+
+
+def keras_model(name, seed, shape=None):
+    """keras.applications' network with random weights and statistics of a trained network's size.
+
+    With a `shape` it ends in logits; without, in pooled features, and takes images of any size.
+    """
+    top = {"input_shape": shape, "classes": CLASSES, "classifier_activation": None} if shape else {"pooling": "avg"}
+    with jax.numpy_dtype_promotion("standard"):
+        build = getattr(keras.applications, f"EfficientNet{name.upper()}")
+        model = build(weights=None, include_top=shape is not None, **top)
+    random, variant = np.random.default_rng(seed), variants.get(name)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Normalization):
+            layer.set_weights([np.array(variant.mean), np.array(variant.std) ** 2, np.int32(1)])
+            layer.finalize_state()
+        elif isinstance(layer, keras.layers.BatchNormalization):
+            n = layer.gamma.shape
+            spread = [random.uniform(0.5, 1.5, n), random.normal(0, 0.2, n), random.normal(0, 0.2, n)]
+            layer.set_weights([*spread, random.uniform(0.5, 1.5, n)])
+        elif layer.weights:
+            fan_in = max(1, np.prod(layer.weights[0].shape[:-1]))
+            if isinstance(layer, keras.layers.DepthwiseConv2D):
+                fan_in = np.prod(layer.weights[0].shape[:2])
+            layer.set_weights([random.normal(0, 1 / np.sqrt(fan_in), w.shape) for w in layer.weights])
+    return model
+
+
+def ours(name, file, branches=("thumbnail",), classes=CLASSES, **settings):
+    """Our network of that name with the file's weights."""
+    model = Classifier(variant=variants.get(name), branches=branches, num_classes=classes, **settings)
+    inputs = {
+        "thumbnail": jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.uint8),
+        "image": jax.ShapeDtypeStruct((1, 300, 300, 3), jnp.uint8),
+        "example": jax.ShapeDtypeStruct((1,), jnp.uint32),
+    }
+    keys = {"params": jax.random.key(0), "windows": jax.random.key(0)}
+    shapes = jax.eval_shape(lambda x: model.init(keys, x), inputs)
+    blank = jax.tree.map(lambda leaf: np.full(leaf.shape, np.nan, leaf.dtype), shapes)
+    return model, *keras_weights.load(str(file), variants.get(name), blank)
+
+
+def pictures(batch, size):
+    return np.random.default_rng().integers(0, 256, (batch, *size, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("name", SIDES)
+def test_the_forward_pass_is_keras(name, tmp_path, capsys):
+    reference = keras_model(name, seed=np.random.default_rng().integers(2**31))
+    file = tmp_path / "network.weights.h5"
+    reference.save_weights(file)
+    model, variables, report = ours(name, file)
+    assert sorted(report.fresh) == ["classifier/bias", "classifier/kernel"]
+    encode = jax.jit(lambda variables, inputs: model.apply(variables, "thumbnail", inputs, method="encode"))
+    largest = 0.0
+    for size in SIDES[name]:
+        pixels = pictures(2, size)
+        with jax.numpy_dtype_promotion("standard"):
+            expected = np.asarray(reference(pixels.astype(np.float32), training=False))
+        got = np.asarray(encode(variables, {"thumbnail": pixels}))
+        assert np.ptp(expected) > 1e-3 * np.abs(expected).max()
+        largest = max(largest, np.abs(got - expected).max() / np.abs(expected).max())
+    with capsys.disabled():
+        print(f"\n{name}: largest relative error of the features against keras.applications {largest:.1e}")
+    assert largest <= 1e-4
+
+
+def test_a_training_step_has_keras_gradients(tmp_path, capsys):
+    reference = keras_model("b0", seed=np.random.default_rng().integers(2**31), shape=(64, 64, 3))
+    for layer in reference.layers:
+        if isinstance(layer, keras.layers.Dropout):
+            layer.rate = 0.0
+    file = tmp_path / "network.weights.h5"
+    reference.save_weights(file)
+    model, variables, _ = ours("b0", file, dropout=0.0, stochastic_depth=0.0)
+    pixels, weights = pictures(6, (64, 64)), np.random.default_rng().normal(size=(6, CLASSES)).astype(np.float32)
+
+    def keras_loss(trainable, rest):
+        logits, updated = reference.stateless_call(trainable, rest, pixels.astype(np.float32), training=True)
+        return (logits * weights).sum(), updated
+
+    with jax.numpy_dtype_promotion("standard"):
+        trainable = [v.value for v in reference.trainable_variables]
+        rest = [v.value for v in reference.non_trainable_variables]
+        gradients, updated = jax.jit(jax.grad(keras_loss, has_aux=True))(trainable, rest)
+    for variable, value in zip(reference.trainable_variables, gradients):
+        variable.assign(value)
+    for variable, value in zip(reference.non_trainable_variables, updated):
+        variable.assign(value)
+    reference.save_weights(file)  # gradients in the weights' places, and the statistics after the step
+    _, expected, _ = ours("b0", file)
+
+    def loss(params):
+        state = variables | {"params": params}
+        logits, changed = model.apply(state, {"thumbnail": pixels}, train=True, mutable=["batch_stats"])
+        return (logits * weights).sum(), changed["batch_stats"]
+
+    got, statistics = jax.jit(jax.grad(loss, has_aux=True))(variables["params"])
+
+    def error(a, b):
+        return float(jnp.linalg.norm(a - b) / (jnp.linalg.norm(b) + 1e-6))
+
+    errors = jax.tree.map(error, got, expected["params"])
+    worst = max(jax.tree.leaves(errors))
+    with capsys.disabled():
+        print(f"\nb0: largest relative error of a parameter's gradient against Keras {worst:.1e}")
+    assert worst <= 1e-3
+    assert max(jax.tree.leaves(jax.tree.map(error, statistics, expected["batch_stats"]))) <= 1e-4
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A B0 saved by layer name and by kind, with its top and without."""
+    folder, model = tmp_path_factory.mktemp("weights"), keras_model("b0", seed=1, shape=(32, 32, 3))
+    from keras.src.legacy.saving import legacy_h5_format
+
+    model.save_weights(folder / "kinds.weights.h5")
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(folder / "names.h5", "w") as file:
+        legacy_h5_format.save_weights_to_hdf5_group(file, model)
+    keras_model("b0", seed=1).save_weights(folder / "no_top.weights.h5")
+    return folder
+
+
+def test_both_kinds_of_file_hold_the_same(saved):
+    (_, by_kind, _), (_, by_name, _) = (ours("b0", saved / name) for name in ("kinds.weights.h5", "names.h5"))
+    jax.tree.map(np.testing.assert_array_equal, by_kind, by_name)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(by_kind))
+
+
+def test_what_does_not_fit_stays_as_initialised_and_is_listed(saved):
+    _, variables, report = ours("b0", saved / "no_top.weights.h5")
+    assert sorted(report.fresh) == ["classifier/bias", "classifier/kernel"]
+    _, variables, report = ours("b0", saved / "names.h5", ("thumbnail", "windows"), 1, merge_after=3, window_output=(16, 16))
+    merged = [name for name in report.fresh if name.startswith("merged/stage4/block1")]
+    assert "merged/stage4/block1/expand/kernel" in merged
+    assert set(report.fresh) - set(merged) == {"classifier/kernel", "classifier/bias"}
+    params = variables["params"]
+    np.testing.assert_array_equal(params["windows_stem"]["conv"]["kernel"], params["thumbnail_stem"]["conv"]["kernel"])
+    np.testing.assert_array_equal(
+        params["windows"]["stage3"]["block2"]["project"]["kernel"],
+        params["thumbnail"]["stage3"]["block2"]["project"]["kernel"],
+    )
+    assert np.isfinite(params["merged"]["stage7"]["block1"]["expand"]["kernel"]).all()
+
+
+@pytest.mark.parametrize("name", ["kinds.weights.h5", "names.h5"])
+def test_the_file_of_another_variant_is_refused_with_the_layer(saved, name):
+    for variant in ("b1", "b4"):
+        with pytest.raises(ValueError, match=rf"{name}: layer \w+ .*another variant"):
+            ours(variant, saved / name)
+
+
+def test_damaged_files_are_refused(saved, tmp_path):
+    import h5py
+
+    whole = (saved / "names.h5").read_bytes()
+    (tmp_path / "short.h5").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "text.h5").write_text("no weights")
+    for name in ("short.h5", "text.h5"):
+        with pytest.raises(ValueError, match=rf"{name}: not an HDF5 file"):
+            ours("b0", tmp_path / name)
+    with pytest.raises(ValueError, match="no such file"):
+        ours("b0", tmp_path / "none.h5")
+    changes = {"nan": "layer block3a_dwconv holds values that are no numbers", "gone": "layer block3a_dwconv is missing"}
+    for change, message in changes.items():
+        file = tmp_path / f"{change}.h5"
+        file.write_bytes(whole)
+        with h5py.File(file, "r+") as group:
+            if change == "nan":
+                group["block3a_dwconv"]["block3a_dwconv"]["kernel"][0] = np.nan
+            else:
+                del group["block3a_dwconv"]
+        with pytest.raises(ValueError, match=message):
+            ours("b0", file)
+
+
+def test_an_input_normalised_otherwise_is_refused(saved, tmp_path):
+    import h5py
+
+    file = tmp_path / "other.h5"
+    file.write_bytes((saved / "names.h5").read_bytes())
+    std = np.array(variants.IMAGENET_STD)
+    for variance, fits in ((std, True), (std**2, True), (np.ones(3), False)):
+        with h5py.File(file, "r+") as group:
+            (name,) = [name for name in group if name.startswith("normalization")]
+            stored = group[name][name]["variance"]
+            stored[...] = variance.reshape(stored.shape)
+        if fits:
+            ours("b0", file)
+        else:
+            with pytest.raises(ValueError, match="layer normalization has mean"):
+                ours("b0", file)
