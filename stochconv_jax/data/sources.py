@@ -73,13 +73,15 @@ class FolderSource:
         self._csv_path, self._rows, self.columns = csv_path, rows, columns or {}
 
     @classmethod
-    def from_files(cls, files: Iterable[pathlib.Path]) -> "FolderSource":
+    def from_files(
+        cls, files: Iterable[pathlib.Path], columns: dict[str, list[str]] | None = None
+    ) -> "FolderSource":
         """Files without labels, named by their file name, or by their path where file names repeat."""
         files = [pathlib.Path(file) for file in files]
         names = [file.name for file in files]
         if len(set(names)) < len(names):
             names = [str(file) for file in files]
-        return cls(files, names, np.full(len(files), UNKNOWN))
+        return cls(files, names, np.full(len(files), UNKNOWN), columns=columns)
 
     @classmethod
     def from_csv(cls, folder: str, csv_path: str, *, num_classes: int) -> "FolderSource":

@@ -52,18 +52,21 @@ def predict_with(folder, config, source: sources.Source) -> tuple[int, evaluatio
 
 
 def prediction_rows(source: sources.Source, predictions: evaluation.Predictions, *, with_target: bool) -> list[dict]:
-    """Rows of predictions.csv: image, target if wanted, probability (of class 1, or of each class), std over passes."""
+    """Rows of predictions.csv: image, target if wanted, probability (of class 1, or of each class), std over passes.
+
+    After them come the source's own columns, such as year and patient_id.
+    """
     probability, spread = np.exp(predictions.log_p()), predictions.spread()
     classes = range(probability.shape[1])
     columns = {"": 1} if len(classes) == 2 else {f"_{k}": k for k in classes}
-    rows = []
+    more, rows = sources.columns_of(source), []
     for row, index in enumerate(predictions.index):
         cells = {"image": source.names[index]}
         if with_target:
             cells["target"] = int(predictions.label[row])
         for suffix, k in columns.items():
             cells |= {f"probability{suffix}": float(probability[row, k]), f"std{suffix}": float(spread[row, k])}
-        rows.append(cells)
+        rows.append(cells | {name: values[index] for name, values in more.items() if name not in cells})
     return rows
 
 

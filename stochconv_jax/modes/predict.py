@@ -17,14 +17,16 @@ logger = logging.getLogger(__name__)
 def run(_, overrides, workdir) -> int | None:
     """Writes `config.predict.output` with image, probability and std for each of `config.predict.images`.
 
+    Where those are the rows of a CSV, its other columns follow.
+
     Images that cannot be used are named with the reason, and the others predicted. Returns 1 if none could be used.
     """
     folder, config = runs.load(overrides, workdir)
     build.use_compilation_cache(config)
-    files = find_images(config.predict.images)
+    files, columns = find_images(config.predict.images)
     with config.unlocked():
         config.data.on_bad_image = "skip"
-    source = sources.FolderSource.from_files(files)
+    source = sources.FolderSource.from_files(files, columns)
     _, predictions = evaluate.predict_with(folder, config, source)
     logger.info("%d of %d images predicted", len(predictions.index), len(source))
     if not len(predictions.index):
@@ -37,10 +39,10 @@ def run(_, overrides, workdir) -> int | None:
     return None
 
 
-def find_images(images: str) -> list[pathlib.Path]:
+def find_images(images: str) -> tuple[list[pathlib.Path], dict[str, list[str]]]:
     """Image files named by a folder, a glob pattern or a CSV with a column `image` (relative to the CSV's folder).
 
-    ValueError where nothing is found.
+    Also returns the CSV's other columns by name. ValueError where nothing is found.
     """
     if not images:
         raise ValueError("--mode=predict needs --config.predict.images: a folder, a glob pattern or a CSV")
@@ -52,17 +54,18 @@ def find_images(images: str) -> list[pathlib.Path]:
     if not files:
         endings = ", ".join(sorted(sources.IMAGE_ENDINGS))
         raise ValueError(f"config.predict.images={images!r}: no image found there (endings looked for: {endings})")
-    return files
+    return files, {}
 
 
-def _from_csv(path: pathlib.Path) -> list[pathlib.Path]:
+def _from_csv(path: pathlib.Path) -> tuple[list[pathlib.Path], dict[str, list[str]]]:
     if not path.exists():
         raise ValueError(f"config.predict.images={str(path)!r}: there is no such file")
     with path.open(newline="", encoding="utf-8-sig") as lines:
         reader = csv.DictReader(lines)
         if "image" not in (reader.fieldnames or ()):
             raise ValueError(f"{path}: expected a column `image`, found {reader.fieldnames}")
-        files = [path.parent / row["image"] for row in reader]
-    if not files:
+        rows = list(reader)
+    if not rows:
         raise ValueError(f"{path}: no rows")
-    return files
+    columns = {name: [row[name] or "" for row in rows] for name in reader.fieldnames if name != "image"}
+    return [path.parent / row["image"] for row in rows], columns

@@ -369,6 +369,20 @@ assert 'tensorflow' not in sys.modules
     subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT, timeout=120)
 
 
+def test_trains_evaluates_and_predicts_without_tensorflow(main, prepared, tmp_path):
+    """From the shards to predictions, with what else is known of the images beside each."""
+    workdir = tmp_path / "trained"
+    keys = {"data__source": "tfds", "data__path": prepared, "data__group_by": "group", "data__stratify_by": "year"}
+    main(workdir, **keys, data__image_size="(64,64)", data__thumbnail_size="(32,32)", num_epochs=1)
+    main(workdir, mode="evaluate")
+    known = {row["image"]: row for row in table(prepared / "labels.csv")}
+    for row in table(workdir / "predictions.csv"):
+        assert {"probability", "std"} <= row.keys() and row.items() >= known[row["image"]].items()
+    main(workdir, mode="predict", predict__images=prepared / "unlabelled.csv")
+    (row,) = table(workdir / "predicted.csv")
+    assert row["image"] == "ISIC_0052060.jpg" and row["patient_id"] == "IP_3" and 0 < float(row["probability"]) < 1
+
+
 def test_checksums_lie_beside_the_shards(prepared):
     for name, about in json.loads((prepared / SHARDS / shards.CHECKSUMS).read_text()).items():
         assert shards.checksum(prepared / SHARDS / name) == about["sha256"]
