@@ -18,7 +18,9 @@ class Workers:
             raise ValueError(f"config.prepare.num_workers={count}: expected 0 (one a core) or more")
         self.count = count or len(os.sched_getaffinity(0))
         self._pool = None
-        if self.count > 1:
+        if self.count == 1:
+            cv2.setNumThreads(1)
+        else:
             # Spawned, not forked: a fork of a process with threads may hang.
             context = multiprocessing.get_context("spawn")
             self._pool = concurrent.futures.ProcessPoolExecutor(self.count, context, initializer=_start)
