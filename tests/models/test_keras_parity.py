@@ -115,14 +115,17 @@ def test_a_training_step_has_keras_gradients(tmp_path, capsys):
 
     got, statistics = jax.jit(jax.grad(loss, has_aux=True))(variables["params"])
 
+    # Where a shift is taken out again by the next batch norm its gradient is zero, and what is left is rounding.
+    floor = 1e-3 * max(float(jnp.linalg.norm(leaf)) for leaf in jax.tree.leaves(expected["params"]))
+
     def error(a, b):
-        return float(jnp.linalg.norm(a - b) / (jnp.linalg.norm(b) + 1e-6))
+        return float(jnp.linalg.norm(a - b) / max(jnp.linalg.norm(b), floor))
 
     errors = jax.tree.map(error, got, expected["params"])
     worst = max(jax.tree.leaves(errors))
     with capsys.disabled():
         print(f"\nb0: largest relative error of a parameter's gradient against Keras {worst:.1e}")
-    assert worst <= 1e-3
+    assert worst <= 1e-4
     assert max(jax.tree.leaves(jax.tree.map(error, statistics, expected["batch_stats"]))) <= 1e-4
 
 
@@ -149,7 +152,8 @@ def test_both_kinds_of_file_hold_the_same(saved):
 def test_what_does_not_fit_stays_as_initialised_and_is_listed(saved):
     _, variables, report = ours("b0", saved / "no_top.weights.h5")
     assert sorted(report.fresh) == ["classifier/bias", "classifier/kernel"]
-    _, variables, report = ours("b0", saved / "names.h5", ("thumbnail", "windows"), 1, merge_after=3, window_output=(16, 16))
+    settings = {"merge_after": 3, "window_output": (16, 16)}
+    _, variables, report = ours("b0", saved / "names.h5", ("thumbnail", "windows"), 1, **settings)
     merged = [name for name in report.fresh if name.startswith("merged/stage4/block1")]
     assert "merged/stage4/block1/expand/kernel" in merged
     assert set(report.fresh) - set(merged) == {"classifier/kernel", "classifier/bias"}
@@ -180,7 +184,7 @@ def test_damaged_files_are_refused(saved, tmp_path):
             ours("b0", tmp_path / name)
     with pytest.raises(ValueError, match="no such file"):
         ours("b0", tmp_path / "none.h5")
-    changes = {"nan": "layer block3a_dwconv holds values that are no numbers", "gone": "layer block3a_dwconv is missing"}
+    changes = {"nan": "layer block3a_dwconv holds values that are no", "gone": "layer block3a_dwconv is missing"}
     for change, message in changes.items():
         file = tmp_path / f"{change}.h5"
         file.write_bytes(whole)
