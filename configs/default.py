@@ -78,6 +78,7 @@ def data() -> ConfigDict:
             "num_classes": 2,  # 2: one logit and binary cross-entropy; more: softmax
             "image_size": (1024, 1024),  # pixels, height and width of the full-resolution image
             "thumbnail_size": (224, 224),  # pixels, height and width
+            "order": "shuffled",  # shuffled: every image once an epoch | balanced: every class in the same share
             "num_train": 640,  # synthetic: number of training images
             "num_validation": 200,  # synthetic: number of validation images
             "num_workers": 2,  # processes that read and augment; 0: threads of the main process
@@ -106,13 +107,17 @@ def prepare() -> ConfigDict:
 
 
 def augment() -> ConfigDict:
-    """Augmentation of training images; one affine warp does it all. Angles in degrees."""
+    """Augmentation of training images; one affine warp does the geometry. Angles in degrees."""
     return ConfigDict(
         {
             "area": (0.6, 1.0),  # share of the image's area in the random crop, from and to
             "aspect": (0.75, 4 / 3),  # width / height of the crop relative to the image's, from and to
             "flip": True,  # left-right and up-down, each with probability 1/2
             "rotation": 180.0,  # uniform in +- this
+            "brightness": 0.0,  # factor uniform in 1 +- this; 0: off
+            "contrast": 0.0,  # likewise, about middle grey
+            "saturation": 0.0,  # likewise
+            "cutout": 0.0,  # share of the image that a square hides; 0: off
         }
     )
 

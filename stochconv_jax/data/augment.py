@@ -12,14 +12,19 @@ class Augmentation:
     """Ranges of random augmentation.
 
     `area`: the crop's share of the image's area. `aspect`: its width / height relative to the image's own. `flip`:
-    left-right and up-down, each with probability 1/2. `rotation`: degrees, uniform in +-. ValueError for ranges that no
-    crop of the image has.
+    left-right and up-down, each with probability 1/2. `rotation`: degrees, uniform in +-. `brightness`, `contrast`,
+    `saturation`: their factor is uniform in 1 +-. `cutout`: share of the image's area that a square hides. ValueError
+    for ranges that no image has.
     """
 
     area: tuple[float, float] = (0.6, 1.0)
     aspect: tuple[float, float] = (3 / 4, 4 / 3)
     flip: bool = True
     rotation: float = 180.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    cutout: float = 0.0
 
     def __post_init__(self):
         if not 0 < self.area[0] <= self.area[1] <= 1:
@@ -27,6 +32,9 @@ class Augmentation:
         if not 0 < self.aspect[0] <= 1 <= self.aspect[1]:
             # A crop of nearly the whole image has nearly its shape: without 1 in the range there would be none.
             raise ValueError(f"config.augment.aspect={self.aspect}: expected 0 < from <= 1 <= to")
+        for name in ("brightness", "contrast", "saturation", "cutout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"config.augment.{name}={getattr(self, name)}: expected 0 (off) or a share below 1")
 
 
 def fit(picture: np.ndarray, size: Size) -> np.ndarray:
@@ -82,3 +90,32 @@ def warp(picture: np.ndarray, affine: np.ndarray) -> np.ndarray:
     height, width = picture.shape[:2]
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     return cv2.warpAffine(picture, affine, (width, height), flags=flags, borderMode=cv2.BORDER_REFLECT_101)
+
+
+_GREY = np.array([0.299, 0.587, 0.114])  # of red, green, blue in brightness (ITU-R BT.601)
+_HIDDEN = (124, 116, 104)  # RGB; what cutout shows: the mean colour, which normalisation makes zero
+
+
+def recolor(random: np.random.Generator, picture: np.ndarray, ranges: Augmentation) -> np.ndarray:
+    """`picture` with other brightness, contrast (about middle grey) and saturation: one matrix, rounded once."""
+    if not (ranges.brightness or ranges.contrast or ranges.saturation):
+        return picture
+    spans = np.array([ranges.brightness, ranges.contrast, ranges.saturation])
+    brightness, contrast, saturation = 1 + random.uniform(-1, 1, 3) * spans
+    linear = saturation * np.eye(3) + (1 - saturation) * np.tile(_GREY, (3, 1))
+    offset = np.full((3, 1), 127.5 * (1 - contrast))
+    return cv2.transform(picture, brightness * np.hstack([contrast * linear, offset]))
+
+
+def cut_out(random: np.random.Generator, picture: np.ndarray, share: float) -> np.ndarray:
+    """`picture` with a square of that share of its area hidden (DeVries & Taylor, 2017).
+
+    Its centre is anywhere in the picture, so a part of it may lie outside. Writes into `picture`.
+    """
+    if share:
+        height, width = picture.shape[:2]
+        side = np.sqrt(share * height * width)
+        top, left = (random.uniform(0, 1, 2) * (height, width) - side / 2).round().astype(int)
+        bottom, right = top + round(side), left + round(side)
+        picture[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)] = _HIDDEN
+    return picture

@@ -31,8 +31,9 @@ from stochconv_jax.data.augment import Augmentation, Size
 from stochconv_jax.data.sources import BadImage, Source
 
 Batch = dict[str, np.ndarray]
-ORDER, AUGMENT = 1, 2  # random streams
+ORDER, AUGMENT, BALANCE = 1, 2, 4  # random streams
 ON_BAD_IMAGE = ("error", "skip")
+ORDERS = ("shuffled", "balanced")
 
 
 def example_id(name: str) -> int:
@@ -47,6 +48,25 @@ def example_id(name: str) -> int:
 def epoch_order(size: int, seed: int, epoch: int) -> np.ndarray:
     """The order of the images in an epoch: a permutation of 0..size-1."""
     return np.random.default_rng([seed, ORDER, epoch]).permutation(size)
+
+
+@functools.lru_cache(maxsize=4)
+def balanced_order(labels: bytes, seed: int, epoch: int) -> np.ndarray:
+    """The order of an epoch in which every class has the same share: as many indices as there are images.
+
+    `labels`: int32 `[N]` as bytes. The images of a small class come several times, each as often as the others or once
+    more; of a large class only some come.
+    """
+    random = np.random.default_rng([seed, BALANCE, epoch])
+    classes = np.frombuffer(labels, np.int32)
+    present = random.permutation(np.unique(classes))  # who gets one more than the others changes
+    chosen = []
+    for place, label in enumerate(present):
+        members = np.flatnonzero(classes == label)
+        count = len(classes) // len(present) + (place < len(classes) % len(present))
+        rounds = [random.permutation(members) for _ in range(-(-count // len(members)))]
+        chosen.append(np.concatenate(rounds)[:count])
+    return random.permutation(np.concatenate(chosen))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,6 +118,7 @@ class TrainRow(grain.transforms.Map):
     host_index: int
     host_count: int
     skip_bad: bool
+    order: str
 
     def map(self, position: int) -> Batch:
         """The row at `position`."""
@@ -105,11 +126,16 @@ class TrainRow(grain.transforms.Map):
         step, slot = divmod(position, rows)
         place = step * self.batch_size + self.host_index * rows + slot
         epoch, rank = divmod(place, len(self.reader.source))
-        order = epoch_order(len(self.reader.source), self.seed, epoch)
-        index, picture, skipped = self._readable(order, rank)
+        index, picture, skipped = self._readable(self._order(epoch), rank)
         random = np.random.default_rng([self.seed, AUGMENT, place])
         affine = augment.random_affine(random, self.reader.image_size, self.augmentation)
-        return self.reader.row(index, augment.warp(picture, affine), skipped=skipped)
+        picture = augment.recolor(random, augment.warp(picture, affine), self.augmentation)
+        return self.reader.row(index, augment.cut_out(random, picture, self.augmentation.cutout), skipped=skipped)
+
+    def _order(self, epoch: int) -> np.ndarray:
+        if self.order == "balanced":
+            return balanced_order(self.reader.source.labels.tobytes(), self.seed, epoch)
+        return epoch_order(len(self.reader.source), self.seed, epoch)
 
     def _readable(self, order: np.ndarray, rank: int) -> tuple[int, np.ndarray, int]:
         """The image of that rank or, where bad ones are skipped, the next readable one of the order."""
@@ -163,16 +189,20 @@ def train_batches(
     augmentation: Augmentation,
     num_workers: int,
     on_bad_image: str,
+    order: str = "shuffled",
     host_index: int = 0,
     host_count: int = 1,
 ) -> Generator[Batch]:
     """This host's rows of the batches of steps `start_step`, `start_step` + 1, ... without end.
 
     `batch_size` is the global one, a multiple of `host_count`. With `on_bad_image` 'error' an unreadable image raises
-    BadImage; with 'skip' another takes its place. `num_workers` processes read; 0 reads in threads of this one.
+    BadImage; with 'skip' another takes its place. `order`: 'shuffled' visits every image once an epoch, 'balanced'
+    gives every class the same share. `num_workers` processes read; 0 reads in threads of this one.
     """
     reader = Reader(source, image_size, thumbnail_size, outputs)
-    row = TrainRow(reader, augmentation, seed, batch_size, host_index, host_count, _skips(on_bad_image))
+    if order not in ORDERS:
+        raise ValueError(f"config.data.order={order!r}: choose one of {', '.join(ORDERS)}")
+    row = TrainRow(reader, augmentation, seed, batch_size, host_index, host_count, _skips(on_bad_image), order)
     rows = _host_rows(batch_size, host_count)
     return _batches(row, start_step * rows, rows, num_workers)
 

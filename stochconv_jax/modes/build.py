@@ -161,6 +161,7 @@ def train_batches(config: ConfigDict, source: sources.Source, start_step: int):
         batch_size=config.batch_size,
         start_step=start_step,
         augmentation=pipeline.Augmentation(**config.augment.to_dict()),
+        order=config.data.order,
         **pixels(config),
         **_reading(config),
     )

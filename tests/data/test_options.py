@@ -1,0 +1,121 @@
+"""What is off by default: colour, cutout, and classes in equal shares."""
+import itertools
+
+import numpy as np
+import pytest
+
+from stochconv_jax.data import augment, pipeline
+from stochconv_jax.data.augment import Augmentation
+from tests.data.drawn import Noise
+
+SIZE = (24, 32)
+STILL = {"area": (1.0, 1.0), "aspect": (1.0, 1.0), "flip": False, "rotation": 0.0}
+
+
+def rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+def picture():
+    return rng(5).integers(60, 190, (*SIZE, 3), np.uint8)
+
+
+def test_off_changes_nothing_and_draws_nothing():
+    random, content = rng(), picture()
+    assert (augment.recolor(random, content, Augmentation()) == picture()).all()
+    assert (augment.cut_out(random, content, 0.0) == picture()).all()
+    assert random.random() == rng().random()
+
+
+def test_brightness_contrast_and_saturation_against_their_definitions():
+    content = picture().astype(float)
+    grey = (content @ [0.299, 0.587, 0.114])[..., None]
+    expected = {
+        "brightness": lambda factor: content * factor,
+        "contrast": lambda factor: 127.5 + (content - 127.5) * factor,
+        "saturation": lambda factor: grey + (content - grey) * factor,
+    }
+    for place, (name, of_factor) in enumerate(expected.items()):
+        factor = 1 + rng(3).uniform(-1, 1, 3)[place] * 0.3
+        got = augment.recolor(rng(3), picture(), Augmentation(**{name: 0.3}))
+        assert got.dtype == np.uint8
+        # OpenCV holds the coefficients in fixed point.
+        assert np.abs(got - np.clip(of_factor(factor), 0, 255)).max() < 0.75, name
+        assert (got != picture()).any()
+
+
+def test_cutout_hides_a_square_of_its_share():
+    areas = []
+    for seed in range(300):
+        got = augment.cut_out(rng(seed), np.zeros((*SIZE, 3), np.uint8), 0.25)
+        hidden = (got == (124, 116, 104)).all(axis=2)
+        rows, columns = np.flatnonzero(hidden.any(1)), np.flatnonzero(hidden.any(0))
+        assert hidden.sum() == len(rows) * len(columns) > 0  # a rectangle without holes
+        assert (got[~hidden] == 0).all()
+        areas.append(hidden.mean())
+    side = round((0.25 * SIZE[0] * SIZE[1]) ** 0.5)
+    assert max(areas) == side * side / (SIZE[0] * SIZE[1])  # a whole square where it lies inside
+    assert min(areas) < 0.12  # and a part of one at a corner
+
+
+@pytest.mark.parametrize("name", ["brightness", "contrast", "saturation", "cutout"])
+@pytest.mark.parametrize("value", [-0.1, 1.0])
+def test_ranges_that_no_image_has(name, value):
+    with pytest.raises(ValueError, match=rf"config\.augment\.{name}"):
+        Augmentation(**{name: value})
+
+
+LABELS = np.array([0] * 50 + [1] * 7 + [2] * 3, np.int32)
+
+
+def test_a_balanced_epoch_has_equal_shares_and_wastes_no_image_of_a_small_class():
+    for epoch in range(5):
+        order = pipeline.balanced_order(LABELS.tobytes(), 1, epoch)
+        assert len(order) == len(LABELS)
+        assert np.bincount(LABELS[order]).tolist() == [20, 20, 20]
+        times = np.bincount(order, minlength=60)
+        assert times[:50].max() == 1 and set(times[50:57]) == {2, 3} and set(times[57:]) == {6, 7}
+    assert (order == pipeline.balanced_order(LABELS.tobytes(), 1, 4)).all()
+    assert (order != pipeline.balanced_order(LABELS.tobytes(), 2, 4)).any()
+    uneven = pipeline.balanced_order(LABELS[:58].tobytes(), 0, 0)
+    assert sorted(np.bincount(LABELS[uneven])) == [19, 19, 20]
+
+
+def batches(start, stop, order="balanced", **options):
+    """Batches of steps start..stop."""
+    stream = pipeline.train_batches(
+        Noise(30),
+        seed=7,
+        batch_size=8,
+        start_step=start,
+        image_size=SIZE,
+        thumbnail_size=(6, 8),
+        outputs=("image",),
+        augmentation=Augmentation(**STILL, **options),
+        num_workers=0,
+        on_bad_image="error",
+        order=order,
+    )
+    taken = list(itertools.islice(stream, stop - start))
+    stream.close()
+    return taken
+
+
+def test_a_batch_is_a_function_of_seed_and_step():
+    whole = batches(0, 6, brightness=0.3, cutout=0.1)
+    later = batches(4, 6, brightness=0.3, cutout=0.1)
+    for ours, theirs in zip(whole[4:], later, strict=True):
+        for name in ours:
+            np.testing.assert_array_equal(ours[name], theirs[name])
+
+
+def test_options_reach_the_batch():
+    plain, coloured = batches(0, 1, "shuffled")[0], batches(0, 1, "shuffled", contrast=0.5)[0]
+    assert (plain["index"] == coloured["index"]).all() and (plain["image"] != coloured["image"]).any()
+    labels = np.concatenate([batch["label"] for batch in batches(0, 15)])  # four epochs
+    assert np.bincount(labels).tolist() == [40, 40, 40]
+
+
+def test_an_order_that_is_none():
+    with pytest.raises(ValueError, match=r"config\.data\.order='random': choose one of shuffled, balanced"):
+        batches(0, 1, "random")
