@@ -118,6 +118,7 @@ def augment() -> ConfigDict:
             "contrast": 0.0,  # likewise, about middle grey
             "saturation": 0.0,  # likewise
             "cutout": 0.0,  # share of the image that a square hides; 0: off
+            "mixup": 0.0,  # parameter of the beta distribution, e.g. 0.2; each image is then read for two; 0: off
         }
     )
 

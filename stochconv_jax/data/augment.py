@@ -13,8 +13,9 @@ class Augmentation:
 
     `area`: the crop's share of the image's area. `aspect`: its width / height relative to the image's own. `flip`:
     left-right and up-down, each with probability 1/2. `rotation`: degrees, uniform in +-. `brightness`, `contrast`,
-    `saturation`: their factor is uniform in 1 +-. `cutout`: share of the image's area that a square hides. ValueError
-    for ranges that no image has.
+    `saturation`: their factor is uniform in 1 +-. `cutout`: share of the image's area that a square hides. `mixup`: the
+    parameter of the beta distribution of how much of another image is mixed in, 0 for none. ValueError for ranges that
+    no image has.
     """
 
     area: tuple[float, float] = (0.6, 1.0)
@@ -25,6 +26,7 @@ class Augmentation:
     contrast: float = 0.0
     saturation: float = 0.0
     cutout: float = 0.0
+    mixup: float = 0.0
 
     def __post_init__(self):
         if not 0 < self.area[0] <= self.area[1] <= 1:
@@ -35,6 +37,8 @@ class Augmentation:
         for name in ("brightness", "contrast", "saturation", "cutout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"config.augment.{name}={getattr(self, name)}: expected 0 (off) or a share below 1")
+        if self.mixup < 0:
+            raise ValueError(f"config.augment.mixup={self.mixup}: expected 0 (off) or more")
 
 
 def fit(picture: np.ndarray, size: Size) -> np.ndarray:
@@ -90,6 +94,18 @@ def warp(picture: np.ndarray, affine: np.ndarray) -> np.ndarray:
     height, width = picture.shape[:2]
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     return cv2.warpAffine(picture, affine, (width, height), flags=flags, borderMode=cv2.BORDER_REFLECT_101)
+
+
+def vary(random: np.random.Generator, picture: np.ndarray, ranges: Augmentation) -> np.ndarray:
+    """One augmentation of `picture`, all but mixup; of the same size."""
+    affine = random_affine(random, picture.shape[:2], ranges)
+    return cut_out(random, recolor(random, warp(picture, affine), ranges), ranges.cutout)
+
+
+def mixed_share(random: np.random.Generator, mixup: float) -> float:
+    """How much of a second image is mixed in, 0..1/2 (Zhang et al., 2018): the first, whose row it is, has the more."""
+    share = random.beta(mixup, mixup)
+    return min(share, 1 - share)
 
 
 _GREY = np.array([0.299, 0.587, 0.114])  # of red, green, blue in brightness (ITU-R BT.601)

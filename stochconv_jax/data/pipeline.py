@@ -9,6 +9,8 @@ A batch is a dict of NumPy arrays, this host's b rows of the global batch:
     index      int32 [b]            its index in the source
     mask       bool [b]             False for rows that only fill up a batch
     skipped    int32 [b]            index of an unreadable image that this row stood for, else -1
+    label_mixed  int32 [b]          class of the image mixed in    (both in training with mixup only)
+    share_mixed  float32 [b]        its share of the pixels, 0..1/2
 """
 import atexit
 import contextlib
@@ -26,14 +28,13 @@ import grain
 import numpy as np
 from absl import flags
 
-from stochconv_jax.data import augment
+from stochconv_jax.data import augment, orders
 from stochconv_jax.data.augment import Augmentation, Size
 from stochconv_jax.data.sources import BadImage, Source
 
 Batch = dict[str, np.ndarray]
-ORDER, AUGMENT, BALANCE = 1, 2, 4  # random streams
+AUGMENT = 2  # random stream
 ON_BAD_IMAGE = ("error", "skip")
-ORDERS = ("shuffled", "balanced")
 
 
 def example_id(name: str) -> int:
@@ -42,31 +43,6 @@ def example_id(name: str) -> int:
     Windows are drawn from it, so an image is predicted alike in whatever data set and batch it stands.
     """
     return zlib.crc32(pathlib.PurePath(name).stem.encode("utf-8", "surrogateescape"))
-
-
-@functools.lru_cache(maxsize=4)
-def epoch_order(size: int, seed: int, epoch: int) -> np.ndarray:
-    """The order of the images in an epoch: a permutation of 0..size-1."""
-    return np.random.default_rng([seed, ORDER, epoch]).permutation(size)
-
-
-@functools.lru_cache(maxsize=4)
-def balanced_order(labels: bytes, seed: int, epoch: int) -> np.ndarray:
-    """The order of an epoch in which every class has the same share: as many indices as there are images.
-
-    `labels`: int32 `[N]` as bytes. The images of a small class come several times, each as often as the others or once
-    more; of a large class only some come.
-    """
-    random = np.random.default_rng([seed, BALANCE, epoch])
-    classes = np.frombuffer(labels, np.int32)
-    present = random.permutation(np.unique(classes))  # who gets one more than the others changes
-    chosen = []
-    for place, label in enumerate(present):
-        members = np.flatnonzero(classes == label)
-        count = len(classes) // len(present) + (place < len(classes) % len(present))
-        rounds = [random.permutation(members) for _ in range(-(-count // len(members)))]
-        chosen.append(np.concatenate(rounds)[:count])
-    return random.permutation(np.concatenate(chosen))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,16 +102,22 @@ class TrainRow(grain.transforms.Map):
         step, slot = divmod(position, rows)
         place = step * self.batch_size + self.host_index * rows + slot
         epoch, rank = divmod(place, len(self.reader.source))
-        index, picture, skipped = self._readable(self._order(epoch), rank)
+        order = self._order(epoch)
+        index, picture, skipped = self._readable(order, rank)
         random = np.random.default_rng([self.seed, AUGMENT, place])
-        affine = augment.random_affine(random, self.reader.image_size, self.augmentation)
-        picture = augment.recolor(random, augment.warp(picture, affine), self.augmentation)
-        return self.reader.row(index, augment.cut_out(random, picture, self.augmentation.cutout), skipped=skipped)
+        picture = augment.vary(random, picture, self.augmentation)
+        mixed = {}
+        if self.augmentation.mixup:
+            other, second, _ = self._readable(order, int(random.integers(len(order))))
+            share = augment.mixed_share(random, self.augmentation.mixup)
+            picture = cv2.addWeighted(picture, 1 - share, augment.vary(random, second, self.augmentation), share, 0)
+            mixed = {"label_mixed": np.int32(self.reader.source.labels[other]), "share_mixed": np.float32(share)}
+        return self.reader.row(index, picture, skipped=skipped) | mixed
 
     def _order(self, epoch: int) -> np.ndarray:
         if self.order == "balanced":
-            return balanced_order(self.reader.source.labels.tobytes(), self.seed, epoch)
-        return epoch_order(len(self.reader.source), self.seed, epoch)
+            return orders.balanced_order(self.reader.source.labels.tobytes(), self.seed, epoch)
+        return orders.epoch_order(len(self.reader.source), self.seed, epoch)
 
     def _readable(self, order: np.ndarray, rank: int) -> tuple[int, np.ndarray, int]:
         """The image of that rank or, where bad ones are skipped, the next readable one of the order."""
@@ -200,8 +182,8 @@ def train_batches(
     gives every class the same share. `num_workers` processes read; 0 reads in threads of this one.
     """
     reader = Reader(source, image_size, thumbnail_size, outputs)
-    if order not in ORDERS:
-        raise ValueError(f"config.data.order={order!r}: choose one of {', '.join(ORDERS)}")
+    if order not in orders.ORDERS:
+        raise ValueError(f"config.data.order={order!r}: choose one of {', '.join(orders.ORDERS)}")
     row = TrainRow(reader, augmentation, seed, batch_size, host_index, host_count, _skips(on_bad_image), order)
     rows = _host_rows(batch_size, host_count)
     return _batches(row, start_step * rows, rows, num_workers)

@@ -34,6 +34,9 @@ def train_step(
         variables = {"params": params, "batch_stats": state.batch_stats}
         logits, updated = model.apply(variables, batch, train=True, rngs=keys, mutable=["batch_stats"])
         example_losses = losses.example_losses(logits, batch["label"], label_smoothing=label_smoothing)
+        if "label_mixed" in batch:
+            others = losses.example_losses(logits, batch["label_mixed"], label_smoothing=label_smoothing)
+            example_losses += batch["share_mixed"] * (others - example_losses)
         return losses.mean_loss(example_losses, batch["label"], class_weights), (logits, updated["batch_stats"])
 
     (loss, (logits, batch_stats)), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)

@@ -4,7 +4,7 @@ import itertools
 import numpy as np
 import pytest
 
-from stochconv_jax.data import augment, pipeline
+from stochconv_jax.data import augment, orders, pipeline
 from stochconv_jax.data.augment import Augmentation
 from tests.data.drawn import Noise
 
@@ -70,14 +70,14 @@ LABELS = np.array([0] * 50 + [1] * 7 + [2] * 3, np.int32)
 
 def test_a_balanced_epoch_has_equal_shares_and_wastes_no_image_of_a_small_class():
     for epoch in range(5):
-        order = pipeline.balanced_order(LABELS.tobytes(), 1, epoch)
+        order = orders.balanced_order(LABELS.tobytes(), 1, epoch)
         assert len(order) == len(LABELS)
         assert np.bincount(LABELS[order]).tolist() == [20, 20, 20]
         times = np.bincount(order, minlength=60)
         assert times[:50].max() == 1 and set(times[50:57]) == {2, 3} and set(times[57:]) == {6, 7}
-    assert (order == pipeline.balanced_order(LABELS.tobytes(), 1, 4)).all()
-    assert (order != pipeline.balanced_order(LABELS.tobytes(), 2, 4)).any()
-    uneven = pipeline.balanced_order(LABELS[:58].tobytes(), 0, 0)
+    assert (order == orders.balanced_order(LABELS.tobytes(), 1, 4)).all()
+    assert (order != orders.balanced_order(LABELS.tobytes(), 2, 4)).any()
+    uneven = orders.balanced_order(LABELS[:58].tobytes(), 0, 0)
     assert sorted(np.bincount(LABELS[uneven])) == [19, 19, 20]
 
 
@@ -114,6 +114,20 @@ def test_options_reach_the_batch():
     assert (plain["index"] == coloured["index"]).all() and (plain["image"] != coloured["image"]).any()
     labels = np.concatenate([batch["label"] for batch in batches(0, 15)])  # four epochs
     assert np.bincount(labels).tolist() == [40, 40, 40]
+
+
+def test_mixup_mixes_the_pixels_of_two_images_by_the_share_it_tells():
+    (mixed,), (plain,) = batches(0, 1, "shuffled", mixup=0.4), batches(0, 1, "shuffled")
+    assert mixed["label_mixed"].dtype == np.int32 and mixed["share_mixed"].dtype == np.float32
+    assert (mixed["label"] == plain["label"]).all() and "share_mixed" not in plain
+    source = Noise(30)
+    for row, share in enumerate(mixed["share_mixed"]):
+        assert 0 <= share <= 0.5
+        seconds = [source.read(i) for i in np.flatnonzero(source.labels == mixed["label_mixed"][row])]
+        expected = [(1 - share) * plain["image"][row] + share * second for second in seconds]
+        assert min(np.abs(mixed["image"][row] - e).max() for e in expected) <= 0.51
+    with pytest.raises(ValueError, match=r"config\.augment\.mixup=-1"):
+        Augmentation(mixup=-1)
 
 
 def test_an_order_that_is_none():
