@@ -12,6 +12,7 @@ from typing import Any
 
 import h5py
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from stochconv_jax.models.classifier import Classifier
@@ -95,7 +96,7 @@ def layers(variant: Variant) -> Iterator[Layer]:
 def _read(path: pathlib.Path, variant: Variant) -> dict[tuple[str, ...], np.ndarray]:
     """Arrays of the file by our path; checked against `variant`."""
     with _opened(path) as file:
-        stored = _by_order(file, variant) if "layers" in file else _by_name(file)
+        stored = _by_order(path, file, variant) if "layers" in file else _by_name(path, file)
         for name in [name for name in stored if re.fullmatch(r"normalization(_\d+)?", name)]:
             _check_normalization(path, stored.pop(name), variant)
         shapes, found = _shapes(variant), {}
@@ -113,8 +114,8 @@ def _read(path: pathlib.Path, variant: Variant) -> dict[tuple[str, ...], np.ndar
                         f"{path}: layer {layer.name} has shape {value.shape} where {variant.name} has "
                         f"{expected}: this is the file of another variant"
                     )
-                if not np.isfinite(value).all():
-                    raise ValueError(f"{path}: layer {layer.name} holds values that are no numbers: damaged")
+                if not _plausible(leaf, value):
+                    raise ValueError(f"{path}: layer {layer.name} holds values that are no weights: damaged")
                 found[(kind, *layer.place, leaf)] = value
     extra = sorted(name for name, values in stored.items() if values)
     if extra:
@@ -124,43 +125,69 @@ def _read(path: pathlib.Path, variant: Variant) -> dict[tuple[str, ...], np.ndar
 
 @contextlib.contextmanager
 def _opened(path: pathlib.Path):
-    """The group of the file that holds the weights. What HDF5 cannot read is a ValueError that names the file."""
+    """The group of the file that holds the weights."""
     if not path.is_file():
         raise ValueError(f"config.init.weights={str(path)!r}: there is no such file")
+    with _refused(f"{path}: not an HDF5 file of Keras weights, or a damaged one"), h5py.File(path) as file:
+        yield file.get("model_weights", file)
+
+
+@contextlib.contextmanager
+def _refused(message: str):
+    """What HDF5 cannot read is a ValueError with this message."""
     try:
-        with h5py.File(path) as file:
-            yield file.get("model_weights", file)
-    except (OSError, KeyError) as error:
-        raise ValueError(f"{path}: not an HDF5 file of Keras weights, or a damaged one ({error})") from error
+        yield
+    except (OSError, KeyError, RuntimeError, AttributeError, TypeError) as error:
+        raise ValueError(f"{message} ({error})") from error
 
 
-def _by_name(file: h5py.Group) -> dict[str, list[np.ndarray]]:
+def _by_name(path: pathlib.Path, file: h5py.Group) -> dict[str, list[np.ndarray]]:
     """A file by layer name: each group lists its arrays in order."""
-    return {
-        name: [np.asarray(group[weight]) for weight in group.attrs.get("weight_names", ())]
-        for name, group in file.items()
-    }
+    stored = {}
+    for name in file:
+        with _refused(f"{path}: layer {name} cannot be read: damaged"):
+            group = file[name]
+            stored[name] = [_array(group[weight]) for weight in group.attrs.get("weight_names", ())]
+    return stored
 
 
-def _by_order(file: h5py.Group, variant: Variant) -> dict[str, list[np.ndarray]]:
+def _by_order(path: pathlib.Path, file: h5py.Group, variant: Variant) -> dict[str, list[np.ndarray]]:
     """A file by kind: conv2d, conv2d_1, ... in the order of the network. What is left keeps the file's own name."""
-    groups = {
-        name: [np.asarray(group["vars"][str(i)]) for i in range(len(group["vars"]))]
-        for name, group in file["layers"].items()
-        if "vars" in group
-    }
+    groups = set(file["layers"])
     stored, counts = {}, dict.fromkeys(KINDS, 0)
+
+    def read(group: str, name: str):
+        if group in groups:
+            groups.remove(group)
+            with _refused(f"{path}: layer {name} ({group} in the file) cannot be read: damaged"):
+                values = file["layers"][group].get("vars", {})
+                stored[name] = [_array(values[str(i)]) for i in range(len(values))]
+
     for layer in layers(variant):
         number, counts[layer.kind] = counts[layer.kind], counts[layer.kind] + 1
-        stored[layer.name] = groups.pop(KINDS[layer.kind] + (f"_{number}" if number else ""), [])
-    return stored | groups
+        read(KINDS[layer.kind] + (f"_{number}" if number else ""), layer.name)
+    for group in sorted(groups):
+        read(group, group)
+    return stored
+
+
+def _array(stored: h5py.Dataset) -> np.ndarray:
+    value = np.asarray(stored)
+    # HDF5 has no bfloat16: Keras writes its bytes, and their meaning beside them.
+    return value.view(jnp.bfloat16) if stored.attrs.get("dtype") == "bfloat16" else value
 
 
 def _ours(kind: str, value: np.ndarray) -> np.ndarray:
     """Depthwise kernels `[kh, kw, C, 1]` and 1x1 kernels `[1, 1, in, out]` without their axes of one."""
-    if kind == "depthwise":
+    if kind == "depthwise" and value.ndim == 4 and value.shape[3] == 1:
         return value[..., 0]
     return value[0, 0] if kind == "conv" and value.ndim == 4 and value.shape[:2] == (1, 1) else value
+
+
+def _plausible(leaf: str, value: np.ndarray) -> bool:
+    """Whether these can be a network's weights. A damaged file's bytes, read as floats, are of any magnitude."""
+    with np.errstate(invalid="ignore"):
+        return bool((np.abs(value) < 1e10).all() and not (leaf == "var" and (value < 0).any()))
 
 
 def _check_normalization(path: pathlib.Path, stored: list[np.ndarray], variant: Variant) -> None:

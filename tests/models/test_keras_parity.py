@@ -174,8 +174,6 @@ def test_the_file_of_another_variant_is_refused_with_the_layer(saved, name):
 
 
 def test_damaged_files_are_refused(saved, tmp_path):
-    import h5py
-
     whole = (saved / "names.h5").read_bytes()
     (tmp_path / "short.h5").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "text.h5").write_text("no weights")
@@ -184,17 +182,71 @@ def test_damaged_files_are_refused(saved, tmp_path):
             ours("b0", tmp_path / name)
     with pytest.raises(ValueError, match="no such file"):
         ours("b0", tmp_path / "none.h5")
-    changes = {"nan": "layer block3a_dwconv holds values that are no", "gone": "layer block3a_dwconv is missing"}
-    for change, message in changes.items():
-        file = tmp_path / f"{change}.h5"
-        file.write_bytes(whole)
-        with h5py.File(file, "r+") as group:
-            if change == "nan":
-                group["block3a_dwconv"]["block3a_dwconv"]["kernel"][0] = np.nan
-            else:
-                del group["block3a_dwconv"]
-        with pytest.raises(ValueError, match=message):
-            ours("b0", file)
+
+
+def set_nan(file):
+    file["block3a_dwconv"]["block3a_dwconv"]["kernel"][0] = np.nan
+
+
+def set_huge(file):
+    file["block3a_dwconv"]["block3a_dwconv"]["kernel"][0, 0, 0, 0] = 1e30
+
+
+def set_variance(file):
+    file["block3a_bn"]["block3a_bn"]["moving_variance"][3] = -0.1
+
+
+def remove_layer(file):
+    del file["block3a_dwconv"]
+
+
+def remove_array(file):
+    del file["block3a_bn"]["block3a_bn"]["gamma"]
+
+
+def add_layer(file):
+    file.create_group("block3c_bn").attrs["weight_names"] = ["gamma"]
+    file["block3c_bn"]["gamma"] = np.ones(40)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (set_nan, "layer block3a_dwconv holds values that are no weights: damaged"),
+        (set_huge, "layer block3a_dwconv holds values that are no weights: damaged"),
+        (set_variance, "layer block3a_bn holds values that are no weights: damaged"),
+        (remove_layer, "layer block3a_dwconv is missing"),
+        (remove_array, "layer block3a_bn cannot be read: damaged"),
+        (add_layer, "layer block3c_bn is not in b0"),
+    ],
+)
+def test_a_layer_that_is_not_whole_is_named(saved, tmp_path, change, message):
+    h5py = pytest.importorskip("h5py")
+    (tmp_path / "changed.h5").write_bytes((saved / "names.h5").read_bytes())
+    with h5py.File(tmp_path / "changed.h5", "r+") as file:
+        change(file)
+    with pytest.raises(ValueError, match=f"changed.h5: {message}"):
+        ours("b0", tmp_path / "changed.h5")
+
+
+@pytest.mark.parametrize("name", ["kinds.weights.h5", "names.h5"])
+def test_damage_anywhere_is_a_refusal_that_names_the_file(saved, tmp_path, name, monkeypatch):
+    """Bytes overwritten in HDF5's own structures: refused by file and layer, or they were bytes that say nothing."""
+    variant = variants.get("b0")
+    shapes = keras_weights._shapes(variant)
+    monkeypatch.setattr(keras_weights, "_shapes", lambda variant: shapes)
+    whole, random = (saved / name).read_bytes(), np.random.default_rng()
+    unharmed, messages = keras_weights._read(saved / name, variant), []
+    for mark in (b"TREE", b"SNOD", b"HEAP") * 4:
+        at = max(whole.find(mark), whole.find(mark, random.integers(len(whole))))
+        (tmp_path / name).write_bytes(whole[:at] + random.bytes(24) + whole[at + 24 :])
+        try:
+            jax.tree.map(np.testing.assert_array_equal, keras_weights._read(tmp_path / name, variant), unharmed)
+        except ValueError as error:
+            messages.append(str(error))
+    assert len(messages) >= 6
+    for message in messages:
+        assert message.startswith(f"{tmp_path / name}: layer ") or f"{name}: not an HDF5 file" in message
 
 
 def test_an_input_normalised_otherwise_is_refused(saved, tmp_path):
