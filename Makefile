@@ -8,7 +8,7 @@ quickstart: .venv/run
 	bash quickstart.sh $(BIN)/python
 
 test: .venv/dev lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
 
 lint: .venv/dev
 	$(BIN)/ruff check .

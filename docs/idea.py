@@ -7,6 +7,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib import patheffects
 
 from stochconv_jax import ops
 from stochconv_jax.data import augment
@@ -32,10 +33,11 @@ def main() -> None:
     thumbnail.set_title("thumbnail branch:\nthe whole image, 224x224", fontsize=9)
     whole.imshow(image)
     whole.set_title("window branch: one random window\nfor each image and filter, 1024x1024", fontsize=9)
+    outline = patheffects.withStroke(linewidth=2, foreground="white")
     for number, ((top, left), color) in enumerate(zip(windows, COLORS)):
         box = plt.Rectangle((left, top), window_size[1], window_size[0], fill=False, ec=color, lw=2)
         whole.add_patch(box)
-        whole.text(left + 8, top + 44, f"filter {number + 1}", color=color, fontsize=7, weight="bold")
+        whole.text(left + 8, top + 44, f"filter {number + 1}", color=color, fontsize=7, weight="bold", path_effects=[outline])
         axes = figure.add_subplot(grid[number // 3, 2 + number % 3])
         axes.imshow(image[top : top + window_size[0], left : left + window_size[1]])
         axes.set_title(f"filter {number + 1}", fontsize=8, color=color)
@@ -43,7 +45,7 @@ def main() -> None:
             spine.set(color=color, linewidth=2)
     for axes in figure.axes:
         axes.set(xticks=[], yticks=[])
-    figure.savefig(pathlib.Path(__file__).with_name("idea.png"), dpi=110)
+    figure.savefig(pathlib.Path(__file__).with_name("idea.png"), dpi=110, bbox_inches="tight")
 
 
 if __name__ == "__main__":

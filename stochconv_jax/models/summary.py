@@ -44,9 +44,10 @@ def parts(model: Classifier, inputs: Mapping[str, jax.ShapeDtypeStruct]) -> list
         row = found.setdefault(_part(names), [0, 0])
         row[0] += leaf.size
         if names[-1] == "kernel":
-            row[1] += leaf.size * math.prod(_output(outputs, names[:-1])[1:-1])
+            places = (math.prod(shape[1:-1]) for shape in _outputs(outputs, names[:-1]))
+            row[1] += leaf.size * sum(places)
     order = sorted(found, key=_place)
-    return [Part(name, _output(outputs, name.split("/"))[1:], *found[name]) for name in order]
+    return [Part(name, _outputs(outputs, name.split("/"))[-1][1:], *found[name]) for name in order]
 
 
 def _part(names: list[str]) -> str:
@@ -63,10 +64,11 @@ def _numbered(name: str) -> str:
     return name.replace("/head", "/~head")  # after the stages
 
 
-def _output(outputs: Mapping[str, Any], names: Iterable[str]) -> tuple[int, ...]:
+def _outputs(outputs: Mapping[str, Any], names: Iterable[str]) -> list[tuple[int, ...]]:
+    """Shapes that the module gave, one a call: a block that repeats share is called for each of them."""
     for name in names:
         outputs = outputs[name]
-    return outputs["__call__"][0].shape
+    return [output.shape for output in outputs["__call__"]]
 
 
 def totals(rows: list[Part]) -> dict[str, int]:

@@ -5,6 +5,7 @@ import pytest
 
 from stochconv_jax.models import summary, variants
 from stochconv_jax.models.classifier import Classifier
+from stochconv_jax.models.efficientnet import Conventions, Rules
 
 
 def inputs(resolution, image=256):
@@ -22,6 +23,15 @@ def test_multiply_adds_are_the_official_ones(name, billions):
     model = Classifier(variant=variant, branches=("thumbnail",), num_classes=1000)
     rows = summary.parts(model, inputs(variant.resolution))
     assert sum(row.multiply_adds for row in rows) / 1e9 == pytest.approx(billions, abs=0.0006)
+
+
+def test_a_shared_block_costs_as_often_as_it_is_called():
+    costs = []
+    for share in (False, True):
+        rules = Rules(conventions=Conventions(share_repeats=share))
+        model = Classifier(variant=variants.get("b0"), branches=("thumbnail",), rules=rules)
+        costs.append(summary.totals(summary.parts(model, inputs(224)))["multiply_adds"])
+    assert costs[0] == costs[1]
 
 
 def test_every_parameter_is_in_one_row_and_rows_follow_the_computation():
