@@ -37,7 +37,8 @@ def main() -> None:
     for number, ((top, left), color) in enumerate(zip(windows, COLORS)):
         box = plt.Rectangle((left, top), window_size[1], window_size[0], fill=False, ec=color, lw=2)
         whole.add_patch(box)
-        whole.text(left + 8, top + 44, f"filter {number + 1}", color=color, fontsize=7, weight="bold", path_effects=[outline])
+        label = {"color": color, "fontsize": 7, "weight": "bold", "path_effects": [outline]}
+        whole.text(left + 8, top + 44, f"filter {number + 1}", **label)
         axes = figure.add_subplot(grid[number // 3, 2 + number % 3])
         axes.imshow(image[top : top + window_size[0], left : left + window_size[1]])
         axes.set_title(f"filter {number + 1}", fontsize=8, color=color)

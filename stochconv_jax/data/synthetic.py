@@ -4,7 +4,7 @@ They are made to show one effect. Inside the lesion is a net, a lattice of a few
 around light dots and in class 0 its negative, a light net around dark dots. A texture and its negative have the same
 contrast and the same energy at every frequency and in every direction. So what little of it passes the area resize to
 a thumbnail has them too, and its shape, which alone tells the classes apart, is lost in the grain of the picture. This
-holds where four or more pixels become one; a larger thumbnail shows the net itself.
+holds where five or more pixels of a side become one; a larger thumbnail begins to show the net itself.
 
 (Stripes against noise of the same periods would not do: a resize by area passes more of a wave along the diagonal than
 along the axes, so that the energy left in the thumbnail tells stripes from noise.)
@@ -16,8 +16,8 @@ from stochconv_jax.data.augment import Size
 
 DRAW = 3  # random stream
 PERIODS = (3.5, 4.5)  # pixels
-CONTRAST = 24.0  # standard deviation of the texture, grey levels of 255
-GRAIN = 6.0  # standard deviation of the grain, grey levels
+CONTRAST = 20.0  # standard deviation of the texture, grey levels of 255
+GRAIN = 8.0  # standard deviation of the grain, grey levels
 CELL = 5  # pixels; all but the texture and the hairs is smooth, and drawn on a grid of such cells
 
 

@@ -76,9 +76,10 @@ def test_a_block_that_changes_shape_has_no_skip():
 
 
 def test_rematerialised_training_gives_the_same_bits():
-    """The two programs do the same arithmetic: compiled without rewriting it, they agree to the bit.
+    """To the bit, where the compiler does not simplify the algebra; it may do so in one program and not in another.
 
-    An optimising compiler fuses them otherwise, and sums may then be rounded otherwise.
+    With its simplifier on, one array of 84 differed: a shift's gradient that the next batch norm makes zero, of which
+    only rounding is left, by 3e-8 of the largest gradient.
     """
     inputs = {"thumbnail": np.random.default_rng().integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)}
     keys = {"stochastic_depth": jax.random.key(1), "dropout": jax.random.key(2)}
@@ -92,7 +93,7 @@ def test_rematerialised_training_gives_the_same_bits():
 
     step = jax.jit(jax.value_and_grad(loss, has_aux=True), static_argnums=1)
     lowered = [step.lower(variables["params"], model) for model in models]
-    literal = {"xla_disable_hlo_passes": "fusion,cse,algsimp"}
+    literal = {"xla_disable_hlo_passes": "algsimp"}
     plain, remat = (program.compile(compiler_options=literal)(variables["params"]) for program in lowered)
     jax.tree.map(np.testing.assert_array_equal, plain, remat)
     computed = [program.as_text().count("dot_general") for program in lowered]
