@@ -199,7 +199,8 @@ class EvalBatches:
 
     Iterate over it as often as you like, one round at a time; the workers stay and prepare the next round's first
     batches. A round that was left early is not continued: the next one begins with the first image. Every host yields
-    the same number of batches. Close it when done. The arguments are those of `train_batches`.
+    the same number of batches. Close it when done. `rounds`: how often it is iterated over, so that no work is done for
+    more; None where that is not known. The other arguments are those of `train_batches`.
     """
 
     def __init__(
@@ -214,11 +215,14 @@ class EvalBatches:
         on_bad_image: str,
         host_index: int = 0,
         host_count: int = 1,
+        rounds: int | None = None,
     ):
         reader = Reader(source, image_size, thumbnail_size, outputs)
         row = EvalRow(reader, batch_size, host_index, host_count, _skips(on_bad_image))
         self._length = num_batches(len(source), batch_size)
-        self._open = functools.partial(_batches, row, 0, _host_rows(batch_size, host_count), num_workers)
+        rows = _host_rows(batch_size, host_count)
+        last = sys.maxsize if rounds is None else rounds * self._length * rows
+        self._open = functools.partial(_batches, row, 0, rows, num_workers, last)
         self._stream, self._in_round = self._open(), False
 
     def __iter__(self) -> Iterator[Batch]:
@@ -246,11 +250,13 @@ def _skips(on_bad_image: str) -> bool:
     return on_bad_image == "skip"
 
 
-def _batches(row: grain.transforms.Map, first: int, rows: int, num_workers: int) -> Generator[Batch]:
-    """Batches of `rows` rows from position `first` on. The workers end with the generator or with the program."""
+def _batches(
+    row: grain.transforms.Map, first: int, rows: int, num_workers: int, last: int = sys.maxsize
+) -> Generator[Batch]:
+    """Batches of `rows` rows from position `first` to `last`. The workers end with the generator or with the program."""
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()  # Grain reads its absl flags; outside an absl program nobody has parsed them
-    dataset = grain.MapDataset.range(first, sys.maxsize).map(row).batch(rows)
+    dataset = grain.MapDataset.range(first, last).map(row).batch(rows)
     # Each thread holds a batch and makes another, which is much memory at full resolution: one is enough in a process.
     threads = 1 if num_workers else 2
     batches = dataset.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads))

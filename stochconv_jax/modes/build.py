@@ -167,10 +167,13 @@ def train_batches(config: ConfigDict, source: sources.Source, start_step: int):
     )
 
 
-def eval_batches(config: ConfigDict, source: sources.Source, mesh: jax.sharding.Mesh) -> pipeline.EvalBatches:
+def eval_batches(
+    config: ConfigDict, source: sources.Source, mesh: jax.sharding.Mesh, rounds: int | None = None
+) -> pipeline.EvalBatches:
     """This host's rows of the batches that hold every image of `source` once."""
     batch_size = -(-config.eval.batch_size // mesh.size) * mesh.size
-    return pipeline.EvalBatches(source, batch_size=batch_size, **pixels(config), **_reading(config))
+    reading = pixels(config) | _reading(config)
+    return pipeline.EvalBatches(source, batch_size=batch_size, rounds=rounds, **reading)
 
 
 def _reading(config: ConfigDict) -> dict[str, Any]:

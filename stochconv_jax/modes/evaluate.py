@@ -44,7 +44,7 @@ def predict_with(folder, config, source: sources.Source) -> tuple[int, evaluatio
         step, variables = runs.restore(folder, config, devices)
         report = progress.Progress(len(source), every=config.log_every_seconds)
         eval_step = build.eval_step(config, build.classifier(config), devices)
-        with contextlib.closing(build.eval_batches(config, source, devices)) as batches:
+        with contextlib.closing(build.eval_batches(config, source, devices, rounds=1)) as batches:
             on_devices = mesh.to_devices(batches, devices)
             predictions = evaluation.predict(eval_step, variables, on_devices, on_batch=report.update)
     runs.log_skipped(config, source, predictions.skipped)
