@@ -253,7 +253,7 @@ def _skips(on_bad_image: str) -> bool:
 def _batches(
     row: grain.transforms.Map, first: int, rows: int, num_workers: int, last: int = sys.maxsize
 ) -> Generator[Batch]:
-    """Batches of `rows` rows from position `first` to `last`. The workers end with the generator or with the program."""
+    """Batches of `rows` rows from position `first` to `last`. Workers end with the generator or with the program."""
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()  # Grain reads its absl flags; outside an absl program nobody has parsed them
     dataset = grain.MapDataset.range(first, last).map(row).batch(rows)
