@@ -132,6 +132,13 @@ def test_report_compares_the_runs_below_a_folder(main, finished):
     assert (finished.parent / "curves.png").stat().st_size > 10_000
 
 
+def test_plan_says_what_would_be_trained_without_training(main, tmp_path):
+    output = main(tmp_path, mode="plan", model__merge_after=3)
+    assert re.search(r"total +4,140,329 +525\.07", output)
+    assert json.loads((tmp_path / "plan.json").read_text())["parameters"] == 4_140_329
+    assert not (tmp_path / "checkpoints").exists()
+
+
 def test_another_config_is_refused_and_nothing_is_overwritten(main, finished):
     before = {file: file.read_bytes() for file in finished.glob("*.*") if file.is_file()}
     output = main(finished, code=1, optimizer__learning_rate=0.5, seed=3)

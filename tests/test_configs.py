@@ -1,0 +1,40 @@
+"""Every config describes a network that can be built, of the size that README gives."""
+import importlib
+import pathlib
+
+import pytest
+
+from stochconv_jax.models import summary
+from stochconv_jax.modes import build
+
+PARAMETERS = {
+    "b0": 4_008_829,
+    "b0_wide_stem": 4_012_197,
+    "b4": 17_550_409,
+    "b0_stochastic_stem": 4_012_197,
+    "b4_stochastic_stem": 17_556_997,
+    "b0_stochastic_skip": 4_140_329,
+    "b0_full_split": 8_017_657,
+    "b0_pure_stochastic": 4_008_829,
+    "as_published_b0": 2_515_745,
+    "as_published_b0_full_split": 5_031_457,
+    "as_published_b4": 7_988_873,
+}
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_a_model_of_the_report_has_its_size(name):
+    config = importlib.import_module(f"configs.{name}").get_config()
+    rows = summary.parts(build.classifier(config), build.inputs(config, 1))
+    assert summary.totals(rows)["parameters"] == PARAMETERS[name]
+    count = f"{PARAMETERS[name]:,}"
+    readme = (pathlib.Path(__file__).parents[1] / "README.md").read_text()
+    assert any(f"`{name}.py`" in line and count in line for line in readme.splitlines())
+
+
+@pytest.mark.parametrize("name", ["b1", "b7"])
+def test_a_plain_variant_has_its_own_resolution_and_dropout(name):
+    config = importlib.import_module("configs.efficientnet").get_config(name)
+    network = build.classifier(config).variant
+    assert tuple(config.data.thumbnail_size) == (network.resolution, network.resolution)
+    assert config.model.dropout == network.dropout
