@@ -37,10 +37,10 @@ class IsicMelanoma(tfds.core.DatasetBuilder):
         )
 
     def _download_and_prepare(self, dl_manager, download_config) -> None:
-        raise NotImplementedError("prepare isic_melanoma with: python main.py --mode=prepare, see docs/isic.md")
+        raise RuntimeError("prepare isic_melanoma with: python main.py --mode=prepare, see docs/isic.md")
 
     def _as_dataset(self, *args, **kwargs):
-        raise NotImplementedError("isic_melanoma has random access: use tfds.data_source")
+        raise RuntimeError("isic_melanoma has random access: use tfds.data_source")
 
 
 def builder(data_dir: str, size: int) -> IsicMelanoma:
