@@ -17,6 +17,7 @@ import contextlib
 import dataclasses
 import functools
 import itertools
+import math
 import pathlib
 import sys
 import weakref
@@ -200,7 +201,8 @@ class EvalBatches:
     Iterate over it as often as you like, one round at a time; the workers stay and prepare the next round's first
     batches. A round that was left early is not continued: the next one begins with the first image. Every host yields
     the same number of batches. Close it when done. `rounds`: how often it is iterated over, so that no work is done for
-    more; None where that is not known. The other arguments are those of `train_batches`.
+    more; None where that is not known. A further round is whole, but starts workers of its own. The other arguments are
+    those of `train_batches`.
     """
 
     def __init__(
@@ -223,19 +225,24 @@ class EvalBatches:
         rows = _host_rows(batch_size, host_count)
         last = sys.maxsize if rounds is None else rounds * self._length * rows
         self._open = functools.partial(_batches, row, 0, rows, num_workers, last)
-        self._stream, self._in_round = self._open(), False
+        self._rounds = math.inf if rounds is None else rounds
+        self._restart()
 
     def __iter__(self) -> Iterator[Batch]:
-        if self._in_round:
+        if self._in_round or not self._rounds_left:
             self.close()
         self._in_round = True
+        self._rounds_left -= 1
         yield from itertools.islice(self._stream, self._length)
         self._in_round = False
 
     def close(self) -> None:
         """Ends the workers; another round starts new ones."""
         self._stream.close()
-        self._stream, self._in_round = self._open(), False
+        self._restart()
+
+    def _restart(self) -> None:
+        self._stream, self._in_round, self._rounds_left = self._open(), False, self._rounds
 
 
 def _host_rows(batch_size: int, host_count: int) -> int:

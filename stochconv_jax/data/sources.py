@@ -1,14 +1,13 @@
 """Labelled images with random access by index: a folder and its CSV, a list of files, a part of another source."""
 import csv
-import io
 import os
 import pathlib
+import struct
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import cv2
 import numpy as np
-import PIL.Image
 import simplejpeg
 
 IMAGE_ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
@@ -142,20 +141,41 @@ def decode(content: bytes) -> np.ndarray:
     return picture
 
 
+_EXIF = b"Exif\0\0"
 # EXIF's orientations (JEITA CP-3451, tag 0x0112) as transposition, then turns by 90 degrees against the clock.
 _ORIENTATION_TAG = 0x0112
 _TURNS = {2: (True, 3), 3: (False, 2), 4: (True, 1), 5: (True, 0), 6: (False, 3), 7: (True, 2), 8: (False, 1)}
 
 
 def _upright(picture: np.ndarray, content: bytes) -> np.ndarray:
-    if b"Exif\0" not in content[:65536]:
-        return picture
-    orientation = PIL.Image.open(io.BytesIO(content)).getexif().get(_ORIENTATION_TAG, 1)
+    orientation = _orientation(content)
     if orientation not in _TURNS:
         return picture
     transposed, turns = _TURNS[orientation]
     picture = picture.swapaxes(0, 1) if transposed else picture
     return np.ascontiguousarray(np.rot90(picture, turns))
+
+
+def _orientation(content: bytes) -> int:
+    """EXIF's orientation of a JPEG; 1, upright, if it has none or its EXIF is damaged.
+
+    Not PIL's reader: that one refuses images above a number of pixels, and warns of damage without naming the file.
+    """
+    start = content.find(_EXIF, 0, 65536) + len(_EXIF)
+    order = {b"II": "<", b"MM": ">"}.get(content[start : start + 2])
+    if start < len(_EXIF) or order is None:
+        return 1
+    try:
+        (directory,) = struct.unpack_from(order + "I", content, start + 4)
+        (count,) = struct.unpack_from(order + "H", content, start + directory)
+        for entry in range(count):
+            place = start + directory + 2 + 12 * entry
+            tag, _, _, orientation = struct.unpack_from(order + "HHIH", content, place)
+            if tag == _ORIENTATION_TAG:
+                return orientation
+    except struct.error:
+        pass
+    return 1
 
 
 def _list_images(folder: pathlib.Path) -> dict[str, list[pathlib.Path]]:

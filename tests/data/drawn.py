@@ -30,8 +30,8 @@ class Noise:
 class Witness(Noise):
     """Writes down which processes read: a file each in `folder`, of OpenCV's number of threads in it."""
 
-    def __init__(self, size: int, folder: pathlib.Path):
-        super().__init__(size)
+    def __init__(self, size: int, folder: pathlib.Path, *, bad: tuple[int, ...] = ()):
+        super().__init__(size, bad=bad)
         self._folder = folder
 
     def read(self, index: int) -> np.ndarray:

@@ -117,13 +117,17 @@ def test_starting_at_a_step_equals_going_on_to_it():
 def test_workers_make_the_batches_of_one_process_and_end(tmp_path, monkeypatch):
     # Whoever touched an accelerator, or any device, in a worker would fail on this platform that there is not.
     monkeypatch.setenv("JAX_PLATFORMS", "no_such_platform")
-    source = Witness(7, tmp_path)
-    in_workers = train(source, 5, num_workers=2), evaluation(source, batch_size=4, num_workers=2)
+    source = Witness(7, tmp_path, bad=(3,))
+    options = {"batch_size": 4, "on_bad_image": "skip"}
+    rounds = pipeline.EvalBatches(source, num_workers=2, **options, **PIXELS)
+    in_workers = train(source, 5, num_workers=2, **options), list(rounds), list(rounds)
+    rounds.close()
     processes = {file.name: file.read_text() for file in tmp_path.iterdir()}
     assert len(processes) == 4 and set(processes.values()) == {"1"}
     assert not multiprocessing.active_children()
-    assert_same(in_workers[0], train(source, 5))
-    assert_same(in_workers[1], evaluation(source, batch_size=4))
+    assert_same(in_workers[0], train(source, 5, **options))
+    for batches in in_workers[1:]:
+        assert_same(batches, evaluation(source, **options))
 
 
 FORGETFUL = """
@@ -188,6 +192,15 @@ def test_evaluation_can_be_repeated_and_left_early():
     assert_same(first, list(batches))
     batches.close()
     assert_same(first, list(batches))
+    batches.close()
+
+
+def test_rounds_beyond_those_announced_are_whole_too():
+    batches = pipeline.EvalBatches(Noise(9), batch_size=4, num_workers=0, on_bad_image="error", rounds=2, **PIXELS)
+    first = list(batches)
+    assert len(first) == 3
+    for _ in range(4):
+        assert_same(first, list(batches))
     batches.close()
 
 

@@ -174,6 +174,40 @@ def test_exif_orientation_is_followed(kind, orientation):
     assert np.abs(decoded.astype(int) - np.asarray(upright)).mean() < 3
 
 
+def with_exif(exif):
+    """A JPEG of 64 x 96 pixels with this EXIF."""
+    file = io.BytesIO()
+    PIL.Image.fromarray(random_picture(64, 96)).save(file, "JPEG", exif=exif)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("endian", ["<", ">"])
+def test_exif_of_either_byte_order_is_read_at_any_size_of_image(endian, monkeypatch):
+    exif = PIL.Image.Exif()
+    exif.endian = endian
+    exif[0x010F], exif[0x0112] = "a maker of cameras", 6
+    content = with_exif(exif)
+    assert {"<": b"Exif\0\0II", ">": b"Exif\0\0MM"}[endian] in content
+    # The largest images are what windows are for; PIL refuses those above this size.
+    monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 1)
+    assert sources.decode(content).shape == (96, 64, 3)
+
+
+def test_damaged_exif_does_not_matter():
+    """The picture is whole: it is read, as it lies in the file or turned, without a warning."""
+    random, exif = np.random.default_rng(), PIL.Image.Exif()
+    exif[0x0112] = 6
+    content = with_exif(exif)
+    start = content.index(b"Exif\0\0") + 6
+    shapes = set()
+    for _ in range(300):
+        damaged = bytearray(content)
+        for place in random.integers(start, start + 26, 2):
+            damaged[place] = random.integers(0, 256)
+        shapes.add(sources.decode(bytes(damaged)).shape)
+    assert shapes == {(64, 96, 3), (96, 64, 3)}
+
+
 def damaged():
     """Contents that are no whole image, by what is wrong with them."""
     jpeg, png = encoded(random_picture(200, 300), ".jpg"), encoded(random_picture(200, 300))
@@ -199,6 +233,14 @@ def test_a_damaged_file_is_named_with_its_row(folder, fault):
     for reader, index in ((source, 1), (Subset(source, [1]), 0)):
         with pytest.raises(BadImage, match=r"images/b\.jpg \(row 4 of .*labels\.csv\): ."):
             reader.read(index)
+
+
+@pytest.mark.parametrize("ending", [".jpg", ".png", ".bmp", ".tiff", ".webp"])
+def test_a_file_cut_anywhere_is_an_error_and_never_a_part_of_a_picture(ending):
+    content = encoded(random_picture(60, 90), ending)
+    for cut in {1, 2, 10, *np.random.default_rng().integers(1, len(content), 30).tolist()}:
+        with pytest.raises(ValueError):
+            sources.decode(content[:-cut])
 
 
 def test_random_damage_is_never_another_error():
