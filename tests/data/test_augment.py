@@ -63,6 +63,26 @@ def test_an_upright_crop_lies_inside_the_picture_and_reaches_its_edges():
     assert places.min() < 0.5 and places[..., 0].max() > width - 1.5 and places[..., 1].max() > height - 1.5
 
 
+def test_a_turned_crop_lies_inside_the_picture_before_the_turn():
+    height, width = SIZE
+    found, center = maps(Augmentation(), count=1000), np.array([width - 1, height - 1]) / 2
+    corners = np.array([[x, y, 1] for x in (-0.5, width - 0.5) for y in (-0.5, height - 0.5)])
+    # A flip and half a turn more look alike here, and the picture's own outline is the same after half a turn.
+    sides = found[:, :, 0] / np.linalg.norm(found[:, :, 0], axis=1, keepdims=True)
+    cos, sin = sides.T
+    back = np.stack([np.stack([cos, sin], -1), np.stack([-sin, cos], -1)], 1)
+    places = np.einsum("nab,nkb->nka", back, np.einsum("nij,kj->nki", found, corners) - center)
+    assert (np.abs(places) <= np.array([width, height]) / 2 + 1e-6).all()
+    assert (np.abs(places).max((0, 1)) > np.array([width, height]) / 2 - 1).all()
+
+
+def test_each_flip_comes_as_often_as_the_others():
+    found = maps(Augmentation(area=(1.0, 1.0), rotation=0.0), count=2000)
+    signs = np.stack([found[:, 0, 0], found[:, 1, 1]], axis=1) > 0
+    counts = np.bincount(signs @ [1, 2], minlength=4)
+    np.testing.assert_allclose(counts / 2000, 0.25, atol=0.05)  # five standard deviations
+
+
 def test_rotation_is_uniform_about_the_centre_within_its_limit():
     height, width = SIZE
     found = maps(Augmentation(area=(1.0, 1.0), flip=False, rotation=30.0), count=2000)
@@ -122,6 +142,28 @@ def test_fitting_cuts_the_sides_and_averages():
         padded = np.pad(inner, margins, constant_values=0)
         expected = inner.reshape(height, 3, width, 3, 3).mean((1, 3))
         assert np.abs(augment.fit(padded, (height, width)) - expected).max() <= 0.51
+
+
+def area_means(length, count):
+    """How much of each of `length` pixels is in each of `count` of their area means, `[count, length]`."""
+    edges = np.arange(count + 1)[:, None] * (length / count)
+    covered = np.clip(edges - np.arange(length), 0, 1)
+    return np.diff(covered, axis=0) * (count / length)
+
+
+def test_fitting_is_the_mean_over_what_a_pixel_covers_at_any_ratio():
+    random = np.random.default_rng()
+    for _ in range(20):
+        size = tuple(random.integers(5, 40, 2).tolist())
+        picture = random.integers(0, 256, (*(size + random.integers(1, 60, 2)), 3), np.uint8)
+        height, width = picture.shape[:2]
+        scale = min(height / size[0], width / size[1])
+        crop = [round(side * scale) for side in size]
+        top, left = (height - crop[0]) // 2, (width - crop[1]) // 2
+        piece = picture[top : top + crop[0], left : left + crop[1]].astype(float)
+        down, across = (area_means(*pair) for pair in zip(crop, size))
+        expected = np.einsum("yi,xj,ijc->yxc", down, across, piece)
+        assert np.abs(augment.fit(picture, size) - expected).max() <= 0.51
 
 
 def test_a_picture_of_the_right_size_is_left_alone():

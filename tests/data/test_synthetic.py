@@ -74,6 +74,28 @@ def test_the_mask_is_where_the_texture_is():
         assert grey[mask].mean() < grey[~mask].mean() - 30
 
 
+def test_the_mask_has_the_outline_of_the_texture():
+    """The texture is class 1 minus class 0 of one drawing; its strength is seen where it is half of the middle's."""
+    light, dark = (SyntheticSource(size=2, image_size=(320, 448), seed=3) for _ in range(2))
+    for index in range(2):
+        light.labels, dark.labels = np.int32([1, 1]), np.int32([0, 0])
+        texture = (light.read(index).astype(np.float32) - dark.read(index)).mean(-1)
+        strength = cv2.GaussianBlur(texture**2, (0, 0), 3) ** 0.5
+        textured, mask = strength > np.median(strength[light.mask(index)]) / 2, light.mask(index)
+        assert (textured & mask).sum() / (textured | mask).sum() > 0.95
+
+
+def test_hairs_are_long_and_gently_bent(monkeypatch):
+    hairs, random = [], np.random.default_rng()
+    monkeypatch.setattr(cv2, "polylines", lambda picture, curves, *rest: hairs.append(curves[0][:, 0] / 16))
+    for _ in range(100):
+        synthetic._hairs(random, np.zeros((300, 400, 3), np.uint8))
+    assert 100 < len(hairs) < 300
+    for hair in hairs:
+        ends, length = np.linalg.norm(hair[-1] - hair[0]), np.linalg.norm(np.diff(hair, axis=0), axis=1).sum()
+        assert length > 100 and ends > 0.9 * length
+
+
 def test_the_classes_differ_by_the_sign_of_a_texture_alone():
     """So contrast, spectrum and direction are the same, in the picture and, a resize being linear, in the thumbnail."""
     seed = int(np.random.default_rng().integers(1000))
