@@ -162,6 +162,20 @@ def test_both_kinds_of_file_hold_the_same(saved):
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(by_kind))
 
 
+def test_files_of_keras_2_are_read(saved, tmp_path):
+    """As keras.applications publishes them: arrays called `kernel:0`; a whole model's are in `model_weights`."""
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(saved / "names.h5") as new, h5py.File(tmp_path / "old.h5", "w") as old:
+        for layer, group in new.items():
+            target, names = old.create_group(f"model_weights/{layer}"), []
+            for name in group.attrs.get("weight_names", ()):
+                names.append(np.bytes_(name) + b":0")
+                target[names[-1]] = group[name][...]
+            target.attrs["weight_names"] = names
+    (_, old, _), (_, new, _) = (ours("b0", file) for file in (tmp_path / "old.h5", saved / "names.h5"))
+    jax.tree.map(np.testing.assert_array_equal, old, new)
+
+
 def test_what_does_not_fit_stays_as_initialised_and_is_listed(saved):
     _, variables, report = ours("b0", saved / "no_top.weights.h5")
     assert sorted(report.fresh) == ["classifier/bias", "classifier/kernel"]
