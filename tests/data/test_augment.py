@@ -63,6 +63,13 @@ def test_an_upright_crop_lies_inside_the_picture_and_reaches_its_edges():
     assert places.min() < 0.5 and places[..., 0].max() > width - 1.5 and places[..., 1].max() > height - 1.5
 
 
+def test_an_upright_crop_lies_on_either_side_as_often():
+    found = maps(Augmentation(area=(0.6, 0.6), flip=False, rotation=0.0), count=2000)
+    middle = (np.array(SIZE[::-1]) - 1) / 2
+    aside = found[:, :, :2] @ middle + found[:, :, 2] - middle
+    np.testing.assert_allclose((aside > 0).mean(axis=0), 0.5, atol=0.06)  # five standard deviations
+
+
 def test_a_turned_crop_lies_inside_the_picture_before_the_turn():
     height, width = SIZE
     found, center = maps(Augmentation(), count=1000), np.array([width - 1, height - 1]) / 2

@@ -243,6 +243,11 @@ def test_a_file_cut_anywhere_is_an_error_and_never_a_part_of_a_picture(ending):
             sources.decode(content[:-cut])
 
 
+def test_an_empty_file_is_called_empty():
+    with pytest.raises(ValueError, match="the file is empty"):
+        sources.decode(b"")
+
+
 def test_random_damage_is_never_another_error():
     random = np.random.default_rng()
     for ending in (".jpg", ".png", ".bmp", ".tiff", ".webp"):

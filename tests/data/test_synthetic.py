@@ -74,15 +74,30 @@ def test_the_mask_is_where_the_texture_is():
         assert grey[mask].mean() < grey[~mask].mean() - 30
 
 
-def test_the_mask_has_the_outline_of_the_texture():
-    """The texture is class 1 minus class 0 of one drawing; its strength is seen where it is half of the middle's."""
+@pytest.fixture(scope="module")
+def both():
+    """A source, and for two of its images class 1 minus class 0 of the same drawing, grey, float32 `[H, W]`."""
     light, dark = (SyntheticSource(size=2, image_size=(320, 448), seed=3) for _ in range(2))
-    for index in range(2):
-        light.labels, dark.labels = np.int32([1, 1]), np.int32([0, 0])
-        texture = (light.read(index).astype(np.float32) - dark.read(index)).mean(-1)
-        strength = cv2.GaussianBlur(texture**2, (0, 0), 3) ** 0.5
-        textured, mask = strength > np.median(strength[light.mask(index)]) / 2, light.mask(index)
+    light.labels, dark.labels = np.int32([1, 1]), np.int32([0, 0])
+    return light, [(light.read(index).astype(np.float32) - dark.read(index)).mean(-1) for index in range(2)]
+
+
+def test_the_mask_has_the_outline_of_the_texture(both):
+    """Whose border is where it is half as strong as in the middle."""
+    source, textures = both
+    for index, texture in enumerate(textures):
+        strength, mask = cv2.GaussianBlur(texture**2, (0, 0), 3) ** 0.5, source.mask(index)
+        textured = strength > np.median(strength[mask]) / 2
         assert (textured & mask).sum() / (textured | mask).sum() > 0.95
+
+
+def test_the_class_changes_neither_the_tone_nor_the_skin(both):
+    source, textures = both
+    for index, texture in enumerate(textures):
+        assert np.abs(augment.resize(texture, (5, 7))).max() < 1  # of 255 grey levels, over 64 x 64 pixels
+        mask = source.mask(index)
+        skin = cv2.dilate(mask.astype(np.uint8), np.ones((81, 81))) == 0  # clear of the soft border
+        assert skin.any() and (texture[skin] == 0).all() and np.abs(texture[mask]).mean() > 10
 
 
 def test_hairs_are_long_and_gently_bent(monkeypatch):
