@@ -35,7 +35,8 @@ def main(_):
 
 def parse(arguments):
     """Parses the command line; an unknown key ends with the nearest name, not with a traceback."""
-    arguments = [re.sub(r"^--config=(.*\.json)$", rf"--config={SAVED}:\1", argument) for argument in arguments]
+    joined = re.sub(r"(^|\n)--?config\n", r"\1--config=", "\n".join(arguments))  # `--config FILE` is `--config=FILE`
+    arguments = re.sub(r"(^|\n)--?config=(.*\.json)(?=\n|$)", rf"\1--config={SAVED}:\2", joined).split("\n")
     try:
         return app.parse_flags_with_usage(arguments)
     except (AttributeError, KeyError) as error:

@@ -35,6 +35,10 @@ class RunFolder:
     def checkpoints(self) -> pathlib.Path:
         return self.path / "checkpoints"
 
+    def has_checkpoint(self) -> bool:
+        """Whether a checkpoint is complete."""
+        return any(path.name.removeprefix("step_").isdigit() for path in self.checkpoints.glob("step_*"))
+
     @property
     def events(self) -> pathlib.Path:
         return self.path / "events"

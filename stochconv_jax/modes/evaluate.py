@@ -19,9 +19,11 @@ def run(_, overrides, workdir) -> None:
     folder, config = runs.load(overrides, workdir)
     build.use_compilation_cache(config)
     _, source = build.data_sources(config)
+    data = runs.fingerprint(source)
+    _check_data(folder, data, overrides)
     step, predictions = predict_with(folder, config, source)
     summary = statistics.summary(predictions.label, predictions.log_p())
-    summary = {"checkpoint_step": step, "passes": config.eval.passes} | summary
+    summary = {"checkpoint_step": step, "passes": config.eval.passes, "data": data} | summary
     log_p = statistics.log_probabilities(predictions.logits)
     summary["roc_auc_by_passes"] = [
         statistics.roc_auc(predictions.label, statistics.mean_log_probabilities(log_p[:passes]))
@@ -37,6 +39,21 @@ def run(_, overrides, workdir) -> None:
         logger.info("%s: %s", name, value)
 
 
+def _check_data(folder, data, overrides) -> None:
+    """ValueError if the images are not those that the run validated on, unless the command line asks for others."""
+    expected = folder.read_config()["data"]["validation"]
+    if data == expected:
+        return
+    asked_for = [key for key in overrides if key.startswith("data.") and key not in runs.FREE_DATA_KEYS]
+    if not asked_for:
+        raise ValueError(
+            f"the validation images are not those of the run in {folder.path} (names or labels differ: {data} now, "
+            f"{expected} there), so some may have been trained on. Give the files that it was trained with, or name "
+            "others on purpose with --config.data.validation_labels"
+        )
+    logger.warning("other validation images than the run's own, as %s asks for", ", ".join(asked_for))
+
+
 def predict_with(folder, config, source: sources.Source) -> tuple[int, evaluation.Predictions]:
     """Restores the run's checkpoint and predicts every image of `source`; also returns the checkpoint's step."""
     devices = mesh.create()
@@ -48,6 +65,8 @@ def predict_with(folder, config, source: sources.Source) -> tuple[int, evaluatio
             on_devices = mesh.to_devices(batches, devices)
             predictions = evaluation.predict(eval_step, variables, on_devices, on_batch=report.update)
     runs.log_skipped(config, source, predictions.skipped)
+    if not len(predictions.index):
+        raise ValueError(f"none of the {len(source)} images can be used")
     return step, predictions
 
 

@@ -14,29 +14,27 @@ from stochconv_jax.run_folder import write_csv
 logger = logging.getLogger(__name__)
 
 
-def run(_, overrides, workdir) -> int | None:
+def run(_, overrides, workdir) -> None:
     """Writes `config.predict.output` with image, probability and std for each of `config.predict.images`.
 
     Where those are the rows of a CSV, its other columns follow.
 
-    Images that cannot be used are named with the reason, and the others predicted. Returns 1 if none could be used.
+    Images that cannot be used are named with the reason, and the others predicted. ValueError if none can be used.
     """
     folder, config = runs.load(overrides, workdir)
     build.use_compilation_cache(config)
     files, columns = find_images(config.predict.images)
     with config.unlocked():
         config.data.on_bad_image = "skip"
+    output = folder.path / pathlib.Path(config.predict.output).expanduser()
+    output.parent.mkdir(parents=True, exist_ok=True)
     source = sources.FolderSource.from_files(files, columns)
     _, predictions = evaluate.predict_with(folder, config, source)
     logger.info("%d of %d images predicted", len(predictions.index), len(source))
-    if not len(predictions.index):
-        return 1
-    output = folder.path / config.predict.output
     if jax.process_index() == 0:
         rows = evaluate.prediction_rows(source, predictions, with_target=False)
         write_csv(output, list(rows[0]), rows)
     logger.info("written: %s", output)
-    return None
 
 
 def find_images(images: str) -> tuple[list[pathlib.Path], dict[str, list[str]]]:
@@ -60,12 +58,22 @@ def find_images(images: str) -> tuple[list[pathlib.Path], dict[str, list[str]]]:
 def _from_csv(path: pathlib.Path) -> tuple[list[pathlib.Path], dict[str, list[str]]]:
     if not path.exists():
         raise ValueError(f"config.predict.images={str(path)!r}: there is no such file")
+    rows, seen = [], {}
     with path.open(newline="", encoding="utf-8-sig") as lines:
         reader = csv.DictReader(lines)
         if "image" not in (reader.fieldnames or ()):
             raise ValueError(f"{path}: expected a column `image`, found {reader.fieldnames}")
-        rows = list(reader)
+        for row in reader:
+            where = f"{path}, row {reader.line_num}"
+            if None in row or None in row.values():
+                raise ValueError(f"{where}: expected {len(reader.fieldnames)} cells, as the header has")
+            if not (name := row["image"].strip()):
+                raise ValueError(f"{where}: the cell `image` is empty")
+            if name in seen:
+                raise ValueError(f"{where}: {name} is in row {seen[name]} already")
+            seen[name] = reader.line_num
+            rows.append(row)
     if not rows:
         raise ValueError(f"{path}: no rows")
-    columns = {name: [row[name] or "" for row in rows] for name in reader.fieldnames if name != "image"}
-    return [path.parent / row["image"] for row in rows], columns
+    columns = {name: [row[name] for row in rows] for name in reader.fieldnames if name != "image"}
+    return [path.parent / name for name in seen], columns

@@ -94,13 +94,22 @@ def _prepare_images(config, settings: prepare.Settings, folder, raw, entries: un
     distance = config.prepare.hash_distance
     with Workers(config.prepare.num_workers) as workers:
         chosen = scan.choose(entries, by_image, workers, size=settings.size, looks=distance >= 0)
-        conflicts = union.drop_duplicates(entries, pairs, union.OFFICIAL)
-        if distance >= 0:
-            conflicts += scan.drop_alike(entries, chosen, distance)
-        units = prepare.plan(entries.values(), chosen, settings.images_per_shard)
-        outcomes = prepare.run(folder, units, settings, workers, **_reports(config, units))
-    for image in (image for outcome in outcomes for image in outcome["images"] if image["dropped"]):
-        entries[image["image"]].dropped = image["dropped"]
+        while True:
+            dropped = {name: entry.dropped for name, entry in entries.items()}
+            conflicts = union.drop_duplicates(entries, pairs, union.OFFICIAL)
+            if distance >= 0:
+                conflicts += scan.drop_alike(entries, chosen, distance)
+            units = prepare.plan(entries.values(), chosen, settings.images_per_shard)
+            outcomes = prepare.run(folder, units, settings, workers, **_reports(config, units))
+            images = [image for outcome in outcomes for image in outcome["images"]]
+            damaged = {image["image"]: image["dropped"] for image in images if image["dropped"]}
+            if not any(union.duplicate_of(entry) in damaged for entry in entries.values()):
+                break
+            # Only decoding shows damage: the copies that a damaged image went before are wanted after all.
+            for name, reason in (dropped | damaged).items():
+                entries[name].dropped = reason
+    for name, reason in damaged.items():
+        entries[name].dropped = reason
     finish = lambda: prepare.finish(folder, units, outcomes, settings)  # noqa: E731
     return conflicts, scan.unused(entries, by_image, chosen), finish
 

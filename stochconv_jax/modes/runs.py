@@ -1,16 +1,18 @@
 """What the modes share about the run in --workdir: claiming it, reading its config, restoring its model."""
 import json
 import logging
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from configs import saved
 from stochconv_jax.data import pipeline, sources
 from stochconv_jax.modes import build, provenance
-from stochconv_jax.run_folder import RunFolder
+from stochconv_jax.run_folder import METRICS, RunFolder
 from stochconv_jax.training import mesh as meshes
 from stochconv_jax.training import state
 from stochconv_jax.training.checkpoints import Checkpoints
@@ -30,16 +32,21 @@ FREE_KEYS = (
     "log_every_seconds",
     "compilation_cache",
 )
+FREE_DATA_KEYS = ("data.path", "data.num_workers", "data.on_bad_image")  # say nothing about which images are meant
+RESTORED_KEYS = ("model.", "optimizer.", "data.num_classes")  # make the tree that a checkpoint holds
+SIZE_KEYS = ("data.image_size", "data.thumbnail_size")
+INTEGER_COLUMNS = ("epoch", "step")
 
 
 def claim(folder: RunFolder, config: ConfigDict, *, size: Mapping[str, int], data: Mapping[str, Any]) -> None:
     """Writes config.json of a new run; of an old one checks that it is the same run, and never overwrites another.
 
+    A run that ended before its first checkpoint, say at a setting that cannot be, leaves nothing to keep: it is new.
     `size`: parameters and multiply-adds; `data`: fingerprints of the data sets. Raises ValueError that lists the keys
     that differ.
     """
     new, old = json.loads(json.dumps(config.to_dict())), folder.read_config()
-    if old is not None:
+    if old is not None and folder.has_checkpoint():
         saved_config = json.loads(json.dumps(saved.complete(old["config"], folder.path).to_dict()))
         before, after = ({"data_set": old["data"]} | saved_config, {"data_set": data} | new)
         _refuse_differences(folder, saved.flatten(before), saved.flatten(after))
@@ -59,6 +66,18 @@ def _refuse_differences(folder: RunFolder, before: Mapping[str, Any], after: Map
         raise ValueError(f"{folder.path} holds another run; choose another --workdir. What differs:\n{listing}")
 
 
+def fingerprint(source: sources.Source) -> dict[str, int]:
+    """Tells one set of images and labels from another, wherever the files are."""
+    crc = zlib.crc32("\n".join(source.names).encode("utf-8", "surrogateescape"))
+    return {"images": len(source), "crc32": zlib.crc32(np.asarray(source.labels, np.int32).tobytes(), crc)}
+
+
+def best_metric(config: ConfigDict) -> str:
+    """The column of metrics.csv that ranks checkpoints."""
+    columns = [name for name in METRICS if name not in INTEGER_COLUMNS]
+    return build.choice(config.checkpoint.best_metric, columns, "checkpoint.best_metric")
+
+
 def load(overrides: Mapping[str, Any], workdir: str) -> tuple[RunFolder, ConfigDict]:
     """The run in `workdir` and its own config, with the keys set on the command line laid over it.
 
@@ -72,8 +91,10 @@ def load(overrides: Mapping[str, Any], workdir: str) -> tuple[RunFolder, ConfigD
     own = saved.complete(about["config"], folder.path)
     trained = saved.flatten(own.to_dict())
     for key, value in overrides.items():
-        if key.startswith("model.") and trained[key] != value:
+        if key.startswith(RESTORED_KEYS) and trained[key] != value:
             raise ValueError(f"config.{key}={value!r}: the run in {folder.path} has {trained[key]!r}")
+        if key in SIZE_KEYS and tuple(trained[key]) != tuple(value):
+            logger.warning("config.%s=%s: the run was trained with %s", key, value, trained[key])
     own.update_from_flattened_dict(dict(overrides))
     model = own.model
     branches = "+".join(model.branches)
@@ -87,7 +108,7 @@ def restore(folder: RunFolder, config: ConfigDict, devices: jax.sharding.Mesh) -
     model = build.classifier(config)
     transform = build.optimizer(config, build.schedule(config, steps_per_epoch=1.0))
     shapes = state.shapes(build.initializer(config, model, transform), meshes.replicated(devices))
-    with Checkpoints(folder.checkpoints, best_metric=config.checkpoint.best_metric, read_only=True) as kept:
+    with Checkpoints(folder.checkpoints, best_metric=best_metric(config), read_only=True) as kept:
         step = kept.find(config.eval.checkpoint)
         restored, _ = kept.restore(step, shapes)
     logger.info("restored step %d of %s", step, folder.path)

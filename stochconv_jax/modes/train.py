@@ -4,23 +4,18 @@ import functools
 import logging
 import signal
 import threading
-import zlib
 
 import jax
-import numpy as np
 import tensorboardX
 
 from stochconv_jax.data import sources
 from stochconv_jax.models import keras_weights, summary, variants
 from stochconv_jax.modes import build, runs
-from stochconv_jax.run_folder import METRICS, RunFolder
+from stochconv_jax.run_folder import RunFolder
 from stochconv_jax.training import evaluation, loop, mesh, progress, state
 from stochconv_jax.training.checkpoints import Checkpoints
 
 logger = logging.getLogger(__name__)
-
-INTEGER_COLUMNS = ("epoch", "step")
-
 
 def run(config, overrides, workdir) -> None:
     """Trains to the end of the config's last epoch, or until SIGTERM, after which it has saved."""
@@ -42,13 +37,11 @@ def run(config, overrides, workdir) -> None:
         folder,
         config,
         size=summary.totals(rows),
-        data={"train": _fingerprint(train_source), "validation": _fingerprint(val_source)},
+        data={"train": runs.fingerprint(train_source), "validation": runs.fingerprint(val_source)},
     )
     with contextlib.ExitStack() as stack:
         stack.enter_context(jax.set_mesh(devices))
-        saved = stack.enter_context(
-            Checkpoints(folder.checkpoints, best_metric=_column(config.checkpoint.best_metric))
-        )
+        saved = stack.enter_context(Checkpoints(folder.checkpoints, best_metric=runs.best_metric(config)))
         train_state, open_epoch = _begin_or_go_on(config, saved, init, shapes)
         start = int(train_state.step)
         logger.info("%s: step %d of %d", folder.path, start, epochs.total_steps)
@@ -87,11 +80,6 @@ def run(config, overrides, workdir) -> None:
             raise
     done = int(train_state.step)
     logger.info("%s at step %d", "finished" if done >= epochs.total_steps else "stopped and saved", done)
-
-
-def _column(metric: str) -> str:
-    columns = [name for name in METRICS if name not in INTEGER_COLUMNS]
-    return build.choice(metric, columns, "checkpoint.best_metric")
 
 
 def _begin_or_go_on(
@@ -139,12 +127,6 @@ def _log_balance(config, **parts: sources.Source) -> None:
         logger.info("%s: %d images, %s", name, len(source), shares)
 
 
-def _fingerprint(source: sources.Source) -> dict[str, int]:
-    """Tells one set of images and labels from another, wherever the files are."""
-    crc = zlib.crc32("\n".join(source.names).encode())
-    return {"images": len(source), "crc32": zlib.crc32(np.asarray(source.labels, np.int32).tobytes(), crc)}
-
-
 class MetricsLog:
     """Writes an epoch's row to metrics.csv, to TensorBoard's event files and to the log. Only the first host writes.
 
@@ -167,6 +149,6 @@ class MetricsLog:
             return
         self._folder.write_metrics(self._rows)
         for name, value in row.items():
-            if name not in INTEGER_COLUMNS:
+            if name not in runs.INTEGER_COLUMNS:
                 self._events.add_scalar(name, value, row["step"])
         self._events.flush()

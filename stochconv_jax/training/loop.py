@@ -18,12 +18,13 @@ Outputs = Mapping[str, jax.Array]
 
 
 class NonFiniteLoss(FloatingPointError):
-    """The loss is no longer a number; the message names the step and `images` the images of its batch."""
+    """The loss or a variable is no longer a number; the message names the step and `images` those of its batch."""
 
-    def __init__(self, step: int, loss: float, images: list[int]):
+    def __init__(self, step: int, loss: float, norm: float, images: list[int]):
         super().__init__(
-            f"loss is {loss} at step {step}; the last checkpoint before it is intact. Lower "
-            "config.optimizer.learning_rate or set config.optimizer.clip_norm, and look at the images of that batch"
+            f"loss is {loss} and the norm of all variables {norm} at step {step}; the last checkpoint before it is "
+            "intact. Lower config.optimizer.learning_rate or set config.optimizer.clip_norm, and look at the images of "
+            "that batch"
         )
         self.step, self.images = step, images
 
@@ -74,9 +75,9 @@ class OpenEpoch:
             return
         (step, outputs), self._pending = self._pending, None
         outputs = jax.device_get(outputs)
-        loss = float(outputs["loss"])
-        if not math.isfinite(loss):
-            raise NonFiniteLoss(step, loss, outputs["index"].tolist())
+        loss, norm = float(outputs["loss"]), float(outputs["norm"])
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise NonFiniteLoss(step, loss, norm, outputs["index"].tolist())
         self.loss.append(loss)
         self.logits.extend(outputs["logits"].tolist())
         self.label.extend(outputs["label"].tolist())

@@ -24,7 +24,8 @@ def train_step(
     class_weights: Sequence[float],
     ema_decay: float | None,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
-    """One step. Returns the next state, and 'loss', 'logits' `[B, K]`, 'label', 'index', 'skipped' `[B]`.
+    """One step. Returns the next state, and 'loss', 'norm' (of its variables), 'logits' `[B, K]`, 'label', 'index' and
+    'skipped' `[B]`.
 
     Randomness is f(seed, step). Batch norm and gradients are over the global batch.
     """
@@ -46,7 +47,9 @@ def train_step(
     ema = state.ema
     if ema_decay is not None:
         ema = optax.incremental_update({"params": params, "batch_stats": batch_stats}, ema, 1.0 - ema_decay)
-    outputs = {"loss": loss, "logits": logits} | {name: batch[name] for name in ("label", "index", "skipped")}
+    norm = optax.tree.norm({"params": params, "batch_stats": batch_stats})
+    handed_through = {name: batch[name] for name in ("label", "index", "skipped")}
+    outputs = {"loss": loss, "norm": norm, "logits": logits} | handed_through
     return TrainState(state.step + 1, params, batch_stats, opt_state, ema), outputs
 
 

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from tests.conftest import CACHE, ROOT
+from tests.modes.isic_archive import archive, prepared  # noqa: F401
 
 TINY = {
     "data.image_size": "(80,96)",

@@ -177,7 +177,7 @@ def test_an_unknown_key_fails_with_the_nearest(main, tmp_path, key):
 def test_a_loss_that_is_no_number_stops_the_run_and_leaves_the_last_good_checkpoint(main, tmp_path):
     explode = {"optimizer__schedule": "exponential", "optimizer__decay_start_epoch": 1, "optimizer__decay_rate": 1e30}
     output = main(tmp_path / "run", code=1, **explode)
-    assert re.search(r"loss is (nan|inf) at step \d+", output) and "the images of step" in output
+    assert re.search(r"(loss is|variables) (nan|inf)", output) and "the images of step" in output
     assert {path.name for path in tmp_path.glob("run/checkpoints/step_*")} == {"step_7"}
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(variables(tmp_path / "run")))
 
@@ -185,3 +185,36 @@ def test_a_loss_that_is_no_number_stops_the_run_and_leaves_the_last_good_checkpo
 def test_a_batch_that_does_not_divide_is_refused(main, tmp_path):
     output = main(tmp_path / "run", code=1, devices=3)
     assert "config.batch_size=8 cannot be split evenly over 3 devices" in output and "--config.batch_size=9" in output
+
+
+def test_a_run_that_ended_before_its_first_checkpoint_is_no_run_yet(main, tmp_path):
+    assert "config.checkpoint.best_metric='auc': choose one of" in main(tmp_path, code=1, checkpoint__best_metric="auc")
+    assert "finished at step 7" in main(tmp_path, num_epochs=1)
+
+
+def test_evaluation_refuses_what_would_measure_something_else(main, finished):
+    output = main(finished, mode="evaluate", code=1, optimizer__ema_decay=0.9)
+    assert "config.optimizer.ema_decay=0.9: the run in" in output
+    about = (finished / "config.json").read_text()
+    other = json.loads(about)
+    other["data"]["validation"]["crc32"] += 1
+    try:
+        (finished / "config.json").write_text(json.dumps(other))
+        assert "the validation images are not those of the run" in main(finished, mode="evaluate", code=1)
+        assert "other validation images than the run's own" in main(finished, mode="evaluate", data__num_validation=9)
+    finally:
+        (finished / "config.json").write_text(about)
+
+
+def test_the_csv_of_images_is_checked_row_by_row(tmp_path):
+    from stochconv_jax.modes import predict
+
+    for text, words in (
+        ("image,age\na,1\n,2\n", "row 3: the cell `image` is empty"),
+        ("image,age\na\n", "row 2: expected 2 cells"),
+        ("image,age\na,1,2\n", "row 2: expected 2 cells"),
+        ("image\na\nb\na\n", "row 4: a is in row 2 already"),
+    ):
+        (tmp_path / "list.csv").write_text(text)
+        with pytest.raises(ValueError, match=words):
+            predict.find_images(str(tmp_path / "list.csv"))

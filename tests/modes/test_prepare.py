@@ -1,14 +1,9 @@
-"""--mode=prepare: reasons to drop, what is written, and the same bytes whoever makes them and whatever is killed."""
+"""--mode=prepare: reasons to drop, what is written, and the same bytes whoever makes them."""
 import csv
 import json
-import os
-import pathlib
-import resource
 import shutil
-import signal
 import subprocess
 import sys
-import time
 
 import cv2
 import pytest
@@ -16,73 +11,9 @@ import simplejpeg
 
 from configs import isic_prepare
 from stochconv_jax.data.isic import shards
-from stochconv_jax.modes import prepare
 from tests.conftest import ROOT
-from tests.data.isic.files import FILES, picture, write_all, write_jpeg
-
-MORE = [f"ISIC_30000{number:02d}" for number in range(16)]
-KEPT = [*(f"ISIC_000000{number}" for number in range(1, 6)), "ISIC_2637011", "ISIC_2637012", *MORE]
-SHARDS = "tfds/isic_melanoma/64/1.0.0"
-
-
-def run(workdir, **keys) -> pathlib.Path:
-    """The mode, in this process, on small images."""
-    config = isic_prepare.get_config()
-    small = {"size": 64, "images_per_shard": 4, "num_workers": 1, "folds": 2}
-    keys = {key: str(value) if key in ("raw", "labels") else value for key, value in (small | keys).items()}
-    config.update_from_flattened_dict({f"prepare.{key}": value for key, value in keys.items()})
-    prepare.run(config, {}, str(workdir))
-    return pathlib.Path(workdir)
-
-
-def table(file: pathlib.Path) -> list[dict]:
-    with file.open(newline="") as lines:
-        return list(csv.DictReader(lines))
-
-
-def tree(folder: pathlib.Path) -> dict[str, bytes]:
-    """All files with their content."""
-    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
-
-
-@pytest.fixture(scope="session")
-def archive(tmp_path_factory) -> pathlib.Path:
-    """A folder as the archives give it, with something of every kind that goes wrong."""
-    raw = tmp_path_factory.mktemp("archive")
-    write_all(raw, FILES.keys() - {"own.csv"})
-    for number in range(1, 6):
-        write_jpeg(raw / "2016" / f"ISIC_000000{number}.jpg", 80 + number, 100, number)
-    write_jpeg(raw / "2019" / "ISIC_0000001_downsampled.jpg", 70, 90, 1)
-    write_jpeg(raw / "2018" / "ISIC_0027419.jpg", 63, 100, 6)  # too small by one pixel
-    whole = write_jpeg(raw / "2018" / "ISIC_0025030.jpg", 100, 100, 7)
-    whole.write_bytes(whole.read_bytes()[:2000])  # truncated
-    (raw / "2019" / "ISIC_0060000.jpg").write_bytes(b"")
-    (raw / "2018" / "ISIC_0034524.jpg").write_bytes(b"<html>404</html>")
-    for number in (1, 2, 3):
-        write_jpeg(raw / "2020" / f"ISIC_263701{number}.jpg", 90, 90, 10 + number)
-    write_jpeg(raw / "2020" / "ISIC_0052060.jpg", 90, 90, 20)
-    write_jpeg(raw / "2020" / "ISIC_9999999.jpg", 90, 90, 21)
-    header, rows = FILES["2020.csv"].split(b"\r\n", 1)[0].decode(), []
-    for number, name in enumerate(MORE):
-        write_jpeg(raw / "2020" / f"{name}.jpg", 64 + number, 64, 30 + number)
-        rows.append(f"{name},IP_{10 + number // 2},,,,,{'malignant,1' if number % 4 < 2 else 'benign,0'}")
-    (raw / "2020" / "more.csv").write_text("\n".join([header, *rows]))
-    # A PNG that calls itself a JPEG.
-    wrong = raw / "2016" / "ISIC_0000004.jpg"
-    wrong.write_bytes(_png(simplejpeg.decode_jpeg(wrong.read_bytes())))
-    return raw
-
-
-def _png(content) -> bytes:
-    return cv2.imencode(".png", content[..., ::-1])[1].tobytes()
-
-
-@pytest.fixture(scope="session")
-def prepared(archive, tmp_path_factory) -> pathlib.Path:
-    """The archive, prepared."""
-    return run(tmp_path_factory.mktemp("prepared") / "run", raw=archive)
-
-
+from tests.data.isic.files import picture
+from tests.modes.isic_archive import KEPT, SHARDS, finish, run, start, table, tree
 
 
 def test_each_reason_to_drop(prepared):
@@ -151,22 +82,6 @@ def test_the_number_of_workers_does_not_show(prepared, archive, tmp_path, num_wo
     assert tree(other) == tree(prepared)
 
 
-def test_what_is_damaged_is_named_and_made_again(prepared, archive, tmp_path, caplog):
-    spoilt = tmp_path / "run"
-    shutil.copytree(prepared, spoilt)
-    shard = sorted((spoilt / SHARDS).glob("*train.array_record*"))[1]
-    content = bytearray(shard.read_bytes())
-    content[len(content) // 2] ^= 1
-    shard.write_bytes(content)
-    (spoilt / "images" / "ISIC_0000002.jpg").unlink()
-    (spoilt / "units" / "test-00000.json").write_text("{")
-    with caplog.at_level("WARNING"):
-        run(spoilt, raw=archive)
-    assert f"{shard} is damaged: its checksum" in caplog.text
-    assert "ISIC_0000002.jpg is gone" in caplog.text and "test-00000.json is damaged" in caplog.text
-    assert tree(spoilt) == tree(prepared)
-
-
 def test_other_originals_and_settings(prepared, archive, tmp_path):
     raw, workdir = tmp_path / "raw", tmp_path / "run"
     shutil.copytree(archive, raw)
@@ -217,125 +132,8 @@ def test_labels_alone(archive, tmp_path):
     assert len(table(workdir / "labels.csv")) == 27
 
 
-@pytest.mark.parametrize(
-    "keys, words",
-    [
-        ({"raw": ""}, r"needs --config\.prepare\.labels"),
-        ({"labels": "/nowhere/*.csv"}, "names no CSV file"),
-        ({"raw": "/nowhere", "labels": "{archive}"}, "'/nowhere' is not a folder"),
-        ({"raw": "{empty}", "labels": "{archive}"}, "no image there"),
-        ({"raw": "{archive}", "crop": "none"}, r"config\.prepare\.crop='none'"),
-        ({"raw": "{archive}", "size": 0}, r"config\.prepare\.size"),
-        ({"raw": "{archive}", "jpeg_quality": 0}, r"config\.prepare\.jpeg_quality=0"),
-        ({"raw": "{archive}", "formats": ("tar",)}, r"config\.prepare\.formats"),
-        ({"raw": "{archive}", "rule": "bad"}, r"config\.prepare\.rule"),
-        ({"raw": "{archive}", "num_workers": -1}, r"config\.prepare\.num_workers"),
-        ({"raw": "{parent}", "labels": "{archive}"}, "must not lie in each other"),
-    ],
-)
-def test_refused(archive, tmp_path, keys, words):
-    (tmp_path / "empty").mkdir()
-    places = {"archive": archive, "empty": tmp_path / "empty", "parent": tmp_path}
-    keys = {key: value.format(**places) if isinstance(value, str) else value for key, value in keys.items()}
-    with pytest.raises(ValueError, match=words):
-        run(tmp_path / "run", **keys)
-
-
-def test_files_of_others_are_not_removed(archive, tmp_path):
-    precious = write_jpeg(tmp_path / "run" / "images" / "mine.jpg", 10, 10)
-    with pytest.raises(ValueError, match="is not from a preparation and would be lost"):
-        run(tmp_path / "run", raw=archive)
-    assert precious.exists()
-
-
-def test_a_folder_that_cannot_be_written(archive, tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match=r"cannot write into .*file/run.*choose another --workdir"):
-        run(tmp_path / "file" / "run", raw=archive)
-    folder = tmp_path / "locked"
-    folder.mkdir()
-    folder.chmod(0o555)
-    if os.access(folder, os.W_OK):
-        pytest.skip("this user may write anywhere: a read-only folder cannot be tried")
-    with pytest.raises(OSError, match="cannot write into"):
-        run(folder, raw=archive)
-
-
-def test_two_at_once(archive, tmp_path):
-    from stochconv_jax.data.isic.files import locked
-
-    with locked(tmp_path / "run"), pytest.raises(OSError, match="another process prepares into"):
-        run(tmp_path / "run", raw=archive)
-
-
-@pytest.mark.parametrize("formats", [("folder",), ("tfds",)])
-def test_a_full_disk(archive, tmp_path, prepared, formats):
-    """Files that may not grow beyond a limit stand in for it: writing fails in the same place."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (3000 if formats == ("folder",) else 60_000, hard))
-    try:
-        with pytest.raises(OSError, match=r"(ISIC_\d+\.jpg|array_record\S*) cannot be written"):
-            run(tmp_path / "run", raw=archive, formats=formats, jpeg_quality=100)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        signal.signal(signal.SIGXFSZ, handler)
-    assert not list((tmp_path / "run").rglob("*.part"))
-    assert not (tmp_path / "run" / "labels.csv").exists()
-    assert not list((tmp_path / "run").rglob(shards.DESCRIPTION))
-    run(tmp_path / "run", raw=archive, formats=formats, jpeg_quality=100)  # there is room again
-    assert (tmp_path / "run" / "labels.csv").exists()
-
-
-def start(workdir, **keys) -> subprocess.Popen:
-    """main.py as a process."""
-    settings = [f"--config.prepare.{key}={value}" for key, value in keys.items()]
-    config = ROOT / "configs" / "isic_prepare.py"
-    return subprocess.Popen(
-        [sys.executable, ROOT / "main.py", "--mode=prepare", f"--config={config}", f"--workdir={workdir}", *settings],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=os.environ | {"JAX_PLATFORMS": "cpu"},
-        start_new_session=True,
-    )
-
-
-def finish(process: subprocess.Popen) -> str:
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 0, output
-    return output
-
-
-def test_kill_and_restart_byte_for_byte(tmp_path):
-    raw = tmp_path / "raw"
-    rows = ["image,target"]
-    for number in range(36):
-        write_jpeg(raw / f"ISIC_{number:07d}.jpg", 900, 1000, number % 3)
-        rows.append(f"ISIC_{number:07d},{number % 2}")
-    (raw / "labels.csv").write_text("\n".join(rows))
-    keys = {"raw": raw, "size": 512, "images_per_shard": 3, "num_workers": 2}
-    finish(start(tmp_path / "whole", **keys))
-    killed = tmp_path / "killed"
-    kills = 0
-    for wanted in (2, 5):
-        process = start(killed, **keys)
-        while len(list((killed / "units").glob("*.json"))) < wanted and process.poll() is None:
-            time.sleep(0.005)
-        if process.poll() is None:
-            kills += 1
-            process.kill()
-        process.communicate()
-        assert not (killed / "labels.csv").exists() and not list(killed.rglob(shards.DESCRIPTION))
-    assert kills == 2
-    done = len(list((killed / "units").glob("*.json")))
-    output = finish(start(killed, **keys))
-    assert f"{3 * done} of 36 images are prepared already" in output
-    assert tree(killed) == tree(tmp_path / "whole")
-
-
 def test_shown(shared_data, tmp_path):
-    """The issue's command: 29 kept, 6 dropped for size, each named; a second run changes nothing."""
+    """On the originals at hand: 29 kept, 6 dropped for size, each named; a second run changes nothing."""
     raw = shared_data / "raw"
     workdir = tmp_path / "run"
     output = finish(start(workdir, raw=raw, labels=raw / "labels.csv"))

@@ -21,9 +21,10 @@ def test_an_epoch_ends_with_the_step_that_shows_its_last_image(images, batch):
         assert list(ends.values()) == [1, 2, 3, 4]
 
 
-def outputs(loss=0.5):
+def outputs(loss=0.5, norm=7.0):
     return {
         "loss": np.float32(loss),
+        "norm": np.float32(norm),
         "logits": np.float32([[0.1], [-1.7], [2.3]]),
         "label": np.int32([0, 0, 1]),
         "index": np.int32([4, 2, 9]),
@@ -41,9 +42,10 @@ def test_an_open_epoch_survives_json_unchanged():
     assert epoch.metrics()["train_roc_auc"] == 1.0
 
 
-def test_results_are_fetched_a_step_late_and_a_bad_loss_names_its_own_step():
+@pytest.mark.parametrize("bad", [{"loss": np.nan}, {"norm": np.inf}])
+def test_results_are_fetched_a_step_late_and_a_bad_loss_or_variable_names_its_own_step(bad):
     epoch = loop.OpenEpoch()
-    epoch.add(6, outputs(np.nan))
+    epoch.add(6, outputs(**bad))
     with pytest.raises(loop.NonFiniteLoss, match="step 6") as caught:
         epoch.add(7, outputs())
     assert caught.value.images == [4, 2, 9]

@@ -189,6 +189,11 @@ def is_duplicate(entry: Entry) -> bool:
     return entry.dropped.startswith((OFFICIAL, LOOKS))
 
 
+def duplicate_of(entry: Entry) -> str:
+    """The image that this one was dropped for, or ''."""
+    return entry.dropped.rpartition(" of ")[2] if is_duplicate(entry) else ""
+
+
 def as_text(table: Sequence[Mapping]) -> str:
     """A table with its columns aligned."""
     columns = list(table[0])

@@ -1,0 +1,139 @@
+"""--mode=prepare: what is refused, damaged, killed, or has no room."""
+import os
+import resource
+import shutil
+import signal
+import time
+
+import pytest
+
+from stochconv_jax.data.isic import shards
+from tests.data.isic.files import write_jpeg
+from tests.modes.isic_archive import SHARDS, finish, run, start, table, tree
+
+
+def test_what_is_damaged_is_named_and_made_again(prepared, archive, tmp_path, caplog):
+    spoilt = tmp_path / "run"
+    shutil.copytree(prepared, spoilt)
+    shard = sorted((spoilt / SHARDS).glob("*train.array_record*"))[1]
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    (spoilt / "images" / "ISIC_0000002.jpg").unlink()
+    (spoilt / "units" / "test-00000.json").write_text("{")
+    with caplog.at_level("WARNING"):
+        run(spoilt, raw=archive)
+    assert f"{shard} is damaged: its checksum" in caplog.text
+    assert "ISIC_0000002.jpg is gone" in caplog.text and "test-00000.json is damaged" in caplog.text
+    assert tree(spoilt) == tree(prepared)
+
+
+@pytest.mark.parametrize(
+    "keys, words",
+    [
+        ({"raw": ""}, r"needs --config\.prepare\.labels"),
+        ({"labels": "/nowhere/*.csv"}, "names no CSV file"),
+        ({"raw": "/nowhere", "labels": "{archive}"}, "'/nowhere' is not a folder"),
+        ({"raw": "{empty}", "labels": "{archive}"}, "no image there"),
+        ({"raw": "{archive}", "crop": "none"}, r"config\.prepare\.crop='none'"),
+        ({"raw": "{archive}", "size": 0}, r"config\.prepare\.size"),
+        ({"raw": "{archive}", "jpeg_quality": 0}, r"config\.prepare\.jpeg_quality=0"),
+        ({"raw": "{archive}", "formats": ("tar",)}, r"config\.prepare\.formats"),
+        ({"raw": "{archive}", "rule": "bad"}, r"config\.prepare\.rule"),
+        ({"raw": "{archive}", "num_workers": -1}, r"config\.prepare\.num_workers"),
+        ({"raw": "{parent}", "labels": "{archive}"}, "must not lie in each other"),
+    ],
+)
+def test_refused(archive, tmp_path, keys, words):
+    (tmp_path / "empty").mkdir()
+    places = {"archive": archive, "empty": tmp_path / "empty", "parent": tmp_path}
+    keys = {key: value.format(**places) if isinstance(value, str) else value for key, value in keys.items()}
+    with pytest.raises(ValueError, match=words):
+        run(tmp_path / "run", **keys)
+
+
+def test_files_of_others_are_not_removed(archive, tmp_path):
+    precious = write_jpeg(tmp_path / "run" / "images" / "mine.jpg", 10, 10)
+    with pytest.raises(ValueError, match="is not from a preparation and would be lost"):
+        run(tmp_path / "run", raw=archive)
+    assert precious.exists()
+
+
+def test_a_folder_that_cannot_be_written(archive, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match=r"cannot write into .*file/run.*choose another --workdir"):
+        run(tmp_path / "file" / "run", raw=archive)
+    folder = tmp_path / "locked"
+    folder.mkdir()
+    folder.chmod(0o555)
+    if os.access(folder, os.W_OK):
+        pytest.skip("this user may write anywhere: a read-only folder cannot be tried")
+    with pytest.raises(OSError, match="cannot write into"):
+        run(folder, raw=archive)
+
+
+def test_two_at_once(archive, tmp_path):
+    from stochconv_jax.data.isic.files import locked
+
+    with locked(tmp_path / "run"), pytest.raises(OSError, match="another process prepares into"):
+        run(tmp_path / "run", raw=archive)
+
+
+@pytest.mark.parametrize("formats", [("folder",), ("tfds",)])
+def test_a_full_disk(archive, tmp_path, prepared, formats):
+    """Files that may not grow beyond a limit stand in for it: writing fails in the same place."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000 if formats == ("folder",) else 60_000, hard))
+    try:
+        with pytest.raises(OSError, match=r"(ISIC_\d+\.jpg|array_record\S*) cannot be written"):
+            run(tmp_path / "run", raw=archive, formats=formats, jpeg_quality=100)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, handler)
+    assert not list((tmp_path / "run").rglob("*.part"))
+    assert not (tmp_path / "run" / "labels.csv").exists()
+    assert not list((tmp_path / "run").rglob(shards.DESCRIPTION))
+    run(tmp_path / "run", raw=archive, formats=formats, jpeg_quality=100)  # there is room again
+    assert (tmp_path / "run" / "labels.csv").exists()
+
+
+def test_kill_and_restart_byte_for_byte(tmp_path):
+    raw = tmp_path / "raw"
+    rows = ["image,target"]
+    for number in range(36):
+        write_jpeg(raw / f"ISIC_{number:07d}.jpg", 900, 1000, number % 3)
+        rows.append(f"ISIC_{number:07d},{number % 2}")
+    (raw / "labels.csv").write_text("\n".join(rows))
+    keys = {"raw": raw, "size": 512, "images_per_shard": 3, "num_workers": 2}
+    finish(start(tmp_path / "whole", **keys))
+    killed = tmp_path / "killed"
+    kills = 0
+    for wanted in (2, 5):
+        process = start(killed, **keys)
+        while len(list((killed / "units").glob("*.json"))) < wanted and process.poll() is None:
+            time.sleep(0.005)
+        if process.poll() is None:
+            kills += 1
+            process.kill()
+        process.communicate()
+        assert not (killed / "labels.csv").exists() and not list(killed.rglob(shards.DESCRIPTION))
+    assert kills == 2
+    done = len(list((killed / "units").glob("*.json")))
+    output = finish(start(killed, **keys))
+    assert f"{3 * done} of 36 images are prepared already" in output
+    assert tree(killed) == tree(tmp_path / "whole")
+
+
+def test_a_copy_comes_back_where_the_one_kept_proves_damaged(archive, tmp_path):
+    raw = tmp_path / "raw"
+    shutil.copytree(archive, raw)
+    kept = raw / "2020" / "ISIC_2637011.jpg"
+    kept.write_bytes(kept.read_bytes()[:2000])  # its header is whole
+    first = run(tmp_path / "run", raw=raw)
+    report = {row["image"]: row for row in table(first / "report.csv") if row["file"] == "2020.csv"}
+    assert report["ISIC_2637011"]["reason"].startswith("ISIC_2637011.jpg: Premature end")
+    assert report["ISIC_2637013"]["status"] == "kept"
+    assert (first / "images" / "ISIC_2637013.jpg").exists()
+    before = tree(first)
+    assert tree(run(first, raw=raw)) == before
