@@ -1,7 +1,10 @@
-"""Quality of predicted probabilities, with intervals. NumPy, SciPy and scikit-learn; no JAX.
+"""Quality of predicted probabilities, with intervals, and differences between models. No JAX.
 
 Throughout, `labels` are integer classes `[N]` and `log_p` natural logarithms of class probabilities `[N, classes]`.
 """
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import numpy as np
 import scipy.special
 import scipy.stats
@@ -27,9 +30,12 @@ def log_loss(labels: np.ndarray, log_p: np.ndarray) -> float:
 
 
 def roc_auc(labels: np.ndarray, log_p: np.ndarray) -> float:
-    """Area under the ROC curve; for more than two classes the mean of one-against-rest. NaN if a class is missing."""
+    """Area under the ROC curve; for more than two classes the mean of one-against-rest.
+
+    NaN if a class is missing, or a probability is not a number or so near zero that its logarithm is not finite.
+    """
     classes = log_p.shape[1]
-    if len(np.unique(labels)) < classes:
+    if len(np.unique(labels)) < classes or not np.isfinite(log_p).all():
         return float("nan")
     if classes == 2:
         return float(sklearn.metrics.roc_auc_score(labels, scores(log_p)))
@@ -46,16 +52,19 @@ def roc_auc_interval(labels: np.ndarray, score: np.ndarray, level: float = 0.95)
     """Confidence interval of a two-class ROC AUC by DeLong's variance, on the logit scale so that it stays in 0..1.
 
     DeLong, DeLong & Clarke-Pearson, Biometrics 44 (1988); placements by mid-ranks as in Sun & Xu, IEEE SPL 21 (2014).
-    NaN where it is not defined: fewer than two images of a class. Where the classes separate wholly the variance is
-    zero, and the interval is the exact binomial-like bound of a perfect result with the smaller class's number.
+    Where the classes separate wholly the variance is zero, and the interval is the exact binomial-like bound of a
+    perfect result with the smaller class's number. NaN where it is not defined: fewer than two images of a class, a
+    score that is not a number, or no variance at another area, as when all scores are equal.
     """
     area, positive, negative = delong_placements(labels, score)
     if min(len(positive), len(negative)) < 2:
         return float("nan"), float("nan")
     variance = positive.var(ddof=1) / len(positive) + negative.var(ddof=1) / len(negative)
-    if area in (0.0, 1.0) or variance == 0:
+    if area in (0.0, 1.0):
         bound = ((1 - level) / 2) ** (1 / min(len(positive), len(negative)))
         return (bound, 1.0) if area > 0.5 else (0.0, 1 - bound)
+    if not variance > 0:
+        return float("nan"), float("nan")
     half = scipy.stats.norm.ppf(0.5 + level / 2) * np.sqrt(variance) / (area * (1 - area))
     center = scipy.special.logit(area)
     return float(scipy.special.expit(center - half)), float(scipy.special.expit(center + half))
@@ -98,13 +107,114 @@ def summary(labels: np.ndarray, log_p: np.ndarray) -> dict[str, object]:
         return result | {"accuracy": float((log_p.argmax(axis=1) == labels).mean())}
     score = scores(log_p)
     low, high = roc_auc_interval(labels, score)
-    one_class = len(np.unique(labels)) < 2
+    undefined = len(np.unique(labels)) < 2 or not np.isfinite(score).all()
     nan = float("nan")
     return result | {
         "positives": int(labels.sum()),
         "roc_auc_interval_95": [low, high],
-        "average_precision": nan if one_class else float(sklearn.metrics.average_precision_score(labels, score)),
-        "sensitivity_at_95_specificity": nan if one_class else sensitivity_at(labels, score, 0.95),
+        "average_precision": nan if undefined else float(sklearn.metrics.average_precision_score(labels, score)),
+        "sensitivity_at_95_specificity": nan if undefined else sensitivity_at(labels, score, 0.95),
         # Exchanging the classes and the sign of the score exchanges sensitivity and specificity.
-        "specificity_at_95_sensitivity": nan if one_class else sensitivity_at(1 - labels, -score, 0.95),
+        "specificity_at_95_sensitivity": nan if undefined else sensitivity_at(1 - labels, -score, 0.95),
     }
+
+
+class Difference(NamedTuple):
+    """Of two models, the first minus the second; the p-value is two-sided. NaN where not defined."""
+
+    value: float
+    low: float
+    high: float
+    p: float
+
+
+def delong_difference(
+    labels: np.ndarray, first: np.ndarray, second: np.ndarray, level: float = 0.95
+) -> Difference:
+    """Difference of two models' ROC AUCs on the same images, by DeLong's paired variance (see `roc_auc_interval`).
+
+    `first`, `second`: scores `[seeds, N]` or `[N]`; the areas, and so the placements, are averaged over the seeds. What
+    varies is which images were drawn: the trained networks are taken as given. NaN interval and p where the variance
+    is zero or a class has fewer than two images.
+    """
+    sides = [[delong_placements(labels, score) for score in np.atleast_2d(scores)] for scores in (first, second)]
+    means = [[np.mean(part, axis=0) for part in zip(*side)] for side in sides]
+    (area, positive, negative), (other_area, other_positive, other_negative) = means
+    value = float(area - other_area)
+    if min(len(positive), len(negative)) < 2:
+        return Difference(value, *[float("nan")] * 3)
+    variance = sum(part.var(ddof=1) / len(part) for part in (positive - other_positive, negative - other_negative))
+    return _difference(value, np.sqrt(variance), scipy.stats.norm(), level)
+
+
+def student_difference(first: Sequence[float], second: Sequence[float], level: float = 0.95) -> Difference:
+    """Mean of the differences of paired values, such as those of equal seeds, by Student's paired t-test.
+
+    NaN interval and p of fewer than two pairs, or where all differences are the same.
+    """
+    differences = np.subtract(first, second)
+    if len(differences) < 2:
+        return Difference(float(differences.mean()), *[float("nan")] * 3)
+    error = differences.std(ddof=1) / np.sqrt(len(differences))
+    return _difference(float(differences.mean()), error, scipy.stats.t(len(differences) - 1), level)
+
+
+def _difference(value: float, error: float, distribution, level: float) -> Difference:
+    """Interval and p of `value`, whose error in units of the standard error `error` has `distribution`."""
+    # Differences that are equal but for rounding say nothing of how they vary.
+    if not error > 1e-12:
+        return Difference(value, *[float("nan")] * 3)
+    half = distribution.ppf(0.5 + level / 2) * error
+    return Difference(value, float(value - half), float(value + half), float(2 * distribution.sf(abs(value) / error)))
+
+
+def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
+    """Student's interval of the mean of values in 0..1, such as ROC AUCs over seeds, cut off at 0 and 1.
+
+    NaN for fewer than two values: one says nothing of how they vary.
+    """
+    values = np.asarray(values, np.float64)
+    if len(values) < 2:
+        return float("nan"), float("nan")
+    half = scipy.stats.t.ppf(0.5 + level / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    return max(0.0, float(values.mean() - half)), min(1.0, float(values.mean() + half))
+
+
+def bootstrap_interval(
+    first: Sequence[float], second: Sequence[float], *, level: float = 0.95, resamples: int = 10_000, seed: int = 0
+) -> tuple[float, float]:
+    """Percentile-bootstrap interval of the mean difference of paired values; the same arguments, the same result.
+
+    It makes no assumption about the distribution, but cannot reach beyond the differences at hand: of three pairs the
+    truth is outside one time in four, of ten about one in ten (Hesterberg, Am. Stat. 69 (2015), on small samples).
+    NaN for fewer than two pairs.
+    """
+    differences = np.subtract(first, second)
+    if len(differences) < 2:
+        return float("nan"), float("nan")
+    drawn = np.random.default_rng(seed).integers(len(differences), size=(resamples, len(differences)))
+    low, high = np.quantile(differences[drawn].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+class Reliability(NamedTuple):
+    """Of each bin of predicted probability that holds an image: mean prediction, share of class 1, images."""
+
+    predicted: np.ndarray
+    observed: np.ndarray
+    count: np.ndarray
+
+    def error(self) -> float:
+        """Expected calibration error: the bins' distance from the diagonal, weighted by their images."""
+        return float(np.average(np.abs(self.predicted - self.observed), weights=self.count))
+
+
+def reliability(labels: np.ndarray, probability: np.ndarray, bins: int = 10) -> Reliability:
+    """Calibration of the probability of class 1 of two, `[N]`, in bins of equal width."""
+    index = np.minimum((np.asarray(probability) * bins).astype(int), bins - 1)
+    count = np.bincount(index, minlength=bins)
+    filled = count > 0
+    predicted, observed = (
+        np.bincount(index, weights=values, minlength=bins)[filled] / count[filled] for values in (probability, labels)
+    )
+    return Reliability(predicted, observed, count[filled])

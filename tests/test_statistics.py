@@ -2,6 +2,7 @@
 import numpy as np
 import pytest
 import scipy.special
+import scipy.stats
 import sklearn.metrics
 
 from stochconv_jax import statistics
@@ -81,3 +82,91 @@ def test_summary_against_scikit_learn_and_by_hand():
     np.testing.assert_allclose(got["specificity_at_95_sensitivity"], (negatives < positives[10]).mean())
     low, high = got["roc_auc_interval_95"]
     assert low < got["roc_auc"] < high
+
+
+def test_what_is_not_defined_is_nan_and_not_an_error():
+    labels = np.array([0, 0, 1, 1])
+    assert np.isnan(statistics.roc_auc_interval(labels, np.zeros(4))).all()
+    bad = np.array([0.0, 1.0, np.nan, 2.0])
+    assert np.isnan(statistics.roc_auc(labels, np.stack([bad, -bad], axis=1)))
+    assert np.isnan(statistics.roc_auc_interval(labels, bad)).all()
+    assert np.isnan(statistics.summary(labels, np.stack([bad, -bad], axis=1))["average_precision"])
+
+
+def two_models(random, n):
+    """Labels and the correlated scores of two models whose true areas are equal."""
+    labels, shared = simulated(random, n)
+    return labels, *(shared + random.normal(size=(2, n)))
+
+
+def test_paired_delong_agrees_with_the_jackknife_and_counts_seeds_as_a_mean():
+    labels, first, second = two_models(np.random.default_rng(), 80)
+    got = statistics.delong_difference(labels, first, second)
+
+    def difference(keep):
+        areas = [sklearn.metrics.roc_auc_score(labels[keep], score[keep]) for score in (first, second)]
+        return areas[0] - areas[1]
+
+    np.testing.assert_allclose(got.value, difference(np.arange(80)), atol=1e-12)
+    # Leaving out an image of one class moves the area as its placement says: DeLong's variance is the jackknife's.
+    variance = 0
+    for k in (0, 1):
+        left_out = [difference(np.arange(80) != i) for i in np.flatnonzero(labels == k)]
+        variance += np.var(left_out, ddof=1) * (len(left_out) - 1) ** 2 / len(left_out)
+    np.testing.assert_allclose(got.high - got.value, 1.959964 * np.sqrt(variance), rtol=1e-6)
+    np.testing.assert_allclose(got.p, 2 * scipy.special.ndtr(-abs(got.value) / np.sqrt(variance)), rtol=1e-6)
+    swapped = statistics.delong_difference(labels, [second, second], [first, first])
+    np.testing.assert_allclose(swapped, (-got.value, -got.high, -got.low, got.p), atol=1e-12)
+    assert np.isnan(statistics.delong_difference(labels, first, first)[1:]).all()
+
+
+def test_intervals_of_differences_cover_the_truth_about_95_times_in_100():
+    random = np.random.default_rng()
+    covered, small = np.zeros(4), 0
+    for _ in range(1000):
+        labels, first, second = two_models(random, 120)
+        image = statistics.delong_difference(labels, first, second)
+        areas = 0.9 + 0.01 * random.normal(size=5)
+        mean = statistics.mean_interval(areas)
+        seeds = random.normal(size=30)  # of every seed, in common to both models
+        pair = seeds + 0.3 + 0.5 * random.normal(size=30), seeds
+        student, bootstrap = statistics.student_difference(*pair), statistics.bootstrap_interval(*pair, resamples=500)
+        inside = [image.low <= 0 <= image.high, mean[0] <= 0.9 <= mean[1]]
+        inside += [student.low <= 0.3 <= student.high, bootstrap[0] <= 0.3 <= bootstrap[1]]
+        covered += inside
+        assert (image.p > 0.05) == inside[0]
+        three = statistics.bootstrap_interval(random.normal(size=3), np.zeros(3), resamples=500)
+        small += three[0] <= 0 <= three[1]
+    # Binomial, five standard errors: 950 +- 35; the bootstrap of 30 is a little narrow: 935.
+    assert (covered >= [915, 915, 915, 895]).all() and (covered <= 985).all()
+    # As the docstring says: the truth lies beyond all three with chance 1/4.
+    assert 680 <= small <= 820
+
+
+def test_paired_differences_against_scipy_and_what_few_seeds_cannot_say():
+    random = np.random.default_rng()
+    first, second = random.random(6), random.random(6)
+    got, expected = statistics.student_difference(first, second), scipy.stats.ttest_rel(first, second)
+    np.testing.assert_allclose(got.p, expected.pvalue)
+    np.testing.assert_allclose(got[1:3], expected.confidence_interval(0.95))
+    low, high = statistics.bootstrap_interval(first, second)
+    assert low < got.value < high and (low, high) == statistics.bootstrap_interval(first, second)
+    np.testing.assert_allclose(
+        (low, high), scipy.stats.bootstrap((first - second,), np.mean, method="percentile").confidence_interval,
+        atol=0.05,
+    )
+    assert statistics.mean_interval([0.99, 0.9, 0.999])[1] == 1.0
+    assert np.isnan(statistics.mean_interval([0.9])).all()
+    assert np.isnan(statistics.student_difference([0.9], [0.8])[1:]).all()
+    assert np.isnan(statistics.bootstrap_interval([0.9], [0.8])).all()
+    assert np.isnan(statistics.student_difference([0.9, 0.8], [0.8, 0.7])[1:]).all()
+
+
+def test_calibration_by_hand_and_of_a_calibrated_prediction():
+    got = statistics.reliability(np.array([0, 1, 1, 1]), np.array([0.11, 0.19, 0.95, 1.0]))
+    np.testing.assert_allclose(got, [[0.15, 0.975], [0.5, 1.0], [2, 2]])
+    np.testing.assert_allclose(got.error(), 0.5 * 0.35 + 0.5 * 0.025)
+    random = np.random.default_rng()
+    p = random.random(50_000)
+    labels = (random.random(50_000) < p).astype(int)
+    assert statistics.reliability(labels, p).error() < 0.02 < statistics.reliability(labels, p**2).error()
