@@ -37,6 +37,9 @@ def get_config() -> ConfigDict:
                 "images": "",  # a folder, a glob pattern, or a CSV with a column `image`
             },
             "prepare": prepare(),
+            "report": {
+                "baseline": "",  # model to compare with, by its name in the table; '': the first thumbnail-only one
+            },
             "log_every_seconds": 10.0,  # between progress lines
             "compilation_cache": "~/.cache/stochconv_jax",  # folder of compiled programs; '' keeps none
         }

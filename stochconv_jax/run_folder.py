@@ -19,6 +19,22 @@ METRICS = (
     "seconds",
 )
 
+# Config keys, or beginnings of keys, that change no number of a run. The data is compared by names and labels, not by
+# place.
+FREE_KEYS = (
+    "data.path",
+    "data.labels",
+    "data.validation_labels",
+    "data.num_workers",
+    "eval.batch_size",
+    "eval.checkpoint",
+    "predict.",
+    "prepare.",
+    "report.",
+    "log_every_seconds",
+    "compilation_cache",
+)
+
 
 class RunFolder:
     """Paths and files of the run in `path` (created by `create`)."""
@@ -49,7 +65,11 @@ class RunFolder:
 
     def read_config(self) -> dict | None:
         """The content of config.json, or None where no run has begun. ValueError if it is not readable."""
-        file = self.path / "config.json"
+        return self.read_json("config.json")
+
+    def read_json(self, name: str) -> dict | None:
+        """The content of the JSON file `name`, or None where there is none. ValueError if it is not readable."""
+        file = self.path / name
         if not file.exists():
             return None
         try:
@@ -59,7 +79,11 @@ class RunFolder:
 
     def read_metrics(self) -> list[dict[str, str]]:
         """The rows of metrics.csv as written; [] where there is none."""
-        file = self.path / "metrics.csv"
+        return self.read_table("metrics.csv")
+
+    def read_table(self, name: str) -> list[dict[str, str]]:
+        """The rows of the CSV file `name` as written; [] where there is none."""
+        file = self.path / name
         if not file.exists():
             return []
         with file.open(newline="") as lines:

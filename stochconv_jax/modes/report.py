@@ -1,62 +1,46 @@
-"""--mode=report: compares the runs in the folders below --workdir. Reads run folders only; knows no training code."""
+"""--mode=report: compares the runs in and below --workdir. Reads run folders only; knows no training code."""
 import logging
-import math
 import pathlib
 
-import matplotlib
-
-from stochconv_jax.run_folder import RunFolder
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
+from stochconv_jax import run_folder
+from stochconv_jax.reporting import collect, figures, page, results, tables
 
 logger = logging.getLogger(__name__)
 
 
-def run(_, overrides, workdir) -> None:
-    """Prints a table of the runs and writes curves.png."""
+def run(config, overrides, workdir) -> None:
+    """Writes report.md, report.html, results.csv and figures/, and prints the table."""
     del overrides
     root = pathlib.Path(workdir).expanduser()
-    curves = read_runs(root)
-    width = max(len(name) for name in curves)
-    print(f"{'run':{width}}  epochs  last val ROC AUC  best val ROC AUC")
-    for name, rows in curves.items():
-        areas = [row["val_roc_auc"] for row in rows]
-        print(f"{name:{width}}  {len(rows):6}  {areas[-1]:16.4f}  {max(areas):16.4f}")
-    draw_curves(curves, root / "curves.png")
-    logger.info("written: %s", root / "curves.png")
+    groups, remarks = collect.collect(root)
+    for remark in remarks:
+        logger.warning("%s", remark)
+    found = [results.summarise(group) for group in groups]
+    baseline = results.baseline(found, config.report.baseline)
+    # The last epoch ranks; what has none comes last.
+    found.sort(key=lambda result: (result.last.count == 0, -result.last.value if result.last.count else 0))
+    compared = [results.compare(result, baseline) for result in found if result is not baseline]
+    pictures = figures.draw(found, root / "figures")
+    sections = _sections(found, compared, pictures, remarks)
+    title = f"Runs in {root.resolve().name}"
+    run_folder.write_text(root / "report.md", page.to_markdown(title, sections))
+    run_folder.write_text(root / "report.html", page.to_html(title, sections, root / "figures"))
+    rows = tables.csv_rows(found, compared)
+    run_folder.write_csv(root / "results.csv", list(max(rows, key=len)), rows)
+    print(page.to_text(tables.results_table(found)))
+    for comparison in compared:
+        print(f"{comparison.result.group.name}: {comparison.verdict()}")
+    logger.info("written: %s", ", ".join(str(root / name) for name in ("report.html", "report.md", "results.csv")))
 
 
-def read_runs(root: pathlib.Path) -> dict[str, list[dict[str, float]]]:
-    """Rows of metrics.csv by name of the run's folder. ValueError where there is no run that finished an epoch."""
-    curves = {}
-    for file in sorted(root.glob("*/metrics.csv")):
-        rows = [{k: float(v) for k, v in row.items()} for row in RunFolder(file.parent).read_metrics()]
-        rows = [row for row in rows if not math.isnan(row["val_roc_auc"])]
-        if rows:
-            curves[file.parent.name] = rows
-        else:
-            logger.warning("%s: no finished epoch; left out", file)
-    if not curves:
-        raise ValueError(f"no run with a finished epoch in {root}: its folders should hold metrics.csv")
-    return curves
-
-
-def draw_curves(curves: dict[str, list[dict[str, float]]], path: pathlib.Path) -> None:
-    """Validation ROC AUC by epoch, a line a run; training's dashed."""
-    figure, axes = plt.subplots(figsize=(5.2, 3.4), layout="constrained")
-    colors = plt.cm.cividis([0.1, 0.75, 0.4, 0.95] * len(curves))
-    for color, marker, (name, rows) in zip(colors, "os^v" * len(curves), curves.items()):
-        epochs = [row["epoch"] for row in rows]
-        name = name.replace("_", " ")
-        for column, part, style in (
-            ("val_roc_auc", "validation", {"marker": marker}),
-            ("train_roc_auc", "training", {"linestyle": "--", "linewidth": 1}),
-        ):
-            axes.plot(epochs, [row[column] for row in rows], color=color, label=f"{name}, {part}", **style)
-    axes.axhline(0.5, color="0.6", lw=0.8, zorder=0)
-    axes.set(xlabel="epoch", ylabel="ROC AUC", ylim=(0.35, 1.02))
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.legend(frameon=False, fontsize=8)
-    figure.savefig(path, dpi=160)
-    plt.close(figure)
+def _sections(found, compared, pictures, remarks) -> list[page.Section]:
+    sections = [page.Section("Results", tables.results_paragraphs(found), tables.results_table(found))]
+    if compared:
+        paragraphs = tables.comparison_paragraphs(compared)
+        sections.append(page.Section("Comparisons", paragraphs, tables.comparison_table(compared)))
+    if any(result.quality for result in found):
+        sections.append(page.Section("Predictions", [tables.ABOUT_QUALITY], tables.quality_table(found)))
+    sections.append(page.Section("Figures", pictures=pictures))
+    if remarks:
+        sections.append(page.Section("What to know about these runs", items=remarks))
+    return sections

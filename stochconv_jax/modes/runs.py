@@ -12,26 +12,13 @@ from ml_collections import ConfigDict
 from configs import saved
 from stochconv_jax.data import pipeline, sources
 from stochconv_jax.modes import build, provenance
-from stochconv_jax.run_folder import METRICS, RunFolder
+from stochconv_jax.run_folder import FREE_KEYS, METRICS, RunFolder
 from stochconv_jax.training import mesh as meshes
 from stochconv_jax.training import state
 from stochconv_jax.training.checkpoints import Checkpoints
 
 logger = logging.getLogger(__name__)
 
-# Keys, or beginnings of keys, that change no number of a run. The data is compared by names and labels, not by place.
-FREE_KEYS = (
-    "data.path",
-    "data.labels",
-    "data.validation_labels",
-    "data.num_workers",
-    "eval.batch_size",
-    "eval.checkpoint",
-    "predict.",
-    "prepare.",
-    "log_every_seconds",
-    "compilation_cache",
-)
 FREE_DATA_KEYS = ("data.path", "data.num_workers", "data.on_bad_image")  # say nothing about which images are meant
 RESTORED_KEYS = ("model.", "optimizer.", "data.num_classes")  # make the tree that a checkpoint holds
 SIZE_KEYS = ("data.image_size", "data.thumbnail_size")

@@ -1,0 +1,1 @@
+"""What --mode=report makes of run folders; knows no training code."""

@@ -1,0 +1,225 @@
+"""The runs below a folder, as their files tell them, grouped into models.
+
+A run is any folder with a metrics.csv that has the columns of `REQUIRED`; config.json, evaluation.json and
+predictions.csv say more where they are.
+"""
+import collections
+import dataclasses
+import itertools
+import json
+import pathlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from configs.saved import flatten
+from stochconv_jax.run_folder import FREE_KEYS, METRICS, RunFolder
+
+REQUIRED = ("epoch", "val_roc_auc")
+SEED = re.compile(r"[-_., /]*(?<![a-z])seeds?[-_= /]?(\d+)", re.IGNORECASE)
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictions:
+    """predictions.csv of two classes, in the order of the images' names; `label` and `probability` are `[N]`."""
+
+    images: tuple[str, ...]
+    label: np.ndarray
+    probability: np.ndarray
+
+    def same_images(self, other: "Predictions") -> bool:
+        """Whether both are of the same images with the same labels."""
+        return self.images == other.images and np.array_equal(self.label, other.label)
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One folder. `name`: its path below the root; `config`: flattened, {} where there is none.
+
+    `metrics`: columns of metrics.csv, float64 `[epochs]`, NaN where there is no number; `remarks`: what is amiss.
+    """
+
+    name: str
+    seed: int | None
+    about: Mapping[str, Any]
+    config: Mapping[str, Any]
+    metrics: Mapping[str, np.ndarray]
+    evaluation: Mapping[str, Any]
+    predictions: Predictions | None
+    remarks: tuple[str, ...]
+
+    def last(self) -> float:
+        """Validation ROC AUC of the last epoch; NaN if that epoch has none."""
+        return float(self.metrics["val_roc_auc"][-1])
+
+    def maximum(self) -> float:
+        """The highest validation ROC AUC of all epochs."""
+        return float(np.nanmax(self.metrics["val_roc_auc"]))
+
+    def identity(self) -> str:
+        """Equal for runs that differ by their seed alone; without a config, for folders named alike but for it."""
+        if not self.config:
+            return "folder " + SEED.sub("", self.name)
+        settings = {k: v for k, v in self.config.items() if k != "seed" and not k.startswith(FREE_KEYS)}
+        return json.dumps([settings, self.about.get("data")], sort_keys=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """A model: runs that differ by their seed alone."""
+
+    name: str
+    runs: Sequence[Run]
+
+    @property
+    def first(self) -> Run:
+        return self.runs[0]
+
+    def by_seed(self) -> dict[int | None, Run]:
+        """Runs by seed; a run without one only if it is the group's only one."""
+        return {run.seed: run for run in self.runs if run.seed is not None or len(self.runs) == 1}
+
+
+def collect(root: pathlib.Path) -> tuple[list[Group], list[str]]:
+    """The models of all runs in and below `root`, and sentences about what is left out or amiss.
+
+    ValueError, which says why each was left out, where no run can be used.
+    """
+    runs, remarks = [], []
+    for file in sorted(root.rglob("metrics.csv")):
+        try:
+            run = read(file.parent, root)
+        except ValueError as error:
+            remarks.append(f"left out: {error}")
+        else:
+            runs.append(run)
+            remarks += run.remarks
+    if not runs:
+        reasons = "".join(f"\n  {remark}" for remark in remarks)
+        raise ValueError(f"no run with a finished epoch in or below {root}: no metrics.csv that can be used{reasons}")
+    groups, more = group(runs)
+    return groups, remarks + more
+
+
+def read(path: pathlib.Path, root: pathlib.Path) -> Run:
+    """The run in `path`. ValueError if a file cannot be read, or says nothing of the validation ROC AUC."""
+    folder = RunFolder(path)
+    name = path.relative_to(root).as_posix()
+    if not SEED.sub("", name).strip("."):
+        name = f"{root.resolve().name}/{name}".removesuffix("/.")
+    metrics, remarks = _metrics(folder)
+    about = folder.read_config() or {}
+    config = flatten(about.get("config", {}))
+    if not config:
+        remarks.append(f"{path}: no config in config.json; its model is known by the folder's name alone")
+    in_name = SEED.search(name)
+    seed = config.get("seed", int(in_name[1]) if in_name else None)
+    done, planned = metrics["epoch"][-1], config.get("num_epochs", 0)
+    if done < planned:
+        remarks.append(f"{path}: unfinished, {done:g} of {planned:g} epochs; its last epoch is not the final one")
+    if np.isnan(metrics["val_roc_auc"][-1]):
+        remarks.append(f"{path}: the last epoch has no validation ROC AUC; the run is in no mean of last epochs")
+    predictions = _predictions(path / "predictions.csv", remarks)
+    evaluation = folder.read_json("evaluation.json") or {}
+    return Run(name, seed, about, config, metrics, evaluation, predictions, tuple(remarks))
+
+
+def _metrics(folder: RunFolder) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The columns of metrics.csv, all of METRICS, and remarks about those that it lacks."""
+    file, rows, remarks = folder.path / "metrics.csv", folder.read_metrics(), []
+    if not rows:
+        raise ValueError(f"{file}: no finished epoch")
+    missing = [column for column in METRICS if column not in rows[0]]
+    if needed := [column for column in REQUIRED if column in missing]:
+        raise ValueError(f"{file} lacks the column {' and '.join(needed)}; it has {', '.join(map(str, rows[0]))}")
+    if missing:
+        remarks.append(f"{file} lacks the column {', '.join(missing)}; what needs it is empty")
+    metrics = {column: _numbers(rows, column, file) for column in METRICS}
+    undefined = np.isnan(metrics["val_roc_auc"])
+    if undefined.all():
+        raise ValueError(f"{file}: no epoch has a val_roc_auc; are the validation images of one class only?")
+    if undefined.any():
+        epochs = ", ".join(f"{epoch:g}" for epoch in metrics["epoch"][undefined])
+        remarks.append(f"{file}: no val_roc_auc in epoch {epochs}")
+    return metrics, remarks
+
+
+def _numbers(rows: Sequence[Mapping[str, str]], column: str, file: pathlib.Path) -> np.ndarray:
+    """The column as float64, NaN where it is missing or empty. ValueError where a cell is no number."""
+    values = []
+    for number, row in enumerate(rows, start=2):
+        text = row.get(column) or "nan"
+        try:
+            values.append(float(text))
+        except ValueError:
+            raise ValueError(f"{file}, line {number}, column {column}: {text!r} is not a number") from None
+    return np.array(values)
+
+
+def _predictions(file: pathlib.Path, remarks: list[str]) -> Predictions | None:
+    if not file.exists():
+        return None
+    rows = sorted(RunFolder(file.parent).read_table(file.name), key=lambda row: row.get("image") or "")
+    columns = ("image", "target", "probability")
+    if not rows or any(column not in rows[0] for column in columns):
+        remarks.append(f"{file} is not used: it needs rows with the columns {', '.join(columns)} (of two classes)")
+        return None
+    label, probability = (_numbers(rows, column, file) for column in columns[1:])
+    if not (np.isin(label, (0, 1)).all() and ((probability >= 0) & (probability <= 1)).all()):
+        remarks.append(f"{file} is not used: targets should be 0 or 1 and probabilities within 0..1")
+        return None
+    return Predictions(tuple(row["image"] for row in rows), label.astype(int), probability)
+
+
+def group(runs: Iterable[Run]) -> tuple[list[Group], list[str]]:
+    """The runs by model, in the order of their first, and remarks about mixed folders and repeated seeds."""
+    by_identity, remarks = collections.defaultdict(list), []
+    for run in runs:
+        by_identity[run.identity()].append(run)
+    by_name = collections.defaultdict(list)
+    for members in by_identity.values():
+        by_name[_common_name([run.name for run in members])].append(_one_per_seed(members, remarks))
+    groups = []
+    for name, parts in by_name.items():
+        if len(parts) > 1:
+            differing = ", ".join(_differences([part[0] for part in parts]))
+            remarks.append(f"{name}: runs of {len(parts)} configs, grouped apart; they differ in {differing}")
+        groups += [Group(f"{name} #{k}" if len(parts) > 1 else name, part) for k, part in enumerate(parts, start=1)]
+    return groups, remarks
+
+
+def _one_per_seed(runs: Sequence[Run], remarks: list[str]) -> list[Run]:
+    """Of runs that share a seed the longest: repeats would pass for independent ones and narrow the intervals."""
+    kept: dict[Any, Run] = {}
+    for run in runs:
+        key = run.name if run.seed is None else run.seed
+        other = kept.get(key)
+        if other is not None:
+            longest = max(other, run, key=lambda r: len(r.metrics["epoch"]))
+            remarks.append(f"{other.name} and {run.name} are of one config and seed; only {longest.name} counts")
+            run = longest
+        kept[key] = run
+    return list(kept.values())
+
+
+def _common_name(names: Sequence[str]) -> str:
+    """What the folders' names have in common, without their seeds."""
+    names = sorted({SEED.sub("", name) for name in names})
+    words = _common_start([re.split(r"([-_=./, ]+)", name) for name in names])
+    return "".join(words).strip("-_=./, ") or "".join(_common_start(names)) or "runs"
+
+
+def _common_start(sequences: Sequence[Sequence[str]]) -> list[str]:
+    return [items[0] for items in itertools.takewhile(lambda items: len(set(items)) == 1, zip(*sequences))]
+
+
+def _differences(runs: Sequence[Run]) -> list[str]:
+    """The keys in which the configs differ, with their values; 'the data' where those are the same."""
+    missing = "none"
+    keys = sorted({key for run in runs for key in run.config} - {"seed"})
+    values = {key: [run.config.get(key, missing) for run in runs] for key in keys if not key.startswith(FREE_KEYS)}
+    return [
+        f"{key} ({' / '.join(map(str, found))})" for key, found in values.items() if any(v != found[0] for v in found)
+    ] or ["the data"]

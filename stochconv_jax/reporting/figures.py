@@ -1,0 +1,232 @@
+"""The pictures of the report, each as PNG and SVG, a column wide.
+
+Models differ in colour (Okabe & Ito's palette, which colour-blind readers can tell apart), marker and line, so that
+print without colour will do too.
+"""
+import pathlib
+from collections.abc import Callable, Sequence
+
+import matplotlib
+import numpy as np
+import sklearn.metrics
+
+from stochconv_jax import statistics
+from stochconv_jax.reporting.collect import Predictions, Run
+from stochconv_jax.reporting.page import Picture
+from stochconv_jax.reporting.results import Result
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+from matplotlib.ticker import MaxNLocator
+
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+MARKERS = "os^vDPX*"
+LINES = ("-", "--", "-.", ":")
+WIDTH = 3.6  # inches: a column of a page
+SETTINGS = {
+    "font.size": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "0.92",
+    "axes.axisbelow": True,
+    "lines.linewidth": 1.3,
+    "lines.markersize": 4,
+    "legend.frameon": False,
+    "svg.hashsalt": "stochconv_jax",  # the same numbers give the same file
+}
+CHANCE = {"color": "0.6", "lw": 0.8, "zorder": 1}
+Line = tuple[np.ndarray, np.ndarray]  # abscissas and values of one run
+
+
+def draw(results: Sequence[Result], folder: pathlib.Path) -> list[Picture]:
+    """Writes into `folder` the figures that the runs have the numbers for."""
+    folder.mkdir(exist_ok=True)
+    pictures = []
+    with plt.rc_context(SETTINGS):
+        for name, caption, function in FIGURES:
+            figure = function(results)
+            if figure is None:
+                continue
+            figure.savefig(folder / f"{name}.png", dpi=220)
+            figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
+            plt.close(figure)
+            pictures.append(Picture(name, caption))
+    return pictures
+
+
+def _style(place: int) -> dict:
+    return {
+        "color": COLORS[place % len(COLORS)],
+        "marker": MARKERS[place % len(MARKERS)],
+        "linestyle": LINES[place // len(COLORS) % len(LINES)],
+    }
+
+
+def _axes(height: float, legend_of: Sequence[Result], rows: int = 1, **settings):
+    """A figure whose legend, below the axes, gets room of its own."""
+    names = [result.group.name for result in legend_of]
+    columns = 2 if len(names) > 1 and max(map(len, names)) <= 22 else 1
+    legend_height = 0.17 * -(-len(names) // columns)
+    figure, axes = plt.subplots(
+        rows, figsize=(WIDTH, height + legend_height), layout="constrained", squeeze=False, **settings
+    )
+    figure.legend_columns = columns
+    return figure, axes[:, 0]
+
+
+def _legend(figure, axes) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    # A leading underscore would hide a model, and a dollar sign begin a formula.
+    figure.legend(handles, [_text(label) for label in labels], loc="outside lower center", ncols=figure.legend_columns)
+
+
+def _text(name: str) -> str:
+    return name.replace("$", r"\$")
+
+
+def _band(axes, place: int, name: str, lines: Sequence[Line]) -> None:
+    """The mean of several runs' lines wherever any has a value, and the band from their lowest to their highest."""
+    x = np.unique(np.concatenate([abscissas for abscissas, _ in lines]))
+    table = np.full((len(lines), len(x)), np.nan)
+    for row, (abscissas, values) in zip(table, lines):
+        row[np.searchsorted(x, abscissas)] = values
+    kept = ~np.isnan(table).all(axis=0)
+    if not kept.any():
+        return
+    x, table, style = x[kept], table[:, kept], _style(place)
+    axes.plot(x, np.nanmean(table, axis=0), label=f"\u200b{name}", markevery=max(1, len(x) // 8), **style)
+    if len(lines) > 1:
+        low, high = np.nanmin(table, axis=0), np.nanmax(table, axis=0)
+        axes.fill_between(x, low, high, color=style["color"], alpha=0.18, lw=0)
+
+
+def _curves(results: Sequence[Result]):
+    figure, (above, below) = _axes(4.2, results, rows=2, sharex=True)
+    for axes, column, title in ((above, "val_roc_auc", "validation"), (below, "train_roc_auc", "training")):
+        for place, result in enumerate(results):
+            lines = [(run.metrics["epoch"], run.metrics[column]) for run in result.group.runs]
+            _band(axes, place, result.group.name, lines)
+        axes.set(ylabel=f"{title} ROC AUC")
+        if axes.get_ylim()[0] < 0.6:
+            axes.axhline(0.5, **CHANCE)
+    below.set(xlabel="epoch")
+    below.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _legend(figure, above)
+    return figure
+
+
+def _against(cost: Callable[[Result], float], label: str):
+    """A figure of last-epoch quality against a cost."""
+
+    def figure_of(results: Sequence[Result]):
+        known = [result for result in results if cost(result) > 0 and result.last.count]
+        if not known:
+            return None
+        figure, (axes,) = _axes(2.5, known)
+        for place, result in enumerate(results):
+            if result not in known:
+                continue
+            mean, style = result.last, _style(place) | {"linestyle": "none"}
+            if mean.count > 1:
+                style["yerr"] = [[mean.value - mean.low], [mean.high - mean.value]]
+            axes.errorbar(cost(result), mean.value, label=f"\u200b{result.group.name}", capsize=3, **style)
+        axes.set(xlabel=label, ylabel="validation ROC AUC, last epoch")
+        costs = [cost(result) for result in known]
+        if max(costs) > 5 * min(costs):
+            axes.set_xscale("log")
+        axes.margins(x=0.12)
+        _legend(figure, axes)
+        return figure
+
+    return figure_of
+
+
+def _passes(results: Sequence[Result]):
+    lines = {result.group.name: _with(result, _passes_of) for result in results}
+    lines = {name: found for name, found in lines.items() if max((len(x) for x, _ in found), default=0) > 1}
+    figure, axes = _lines(results, lines)
+    if figure:
+        axes.set(xlabel="passes: draws of windows an image", ylabel="validation ROC AUC")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return figure
+
+
+def _calibration(results: Sequence[Result]):
+    """Pooled over the seeds: one run's images are too few to fill the bins."""
+    lines = {}
+    for result in results:
+        if found := [run.predictions for run in result.group.runs if run.predictions]:
+            pooled = [np.concatenate([getattr(p, part) for p in found]) for part in ("label", "probability")]
+            lines[result.group.name] = [statistics.reliability(*pooled)[:2]]
+    figure, axes = _lines(results, lines, height=3.3)
+    if figure:
+        axes.plot([0, 1], [0, 1], **CHANCE)
+        axes.set(xlabel="predicted probability of class 1", ylabel="share of class 1", aspect="equal")
+    return figure
+
+
+def _roc(results: Sequence[Result]):
+    lines = {result.group.name: _with(result, _roc_of) for result in results}
+    figure, axes = _lines(results, {name: found for name, found in lines.items() if found}, height=3.3)
+    if figure:
+        axes.plot([0, 1], [0, 1], **CHANCE)
+        axes.set(xlabel="1 - specificity", ylabel="sensitivity", aspect="equal")
+    return figure
+
+
+def _lines(results: Sequence[Result], lines: dict[str, list[Line]], height: float = 2.5):
+    """A figure of the models that have lines, in the colours that they have everywhere; (None, None) if none has."""
+    if not lines:
+        return None, None
+    figure, (axes,) = _axes(height, [result for result in results if result.group.name in lines])
+    for place, result in enumerate(results):
+        if result.group.name in lines:
+            _band(axes, place, result.group.name, lines[result.group.name])
+    _legend(figure, axes)
+    return figure, axes
+
+
+def _with(result: Result, line_of: Callable[[Run], Line | None]) -> list[Line]:
+    return [line for line in map(line_of, result.group.runs) if line is not None]
+
+
+def _passes_of(run: Run) -> Line | None:
+    areas = run.evaluation.get("roc_auc_by_passes")
+    if not areas or None in areas:
+        return None
+    return np.arange(1, len(areas) + 1), np.array(areas, np.float64)
+
+
+def _roc_of(run: Run) -> Line | None:
+    """Sensitivity at even steps of the false-positive rate, so that runs can be averaged."""
+    found: Predictions | None = run.predictions
+    if found is None or len(np.unique(found.label)) < 2:
+        return None
+    false_positive, true_positive, _ = sklearn.metrics.roc_curve(found.label, found.probability)
+    steps = np.linspace(0, 1, 201)
+    return steps, np.interp(steps, false_positive, true_positive)
+
+
+BAND = "mean over seeds, with the band from the lowest to the highest seed"
+FIGURES = (
+    ("curves", f"ROC AUC by epoch, validation and training: {BAND}.", _curves),
+    (
+        "parameters",
+        "Quality against size: last epoch's validation ROC AUC, mean over seeds with Student's 95 % interval.",
+        _against(lambda result: result.parameters / 1e6, "parameters, millions"),
+    ),
+    (
+        "time",
+        "Quality against time: the same, over the minutes that all epochs took, on the machine that trained.",
+        _against(lambda result: result.minutes, "training time, minutes"),
+    ),
+    ("passes", f"ROC AUC by the number of draws of windows that a prediction is the mean of: {BAND}.", _passes),
+    (
+        "calibration",
+        "Calibration: share of class 1 among images of like predicted probability, in ten bins, seeds pooled. On the "
+        "diagonal probabilities mean what they say.",
+        _calibration,
+    ),
+    ("roc", f"ROC curves of the predicted images: {BAND}.", _roc),
+)

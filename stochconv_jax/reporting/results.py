@@ -1,0 +1,177 @@
+"""The numbers of the report: means over seeds, costs and comparisons. Of the text and the pictures it knows nothing."""
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from stochconv_jax import statistics
+from stochconv_jax.reporting import published
+from stochconv_jax.reporting.collect import Group
+
+NAN = float("nan")
+
+
+class Mean(NamedTuple):
+    """Over runs; NaN interval for fewer than two. `best` is the highest of the `count` values."""
+
+    value: float
+    low: float
+    high: float
+    best: float
+    count: int
+
+
+class Quality(NamedTuple):
+    """Of predictions.csv, means over the runs that have one; of two classes."""
+
+    runs: int
+    images: int
+    roc_auc: float
+    brier_score: float
+    calibration_error: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """A line of the table. `parameters` and `multiply_adds` of one image; NaN where no file tells."""
+
+    group: Group
+    last: Mean
+    maximum: Mean
+    parameters: float
+    multiply_adds: float
+    minutes_per_epoch: float
+    minutes: float  # of all epochs
+    images_per_second: float
+    quality: Quality | None
+    published: published.Published | None
+
+
+def summarise(group: Group) -> Result:
+    """The numbers of a model."""
+    first = group.first
+    return Result(
+        group=group,
+        last=mean([run.last() for run in group.runs]),
+        maximum=mean([run.maximum() for run in group.runs]),
+        parameters=first.about.get("parameters", NAN),
+        multiply_adds=first.about.get("multiply_adds", NAN),
+        # The median over epochs, for the first compiles and an interrupted one may last long.
+        minutes_per_epoch=_average(np.median(_defined(run.metrics["seconds"])) for run in group.runs) / 60,
+        minutes=_average(run.metrics["seconds"].sum() for run in group.runs) / 60,
+        images_per_second=_average(np.median(_defined(run.metrics["images_per_second"])) for run in group.runs),
+        quality=_quality(group),
+        published=published.figure(first.config),
+    )
+
+
+def mean(values: Sequence[float]) -> Mean:
+    """Of the values that are numbers."""
+    values = [value for value in values if not math.isnan(value)]
+    if not values:
+        return Mean(NAN, NAN, NAN, NAN, 0)
+    return Mean(float(np.mean(values)), *statistics.mean_interval(values), max(values), len(values))
+
+
+def _defined(values: np.ndarray) -> np.ndarray:
+    """Without NaN, unless there is nothing else."""
+    kept = values[~np.isnan(values)]
+    return kept if len(kept) else np.array([NAN])
+
+
+def _average(values) -> float:
+    return float(np.mean(list(values)))
+
+
+def _quality(group: Group) -> Quality | None:
+    found = [run.predictions for run in group.runs if run.predictions]
+    if not found:
+        return None
+    return Quality(
+        len(found),
+        len(found[0].images),
+        _average(statistics.delong_placements(p.label, p.probability)[0] for p in found),
+        _average(np.square(p.probability - p.label).mean() for p in found),
+        _average(statistics.reliability(p.label, p.probability).error() for p in found),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """Of the last epochs of `result` minus those of `baseline`, by common seed; `images`: of the same predictions."""
+
+    result: Result
+    baseline: Result
+    pairs: int
+    seeds: statistics.Difference
+    bootstrap: tuple[float, float]
+    images: statistics.Difference
+    image_count: int
+    image_pairs: int
+
+    def verdict(self) -> str:
+        """In plain words, at the 5 % level."""
+        name = self.baseline.group.name
+        if not self.pairs:
+            return "no seed in common, or other validation images: not compared"
+        if math.isnan(self.seeds.p):
+            one = "one pair of runs: what other seeds would give is not known"
+            words = one if self.pairs == 1 else "the same difference in every seed: no test"
+        elif self.seeds.p < 0.05:
+            words = f"{_better(self.seeds.value)} than {name}"
+        else:
+            words = f"cannot be told apart from {name} by {self.pairs} seeds"
+        if math.isnan(self.images.p):
+            return words
+        told = _better(self.images.value) if self.images.p < 0.05 else "not told apart"
+        return f"{words}; on the predicted images {told}"
+
+
+def _better(difference: float) -> str:
+    return "better" if difference > 0 else "worse"
+
+
+def compare(result: Result, baseline: Result) -> Comparison:
+    """Pairs the runs of equal seeds, and of those with predictions of the same images the images."""
+    seeds = statistics.Difference(NAN, NAN, NAN, NAN)
+    pairs = _pairs(result.group, baseline.group)
+    areas = np.array([[run.last() for run in pair] for pair in pairs]).reshape(-1, 2).T
+    if len(pairs):
+        seeds = statistics.student_difference(*areas)
+    images, image_pairs, image_count = _compare_predictions(pairs)
+    interval = statistics.bootstrap_interval(*areas)
+    return Comparison(result, baseline, len(pairs), seeds, interval, images, image_count, image_pairs)
+
+
+def _pairs(group: Group, other: Group) -> list[tuple[Any, Any]]:
+    """Runs of equal seeds whose last epoch has an area; none where the validation images are known to differ."""
+    data, other_data = (g.first.about.get("data", {}).get("validation") for g in (group, other))
+    if data != other_data and None not in (data, other_data):
+        return []
+    mine, theirs = group.by_seed(), other.by_seed()
+    pairs = [(mine[seed], theirs[seed]) for seed in mine if seed in theirs]
+    return [pair for pair in pairs if not any(math.isnan(run.last()) for run in pair)]
+
+
+def _compare_predictions(pairs) -> tuple[statistics.Difference, int, int]:
+    """DeLong's difference, the number of pairs that it is the mean of and the number of images."""
+    found = [pair for pair in (tuple(run.predictions for run in runs) for runs in pairs) if all(pair)]
+    found = [pair for pair in found if all(part.same_images(found[0][0]) for part in pair)]
+    if not found:
+        return statistics.Difference(NAN, NAN, NAN, NAN), 0, 0
+    scores = ([pair[side].probability for pair in found] for side in (0, 1))
+    return statistics.delong_difference(found[0][0].label, *scores), len(found), len(found[0][0].images)
+
+
+def baseline(results: Sequence[Result], name: str) -> Result:
+    """The result called `name`, or if it is '' the first thumbnail-only one, else the first. ValueError if none."""
+    if name:
+        for result in results:
+            if result.group.name == name:
+                return result
+        names = ", ".join(result.group.name for result in results)
+        raise ValueError(f"config.report.baseline={name!r}: no such model; there are {names}")
+    plain = (result for result in results if result.group.first.config.get("model.branches") == ["thumbnail"])
+    return next(plain, results[0])

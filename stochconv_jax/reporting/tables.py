@@ -1,0 +1,181 @@
+"""The text of the report: its tables, and sentences that say what their numbers are."""
+import math
+from collections.abc import Mapping, Sequence
+
+from stochconv_jax.reporting.page import Table
+from stochconv_jax.reporting.results import Comparison, Mean, Result
+
+NONE = "–"
+
+ABOUT_RESULTS = (
+    "Validation ROC AUC, mean over seeds with Student's 95 % interval; models are sorted by the last epoch. The "
+    "maximum over epochs is chosen by looking at the validation images and so flatters every model, the more the "
+    "noisier it is: comparisons use the last epoch alone. An epoch's minutes and images a second are medians over "
+    "epochs, so that compiling does not count; an epoch includes its validation."
+)
+ABOUT_PUBLISHED = (
+    "The project report's figures (2021) are of its own images, about 9,500 of them for validation: maxima over "
+    "epochs, of the best of its runs and their mean. They can be set against ours only where the images are the same."
+)
+ABOUT_ONE_RUN = "One run only, so no interval: nothing tells how far another seed's result would lie"
+ABOUT_COMPARISONS = (
+    "Last epoch of the model minus that of the baseline, mean over common seeds. Student's paired interval and its "
+    "two-sided p decide whether the two are told apart at the 5 % level; p is not corrected for the number of models. "
+    "The bootstrap over seeds assumes no distribution but cannot reach beyond the differences at hand: with three "
+    "seeds the truth lies outside one time in four, with ten one in ten."
+)
+ABOUT_IMAGES = (
+    "The differences on predicted images are of the predictions.csv of equal images, from the checkpoint that was "
+    "evaluated (the best one by default), mean over common seeds, with DeLong's paired interval: it says how much "
+    "depends on which images were drawn, not on the seed."
+)
+ABOUT_QUALITY = (
+    "From predictions.csv, of the checkpoint that was evaluated; means over its runs. Calibration error: mean "
+    "distance between predicted probability and share of class 1, in ten bins of equal width."
+)
+
+
+def results_table(results: Sequence[Result]) -> Table:
+    """A line a model, the best of each column of ROC AUC in bold."""
+    columns = [
+        "model",
+        "runs",
+        "parameters",
+        "million multiply-adds",
+        "last epoch: mean [95 % interval]",
+        "last epoch: best run",
+        "maximum over epochs: mean [95 % interval]",
+        "maximum over epochs: best run",
+        "minutes an epoch",
+        "images a second",
+    ]
+    compared = [(r.last.value, r.last.best, r.maximum.value, r.maximum.best) for r in results]
+    rows = [
+        [
+            result.group.name,
+            str(len(result.group.runs)),
+            _number(result.parameters, ",.0f"),
+            _number(result.multiply_adds / 1e6, ",.2f"),
+            _mean(result.last),
+            _number(result.last.best, ".4f"),
+            _mean(result.maximum),
+            _number(result.maximum.best, ".4f"),
+            _number(result.minutes_per_epoch, ".3g"),
+            _number(result.images_per_second, ".3g"),
+        ]
+        for result in results
+    ]
+    bold = {
+        (row, 4 + place)
+        for place, column in enumerate(zip(*compared))
+        for row, value in enumerate(column)
+        if len(results) > 1 and value == max((v for v in column if not math.isnan(v)), default=None)
+    }
+    if any(result.published for result in results):
+        columns[8:8] = ["published: best run", "published: mean of maxima (runs)"]
+        for row, result in zip(rows, results):
+            there = result.published
+            row[8:8] = [f"{there.best:.4f}", f"{there.mean:.4f} ({there.runs})"] if there else [NONE, NONE]
+    return Table(columns, rows, bold)
+
+
+def results_paragraphs(results: Sequence[Result]) -> list[str]:
+    """What the table shows, and why an interval or a figure is missing."""
+    paragraphs = [ABOUT_RESULTS]
+    if alone := [result.group.name for result in results if result.last.count == 1]:
+        paragraphs.append(f"{ABOUT_ONE_RUN}: {', '.join(alone)}.")
+    if any(result.published for result in results):
+        paragraphs.append(ABOUT_PUBLISHED)
+    return paragraphs
+
+
+def comparison_table(comparisons: Sequence[Comparison]) -> Table:
+    """A line a comparison."""
+    columns = ["model", "seeds", "difference [95 % interval]", "bootstrap over seeds", "p"]
+    with_images = any(comparison.image_pairs for comparison in comparisons)
+    if with_images:
+        columns += ["on predicted images [95 % interval]", "p (images)"]
+    rows = []
+    for comparison in comparisons:
+        row = [comparison.result.group.name, str(comparison.pairs), _difference(comparison.seeds)]
+        row += [_interval(*comparison.bootstrap, "+.4f"), _p(comparison.seeds.p)]
+        if with_images:
+            row += [_difference(comparison.images), _p(comparison.images.p)]
+        rows.append([*row, comparison.verdict()])
+    return Table([*columns, "in words"], rows)
+
+
+def comparison_paragraphs(comparisons: Sequence[Comparison]) -> list[str]:
+    """What the baseline is and what the differences are."""
+    first = comparisons[0]
+    paragraphs = [f"The baseline is {first.baseline.group.name}. {ABOUT_COMPARISONS}"]
+    if any(comparison.image_pairs for comparison in comparisons):
+        paragraphs.append(ABOUT_IMAGES)
+    return paragraphs
+
+
+def quality_table(results: Sequence[Result]) -> Table:
+    """A line for each model with predictions."""
+    columns = ["model", "runs", "images", "ROC AUC", "Brier score", "calibration error"]
+    rows = [
+        [
+            result.group.name,
+            str(result.quality.runs),
+            f"{result.quality.images:,}",
+            *(_number(value, ".4f") for value in result.quality[2:]),
+        ]
+        for result in results
+        if result.quality
+    ]
+    return Table(columns, rows)
+
+
+def csv_rows(results: Sequence[Result], comparisons: Sequence[Comparison]) -> list[Mapping[str, object]]:
+    """Rows of results.csv: every number with all its digits, empty where there is none."""
+    compared = {comparison.result.group.name: comparison for comparison in comparisons}
+    rows = []
+    for result in results:
+        row = {"model": result.group.name, "runs": len(result.group.runs)}
+        row["seeds"] = " ".join(str(run.seed) for run in result.group.runs if run.seed is not None)
+        row |= {"parameters": result.parameters, "multiply_adds": result.multiply_adds}
+        for name, means in (("last", result.last), ("maximum", result.maximum)):
+            row |= {f"{name}_{part}": value for part, value in means._asdict().items()}
+        row |= {name: getattr(result, name) for name in ("minutes_per_epoch", "minutes", "images_per_second")}
+        there = result.published
+        row |= {"published_best": there.best if there else "", "published_mean": there.mean if there else ""}
+        comparison = compared.get(result.group.name)
+        row |= {"baseline": comparison.baseline.group.name, **_csv_comparison(comparison)} if comparison else {}
+        rows.append({key: "" if isinstance(v, float) and math.isnan(v) else v for key, v in row.items()})
+    return rows
+
+
+def _csv_comparison(comparison: Comparison) -> dict[str, object]:
+    low, high = comparison.bootstrap
+    cells = {"common_seeds": comparison.pairs, "bootstrap_low": low, "bootstrap_high": high}
+    for name, difference in (("difference", comparison.seeds), ("images_difference", comparison.images)):
+        cells |= {f"{name}_{part}": value for part, value in difference._asdict().items()}
+    return cells
+
+
+def _number(value: float, form: str) -> str:
+    return NONE if math.isnan(value) else format(value, form)
+
+
+def _interval(low: float, high: float, form: str) -> str:
+    return NONE if math.isnan(low) else f"[{low:{form}}, {high:{form}}]"
+
+
+def _mean(means: Mean) -> str:
+    if math.isnan(means.low):
+        return _number(means.value, ".4f")
+    return f"{means.value:.4f} {_interval(means.low, means.high, '.4f')}"
+
+
+def _difference(difference) -> str:
+    if math.isnan(difference.low):
+        return _number(difference.value, "+.4f")
+    return f"{difference.value:+.4f} {_interval(difference.low, difference.high, '+.4f')}"
+
+
+def _p(p: float) -> str:
+    return "< 0.001" if p < 0.001 else _number(p, ".3f")
