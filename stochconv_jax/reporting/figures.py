@@ -17,7 +17,8 @@ from stochconv_jax.reporting.results import Result
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from matplotlib.transforms import offset_copy
 
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 MARKERS = "os^vDPX*"
@@ -76,17 +77,19 @@ def _axes(height: float, legend_of: Sequence[Result], rows: int = 1, **settings)
 
 
 def _legend(figure, axes) -> None:
-    handles, labels = axes.get_legend_handles_labels()
-    # A leading underscore would hide a model, and a dollar sign begin a formula.
-    figure.legend(handles, [_text(label) for label in labels], loc="outside lower center", ncols=figure.legend_columns)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=figure.legend_columns)
 
 
-def _text(name: str) -> str:
-    return name.replace("$", r"\$")
+def _label(name: str) -> str:
+    """A name may begin with an underscore, which hides a line, or hold a dollar sign, which begins a formula."""
+    return "\u200b" + name.replace("$", r"\$")
 
 
-def _band(axes, place: int, name: str, lines: Sequence[Line]) -> None:
-    """The mean of several runs' lines wherever any has a value, and the band from their lowest to their highest."""
+def _band(axes, results: Sequence[Result], place: int, lines: Sequence[Line]) -> None:
+    """The mean of several runs' lines wherever any has a value, and the band from their lowest to their highest.
+
+    The lines are of `results[place]`.
+    """
     x = np.unique(np.concatenate([abscissas for abscissas, _ in lines]))
     table = np.full((len(lines), len(x)), np.nan)
     for row, (abscissas, values) in zip(table, lines):
@@ -95,10 +98,11 @@ def _band(axes, place: int, name: str, lines: Sequence[Line]) -> None:
     if not kept.any():
         return
     x, table, style = x[kept], table[:, kept], _style(place)
-    axes.plot(x, np.nanmean(table, axis=0), label=f"\u200b{name}", markevery=max(1, len(x) // 8), **style)
+    label = _label(results[place].group.name)
+    axes.plot(x, np.nanmean(table, axis=0), label=label, markevery=max(1, len(x) // 8), **style)
     if len(lines) > 1:
         low, high = np.nanmin(table, axis=0), np.nanmax(table, axis=0)
-        axes.fill_between(x, low, high, color=style["color"], alpha=0.18, lw=0)
+        axes.fill_between(x, low, high, color=style["color"], alpha=min(0.2, 0.6 / len(results)), lw=0)
 
 
 def _curves(results: Sequence[Result]):
@@ -106,7 +110,7 @@ def _curves(results: Sequence[Result]):
     for axes, column, title in ((above, "val_roc_auc", "validation"), (below, "train_roc_auc", "training")):
         for place, result in enumerate(results):
             lines = [(run.metrics["epoch"], run.metrics[column]) for run in result.group.runs]
-            _band(axes, place, result.group.name, lines)
+            _band(axes, results, place, lines)
         axes.set(ylabel=f"{title} ROC AUC")
         if axes.get_ylim()[0] < 0.6:
             axes.axhline(0.5, **CHANCE)
@@ -124,18 +128,29 @@ def _against(cost: Callable[[Result], float], label: str):
         if not known:
             return None
         figure, (axes,) = _axes(2.5, known)
+        if max(map(cost, known)) > 5 * min(map(cost, known)):
+            axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.xaxis.set_minor_formatter(NullFormatter())
         for place, result in enumerate(results):
             if result not in known:
                 continue
             mean, style = result.last, _style(place) | {"linestyle": "none"}
+            low, high = (mean.low, mean.high) if mean.count > 1 else (mean.value, mean.value)
             if mean.count > 1:
-                style["yerr"] = [[mean.value - mean.low], [mean.high - mean.value]]
-            axes.errorbar(cost(result), mean.value, label=f"\u200b{result.group.name}", capsize=3, **style)
+                style["yerr"] = [[mean.value - low], [high - mean.value]]
+            # Models of one cost stand side by side, so that they do not hide each other.
+            alike = [other for other in known if abs(cost(other) / cost(result) - 1) < 0.02]
+            aside = 6 * (alike.index(result) - (len(alike) - 1) / 2)
+            where = offset_copy(axes.transData, figure, x=aside, units="points")
+            name = _label(result.group.name)
+            axes.errorbar(cost(result), mean.value, label=name, capsize=3, transform=where, **style)
+            # What is moved aside does not count for the limits by itself.
+            axes.update_datalim([(cost(result), low), (cost(result), high)])
         axes.set(xlabel=label, ylabel="validation ROC AUC, last epoch")
-        costs = [cost(result) for result in known]
-        if max(costs) > 5 * min(costs):
-            axes.set_xscale("log")
         axes.margins(x=0.12)
+        axes.autoscale_view()
         _legend(figure, axes)
         return figure
 
@@ -182,7 +197,7 @@ def _lines(results: Sequence[Result], lines: dict[str, list[Line]], height: floa
     figure, (axes,) = _axes(height, [result for result in results if result.group.name in lines])
     for place, result in enumerate(results):
         if result.group.name in lines:
-            _band(axes, place, result.group.name, lines[result.group.name])
+            _band(axes, results, place, lines[result.group.name])
     _legend(figure, axes)
     return figure, axes
 
@@ -213,7 +228,8 @@ FIGURES = (
     ("curves", f"ROC AUC by epoch, validation and training: {BAND}.", _curves),
     (
         "parameters",
-        "Quality against size: last epoch's validation ROC AUC, mean over seeds with Student's 95 % interval.",
+        "Quality against size: last epoch's validation ROC AUC, mean over seeds with Student's 95 % interval. "
+        "Models of like size stand side by side.",
         _against(lambda result: result.parameters / 1e6, "parameters, millions"),
     ),
     (

@@ -35,17 +35,18 @@ class Section:
 
 
 STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #1b1b1b; background: #fff; max-width: 62rem; margin: 2rem auto;
+body { font: 16px/1.5 system-ui, sans-serif; color: #1b1b1b; background: #fff; max-width: 80rem; margin: 2rem auto;
        padding: 0 1rem; }
 h1, h2 { line-height: 1.2; }
 p, li { max-width: 46rem; overflow-wrap: anywhere; }
 .wide { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .82rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .6rem; border-bottom: 1px solid #ccc; text-align: right; vertical-align: bottom; }
+table { border-collapse: collapse; font-size: .8rem; font-variant-numeric: tabular-nums; }
+th, td { padding: .3rem .5rem; border-bottom: 1px solid #ccc; text-align: right; vertical-align: bottom; }
 th { font-weight: 600; border-bottom: 2px solid #555; }
-th:first-child, td:first-child, .words { text-align: left; }
-td { vertical-align: top; }
-.pictures { display: grid; grid-template-columns: repeat(auto-fit, minmax(20rem, 1fr)); gap: 1.5rem; }
+th:first-child, td:first-child, th.words, td.words { text-align: left; }
+td { vertical-align: top; white-space: nowrap; }
+td.words { white-space: normal; min-width: 14rem; }
+.pictures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(20rem, 100%), 1fr)); gap: 1.5rem; }
 figure { margin: 0; }
 figure img { width: 100%; max-width: 32rem; }
 figcaption { font-size: .85rem; color: #444; max-width: 32rem; }
@@ -123,12 +124,12 @@ def to_html(title: str, sections: Iterable[Section], figures: pathlib.Path) -> s
 
 
 def _html_table(table: Table) -> str:
-    lines = ["".join(f"<th>{html.escape(name)}</th>" for name in table.columns)]
+    # Words stand to the left, numbers to the right.
+    kinds = [' class="words"' if name == "in words" else "" for name in table.columns]
+    lines = ["".join(f"<th{kind}>{html.escape(name)}</th>" for kind, name in zip(kinds, table.columns))]
     for row, cells in enumerate(table.rows):
         texts = [html.escape(cell) for cell in cells]
         texts = [f"<strong>{t}</strong>" if (row, column) in table.bold else t for column, t in enumerate(texts)]
-        # Words stand to the left, numbers to the right.
-        kinds = [' class="words"' if name == "in words" else "" for name in table.columns]
         lines.append("".join(f"<td{kind}>{text}</td>" for kind, text in zip(kinds, texts)))
     rows = "\n".join(f"<tr>{line}</tr>" for line in lines)
     return f'<div class="wide"><table>\n{rows}\n</table></div>'
