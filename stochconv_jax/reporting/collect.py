@@ -206,9 +206,9 @@ def _one_per_seed(runs: Sequence[Run], remarks: list[str]) -> list[Run]:
 
 def _common_name(names: Sequence[str]) -> str:
     """What the folders' names have in common, without their seeds."""
-    names = sorted({SEED.sub("", name) for name in names})
-    words = _common_start([re.split(r"([-_=./, ]+)", name) for name in names])
-    return "".join(words).strip("-_=./, ") or "".join(_common_start(names)) or "runs"
+    bare = [SEED.sub("", name) for name in names]
+    words = _common_start([re.split(r"([-_=./, ]+)", name) for name in bare])
+    return "".join(words).rstrip("-_=./, ").lstrip("-=./, ") or "".join(_common_start(bare)) or names[0]
 
 
 def _common_start(sequences: Sequence[Sequence[str]]) -> list[str]:

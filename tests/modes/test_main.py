@@ -128,8 +128,10 @@ def test_prediction_is_that_of_evaluation_and_names_what_it_refuses(main, finish
 
 def test_report_compares_the_runs_below_a_folder(main, finished):
     output = main(finished.parent, mode="report")
-    assert re.search(r"finished +3 +0\.\d{4} +0\.\d{4}", output)
-    assert (finished.parent / "curves.png").stat().st_size > 10_000
+    # Runs, parameters, million multiply-adds, and the last epoch's area.
+    assert re.search(r"finished +1 +[\d,]+ +\d+\.\d\d +0\.\d{4}", output)
+    assert (finished.parent / "figures" / "curves.png").stat().st_size > 10_000
+    assert "<html" in (finished.parent / "report.html").read_text()
 
 
 def test_plan_says_what_would_be_trained_without_training(main, tmp_path):

@@ -1,0 +1,84 @@
+"""Which runs are found, which go together, and what is said of those that cannot be used."""
+import numpy as np
+import pytest
+
+from stochconv_jax.reporting import collect
+from stochconv_jax.run_folder import METRICS
+from tests.reporting.folders import SPLIT, THUMBNAIL, write
+
+
+def names(groups):
+    return {group.name: [run.seed for run in group.runs] for group in groups}
+
+
+def test_runs_that_differ_by_seed_alone_are_a_model_wherever_they_lie(tmp_path):
+    for seed in (0, 1, 2):
+        write(tmp_path / "deep" / "b0" / f"seed_{seed}", [0.6, 0.7], config=THUMBNAIL, seed=seed)
+        # What changes no number of a run does not part it from the others.
+        write(tmp_path / f"split-seed={seed}", [0.8], config=SPLIT | {"data.path": f"/{seed}"}, seed=seed)
+    write(tmp_path / "again", [0.6, 0.7], config=THUMBNAIL | {"data.seed": 5}, seed=0)
+    groups, remarks = collect.collect(tmp_path)
+    assert names(groups) == {"again": [0], "deep/b0": [0, 1, 2], "split": [0, 1, 2]} and not remarks
+
+
+def test_other_images_make_another_model_and_mixed_configs_are_said(tmp_path):
+    write(tmp_path / "m" / "seed_0", [0.6], config=THUMBNAIL)
+    write(tmp_path / "m" / "seed_1", [0.6], config=SPLIT, seed=1)
+    write(tmp_path / "n" / "seed_0", [0.6], config=THUMBNAIL, validation=8)
+    groups, (remark,) = collect.collect(tmp_path)
+    assert names(groups) == {"m #1": [0], "m #2": [1], "n": [0]}
+    assert remark.startswith("m: runs of 2 configs, grouped apart") and "model.branches (['thumbnail'] / [" in remark
+
+
+def test_folders_without_a_config_are_models_by_name_and_a_folder_of_seeds_has_its_own_name(tmp_path):
+    for seed in (0, 1):
+        write(tmp_path / "theirs" / "net" / f"Seed{seed}", [0.6], columns=("epoch", "val_roc_auc"))
+    groups, remarks = collect.collect(tmp_path)
+    assert names(groups) == {"theirs/net": [0, 1]} and len(remarks) == 4
+    assert np.isnan(groups[0].first.metrics["seconds"]).all()
+    assert "lacks the column step, train_loss" in remarks[0] and "metrics.csv" in remarks[0]
+    assert names(collect.collect(tmp_path / "theirs" / "net")[0]) == {"net": [0, 1]}
+    assert names(collect.collect(tmp_path / "theirs" / "net" / "Seed1")[0]) == {"Seed1": [1]}
+
+
+def test_a_repeated_seed_counts_once_and_it_is_the_longer_run(tmp_path):
+    write(tmp_path / "b0" / "first", [0.6], config=THUMBNAIL | {"num_epochs": 3})
+    write(tmp_path / "b0" / "again", [0.6, 0.7, 0.8], config=THUMBNAIL)
+    groups, remarks = collect.collect(tmp_path)
+    assert [run.last() for run in groups[0].runs] == [0.8]
+    assert any("only b0/again counts" in remark for remark in remarks)
+    assert any("unfinished, 1 of 3 epochs" in remark for remark in remarks)
+
+
+def test_rows_without_a_number_leave_gaps_and_are_said(tmp_path):
+    write(tmp_path / "gap", [0.6, "nan", 0.9, ""], config=THUMBNAIL)
+    (group,), remarks = collect.collect(tmp_path)
+    assert group.first.maximum() == 0.9 and np.isnan(group.first.last())
+    assert "no val_roc_auc in epoch 2, 4" in remarks[0] and "last epoch has no validation ROC AUC" in remarks[1]
+
+
+@pytest.mark.parametrize(
+    "areas, columns, reason",
+    [
+        ([], METRICS, "no finished epoch"),
+        (["nan", "nan"], METRICS, "of one class only?"),
+        ([0.5, "good"], METRICS, r"line 3, column val_roc_auc: 'good' is not a number"),
+        ([0.5], ("epoch", "val_loss"), "lacks the column val_roc_auc; it has epoch, val_loss"),
+    ],
+)
+def test_a_run_that_cannot_be_used_is_left_out_by_name(tmp_path, areas, columns, reason):
+    write(tmp_path / "bad", areas, config=THUMBNAIL, columns=columns)
+    with pytest.raises(ValueError, match=rf"(?s)no run with a finished epoch.*bad/metrics.csv.*{reason}"):
+        collect.collect(tmp_path)
+    write(tmp_path / "good", [0.6], config=THUMBNAIL)
+    groups, remarks = collect.collect(tmp_path)
+    assert names(groups) == {"good": [0]} and remarks[0].startswith("left out: ") and "bad/metrics.csv" in remarks[0]
+
+
+def test_files_that_are_not_what_they_should_be_are_named(tmp_path):
+    write(tmp_path / "classes", [0.6], config=THUMBNAIL, predictions=[("a", 2, 0.5)])
+    write(tmp_path / "broken", [0.6], config=SPLIT)
+    (tmp_path / "broken" / "config.json").write_text("{")
+    groups, remarks = collect.collect(tmp_path)
+    assert names(groups) == {"classes": [0]} and groups[0].first.predictions is None
+    assert "broken/config.json is not valid JSON" in remarks[0] and "targets should be 0 or 1" in remarks[1]
