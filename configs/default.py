@@ -36,6 +36,10 @@ def get_config() -> ConfigDict:
                 "output": "predicted.csv",  # file to write, in the run folder unless it is an absolute path
                 "images": "",  # a folder, a glob pattern, or a CSV with a column `image`
             },
+            "plan": {
+                "topology": "",  # what to compile for: '' nothing | 'devices': those here | a TPU, e.g. 'v5e:16x16'
+                "largest_batch": True,  # search for the largest batch that fits, by up to four more compilations
+            },
             "prepare": prepare(),
             "report": {
                 "baseline": "",  # model to compare with, by its name in the table; '': the first thumbnail-only one

@@ -28,9 +28,11 @@ FREE_KEYS = (
     "data.num_workers",
     "eval.batch_size",
     "eval.checkpoint",
+    "plan.",
     "predict.",
     "prepare.",
     "report.",
+    "sweep.",
     "log_every_seconds",
     "compilation_cache",
 )

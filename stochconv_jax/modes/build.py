@@ -153,6 +153,15 @@ def inputs(config: ConfigDict, batch_size: int, sharding: Any = None) -> dict[st
     return {name: jax.ShapeDtypeStruct(*spec, sharding=sharding) for name, spec in shapes.items()}
 
 
+def batch_shapes(config: ConfigDict, batch_size: int, sharding: Any) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes of a batch as training and evaluation take it, see data/pipeline.py."""
+    rows = {"label": jnp.int32, "index": jnp.int32, "skipped": jnp.int32, "mask": jnp.bool_}
+    if config.augment.mixup:
+        rows |= {"label_mixed": jnp.int32, "share_mixed": jnp.float32}
+    shapes = {name: jax.ShapeDtypeStruct((batch_size,), dtype, sharding=sharding) for name, dtype in rows.items()}
+    return inputs(config, batch_size, sharding) | shapes
+
+
 def train_batches(config: ConfigDict, source: sources.Source, start_step: int):
     """This host's rows of the batches from `start_step` on, without end."""
     return pipeline.train_batches(

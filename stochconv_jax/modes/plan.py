@@ -1,15 +1,67 @@
-"""--mode=plan: what a config would train, without training it."""
+"""--mode=plan: what a config would train, and whether it fits a machine, without training and without the machine."""
+import functools
+import logging
+
+import jax
+
 from stochconv_jax.models import summary
 from stochconv_jax.modes import build
 from stochconv_jax.run_folder import RunFolder
+from stochconv_jax.training import compiled, plan_report, planning, state, topologies
+from stochconv_jax.training import mesh as meshes
+
+logger = logging.getLogger(__name__)
 
 
 def run(config, overrides, workdir) -> None:
-    """Prints the model's parts and writes plan.json."""
+    """Prints the model's parts and, for a target, what its steps need; writes plan.json.
+
+    Raises compiled.ImagesCrossDevices after that, where a step moves images between devices.
+    """
     del overrides
+    target = config.plan.topology
+    devices = None if not target else meshes.create() if target == "devices" else topologies.mesh_of(target)
     rows = summary.parts(build.classifier(config), build.inputs(config, 1))
-    print(summary.table(rows))
-    RunFolder(workdir).create().write_json(
-        "plan.json",
-        summary.totals(rows) | {"parts": [vars(row) for row in rows]},
+    print(summary.table(rows), flush=True)
+    content = summary.totals(rows) | {"parts": [vars(row) for row in rows]}
+    folder = RunFolder(workdir).create()
+    if devices is None:
+        folder.write_json("plan.json", content)
+        return
+    plan = _plan(config, devices)
+    print(f"\n{plan_report.text(plan)}")
+    folder.write_json("plan.json", content | plan_report.as_json(plan))
+    for step in plan.steps.values():
+        compiled.refuse_images(step.moved)
+
+
+def _plan(config, devices: jax.sharding.Mesh) -> plan_report.Plan:
+    """The config's own steps, compiled for `devices`."""
+    model = build.classifier(config)
+    optimizer = build.optimizer(config, build.schedule(config, steps_per_epoch=1.0))
+    shapes = state.shapes(build.initializer(config, model, optimizer), meshes.replicated(devices))
+    variables = shapes.to_evaluate()
+    train_step = build.train_step(config, model, optimizer, devices)
+    eval_step = build.eval_step(config, model, devices)
+    idle = planning.bytes_a_device(shapes) - planning.bytes_a_device(variables)
+
+    def compile_step(step, arguments, rows: int, beside: int = 0) -> planning.Program:
+        batch = build.batch_shapes(config, rows * devices.size, meshes.batch_sharding(devices))
+        with jax.set_mesh(devices):
+            program = planning.compile_step(step, arguments, batch, parameters=shapes.params, beside=beside)
+        logger.info("a step of %d images: compiled in %.0f s", program.batch_size, program.seconds)
+        return program
+
+    train = functools.cache(lambda rows: compile_step(train_step, shapes, rows))
+    rows, eval_rows = (-(-size // devices.size) for size in (config.batch_size, config.eval.batch_size))
+    chip = topologies.chip_of(devices)
+    steps = {"train": train(rows), "evaluate": compile_step(eval_step, variables, eval_rows, beside=idle)}
+    most = planning.largest(train, rows, chip.memory) if config.plan.largest_batch and chip.memory else None
+    return plan_report.Plan(
+        topology=config.plan.topology,
+        chips=devices.size,
+        chip=chip,
+        asked=config.batch_size,
+        steps=steps,
+        largest_batch=most and most * devices.size,
     )

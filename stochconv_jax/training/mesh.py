@@ -1,5 +1,5 @@
 """Devices: one axis, 'data', over all devices of all hosts. Batches are split along it, the rest is replicated."""
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -8,9 +8,10 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 AXIS = "data"
 
 
-def create() -> Mesh:
-    """A mesh of every device."""
-    return jax.make_mesh((jax.device_count(),), (AXIS,), axis_types=(AxisType.Auto,))
+def create(devices: Sequence[jax.Device] = ()) -> Mesh:
+    """A mesh of `devices`, or of every device there is."""
+    devices = devices or jax.devices()
+    return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -1,0 +1,183 @@
+"""What a compiled program says of itself: memory, operations, and everything that it moves between devices."""
+import dataclasses
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable
+
+import jax
+
+KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute", "collective-broadcast")
+REDUCTIONS = ("all-reduce", "reduce-scatter")
+IMAGES, GRADIENTS, BATCH_NORM, PARAMETERS, OUTPUTS = "images", "gradients", "batch norm", "parameters", "outputs"
+
+_HEADER = re.compile(r"^(ENTRY )?%?([\w.-]+) \(.*\{$")
+_INSTRUCTION = re.compile(
+    rf"^\s*(?:ROOT )?%?[\w.-]+ = (\(.*?\)|\S+) ({'|'.join(KINDS)})(-start)?\((?!.*-done\()"
+)
+_ARRAY = re.compile(r"\b([a-z]\w*)\[([\d,]*)\]")
+_CALLED = re.compile(r"(?:body|calls|to_apply|true_computation|false_computation)=%?([\w.-]+)")
+_BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
+_WHILE = re.compile(r" while\(.*condition=%?([\w.-]+)")
+_TRIPS = re.compile(r'known_trip_count":\{"n":"(\d+)"')
+_CONSTANT = re.compile(r" = s\d+\[\]\S* constant\((\d+)\)")
+_NAME = re.compile(r'op_name="([^"]*)"')
+
+
+class ImagesCrossDevices(ValueError):
+    """A compiled program moves images, or something as large, between devices."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Collective:
+    """An instruction that moves data between devices.
+
+    `arrays`: (element type, shape) of each array it moves, as whole as any device holds it before or after; `bytes`: of
+    all of them, once. `times`: runs in one call of the program. `name`: where in the model it comes from, '' if the
+    compiler does not say.
+    """
+
+    kind: str
+    arrays: tuple[tuple[str, tuple[int, ...]], ...]
+    bytes: int
+    times: int
+    name: str
+
+    @property
+    def sizes(self) -> list[int]:
+        """Elements of each array."""
+        return [math.prod(shape) for _, shape in self.arrays]
+
+
+def collectives(text: str, devices: int) -> list[Collective]:
+    """Every collective of a compiled program, from its text (`compiled.as_text()`) for `devices` devices."""
+    found, computation, lines = [], "", _by_computation(text)
+    times = _executions(lines)
+    for computation, instructions in lines.items():
+        for line in instructions:
+            if match := _INSTRUCTION.match(line):
+                arrays = _arrays(match[1], match[2], started=bool(match[3]), devices=devices)
+                size = sum(math.prod(shape) * _bytes_of(dtype) for dtype, shape in arrays)
+                name = _NAME.search(line)
+                found.append(Collective(match[2], arrays, size, times[computation], name[1] if name else ""))
+    return found
+
+
+def _by_computation(text: str) -> dict[str, list[str]]:
+    """The instructions of each computation; the entry's is called ''."""
+    lines: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        if header := _HEADER.match(line):
+            current = lines.setdefault("" if header[1] else header[2], [])
+        elif line.startswith(" "):
+            current.append(line)
+    return lines
+
+
+def _executions(lines: dict[str, list[str]]) -> Counter:
+    """How often each computation runs in a call of the program. A loop without a known count counts once."""
+    callers: dict[str, list[tuple[str, int]]] = {}
+    for caller, instructions in lines.items():
+        for line in instructions:
+            trips = _trips(line, lines)
+            branches = ",".join(_BRANCHES.findall(line)).split(",")
+            for callee in _CALLED.findall(line) + [name.strip().lstrip("%") for name in branches]:
+                callers.setdefault(callee, []).append((caller, trips))
+    counts = Counter({"": 1})
+
+    def count(name: str) -> int:
+        if name not in counts:
+            counts[name] = sum(count(caller) * trips for caller, trips in callers.get(name, []))
+        return counts[name]
+
+    for name in lines:
+        count(name)
+    return counts
+
+
+def _trips(line: str, lines: dict[str, list[str]]) -> int:
+    """Rounds of the loop in `line`, 1 without one: as the compiler notes, or as the counter is compared with."""
+    if not (loop := _WHILE.search(line)):
+        return 1
+    if known := _TRIPS.search(line):
+        return int(known[1])
+    limits = [int(found[1]) for other in lines.get(loop[1], []) if (found := _CONSTANT.search(other))]
+    return limits[0] if len(limits) == 1 else 1
+
+
+def _arrays(result: str, kind: str, *, started: bool, devices: int) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    arrays = [(dtype, tuple(int(n) for n in dims.split(",") if n)) for dtype, dims in _ARRAY.findall(result)]
+    if started and kind in ("all-gather", "collective-permute"):  # (operands, results, ...): the larger is the result
+        arrays = [max(arrays, key=lambda array: math.prod(array[1]))]
+    if kind == "reduce-scatter":  # names a device's share of the result
+        arrays = [(dtype, (devices * shape[0], *shape[1:]) if shape else shape) for dtype, shape in arrays]
+    return tuple(arrays)
+
+
+def _bytes_of(dtype: str) -> float:
+    """'f32' -> 4, 'bf16' -> 2, 'pred' -> 1."""
+    bits = re.search(r"\d+", dtype)
+    return int(bits[0]) / 8 if bits else 1
+
+
+def purpose(collective: Collective, *, parameters: Iterable[int], outputs: Iterable[int], image: int) -> str:
+    """What a collective is for: 'batch norm', 'gradients', 'parameters', 'outputs', or 'images', which should not be.
+
+    'images' are uint8, which nothing else is, or of at least `image` elements and neither a parameter nor an output.
+
+    Args:
+      collective: one of `collectives`.
+      parameters, outputs: numbers of elements of the parameters and of what the program returns beside the state.
+      image: number of elements of the smallest image of the batch.
+    """
+    parameters, outputs = set(parameters), set(outputs)
+    reduces, flat = collective.kind in REDUCTIONS, all(len(shape) <= 1 for _, shape in collective.arrays)
+    floats = all(dtype.startswith(("f", "bf")) for dtype, _ in collective.arrays)
+    for (dtype, _), size in zip(collective.arrays, collective.sizes):
+        known = size in outputs or (floats and size in parameters)
+        if dtype == "u8" or (size >= image and not known):
+            return IMAGES
+    if floats and reduces and flat and "norm/" in collective.name:
+        return BATCH_NORM
+    if not floats or not set(collective.sizes) <= parameters | {1}:
+        return OUTPUTS
+    if set(collective.sizes) <= outputs and "transpose(" not in collective.name:
+        return OUTPUTS
+    return GRADIENTS if reduces else PARAMETERS
+
+
+def refuse_images(purposes: Iterable[tuple[Collective, str]]) -> None:
+    """ImagesCrossDevices naming the first collective whose purpose is 'images'."""
+    for collective, what in purposes:
+        if what == IMAGES:
+            dtype, shape = max(collective.arrays, key=lambda array: math.prod(array[1]))
+            raise ImagesCrossDevices(
+                f"{collective.kind} of {dtype}{list(shape)}, {collective.bytes:,} bytes, as large as images "
+                f"({collective.name or 'the compiler does not say where'}): each device should keep its own rows of "
+                "the batch; a loop over it (lax.map, lax.scan) needs jax.shard_map around it, see ops/per_device.py"
+            )
+
+
+def memory(compiled: jax.stages.Compiled) -> dict[str, int]:
+    """Bytes on one device by kind, as the compiler counts them.
+
+    'outputs' that take the place of arguments are 'aliased' and counted in both. 'total' is what the program needs at
+    its worst moment: all kinds together, or the compiler's own peak where that is more.
+    """
+    stats = compiled.memory_analysis()
+    kinds = {
+        "arguments": stats.argument_size_in_bytes,
+        "outputs": stats.output_size_in_bytes,
+        "temporaries": stats.temp_size_in_bytes,
+        "code": stats.generated_code_size_in_bytes,
+        "aliased": stats.alias_size_in_bytes,
+        "peak": stats.peak_memory_in_bytes,
+    }
+    together = sum(kinds[name] for name in ("arguments", "outputs", "temporaries", "code")) - kinds["aliased"]
+    return kinds | {"total": max(together, kinds["peak"])}
+
+
+def costs(compiled: jax.stages.Compiled) -> dict[str, float]:
+    """'flops' and 'bytes' between memory and core, of one device. The compiler counts the body of a loop once."""
+    analysis = compiled.cost_analysis()
+    return {"flops": float(analysis["flops"]), "bytes": float(analysis["bytes accessed"])}
