@@ -38,7 +38,7 @@ def get_config() -> ConfigDict:
             },
             "plan": {
                 "topology": "",  # what to compile for: '' nothing | 'devices': those here | a TPU, e.g. 'v5e:16x16'
-                "largest_batch": True,  # search for the largest batch that fits, by up to four more compilations
+                "largest_batch": True,  # search for the largest batch that fits, by up to three more compilations
             },
             "prepare": prepare(),
             "report": {

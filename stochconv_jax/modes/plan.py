@@ -1,6 +1,8 @@
 """--mode=plan: what a config would train, and whether it fits a machine, without training and without the machine."""
+import dataclasses
 import functools
 import logging
+from collections.abc import Callable
 
 import jax
 
@@ -28,15 +30,20 @@ def run(config, overrides, workdir) -> None:
     if devices is None:
         folder.write_json("plan.json", content)
         return
-    plan = _plan(config, devices)
-    print(f"\n{plan_report.text(plan)}")
+    plan, train = _plan(config, devices)
+    print(f"\n{plan_report.text(plan)}", flush=True)
     folder.write_json("plan.json", content | plan_report.as_json(plan))
     for step in plan.steps.values():
         compiled.refuse_images(step.moved)
+    if config.plan.largest_batch and plan.chip.memory:  # takes longest, so what is known is said before
+        rows = planning.largest(train, plan.rows, plan.chip.memory)
+        plan = dataclasses.replace(plan, largest_batch=(rows or 0) * plan.chips)
+        print(plan_report.largest(plan))
+        folder.write_json("plan.json", content | plan_report.as_json(plan))
 
 
-def _plan(config, devices: jax.sharding.Mesh) -> plan_report.Plan:
-    """The config's own steps, compiled for `devices`."""
+def _plan(config, devices: jax.sharding.Mesh) -> tuple[plan_report.Plan, Callable[[int], planning.Program]]:
+    """The config's own steps compiled for `devices`, and what compiles the training step for other rows a chip."""
     model = build.classifier(config)
     optimizer = build.optimizer(config, build.schedule(config, steps_per_epoch=1.0))
     shapes = state.shapes(build.initializer(config, model, optimizer), meshes.replicated(devices))
@@ -54,14 +61,6 @@ def _plan(config, devices: jax.sharding.Mesh) -> plan_report.Plan:
 
     train = functools.cache(lambda rows: compile_step(train_step, shapes, rows))
     rows, eval_rows = (-(-size // devices.size) for size in (config.batch_size, config.eval.batch_size))
-    chip = topologies.chip_of(devices)
     steps = {"train": train(rows), "evaluate": compile_step(eval_step, variables, eval_rows, beside=idle)}
-    most = planning.largest(train, rows, chip.memory) if config.plan.largest_batch and chip.memory else None
-    return plan_report.Plan(
-        topology=config.plan.topology,
-        chips=devices.size,
-        chip=chip,
-        asked=config.batch_size,
-        steps=steps,
-        largest_batch=most and most * devices.size,
-    )
+    chip = topologies.chip_of(devices)
+    return plan_report.Plan(config.plan.topology, devices.size, chip, config.batch_size, steps), train

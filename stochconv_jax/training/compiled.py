@@ -57,7 +57,7 @@ def collectives(text: str, devices: int) -> list[Collective]:
         for line in instructions:
             if match := _INSTRUCTION.match(line):
                 arrays = _arrays(match[1], match[2], started=bool(match[3]), devices=devices)
-                size = sum(math.prod(shape) * _bytes_of(dtype) for dtype, shape in arrays)
+                size = sum(math.ceil(math.prod(shape) * _bits(dtype) / 8) for dtype, shape in arrays)
                 name = _NAME.search(line)
                 found.append(Collective(match[2], arrays, size, times[computation], name[1] if name else ""))
     return found
@@ -114,10 +114,10 @@ def _arrays(result: str, kind: str, *, started: bool, devices: int) -> tuple[tup
     return tuple(arrays)
 
 
-def _bytes_of(dtype: str) -> float:
-    """'f32' -> 4, 'bf16' -> 2, 'pred' -> 1."""
+def _bits(dtype: str) -> int:
+    """'f32' -> 32, 'bf16' -> 16, 'pred' -> 8."""
     bits = re.search(r"\d+", dtype)
-    return int(bits[0]) / 8 if bits else 1
+    return int(bits[0]) if bits else 8
 
 
 def purpose(collective: Collective, *, parameters: Iterable[int], outputs: Iterable[int], image: int) -> str:

@@ -12,8 +12,8 @@ from stochconv_jax.training.topologies import GIB, Chip
 class Plan:
     """The compiled `steps` ('train', 'evaluate') of a config for `chips` chips.
 
-    `asked`: the config's batch size, before it is rounded up to a multiple of the chips. `largest_batch`: the largest
-    that was found to fit, over all chips; None where none was looked for or found.
+    `asked`: the config's batch size, before it is rounded up to a multiple of the chips. `largest_batch`: images, over
+    all chips, of the largest that was found to fit, 0 if none did, None before it was looked for.
     """
 
     topology: str
@@ -21,7 +21,12 @@ class Plan:
     chip: Chip
     asked: int
     steps: Mapping[str, planning.Program]
-    largest_batch: int | None
+    largest_batch: int | None = None
+
+    @property
+    def rows(self) -> int:
+        """Images of a training batch on a chip."""
+        return self.steps["train"].batch_size // self.chips
 
 
 def as_json(plan: Plan) -> dict[str, Any]:
@@ -100,9 +105,8 @@ def words(plan: Plan) -> list[str]:
         )
     if memory:
         said += [_fit(name, step, memory) for name, step in plan.steps.items()]
-    if plan.largest_batch:
-        each = plan.largest_batch // plan.chips
-        said.append(f"The largest batch found to fit: {plan.largest_batch} images, {each} a chip; it was compiled.")
+    if plan.largest_batch is not None:
+        said.append(largest(plan))
     if memory and not all(step.fits(memory) for step in plan.steps.values()):
         said.append(
             "To fit: a smaller batch_size, the same batch in parts (optimizer.accumulate_steps), model.remat=True, "
@@ -116,6 +120,15 @@ def words(plan: Plan) -> list[str]:
         "memory traffic also what it may keep on the chip: the times are a guide, the memory is what it will use."
     )
     return said
+
+
+def largest(plan: Plan) -> str:
+    """The outcome of the search for the largest batch."""
+    if not plan.largest_batch:
+        return "No batch was found that fits."
+    each = plan.largest_batch // plan.chips
+    more = "; larger ones were not tried" if each >= planning.MOST_ROWS else ""
+    return f"The largest batch found to fit, by compiling it: {plan.largest_batch} images, {each} a chip{more}."
 
 
 def _fit(name: str, step: planning.Program, memory: float) -> str:

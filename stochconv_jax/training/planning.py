@@ -11,6 +11,8 @@ import jax
 from stochconv_jax.training import compiled as programs
 from stochconv_jax.training.topologies import Chip
 
+# Images a device beyond which no larger batch is looked for: compiling takes time and memory of its own with them.
+MOST_ROWS = 1024
 UNITS = {"K": 2**10, "M": 2**20, "G": 2**30}
 
 
@@ -85,11 +87,12 @@ def bytes_a_device(shapes: Any) -> int:
     return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in leaves)
 
 
-def largest(program: Callable[[int], Program], first: int, memory: float, trials: int = 4) -> int | None:
+def largest(program: Callable[[int], Program], first: int, memory: float, trials: int = 3) -> int | None:
     """The most rows a device found to fit into `memory` bytes, compiled to make sure; None if no trial fits.
 
-    `program(rows)` compiles; `first` rows are tried first and `trials` times others. Memory is nearly a line over the
-    rows, so few trials come close: each is where the line through the two largest that fit meets the limit.
+    `program(rows)` compiles; `first` rows are tried first and `trials` times others, up to MOST_ROWS. Memory is nearly
+    a line over the rows, so few trials come close: each is where the line through the two largest that fit meets the
+    limit. The search ends where it would gain less than a twentieth.
     """
     tried = {first: program(first)}
     for _ in range(trials):
@@ -98,9 +101,8 @@ def largest(program: Callable[[int], Program], first: int, memory: float, trials
         rows = _proposal([(rows, tried[rows].needed) for rows in fits[-2:]], memory) if fits else above // 2
         if rows >= above:
             rows = (fits[-1] + above) // 2
-        if rows > 16:
-            rows = rows // 8 * 8
-        if rows < 1 or (fits and rows < 1.02 * fits[-1]):
+        rows = min(rows // 8 * 8 if rows > 16 else rows, MOST_ROWS)
+        if rows < 1 or (fits and rows < 1.05 * fits[-1]):
             break
         tried[rows] = program(rows)
     return max((rows for rows in tried if tried[rows].fits(memory)), default=None)

@@ -1,0 +1,134 @@
+"""What is read out of a compiled program, against programs whose traffic and memory are known otherwise."""
+import math
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec as P
+
+from configs import quickstart
+from stochconv_jax.modes import build
+from stochconv_jax.training import compiled, planning, state
+from stochconv_jax.training import mesh as meshes
+
+IMAGE = (32, 24, 3)
+
+
+@pytest.fixture(scope="module")
+def eight():
+    return meshes.create()
+
+
+def images(mesh, batch=16):
+    return jax.ShapeDtypeStruct((batch, *IMAGE), jnp.uint8, sharding=meshes.batch_sharding(mesh))
+
+
+def moved(function, *arguments):
+    return compiled.collectives(jax.jit(function).lower(*arguments).compile().as_text(), 8)
+
+
+def purposes(found):
+    return [(c, compiled.purpose(c, parameters=[], outputs=[16], image=math.prod(IMAGE))) for c in found]
+
+
+def brightest(image):
+    return image.astype(jnp.float32).max()
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_a_loop_over_a_shared_batch_is_refused(eight, dtype):
+    with jax.set_mesh(eight):
+        found = moved(lambda batch: jax.lax.map(brightest, batch.astype(dtype)), images(eight))
+    with pytest.raises(compiled.ImagesCrossDevices, match=r"all-gather of (u8|f32)\[16, 32, 24, 3\], \d[\d,]+ bytes"):
+        compiled.refuse_images(purposes(found))
+
+
+def test_each_device_looping_over_its_own_rows_is_not_refused(eight):
+    with jax.set_mesh(eight):
+        loop = jax.shard_map(partial(jax.lax.map, brightest), in_specs=P(meshes.AXIS), out_specs=P(meshes.AXIS))
+        found = moved(lambda batch: loop(batch).sum(), images(eight))
+    compiled.refuse_images(purposes(found))
+    assert [c.kind for c in found] == ["all-reduce"] and found[0].arrays == (("f32", ()),) and found[0].bytes == 4
+
+
+def test_what_a_loop_moves_counts_for_every_round(eight):
+    def rounds(x):
+        def outer(carry, _):
+            return jax.lax.scan(lambda c, _: (jnp.sin(jax.lax.psum(c, meshes.AXIS)), None), carry, None, 3)[0], None
+
+        return jax.lax.scan(outer, x, None, 5)[0]
+
+    with jax.set_mesh(eight):
+        specs = {"in_specs": P(meshes.AXIS), "out_specs": P(meshes.AXIS), "check_vma": False}
+        x = jax.ShapeDtypeStruct((8, 7), jnp.float32, sharding=meshes.batch_sharding(eight))
+        found = moved(jax.shard_map(rounds, **specs), x)
+    assert [(c.kind, c.times, c.bytes) for c in found] == [("all-reduce", 15, 28)]
+
+
+@pytest.mark.parametrize(
+    ("line", "kind", "arrays", "size"),
+    [
+        ("%r = (s32[32]{0:T(128)}, bf16[8,2]{1,0:T(8,128)S(1)}) all-reduce(%a, %b), channel_id=1", "all-reduce",
+         (("s32", (32,)), ("bf16", (8, 2))), 160),
+        ("ROOT %g = (u8[2,3]{1,0}, u8[16,3]{1,0}) all-gather-start(%a), dimensions={0}", "all-gather",
+         (("u8", (16, 3)),), 48),
+        ("%s = f32[2,3]{1,0} reduce-scatter(%a), dimensions={0}", "reduce-scatter", (("f32", (16, 3)),), 192),
+        ("%d = pred[] all-reduce(%a), channel_id=1", "all-reduce", (("pred", ()),), 1),
+    ],
+)  # fmt: skip
+def test_lines_of_a_tpu_program(line, kind, arrays, size):
+    line += ', metadata={op_name="jit(step)/here"}'
+    text = f"ENTRY %main (a: f32[]) -> f32[] {{\n  {line}\n  ROOT %x = f32[] negate(%a)\n}}"
+    (found,) = compiled.collectives(text, devices=8)
+    assert (found.kind, found.arrays, found.bytes, found.times) == (kind, arrays, size, 1)
+    assert found.name == "jit(step)/here"
+
+
+@pytest.fixture(scope="module")
+def planned(eight):
+    """The tiny network's training step for eight devices: shapes of state and batch, the step, and its plan."""
+    config = quickstart.get_config()
+    config.update({"batch_size": 16, "data": {"image_size": (96, 80), "thumbnail_size": (32, 32)}})
+    model = build.classifier(config)
+    optimizer = build.optimizer(config, build.schedule(config, steps_per_epoch=5.0))
+    shapes = state.shapes(build.initializer(config, model, optimizer), meshes.replicated(eight))
+    batch = build.batch_shapes(config, 16, meshes.batch_sharding(eight))
+    step = build.train_step(config, model, optimizer, eight)
+    with jax.set_mesh(eight):
+        return shapes, batch, step, planning.compile_step(step, shapes, batch, parameters=shapes.params)
+
+
+def test_memory_is_the_compilers_own(eight, planned):
+    shapes, batch, step, program = planned
+    with jax.set_mesh(eight):
+        own = step.lower(shapes, batch).compile().memory_analysis()
+    for kind, size in {"argument": "arguments", "output": "outputs", "temp": "temporaries", "alias": "aliased"}.items():
+        assert program.memory[size] == getattr(own, f"{kind}_size_in_bytes")
+    # Counted by hand: the whole state and an eighth of the batch, less the mask, which training does not read.
+    state_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
+    row = math.prod((96, 80, 3)) + math.prod((32, 32, 3)) + 4 * 4
+    assert program.memory["arguments"] == state_bytes + 2 * row
+    assert program.memory["beside"] == 2 * (row + 1)
+    assert program.needed >= program.memory["arguments"] + program.memory["temporaries"] + program.memory["beside"]
+
+
+def test_a_step_reduces_each_gradient_once_and_moves_no_image(planned):
+    shapes, _, _, program = planned
+    compiled.refuse_images(program.moved)
+    gradients = sum(c.bytes * c.times for c, what in program.moved if what == compiled.GRADIENTS)
+    count = sum(leaf.size for leaf in jax.tree.leaves(shapes.params))
+    # Biases and batch norm's parameters may travel with the statistics: they are all of one axis.
+    flat = sum(leaf.size for leaf in jax.tree.leaves(shapes.params) if leaf.ndim == 1)
+    assert 4 * (count - flat) <= gradients <= 4 * count + 4
+    kinds = {what for _, what in program.moved}
+    assert kinds == {compiled.GRADIENTS, compiled.BATCH_NORM, compiled.OUTPUTS}
+
+
+def test_operations_are_about_those_of_the_network(planned):
+    *_, program = planned
+    x = np.zeros((64, 64), np.float32)
+    product = jax.jit(jnp.matmul).lower(x, x).compile()
+    assert compiled.costs(product)["flops"] == pytest.approx(2 * 64**3, rel=0.05)
+    assert program.costs["flops"] > 1e6 and program.costs["bytes"] > program.memory["arguments"]
