@@ -19,6 +19,11 @@ def get_config() -> ConfigDict:
             "data": data(),
             "augment": augment(),
             "optimizer": optimizer(),
+            "sharding": {
+                # And the optimiser's state: replicated, whole on every device | sharded, split along the longest axis
+                # that the devices divide and gathered in each step: less memory, more traffic, equal to rounding.
+                "parameters": "replicated",
+            },
             "loss": {
                 "label_smoothing": 0.0,  # share of the target spread evenly over the classes
                 "class_weights": (),  # one weight a class, e.g. (1.0, 5.0); () weighs all alike
@@ -146,6 +151,9 @@ def optimizer() -> ConfigDict:
             "epsilon": 1e-8,  # rmsprop, adamw: added to the root
             "weight_decay": 0.0,  # times the learning rate; on kernels, not on biases or batch norm
             "clip_norm": config_dict.placeholder(float),  # largest global norm of the gradient
+            # Parts in which a step takes its batch, one after the other, to save memory. The gradient is the whole
+            # batch's; batch norm is over each part, and their running statistics are averaged.
+            "accumulate_steps": 1,
             "ema_decay": config_dict.placeholder(float),  # of averaged parameters and statistics, used to evaluate
         }
     )

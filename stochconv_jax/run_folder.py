@@ -32,6 +32,7 @@ FREE_KEYS = (
     "predict.",
     "prepare.",
     "report.",
+    "sharding.",
     "sweep.",
     "log_every_seconds",
     "compilation_cache",

@@ -200,6 +200,20 @@ def initializer(config: ConfigDict, model: Classifier, transform: optax.Gradient
     return state.initializer(model, transform, inputs(config, 1), seed=config.seed, ema=ema)
 
 
+def placement(config: ConfigDict, mesh: jax.sharding.Mesh):
+    """Where an array of the train state rests, as a function of its shape."""
+    split = choice(config.sharding.parameters, {"replicated": False, "sharded": True}, "sharding.parameters")
+    return meshes.placement(mesh, split=split)
+
+
+def check_batch_size(config: ConfigDict, mesh: jax.sharding.Mesh) -> None:
+    """ValueError naming the keys if the batch cannot be split over the devices, and there into parts."""
+    parts = config.optimizer.accumulate_steps
+    if parts < 1:
+        raise ValueError(f"config.optimizer.accumulate_steps={parts}: at least 1, the whole batch at once")
+    meshes.check_batch_size(config.batch_size, mesh, "config.batch_size", parts)
+
+
 def train_step(config: ConfigDict, model: Classifier, transform: optax.GradientTransformation, mesh: jax.sharding.Mesh):
     """The compiled training step; the state it is given is used up."""
     weights = tuple(config.loss.class_weights)
@@ -213,15 +227,25 @@ def train_step(config: ConfigDict, model: Classifier, transform: optax.GradientT
         label_smoothing=config.loss.label_smoothing,
         class_weights=weights,
         ema_decay=config.optimizer.ema_decay,
+        accumulate_steps=config.optimizer.accumulate_steps,
+        whole=meshes.placement(mesh, split=False),
+        rest=placement(config, mesh),
     )
-    return jax.jit(step, donate_argnums=0, out_shardings=meshes.replicated(mesh))
+    # The step itself says where the state rests.
+    return jax.jit(step, donate_argnums=0, out_shardings=(None, meshes.replicated(mesh)))
 
 
 def eval_step(config: ConfigDict, model: Classifier, mesh: jax.sharding.Mesh):
     """The compiled evaluation step."""
     if config.eval.passes < 1:
         raise ValueError(f"config.eval.passes={config.eval.passes}: at least one pass is needed")
-    step = functools.partial(steps.eval_step, model=model, seed=config.seed, passes=config.eval.passes)
+    step = functools.partial(
+        steps.eval_step,
+        model=model,
+        seed=config.seed,
+        passes=config.eval.passes,
+        whole=meshes.placement(mesh, split=False),
+    )
     return jax.jit(step, out_shardings=meshes.replicated(mesh))
 
 

@@ -36,31 +36,35 @@ def run(config, overrides, workdir) -> None:
     for step in plan.steps.values():
         compiled.refuse_images(step.moved)
     if config.plan.largest_batch and plan.chip.memory:  # takes longest, so what is known is said before
-        rows = planning.largest(train, plan.rows, plan.chip.memory)
-        plan = dataclasses.replace(plan, largest_batch=(rows or 0) * plan.chips)
+        rows = planning.largest(train, plan.steps["train"].rows, plan.chip.memory)
+        plan = dataclasses.replace(plan, largest_batch=train(rows).batch_size if rows else 0)
         print(plan_report.largest(plan))
         folder.write_json("plan.json", content | plan_report.as_json(plan))
 
 
 def _plan(config, devices: jax.sharding.Mesh) -> tuple[plan_report.Plan, Callable[[int], planning.Program]]:
-    """The config's own steps compiled for `devices`, and what compiles the training step for other rows a chip."""
+    """The config's own steps compiled for `devices`, and what compiles the training step for other rows."""
     model = build.classifier(config)
     optimizer = build.optimizer(config, build.schedule(config, steps_per_epoch=1.0))
-    shapes = state.shapes(build.initializer(config, model, optimizer), meshes.replicated(devices))
+    shapes = state.shapes(build.initializer(config, model, optimizer), build.placement(config, devices))
     variables = shapes.to_evaluate()
     train_step = build.train_step(config, model, optimizer, devices)
     eval_step = build.eval_step(config, model, devices)
     idle = planning.bytes_a_device(shapes) - planning.bytes_a_device(variables)
 
-    def compile_step(step, arguments, rows: int, beside: int = 0) -> planning.Program:
-        batch = build.batch_shapes(config, rows * devices.size, meshes.batch_sharding(devices))
+    def compile_step(step, arguments, batch_size: int, **about) -> planning.Program:
+        batch = build.batch_shapes(config, batch_size, meshes.batch_sharding(devices))
         with jax.set_mesh(devices):
-            program = planning.compile_step(step, arguments, batch, parameters=shapes.params, beside=beside)
-        logger.info("a step of %d images: compiled in %.0f s", program.batch_size, program.seconds)
+            program = planning.compile_step(step, arguments, batch, parameters=shapes.params, **about)
+        logger.info("a step of %d images: compiled in %.0f s", batch_size, program.seconds)
         return program
 
-    train = functools.cache(lambda rows: compile_step(train_step, shapes, rows))
-    rows, eval_rows = (-(-size // devices.size) for size in (config.batch_size, config.eval.batch_size))
-    steps = {"train": train(rows), "evaluate": compile_step(eval_step, variables, eval_rows, beside=idle)}
-    chip = topologies.chip_of(devices)
-    return plan_report.Plan(config.plan.topology, devices.size, chip, config.batch_size, steps), train
+    @functools.cache
+    def train(rows: int) -> planning.Program:
+        parts = config.optimizer.accumulate_steps
+        return compile_step(train_step, shapes, rows * parts * devices.size, parts=parts)
+
+    rows = -(-config.batch_size // (config.optimizer.accumulate_steps * devices.size))
+    eval_batch = -(-config.eval.batch_size // devices.size) * devices.size
+    steps = {"train": train(rows), "evaluate": compile_step(eval_step, variables, eval_batch, beside=idle)}
+    return plan_report.Plan(config.plan.topology, topologies.chip_of(devices), config.batch_size, steps), train

@@ -13,7 +13,6 @@ from configs import saved
 from stochconv_jax.data import pipeline, sources
 from stochconv_jax.modes import build, provenance
 from stochconv_jax.run_folder import FREE_KEYS, METRICS, RunFolder
-from stochconv_jax.training import mesh as meshes
 from stochconv_jax.training import state
 from stochconv_jax.training.checkpoints import Checkpoints
 
@@ -94,7 +93,7 @@ def restore(folder: RunFolder, config: ConfigDict, devices: jax.sharding.Mesh) -
     """The step of the checkpoint that `config.eval.checkpoint` names, and its variables to evaluate with."""
     model = build.classifier(config)
     transform = build.optimizer(config, build.schedule(config, steps_per_epoch=1.0))
-    shapes = state.shapes(build.initializer(config, model, transform), meshes.replicated(devices))
+    shapes = state.shapes(build.initializer(config, model, transform), build.placement(config, devices))
     with Checkpoints(folder.checkpoints, best_metric=best_metric(config), read_only=True) as kept:
         step = kept.find(config.eval.checkpoint)
         restored, _ = kept.restore(step, shapes)

@@ -22,14 +22,14 @@ def run(config, overrides, workdir) -> None:
     del overrides
     build.use_compilation_cache(config)
     devices = mesh.create()
-    mesh.check_batch_size(config.batch_size, devices, "config.batch_size")
+    build.check_batch_size(config, devices)
     train_source, val_source = build.data_sources(config)
     _log_balance(config, train=train_source, validation=val_source)
     epochs = build.epochs(config, len(train_source))
     rate = build.schedule(config, epochs.steps_per_epoch)
     model, optimizer = build.classifier(config), build.optimizer(config, rate)
     init = build.initializer(config, model, optimizer)
-    shapes = state.shapes(init, mesh.replicated(devices))
+    shapes = state.shapes(init, build.placement(config, devices))
     folder = RunFolder(workdir).create()
     rows = summary.parts(model, build.inputs(config, 1))
     logger.info("the model, for one image:\n%s", summary.table(rows))
@@ -88,7 +88,7 @@ def _begin_or_go_on(
     """A fresh state, or that of the last checkpoint with the predictions of the epoch it lies in."""
     step = saved.latest_step()
     if step is None:
-        fresh = state.create(init, shapes.step.sharding)
+        fresh = state.create(init, state.shardings(shapes))
         return _start_from_weights(config, fresh) if config.init.weights else fresh, loop.OpenEpoch()
     restored, open_epoch = saved.restore(step, shapes)
     return restored, loop.OpenEpoch(**open_epoch)

@@ -23,5 +23,15 @@ def mean_loss(losses: jax.Array, labels: jax.Array, class_weights: Sequence[floa
     """Mean of `losses` `[B]`, weighted by the weight of each example's class where weights are given."""
     if not class_weights:
         return losses.mean()
-    weights = jnp.asarray(class_weights, losses.dtype)[labels]
-    return (losses * weights).sum() / weights.sum()
+    return (losses * _weights(labels, class_weights)).sum() / _weights(labels, class_weights).sum()
+
+
+def share(part: jax.Array, labels: jax.Array, class_weights: Sequence[float] = ()) -> jax.Array | float:
+    """What the mean loss of the examples `part` counts in that of all, given the labels of both."""
+    if not class_weights:
+        return len(part) / len(labels)
+    return _weights(part, class_weights).sum() / _weights(labels, class_weights).sum()
+
+
+def _weights(labels: jax.Array, class_weights: Sequence[float]) -> jax.Array:
+    return jnp.asarray(class_weights, jnp.float32)[labels]

@@ -1,11 +1,15 @@
-"""Devices: one axis, 'data', over all devices of all hosts. Batches are split along it, the rest is replicated."""
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+"""Devices: one axis, 'data', over all devices of all hosts. Batches are split along it, and parameters may be."""
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 AXIS = "data"
+# Elements below which an array is not worth splitting: fetching it would cost more than keeping it.
+SMALLEST_SPLIT = 4096
 
 
 def create(devices: Sequence[jax.Device] = ()) -> Mesh:
@@ -24,12 +28,36 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(AXIS))
 
 
-def check_batch_size(batch_size: int, mesh: Mesh, key: str) -> None:
-    """ValueError if `batch_size`, the value of config key `key`, cannot be split evenly over the devices."""
-    if batch_size < 1 or batch_size % mesh.size:
-        nearest = max(mesh.size, round(batch_size / mesh.size) * mesh.size)
+def placement(mesh: Mesh, *, split: bool) -> Callable[[Sequence[int]], NamedSharding]:
+    """Where an array of the train state rests, as a function of its shape.
+
+    Whole on every device; or, with `split`, along its longest axis that the devices divide, if it has one and is not
+    small.
+    """
+
+    def place(shape: Sequence[int]) -> NamedSharding:
+        axes = [axis for axis, length in enumerate(shape) if length % mesh.size == 0]
+        if not (split and axes) or math.prod(shape) < SMALLEST_SPLIT:
+            return replicated(mesh)
+        axis = max(axes, key=lambda axis: shape[axis])
+        return NamedSharding(mesh, PartitionSpec(*[None] * axis, AXIS))
+
+    return place
+
+
+def constrain(tree: Any, place: Callable[[Sequence[int]], NamedSharding]) -> Any:
+    """Inside jit: the arrays of `tree`, each where `place` puts its shape."""
+    return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, place(x.shape)), tree)
+
+
+def check_batch_size(batch_size: int, mesh: Mesh, key: str, parts: int = 1) -> None:
+    """ValueError if `batch_size`, of config key `key`, cannot be split evenly over devices, and there in `parts`."""
+    unit = mesh.size * parts
+    if batch_size < 1 or batch_size % unit:
+        nearest = max(unit, round(batch_size / unit) * unit)
+        times = f", {parts} parts each" if parts > 1 else ""
         raise ValueError(
-            f"{key}={batch_size} cannot be split evenly over {mesh.size} devices; set a multiple of {mesh.size}, "
+            f"{key}={batch_size} cannot be split evenly over {mesh.size} devices{times}; set a multiple of {unit}, "
             f"for example --{key}={nearest}"
         )
 

@@ -10,23 +10,22 @@ from stochconv_jax.training.topologies import GIB, Chip
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """The compiled `steps` ('train', 'evaluate') of a config for `chips` chips.
+    """The compiled `steps` ('train', 'evaluate') of a config.
 
     `asked`: the config's batch size, before it is rounded up to a multiple of the chips. `largest_batch`: images, over
     all chips, of the largest that was found to fit, 0 if none did, None before it was looked for.
     """
 
     topology: str
-    chips: int
     chip: Chip
     asked: int
     steps: Mapping[str, planning.Program]
     largest_batch: int | None = None
 
     @property
-    def rows(self) -> int:
-        """Images of a training batch on a chip."""
-        return self.steps["train"].batch_size // self.chips
+    def chips(self) -> int:
+        """Number of chips."""
+        return self.steps["train"].devices
 
 
 def as_json(plan: Plan) -> dict[str, Any]:
@@ -100,8 +99,9 @@ def words(plan: Plan) -> list[str]:
     said = []
     if train.batch_size != plan.asked:
         said.append(
-            f"config.batch_size={plan.asked} cannot be split evenly over {plan.chips} chips, and training would refuse "
-            f"it: planned for {train.batch_size}."
+            f"config.batch_size={plan.asked} cannot be split evenly over {plan.chips} chips"
+            + (f", {train.parts} parts each" if train.parts > 1 else "")
+            + f", and training would refuse it: planned for {train.batch_size}."
         )
     if memory:
         said += [_fit(name, step, memory) for name, step in plan.steps.items()]
@@ -126,8 +126,8 @@ def largest(plan: Plan) -> str:
     """The outcome of the search for the largest batch."""
     if not plan.largest_batch:
         return "No batch was found that fits."
-    each = plan.largest_batch // plan.chips
-    more = "; larger ones were not tried" if each >= planning.MOST_ROWS else ""
+    each, parts = plan.largest_batch // plan.chips, plan.steps["train"].parts
+    more = "; larger ones were not tried" if each >= planning.MOST_ROWS * parts else ""
     return f"The largest batch found to fit, by compiling it: {plan.largest_batch} images, {each} a chip{more}."
 
 

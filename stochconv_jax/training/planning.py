@@ -18,21 +18,27 @@ UNITS = {"K": 2**10, "M": 2**20, "G": 2**30}
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """A compiled step for a batch of `batch_size` images over `devices` devices.
+    """A compiled step for a batch of `batch_size` images over `devices` devices, taken in `parts` one after the other.
 
     `memory`: bytes on a device by kind, see compiled.memory, and 'beside': what lies there and is no part of the step.
-    `costs`: see compiled.costs. `moved`: its collectives with their purposes. `seconds`: of compilation. `refusal`:
-    what the compiler said where it gave up for want of memory; there are then no costs and nothing moved, and the total
-    is infinite unless the compiler named it.
+    `costs`: see compiled.costs, of all parts. `moved`: its collectives with their purposes. `seconds`: of compilation.
+    `refusal`: what the compiler said where it gave up for want of memory; there are then no costs and nothing moved,
+    and the total is infinite unless the compiler named it.
     """
 
     batch_size: int
     devices: int
+    parts: int
     memory: dict[str, float]
     costs: dict[str, float]
     moved: list[tuple[programs.Collective, str]]
     seconds: float
     refusal: str = ""
+
+    @property
+    def rows(self) -> int:
+        """Images of a part on a device."""
+        return self.batch_size // (self.devices * self.parts)
 
     @property
     def needed(self) -> float:
@@ -44,11 +50,14 @@ class Program:
         return not self.refusal and self.needed <= memory
 
 
-def compile_step(step, arguments: Any, batch: Mapping[str, Any], *, parameters: Any, beside: int = 0) -> Program:
+def compile_step(
+    step, arguments: Any, batch: Mapping[str, Any], *, parameters: Any, beside: int = 0, parts: int = 1
+) -> Program:
     """Compiles `step(arguments, batch)` for shapes with shardings; nothing is run and nothing allocated.
 
     `parameters`: shapes of the parameters; `beside`: bytes on a device that are no argument of the step. The batch that
-    waits while another is in use is added to them.
+    waits while another is in use is added to them. `parts`: rounds of the loop that takes the batch in parts, whose
+    body the compiler counts once; the optimiser, outside of it, is then counted as often, for want of better.
     """
     size, devices = batch["label"].shape[0], batch["label"].sharding.num_devices
     outside = {"beside": beside + bytes_a_device(batch)}
@@ -61,7 +70,7 @@ def compile_step(step, arguments: Any, batch: Mapping[str, Any], *, parameters: 
             raise
         message = str(error)
         memory = outside | {"total": _named(message)}
-        return Program(size, devices, memory, {}, [], time.monotonic() - begun, message.splitlines()[0])
+        return Program(size, devices, parts, memory, {}, [], time.monotonic() - begun, message.splitlines()[0])
     seconds = time.monotonic() - begun
     images = (math.prod(batch[name].shape[1:]) for name in ("image", "thumbnail") if name in batch)
     returned = lowered.out_info[1] if isinstance(lowered.out_info, tuple) else lowered.out_info  # beside the state
@@ -72,7 +81,8 @@ def compile_step(step, arguments: Any, batch: Mapping[str, Any], *, parameters: 
     }
     found = programs.collectives(compiled.as_text(), devices)
     moved = [(collective, programs.purpose(collective, **known)) for collective in found]
-    return Program(size, devices, programs.memory(compiled) | outside, programs.costs(compiled), moved, seconds)
+    costs = {name: amount * parts for name, amount in programs.costs(compiled).items()}
+    return Program(size, devices, parts, programs.memory(compiled) | outside, costs, moved, seconds)
 
 
 def _named(refusal: str) -> float:

@@ -56,14 +56,22 @@ def initializer(
 
 
 def create(init: Callable[[], TrainState], sharding: Any) -> TrainState:
-    """A fresh state, made on the devices in its `sharding`."""
+    """A fresh state, made on the devices in its `sharding`, one for all arrays or a state of them."""
     # Hundreds of generators, run once: on a CPU, optimising them takes most of a minute and saves nothing.
     options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
     return jax.jit(init, out_shardings=sharding, compiler_options=options)()
 
 
-def shapes(init: Callable[[], TrainState], sharding: Any) -> TrainState:
-    """Shapes, dtypes and shardings of a state that is not made: what a checkpoint is restored onto."""
+def shapes(init: Callable[[], TrainState], place: Callable[[tuple[int, ...]], Any]) -> TrainState:
+    """Shapes, dtypes and shardings of a state that is not made: what a checkpoint is restored onto.
+
+    `place`: from the shape of an array to its sharding, see mesh.placement.
+    """
     return jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), jax.eval_shape(init)
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place(x.shape)), jax.eval_shape(init)
     )
+
+
+def shardings(shapes: TrainState) -> TrainState:
+    """Of each array its sharding."""
+    return jax.tree.map(lambda x: x.sharding, shapes)

@@ -1,5 +1,5 @@
 """The training step and the evaluation step: pure functions of a state and a batch."""
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -8,9 +8,11 @@ import optax
 
 from stochconv_jax.models.classifier import Classifier
 from stochconv_jax.training import losses, rngs
+from stochconv_jax.training import mesh as meshes
 from stochconv_jax.training.state import TrainState
 
 Batch = Mapping[str, jax.Array]
+Place = Callable[[Sequence[int]], jax.sharding.Sharding]
 
 
 def train_step(
@@ -23,24 +25,45 @@ def train_step(
     label_smoothing: float,
     class_weights: Sequence[float],
     ema_decay: float | None,
+    accumulate_steps: int,
+    whole: Place,
+    rest: Place,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """One step. Returns the next state, and 'loss', 'norm' (of its variables), 'logits' `[B, K]`, 'label', 'index' and
     'skipped' `[B]`.
 
-    Randomness is f(seed, step). Batch norm and gradients are over the global batch.
+    Randomness is f(seed, step). Gradients are over the global batch, and so is batch norm, unless the batch is taken in
+    `accumulate_steps` parts one after the other: then it is over each part, and the statistics that the parts leave are
+    averaged. Parts are rows j, j + accumulate_steps, ..., so that each device keeps its own rows.
+
+    `whole`: where arrays are computed with, by shape; `rest`: where those of the state are kept between steps.
     """
-    keys = {stream: rngs.key(seed, stream, state.step) for stream in ("windows", "dropout", "stochastic_depth")}
+    params = meshes.constrain(state.params, whole)
+    batch_stats = meshes.constrain(state.batch_stats, whole)
 
-    def loss_of(params):
-        variables = {"params": params, "batch_stats": state.batch_stats}
-        logits, updated = model.apply(variables, batch, train=True, rngs=keys, mutable=["batch_stats"])
-        example_losses = losses.example_losses(logits, batch["label"], label_smoothing=label_smoothing)
-        if "label_mixed" in batch:
-            others = losses.example_losses(logits, batch["label_mixed"], label_smoothing=label_smoothing)
-            example_losses += batch["share_mixed"] * (others - example_losses)
-        return losses.mean_loss(example_losses, batch["label"], class_weights), (logits, updated["batch_stats"])
+    def part_of_step(rows: Batch, number: jax.Array | int):
+        """What `rows` add to ((gradients, batch statistics, loss) of the whole batch), and their logits."""
+        keys = {stream: rngs.key(seed, stream, state.step) for stream in ("windows", "dropout", "stochastic_depth")}
+        if accumulate_steps > 1:  # windows are drawn for an image by its name, the others for a row by its place
+            drawn = ("dropout", "stochastic_depth")
+            keys |= {stream: jax.random.fold_in(keys[stream], number) for stream in drawn}
+        share = losses.share(rows["label"], batch["label"], class_weights)
 
-    (loss, (logits, batch_stats)), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+        def loss_of(params):
+            variables = {"params": params, "batch_stats": batch_stats}
+            logits, updated = model.apply(variables, rows, train=True, rngs=keys, mutable=["batch_stats"])
+            example_losses = losses.example_losses(logits, rows["label"], label_smoothing=label_smoothing)
+            if "label_mixed" in rows:
+                others = losses.example_losses(logits, rows["label_mixed"], label_smoothing=label_smoothing)
+                example_losses += rows["share_mixed"] * (others - example_losses)
+            loss = losses.mean_loss(example_losses, rows["label"], class_weights) * share
+            return loss, (logits, updated["batch_stats"])
+
+        (loss, (logits, updated)), gradients = jax.value_and_grad(loss_of, has_aux=True)(params)
+        updated = jax.tree.map(lambda x: x / accumulate_steps, updated)
+        return (meshes.constrain(gradients, rest), updated, loss), logits
+
+    (gradients, batch_stats, loss), logits = _by_parts(part_of_step, batch, accumulate_steps)
     with jax.numpy_dtype_promotion("standard"):  # optax multiplies floats by its integer step count
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
@@ -50,16 +73,35 @@ def train_step(
     norm = optax.tree.norm({"params": params, "batch_stats": batch_stats})
     handed_through = {name: batch[name] for name in ("label", "index", "skipped")}
     outputs = {"loss": loss, "norm": norm, "logits": logits} | handed_through
-    return TrainState(state.step + 1, params, batch_stats, opt_state, ema), outputs
+    return meshes.constrain(TrainState(state.step + 1, params, batch_stats, opt_state, ema), rest), outputs
+
+
+def _by_parts(function: Callable[[Batch, Any], tuple[Any, jax.Array]], batch: Batch, parts: int):
+    """The sum of what `function` first returns for each part of the batch, and its second, `[B, K]`, of all rows."""
+    if parts == 1:
+        return function(batch, 0)
+
+    def add(sums, number):
+        columns = {name: x.reshape(-1, parts, *x.shape[1:]) for name, x in batch.items()}
+        rows = {name: jax.lax.dynamic_index_in_dim(x, number, axis=1, keepdims=False) for name, x in columns.items()}
+        terms, logits = function(rows, number)
+        return jax.tree.map(jnp.add, sums, terms), logits
+
+    first = {name: x[: len(x) // parts] for name, x in batch.items()}
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(function, first, 0)[0])
+    sums, logits = jax.lax.scan(add, zeros, jnp.arange(parts))
+    return sums, jnp.moveaxis(logits, 0, 1).reshape(-1, logits.shape[-1])
 
 
 def eval_step(
-    variables: Mapping[str, Any], batch: Batch, *, model: Classifier, seed: int, passes: int
+    variables: Mapping[str, Any], batch: Batch, *, model: Classifier, seed: int, passes: int, whole: Place
 ) -> dict[str, jax.Array]:
     """Logits `[passes, B, K]` of a batch, with 'label', 'index', 'mask' and 'skipped' `[B]` handed through.
 
     A pass draws its windows from (seed, number of the pass, identity of the example). The thumbnail is encoded once.
+    `whole`: where the variables are computed with, by shape.
     """
+    variables = meshes.constrain(variables, whole)
     still = [branch for branch in model.branches if branch != "windows"]
     features = {branch: model.apply(variables, branch, batch, method="encode") for branch in still}
 

@@ -93,7 +93,7 @@ def planned(eight):
     config.update({"batch_size": 16, "data": {"image_size": (96, 80), "thumbnail_size": (32, 32)}})
     model = build.classifier(config)
     optimizer = build.optimizer(config, build.schedule(config, steps_per_epoch=5.0))
-    shapes = state.shapes(build.initializer(config, model, optimizer), meshes.replicated(eight))
+    shapes = state.shapes(build.initializer(config, model, optimizer), build.placement(config, eight))
     batch = build.batch_shapes(config, 16, meshes.batch_sharding(eight))
     step = build.train_step(config, model, optimizer, eight)
     with jax.set_mesh(eight):

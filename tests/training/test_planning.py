@@ -15,11 +15,11 @@ V5E = CHIPS["v5e"]
 def program(batch=8, total=GIB, moved=(), refusal="", **costs):
     memory = {"total": total, "beside": 0}
     costs = {"flops": 1e9, "bytes": 1e6} | costs
-    return planning.Program(batch, 4, memory, {} if refusal else costs, list(moved), 60.0, refusal)
+    return planning.Program(batch, 4, 1, memory, {} if refusal else costs, list(moved), 60.0, refusal)
 
 
 def plan(train, largest=None, asked=8):
-    return plan_report.Plan("v5e:2x2", 4, V5E, asked, {"train": train, "evaluate": program()}, largest)
+    return plan_report.Plan("v5e:2x2", V5E, asked, {"train": train, "evaluate": program()}, largest)
 
 
 @pytest.mark.parametrize("first", [1, 2, 30, 900, 5000])

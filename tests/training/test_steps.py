@@ -84,7 +84,8 @@ def collectives(text):
 def test_no_image_crosses_devices(sampling):
     mesh, init, step = setup(8, sampling=sampling)
     with jax.set_mesh(mesh):
-        text = step.lower(state.shapes(init, meshes.replicated(mesh)), batch_of(mesh, 0)).compile().as_text()
+        shapes = state.shapes(init, meshes.placement(mesh, split=False))
+        text = step.lower(shapes, batch_of(mesh, 0)).compile().as_text()
     moved = collectives(text)
     assert any(name == "all-reduce" for name, _ in moved), "no gradient is reduced: the pattern misses the collectives"
     # Logits, labels and indices are gathered, a number or two an image; gradients and statistics are reduced.

@@ -1,0 +1,124 @@
+"""A batch in parts: what it must not change, what moves between devices, and what it refuses."""
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from configs import quickstart
+from stochconv_jax.modes import build
+from stochconv_jax.training import compiled, planning, state, steps
+from stochconv_jax.training import mesh as meshes
+from tests.training.test_steps import BATCH, IMAGE, THUMBNAIL, batch_of
+
+
+class Frozen:
+    """A model without batch norm's statistics in its way: they are given and handed back as they are."""
+
+    def __init__(self, model):
+        self.model = model
+
+    def apply(self, variables, rows, *, train, rngs, mutable):
+        del train, mutable
+        logits = self.model.apply(variables, rows, rngs={"windows": rngs["windows"]})
+        return logits, {"batch_stats": variables["batch_stats"]}
+
+
+def config_of(parts, **keys):
+    config = quickstart.get_config()
+    config.update({"batch_size": BATCH, "data": {"image_size": IMAGE, "thumbnail_size": THUMBNAIL}})
+    config.optimizer.update({"name": "sgd", "accumulate_steps": parts})
+    config.update_from_flattened_dict(keys)
+    return config
+
+
+def one_step(parts, devices, *, frozen, weights=()):
+    """The state after one step of plain gradient descent, and the step's outputs."""
+    config = config_of(parts)
+    mesh = meshes.create(jax.devices()[:devices])
+    model, optimizer = build.classifier(config), optax.sgd(1.0)
+    whole = meshes.placement(mesh, split=False)
+
+    def step(first, batch):
+        return steps.train_step(
+            first,
+            batch,
+            model=Frozen(model) if frozen else model,
+            optimizer=optimizer,
+            seed=3,
+            label_smoothing=0.1,
+            class_weights=weights,
+            ema_decay=None,
+            accumulate_steps=parts,
+            whole=whole,
+            rest=whole,
+        )
+
+    with jax.set_mesh(mesh):
+        first = state.create(build.initializer(config, model, optimizer), meshes.replicated(mesh))
+        return jax.device_get(jax.jit(step)(first, batch_of(mesh, 1)))
+
+
+def assert_close(one, other):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-5), one, other)
+
+
+@pytest.mark.parametrize("weights", [(), (1.0, 5.0)])
+def test_with_frozen_batch_norm_parts_change_nothing(weights):
+    unsplit, outputs = one_step(1, 1, frozen=True, weights=weights)
+    for parts, devices in ((2, 8), (4, 1)):
+        split, parted = one_step(parts, devices, frozen=True, weights=weights)
+        assert_close(unsplit.params, split.params)
+        assert_close(outputs, parted)  # rows in their own places, too
+
+
+def test_parts_do_not_depend_on_the_devices():
+    (one, outputs), (eight, spread) = (one_step(2, devices, frozen=False) for devices in (1, 8))
+    assert_close((one.params, one.batch_stats), (eight.params, eight.batch_stats))
+    assert_close(outputs, spread)
+
+
+def test_statistics_are_the_average_of_those_of_the_parts():
+    split, _ = one_step(2, 1, frozen=False)
+    config = config_of(1)
+    model, optimizer = build.classifier(config), optax.sgd(1.0)
+    mesh = meshes.create(jax.devices()[:1])
+    with jax.set_mesh(mesh):
+        first = state.create(build.initializer(config, model, optimizer), meshes.replicated(mesh))
+        batch = batch_of(mesh, 1)
+        expected = []
+        for part in range(2):
+            rows = {name: x[part::2] for name, x in batch.items()}
+            keys = {"windows": steps.rngs.key(3, "windows", jnp.int32(0))}
+            _, updated = model.apply(first.trained(), rows, train=True, rngs=keys, mutable=["batch_stats"])
+            expected.append(updated["batch_stats"])
+    mean = jax.tree.map(lambda a, b: (np.asarray(a) + np.asarray(b)) / 2, *expected)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), split.batch_stats, mean)
+
+
+def planned(parts, **keys):
+    config, mesh = config_of(parts, **keys), meshes.create()
+    model = build.classifier(config)
+    optimizer = build.optimizer(config, build.schedule(config, steps_per_epoch=5.0))
+    shapes = state.shapes(build.initializer(config, model, optimizer), build.placement(config, mesh))
+    batch = build.batch_shapes(config, 4 * BATCH, meshes.batch_sharding(mesh))
+    step = build.train_step(config, model, optimizer, mesh)
+    with jax.set_mesh(mesh):
+        return planning.compile_step(step, shapes, batch, parameters=shapes.params, parts=parts)
+
+
+def test_parts_save_memory_and_move_no_image():
+    whole, parts = planned(1), planned(4)
+    compiled.refuse_images(parts.moved)
+    assert parts.memory["temporaries"] < 0.6 * whole.memory["temporaries"]
+    assert parts.costs["flops"] == pytest.approx(whole.costs["flops"], rel=0.2)
+    norms = [c.times for c, what in parts.moved if what == compiled.BATCH_NORM]
+    assert norms and set(norms) == {4}
+
+
+def test_a_batch_that_cannot_be_split_into_parts_is_refused():
+    mesh = meshes.create()
+    with pytest.raises(ValueError, match=r"config.batch_size=16 .* 8 devices, 4 parts each; .* --config.batch_size=32"):
+        build.check_batch_size(config_of(4), mesh)
+    with pytest.raises(ValueError, match=r"config.optimizer.accumulate_steps=0: at least 1"):
+        build.check_batch_size(config_of(0), mesh)

@@ -1,0 +1,99 @@
+"""Parameters split over the devices: the same numbers, less memory, and checkpoints that fit either way."""
+import jax
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec as P
+
+from configs import quickstart
+from stochconv_jax.modes import build
+from stochconv_jax.training import compiled, planning, state
+from stochconv_jax.training import mesh as meshes
+from stochconv_jax.training.checkpoints import Checkpoints
+from tests.training.test_steps import BATCH, IMAGE, THUMBNAIL, batch_of
+
+
+def setup(parameters):
+    """Config, mesh, model, optimizer, what makes a state, and the shapes of one."""
+    config = quickstart.get_config()
+    config.update({"batch_size": BATCH, "data": {"image_size": IMAGE, "thumbnail_size": THUMBNAIL}})
+    config.optimizer.update({"name": "adamw", "ema_decay": 0.9, "clip_norm": 1.0, "epsilon": 1e-3})
+    config.sharding.parameters = parameters
+    mesh = meshes.create()
+    model = build.classifier(config)
+    optimizer = build.optimizer(config, build.schedule(config, steps_per_epoch=5.0))
+    init = build.initializer(config, model, optimizer)
+    return config, mesh, model, optimizer, init, state.shapes(init, build.placement(config, mesh))
+
+
+def test_an_array_is_split_along_its_longest_axis_that_the_devices_divide():
+    mesh = meshes.create()
+    place = meshes.placement(mesh, split=True)
+    assert place((40, 128)).spec == P(None, "data") and place((3, 3, 64, 60)).spec == P(None, None, "data")
+    assert place((1001, 999)).spec == P() and place((8, 8)).spec == P() and place(()).spec == P()
+    assert meshes.placement(mesh, split=False)((40, 128)).spec == P()
+
+
+def run(parameters):
+    """The shapes planned for a state, the state after two steps, and the logits that it evaluates to."""
+    config, mesh, model, optimizer, init, shapes = setup(parameters)
+    with jax.set_mesh(mesh):
+        now = state.create(init, state.shardings(shapes))
+        step = build.train_step(config, model, optimizer, mesh)
+        for seed in range(2):
+            now, _ = step(now, batch_of(mesh, seed))
+        batch = batch_of(mesh, 2)
+        batch["mask"] = batch["label"] >= 0
+        return shapes, now, build.eval_step(config, model, mesh)(now.to_evaluate(), batch)["logits"]
+
+
+@pytest.fixture(scope="module")
+def runs():
+    return {parameters: run(parameters) for parameters in ("replicated", "sharded")}
+
+
+def test_split_parameters_train_and_evaluate_like_whole_ones(runs):
+    (_, whole, logits), (_, split, spread) = runs["replicated"], runs["sharded"]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), whole, split)
+    np.testing.assert_allclose(logits, spread, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("parameters", ["replicated", "sharded"])
+def test_a_step_leaves_the_state_where_it_was(runs, parameters):
+    shapes, now, _ = runs[parameters]
+    assert all(jax.tree.leaves(jax.tree.map(lambda a, b: a.sharding == b.sharding, shapes, now)))
+    split = [x for x in jax.tree.leaves(now) if not x.sharding.is_fully_replicated]
+    assert bool(split) == (parameters == "sharded")
+
+
+@pytest.mark.parametrize("saved", ["replicated", "sharded"])
+def test_a_checkpoint_fits_the_other_placement(runs, saved, tmp_path):
+    other = {"replicated": "sharded", "sharded": "replicated"}[saved]
+    with Checkpoints(tmp_path / "saved", best_metric="val_roc_auc") as kept:
+        kept.save(2, runs[saved][1], {})
+    with Checkpoints(tmp_path / "saved", best_metric="val_roc_auc", read_only=True) as kept:
+        restored, _ = kept.restore(2, runs[other][0])
+    jax.tree.map(np.testing.assert_array_equal, restored, runs[saved][1])
+    assert all(jax.tree.leaves(jax.tree.map(lambda a, b: a.sharding == b.sharding, restored, runs[other][0])))
+
+
+def test_splitting_saves_memory_and_moves_parameters_but_no_image():
+    programs = {}
+    for parameters in ("replicated", "sharded"):
+        config, mesh, model, optimizer, _, shapes = setup(parameters)
+        batch = build.batch_shapes(config, BATCH, meshes.batch_sharding(mesh))
+        step = build.train_step(config, model, optimizer, mesh)
+        with jax.set_mesh(mesh):
+            programs[parameters] = planning.compile_step(step, shapes, batch, parameters=shapes.params)
+    whole, split = programs["replicated"], programs["sharded"]
+    compiled.refuse_images(split.moved)
+    gathered = sum(c.bytes for c, what in split.moved if what == compiled.PARAMETERS)
+    sharded = [x.size for x in jax.tree.leaves(shapes.params) if not x.sharding.is_fully_replicated]
+    assert gathered >= 4 * sum(sharded) > 0 and compiled.PARAMETERS not in {what for _, what in whole.moved}
+    # Parameters, both moments of Adam and the average: seven eighths of each split array are elsewhere.
+    saved = whole.memory["arguments"] - split.memory["arguments"]
+    assert saved == pytest.approx(4 * 4 * sum(sharded) * 7 / 8, rel=0.01)
+
+
+def test_another_word_is_refused():
+    with pytest.raises(ValueError, match=r"config.sharding.parameters='fsdp': choose one of replicated, sharded"):
+        setup("fsdp")
