@@ -21,6 +21,7 @@ _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
 _WHILE = re.compile(r" while\(.*condition=%?([\w.-]+)")
 _TRIPS = re.compile(r'known_trip_count":\{"n":"(\d+)"')
 _CONSTANT = re.compile(r" = s\d+\[\]\S* constant\((\d+)\)")
+_CHAIN = re.compile(r'(?:chain_id="|channel_id=)(\d+)')
 _NAME = re.compile(r'op_name="([^"]*)"')
 
 
@@ -51,11 +52,14 @@ class Collective:
 
 def collectives(text: str, devices: int) -> list[Collective]:
     """Every collective of a compiled program, from its text (`compiled.as_text()`) for `devices` devices."""
-    found, computation, lines = [], "", _by_computation(text)
+    found, lines, chains = [], _by_computation(text), set()
     times = _executions(lines)
     for computation, instructions in lines.items():
         for line in instructions:
-            if match := _INSTRUCTION.match(line):
+            # The TPU's compiler writes one collective again in every operation that it is to run beside.
+            chain = tuple(_CHAIN.findall(line))
+            if (match := _INSTRUCTION.match(line)) and chain not in chains:
+                chains |= {chain} if len(chain) > 1 else set()
                 arrays = _arrays(match[1], match[2], started=bool(match[3]), devices=devices)
                 size = sum(math.ceil(math.prod(shape) * _bits(dtype) / 8) for dtype, shape in arrays)
                 name = _NAME.search(line)

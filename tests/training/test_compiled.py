@@ -86,6 +86,14 @@ def test_lines_of_a_tpu_program(line, kind, arrays, size):
     assert found.name == "jit(step)/here"
 
 
+def test_a_collective_that_a_tpu_runs_beside_others_is_one():
+    chained = '%g.{0} = bf16[40,128]{{0,1}} all-gather(%p), channel_id=1, frontend_attributes={{chain_id="0"}}'
+    plain = "%r.{0} = f32[8]{{0}} all-reduce(%p), channel_id={0}"
+    lines = [form.format(number) for form in (chained, plain) for number in (2, 3)]
+    text = "\n".join(["ENTRY %main (p: bf16[40,32]) -> f32[] {", *(f"  {line}" for line in lines), "}"])
+    assert [c.kind for c in compiled.collectives(text, 4)] == ["all-gather", "all-reduce", "all-reduce"]
+
+
 @pytest.fixture(scope="module")
 def planned(eight):
     """The tiny network's training step for eight devices: shapes of state and batch, the step, and its plan."""
