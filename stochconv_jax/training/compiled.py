@@ -143,11 +143,12 @@ def purpose(collective: Collective, *, parameters: Iterable[int], outputs: Itera
             return IMAGES
     if floats and reduces and flat and "norm/" in collective.name:
         return BATCH_NORM
-    if not floats or not set(collective.sizes) <= parameters | {1}:
-        return OUTPUTS
-    if set(collective.sizes) <= outputs and "transpose(" not in collective.name:
-        return OUTPUTS
-    return GRADIENTS if reduces else PARAMETERS
+    # The compiler joins small collectives: a gradient may carry logits with it. What could be either, its origin tells.
+    sizes = set(collective.sizes)
+    of_parameters = sizes & parameters - outputs or "transpose(" in collective.name
+    if floats and of_parameters and sizes <= parameters | outputs | {1}:
+        return GRADIENTS if reduces else PARAMETERS
+    return OUTPUTS
 
 
 def refuse_images(purposes: Iterable[tuple[Collective, str]]) -> None:

@@ -94,6 +94,28 @@ def test_a_collective_that_a_tpu_runs_beside_others_is_one():
     assert [c.kind for c in compiled.collectives(text, 4)] == ["all-gather", "all-reduce", "all-reduce"]
 
 
+@pytest.mark.parametrize(
+    ("kind", "dtype", "shapes", "name", "what"),
+    [
+        ("all-reduce", "f32", [(40, 128), (8,), ()], "", compiled.GRADIENTS),
+        ("all-reduce", "f32", [(40, 128), (16, 1)], "", compiled.GRADIENTS),  # with the logits in its company
+        ("all-reduce", "f32", [(16,)], "transpose(jvp(f))/dense/add", compiled.GRADIENTS),
+        ("all-reduce", "f32", [(8,), (8,)], "jvp(f)/stem/norm/reduce_sum", compiled.BATCH_NORM),
+        ("all-gather", "bf16", [(40, 128)], "", compiled.PARAMETERS),
+        ("all-gather", "f32", [(16, 1)], "", compiled.OUTPUTS),
+        ("all-reduce", "s32", [(16,), (16,)], "", compiled.OUTPUTS),
+        ("all-gather", "u8", [(16, 2)], "", compiled.IMAGES),
+        ("all-reduce", "u8", [(8,)], "", compiled.IMAGES),
+        ("all-to-all", "f32", [(16, 32, 24, 3)], "stem/norm/mul", compiled.IMAGES),
+        ("all-gather", "s32", [(40, 128)], "", compiled.IMAGES),  # as large as an image, and no parameter is an integer
+    ],
+)
+def test_purposes(kind, dtype, shapes, name, what):
+    collective = compiled.Collective(kind, tuple((dtype, shape) for shape in shapes), 0, 1, name)
+    sizes = {"parameters": [40 * 128, 8, 16], "outputs": [16], "image": math.prod(IMAGE)}
+    assert compiled.purpose(collective, **sizes) == what
+
+
 @pytest.fixture(scope="module")
 def planned(eight):
     """The tiny network's training step for eight devices: shapes of state and batch, the step, and its plan."""
