@@ -183,6 +183,8 @@ def memory(compiled: jax.stages.Compiled) -> dict[str, int]:
 
 
 def costs(compiled: jax.stages.Compiled) -> dict[str, float]:
-    """'flops' and 'bytes' between memory and core, of one device. The compiler counts the body of a loop once."""
+    """'flops' and 'bytes' between memory and core, of one device. The compiler counts the body of a
+    loop once, and as bytes also what a TPU may keep on the chip between two operations.
+    """
     analysis = compiled.cost_analysis()
     return {"flops": float(analysis["flops"]), "bytes": float(analysis["bytes accessed"])}

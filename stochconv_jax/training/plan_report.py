@@ -33,7 +33,7 @@ def as_json(plan: Plan) -> dict[str, Any]:
     steps = {}
     for name, step in plan.steps.items():
         steps[name] = dataclasses.asdict(step) | {"needed": step.needed, "traffic": traffic(step)}
-        steps[name]["seconds_at_least"] = {} if step.refusal else planning.times(step, plan.chip)
+        steps[name]["seconds_by_limit"] = {} if step.refusal else planning.times(step, plan.chip)
         steps[name]["moved"] = [dataclasses.asdict(collective) | {"purpose": what} for collective, what in step.moved]
         if math.isinf(step.needed):
             steps[name]["needed"] = steps[name]["memory"]["total"] = None
@@ -57,7 +57,7 @@ def text(plan: Plan) -> str:
         flops, moved = step.costs["flops"], step.costs["bytes"]
         lines.append(f"  a chip's work: {flops / 1e9:,.1f} GFLOP, {_size(moved)} to and from memory, {images:g} images")
         for what, seconds in planning.times(step, plan.chip).items():
-            lines.append(f"    {what}: at least {1e3 * seconds:.3g} ms")
+            lines.append(f"    {what}: about {1e3 * seconds:.3g} ms")
         lines.append("  between chips:" + ("" if step.moved else " nothing"))
         lines += _table(traffic(step))
     return "\n".join([*lines, "", *words(plan)])
@@ -117,7 +117,7 @@ def words(plan: Plan) -> list[str]:
     said.append(f"IMAGES CROSS CHIPS in {len(images)} places." if images else "No image crosses chips.")
     said.append(
         "The compiler counts the body of a loop once (the window stem has such loops, one round an image), and as "
-        "memory traffic also what it may keep on the chip: the times are a guide, the memory is what it will use."
+        "memory traffic also what it may keep on the chip: the times are estimates, the memory is what it will use."
     )
     return said
 
@@ -148,7 +148,7 @@ def _limit(plan: Plan, train: planning.Program) -> list[str]:
         "links between chips": "more images a chip give each exchange more work, or optimizer.accumulate_steps",
     }[limit]
     rate = train.batch_size / times[limit]
-    return [f"What limits training is {limit}, to {rate:,.0f} images a second at most: {advice}."]
+    return [f"What limits training is {limit}, to about {rate:,.0f} images a second: {advice}."]
 
 
 def _size(size: float) -> str:

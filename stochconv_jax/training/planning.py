@@ -127,7 +127,10 @@ def _proposal(points: list[tuple[int, float]], memory: float) -> int:
 
 
 def times(program: Program, chip: Chip) -> dict[str, float]:
-    """Seconds that a step takes at least, by what could limit it. What is not known of the chip is left out."""
+    """Seconds of a step by what could limit it, at the chip's peak. What is not known of the chip is left out.
+
+    Estimates: see compiled.costs for what the compiler counts; latency is in none of them.
+    """
     share = (program.devices - 1) / program.devices
     # A ring passes every byte on once to gather or to scatter, and twice to reduce for all (Thakur et al., 2005).
     sent = sum(c.bytes * c.times * share * (2 if c.kind == "all-reduce" else 1) for c, _ in program.moved)

@@ -170,7 +170,7 @@ def test_plan_for_a_tpu_that_is_not_here(main, tmp_path):
     content = json.loads((tmp_path / "plan.json").read_text())
     step, memory = content["steps"]["train"], content["chip"]["memory"]
     assert 0 < step["memory"]["total"] < step["needed"] < 0.1 * memory
-    assert set(step["seconds_at_least"]) == {"arithmetic", "memory traffic", "links between chips"}
+    assert set(step["seconds_by_limit"]) == {"arithmetic", "memory traffic", "links between chips"}
 
 
 def test_planned_batches_are_those_of_the_pipeline():
