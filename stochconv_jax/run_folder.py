@@ -1,11 +1,13 @@
 """The files of a run: what is in `--workdir`, written so that a killed process leaves whole files only."""
 import contextlib
 import csv
+import errno
+import fcntl
 import json
 import os
 import pathlib
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 METRICS = (
     "epoch",
@@ -33,7 +35,6 @@ FREE_KEYS = (
     "prepare.",
     "report.",
     "sharding.",
-    "sweep.",
     "log_every_seconds",
     "compilation_cache",
 )
@@ -127,3 +128,22 @@ def atomic(path: pathlib.Path):
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+@contextlib.contextmanager
+def locked(folder: pathlib.Path) -> Iterator[None]:
+    """Holds `folder` for this process, creating it. OSError naming it if another has it, or it cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
+    except OSError as error:
+        raise OSError(error.errno, f"cannot write into {folder}: {error.strerror}; choose another --workdir") from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(handle)
+        raise OSError(errno.EAGAIN, f"another process works in {folder}: wait for it or end it") from error
+    try:
+        yield
+    finally:
+        os.close(handle)

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from ml_collections import ConfigDict
 
 from stochconv_jax.data.isic import labels, prepare, rules, scan, tables, union
-from stochconv_jax.data.isic.files import locked, remove_unfinished, write_csv, write_text
+from stochconv_jax.data.isic.files import remove_unfinished, write_csv, write_text
 from stochconv_jax.data.isic.workers import Workers
+from stochconv_jax.run_folder import locked
 from stochconv_jax.training.progress import Progress
 
 logger = logging.getLogger(__name__)

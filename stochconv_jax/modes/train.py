@@ -11,11 +11,12 @@ import tensorboardX
 from stochconv_jax.data import sources
 from stochconv_jax.models import keras_weights, summary, variants
 from stochconv_jax.modes import build, runs
-from stochconv_jax.run_folder import RunFolder
+from stochconv_jax.run_folder import RunFolder, locked
 from stochconv_jax.training import evaluation, loop, mesh, progress, state
 from stochconv_jax.training.checkpoints import Checkpoints
 
 logger = logging.getLogger(__name__)
+
 
 def run(config, overrides, workdir) -> None:
     """Trains to the end of the config's last epoch, or until SIGTERM, after which it has saved."""
@@ -33,13 +34,15 @@ def run(config, overrides, workdir) -> None:
     folder = RunFolder(workdir).create()
     rows = summary.parts(model, build.inputs(config, 1))
     logger.info("the model, for one image:\n%s", summary.table(rows))
-    runs.claim(
-        folder,
-        config,
-        size=summary.totals(rows),
-        data={"train": runs.fingerprint(train_source), "validation": runs.fingerprint(val_source)},
-    )
     with contextlib.ExitStack() as stack:
+        if jax.process_index() == 0:
+            stack.enter_context(locked(folder.path))
+        runs.claim(
+            folder,
+            config,
+            size=summary.totals(rows),
+            data={"train": runs.fingerprint(train_source), "validation": runs.fingerprint(val_source)},
+        )
         stack.enter_context(jax.set_mesh(devices))
         saved = stack.enter_context(Checkpoints(folder.checkpoints, best_metric=runs.best_metric(config)))
         train_state, open_epoch = _begin_or_go_on(config, saved, init, shapes)

@@ -36,7 +36,7 @@ class Predictions:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One folder. `name`: its path below the root; `config`: flattened, {} where there is none.
+    """One folder. `name`: its path below the root; `settings`: its config, flattened, {} where there is none.
 
     `metrics`: columns of metrics.csv, float64 `[epochs]`, NaN where there is no number; `remarks`: what is amiss.
     """
@@ -44,7 +44,7 @@ class Run:
     name: str
     seed: int | None
     about: Mapping[str, Any]
-    config: Mapping[str, Any]
+    settings: Mapping[str, Any]
     metrics: Mapping[str, np.ndarray]
     evaluation: Mapping[str, Any]
     predictions: Predictions | None
@@ -60,10 +60,10 @@ class Run:
 
     def identity(self) -> str:
         """Equal for runs that differ by their seed alone; without a config, for folders named alike but for it."""
-        if not self.config:
+        if not self.settings:
             return "folder " + SEED.sub("", self.name)
-        settings = {k: v for k, v in self.config.items() if k != "seed" and not k.startswith(FREE_KEYS)}
-        return json.dumps([settings, self.about.get("data")], sort_keys=True)
+        kept = {k: v for k, v in self.settings.items() if k != "seed" and not k.startswith(FREE_KEYS)}
+        return json.dumps([kept, self.about.get("data")], sort_keys=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,19 +111,19 @@ def read(path: pathlib.Path, root: pathlib.Path) -> Run:
         name = f"{root.resolve().name}/{name}".removesuffix("/.")
     metrics, remarks = _metrics(folder)
     about = folder.read_config() or {}
-    config = flatten(about.get("config", {}))
-    if not config:
+    settings = flatten(about.get("config", {}))
+    if not settings:
         remarks.append(f"{path}: no config in config.json; its model is known by the folder's name alone")
     in_name = SEED.search(name)
-    seed = config.get("seed", int(in_name[1]) if in_name else None)
-    done, planned = metrics["epoch"][-1], config.get("num_epochs", 0)
+    seed = settings.get("seed", int(in_name[1]) if in_name else None)
+    done, planned = metrics["epoch"][-1], settings.get("num_epochs", 0)
     if done < planned:
         remarks.append(f"{path}: unfinished, {done:g} of {planned:g} epochs; its last epoch is not the final one")
     if np.isnan(metrics["val_roc_auc"][-1]):
         remarks.append(f"{path}: the last epoch has no validation ROC AUC; the run is in no mean of last epochs")
     predictions = _predictions(path / "predictions.csv", remarks)
     evaluation = folder.read_json("evaluation.json") or {}
-    return Run(name, seed, about, config, metrics, evaluation, predictions, tuple(remarks))
+    return Run(name, seed, about, settings, metrics, evaluation, predictions, tuple(remarks))
 
 
 def _metrics(folder: RunFolder) -> tuple[dict[str, np.ndarray], list[str]]:
@@ -218,8 +218,8 @@ def _common_start(sequences: Sequence[Sequence[str]]) -> list[str]:
 def _differences(runs: Sequence[Run]) -> list[str]:
     """The keys in which the configs differ, with their values; 'the data' where those are the same."""
     missing = "none"
-    keys = sorted({key for run in runs for key in run.config} - {"seed"})
-    values = {key: [run.config.get(key, missing) for run in runs] for key in keys if not key.startswith(FREE_KEYS)}
+    keys = sorted({key for run in runs for key in run.settings} - {"seed"})
+    values = {key: [run.settings.get(key, missing) for run in runs] for key in keys if not key.startswith(FREE_KEYS)}
     return [
         f"{key} ({' / '.join(map(str, found))})" for key, found in values.items() if any(v != found[0] for v in found)
     ] or ["the data"]

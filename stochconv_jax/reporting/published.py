@@ -25,8 +25,8 @@ FIGURES = {
 }
 
 
-def figure(config: Mapping[str, Any]) -> Published | None:
-    """What the report gives for the model of a flattened config, or None."""
-    branches = tuple(sorted(config.get("model.branches", ())))
-    merge_after = str(config.get("model.merge_after")) if len(branches) > 1 else ""
-    return FIGURES.get((config.get("model.variant"), branches, merge_after))
+def figure(settings: Mapping[str, Any]) -> Published | None:
+    """What the report gives for the model of these flattened settings of a run, or None."""
+    branches = tuple(sorted(settings.get("model.branches", ())))
+    merge_after = str(settings.get("model.merge_after")) if len(branches) > 1 else ""
+    return FIGURES.get((settings.get("model.variant"), branches, merge_after))

@@ -63,7 +63,7 @@ def summarise(group: Group) -> Result:
         minutes=_average(run.metrics["seconds"].sum() for run in group.runs) / 60,
         images_per_second=_average(np.median(_defined(run.metrics["images_per_second"])) for run in group.runs),
         quality=_quality(group),
-        published=published.figure(first.config),
+        published=published.figure(first.settings),
     )
 
 
@@ -173,5 +173,5 @@ def baseline(results: Sequence[Result], name: str) -> Result:
                 return result
         names = ", ".join(result.group.name for result in results)
         raise ValueError(f"config.report.baseline={name!r}: no such model; there are {names}")
-    plain = (result for result in results if result.group.first.config.get("model.branches") == ["thumbnail"])
+    plain = (result for result in results if result.group.first.settings.get("model.branches") == ["thumbnail"])
     return next(plain, results[0])

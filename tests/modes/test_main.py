@@ -268,3 +268,13 @@ def test_the_csv_of_images_is_checked_row_by_row(tmp_path):
         (tmp_path / "list.csv").write_text(text)
         with pytest.raises(ValueError, match=words):
             predict.find_images(str(tmp_path / "list.csv"))
+
+
+def test_two_runs_in_one_folder_are_refused(main, tmp_path):
+    first = main.start(tmp_path / "run", checkpoint__every_steps=1, num_epochs=50)
+    try:
+        wait_for_step(first, tmp_path / "run", step=1)
+        assert f"another process works in {tmp_path / 'run'}" in main(tmp_path / "run", code=1, num_epochs=50)
+    finally:
+        first.kill()
+        first.communicate()

@@ -73,9 +73,9 @@ def test_a_folder_that_cannot_be_written(archive, tmp_path):
 
 
 def test_two_at_once(archive, tmp_path):
-    from stochconv_jax.data.isic.files import locked
+    from stochconv_jax.run_folder import locked
 
-    with locked(tmp_path / "run"), pytest.raises(OSError, match="another process prepares into"):
+    with locked(tmp_path / "run"), pytest.raises(OSError, match="another process works in"):
         run(tmp_path / "run", raw=archive)
 
 

@@ -1,8 +1,7 @@
-"""Files that are whole or not there, and the lock of a folder."""
+"""Files that are whole or not there."""
 import contextlib
 import csv
 import errno
-import fcntl
 import io
 import os
 import pathlib
@@ -66,22 +65,3 @@ def remove_unfinished(folder: pathlib.Path) -> None:
     """Removes what killed runs left behind."""
     for file in folder.rglob(f".*{TEMPORARY}"):
         file.unlink()
-
-
-@contextlib.contextmanager
-def locked(folder: pathlib.Path) -> Iterator[None]:
-    """Holds `folder` for this process, creating it. OSError naming it if another has it, or it cannot be written."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
-    except OSError as error:
-        raise OSError(error.errno, f"cannot write into {folder}: {error.strerror}; choose another --workdir") from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(handle)
-        raise OSError(errno.EAGAIN, f"another process prepares into {folder}: wait for it or end it") from error
-    try:
-        yield
-    finally:
-        os.close(handle)
