@@ -27,8 +27,7 @@ def window_conv(
     Args:
       image: uint8 or float [B, H, W, C]. uint8 pixels count as the numbers 0 .. 255.
       windows: int32 [B or 1, F or 1, 2], (top, left) in pixels, as `sample_windows` draws them.
-        Traced windows that reach outside are moved inside, as `lax.dynamic_slice` does; concrete ones are
-        refused.
+        Traced windows that reach outside are moved to the nearest place inside; concrete ones are refused.
       kernel: float [kh, kw, C, F].
       strides: (sh, sw).
       window_size: (wh, ww) in pixels.
@@ -86,7 +85,8 @@ def _check(image: jax.Array, windows: jax.Array, kernel: jax.Array, window_size:
 
 def _convolve(strides: Size, window_size: Size, image: jax.Array, windows: jax.Array, kernel: jax.Array):
     """window_conv on one device."""
-    windows = jnp.broadcast_to(windows, (image.shape[0], kernel.shape[3], 2))
+    last = jnp.array(image.shape[1:3], windows.dtype) - jnp.array(window_size, windows.dtype)
+    windows = jnp.broadcast_to(windows.clip(0, last), (image.shape[0], kernel.shape[3], 2))
     return _with_rule(strides, window_size, *varying_alike(image, windows, kernel))
 
 

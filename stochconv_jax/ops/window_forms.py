@@ -1,7 +1,8 @@
 """The loops over windows that window_conv and its gradient rule are made of.
 
 One window at a time: what is read of the image stays in the cache, and nothing of the windows' size over the whole
-batch exists. On the CPU a window's pixels are first regrouped, so that what one weight sees lies side by side.
+batch exists. On the CPU a window's pixels are first regrouped, so that what one weight sees lies side by side. A TPU
+runs the kernels of window_pallas instead, unless `window_pallas.plan` says that they do not serve.
 """
 from functools import partial
 
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.custom_batching import sequential_vmap
 
+from stochconv_jax.ops import window_pallas
 from stochconv_jax.ops.per_device import varying_alike
 
 Size = tuple[int, int]
@@ -21,19 +23,9 @@ def forward(strides: Size, window_size: Size):
 
     @sequential_vmap  # under vmap a loop over the new axis: batched windows would become gathers
     def run(image, windows, kernel):
-        dtype = sum_dtype(kernel.dtype)
-        weights = jnp.moveaxis(kernel, 3, 0).astype(dtype)
-        size = _output_size(window_size, kernel.shape[:2], strides)
-        strided = partial(_strided_forward, strides, window_size, size)
-        form = _by_platform(strided, partial(_regrouped_forward, strides, size))
-        lines = _lines(image)
-
-        def one_image(b_windows):
-            b, windows = b_windows
-            out = lax.map(lambda window_weights: form(lines, b, *window_weights), (windows, weights))
-            return jnp.moveaxis(out, 0, 2)
-
-        return lax.map(one_image, (jnp.arange(image.shape[0]), windows)).astype(kernel.dtype)
+        plan = window_pallas.plan(image.shape, image.dtype, kernel.shape, kernel.dtype, strides, window_size)
+        loops = partial(_looped_forward, strides, window_size)
+        return _on_tpu(plan, window_pallas.forward, loops)(image, windows, kernel)
 
     return run
 
@@ -43,20 +35,9 @@ def kernel_gradient(strides: Size, window_size: Size, kernel_shape: tuple, kerne
 
     @sequential_vmap
     def run(image, windows, g):
-        dtype = sum_dtype(kernel_dtype)
-        planes = jnp.moveaxis(g, 3, 1).astype(dtype)
-        strided = partial(_strided_gradient, strides, window_size, kernel_shape)
-        regrouped = partial(_regrouped_gradient, strides, kernel_shape)
-        form = _by_platform(strided, regrouped)
-        lines = _lines(image)
-
-        def add_image(total, b_windows_g):
-            b, windows, g = b_windows_g
-            return total + lax.map(lambda window_g: form(lines, b, *window_g), (windows, g)), None
-
-        zeros = _zeros((kernel_shape[3], *kernel_shape[:3]), dtype, planes)
-        total, _ = lax.scan(add_image, zeros, (jnp.arange(image.shape[0]), windows, planes))
-        return jnp.moveaxis(total, 0, 3).astype(kernel_dtype)
+        plan = window_pallas.plan(image.shape, image.dtype, kernel_shape, kernel_dtype, strides, window_size)
+        loops = partial(_looped_gradient, strides, window_size, kernel_shape, kernel_dtype)
+        return _on_tpu(plan, window_pallas.kernel_gradient, loops)(image, windows, g)
 
     return run
 
@@ -88,6 +69,39 @@ def sum_dtype(dtype):
     return jnp.float64 if dtype == jnp.float64 else jnp.float32
 
 
+def _looped_forward(strides, window_size, image, windows, kernel):
+    dtype = sum_dtype(kernel.dtype)
+    weights = jnp.moveaxis(kernel, 3, 0).astype(dtype)
+    size = _output_size(window_size, kernel.shape[:2], strides)
+    form = _by_platform(
+        partial(_strided_forward, strides, window_size, size), partial(_regrouped_forward, strides, size)
+    )
+    lines = _lines(image)
+
+    def one_image(b_windows):
+        b, windows = b_windows
+        out = lax.map(lambda window_weights: form(lines, b, *window_weights), (windows, weights))
+        return jnp.moveaxis(out, 0, 2)
+
+    return lax.map(one_image, (jnp.arange(image.shape[0]), windows)).astype(kernel.dtype)
+
+
+def _looped_gradient(strides, window_size, kernel_shape, kernel_dtype, image, windows, g):
+    dtype = sum_dtype(kernel_dtype)
+    planes = jnp.moveaxis(g, 3, 1).astype(dtype)
+    strided = partial(_strided_gradient, strides, window_size, kernel_shape)
+    form = _by_platform(strided, partial(_regrouped_gradient, strides, kernel_shape))
+    lines = _lines(image)
+
+    def add_image(total, b_windows_g):
+        b, windows, g = b_windows_g
+        return total + lax.map(lambda window_g: form(lines, b, *window_g), (windows, g)), None
+
+    zeros = _zeros((kernel_shape[3], *kernel_shape[:3]), dtype, planes)
+    total, _ = lax.scan(add_image, zeros, (jnp.arange(image.shape[0]), windows, planes))
+    return jnp.moveaxis(total, 0, 3).astype(kernel_dtype)
+
+
 def _output_size(window_size: Size, kernel_size: Size, strides: Size) -> Size:
     return tuple((n - k) // s + 1 for n, k, s in zip(window_size, kernel_size, strides))
 
@@ -100,6 +114,13 @@ def _lines(image: jax.Array) -> jax.Array:
 def _zeros(shape: tuple, dtype, like: jax.Array) -> jax.Array:
     """Zeros that vary over the same manual mesh axes as `like`, so that a loop may carry them."""
     return varying_alike(jnp.zeros(shape, dtype), like)[0]
+
+
+def _on_tpu(plan, kernels, loops):
+    """kernels(plan, ...) where the program is lowered for a TPU and there is a plan, else `loops`."""
+    if plan is None:
+        return loops
+    return lambda *args: lax.platform_dependent(*args, tpu=partial(kernels, plan), default=loops)
 
 
 def _by_platform(strided, regrouped):

@@ -111,7 +111,7 @@ def forward(plan: Plan, image: jax.Array, windows: jax.Array, kernel: jax.Array)
         grid_spec=pltpu.PrefetchScalarGridSpec(
             num_scalar_prefetch=3,
             grid=(plan.features, plan.batch),
-            in_specs=[pl.BlockSpec(memory_space=pl.ANY)],
+            in_specs=[pl.BlockSpec(memory_space=pltpu.HBM)],
             out_specs=pl.BlockSpec((1, 1, h, w), lambda f, b, *_: (b, f, 0, 0)),
             scratch_shapes=[
                 pltpu.VMEM((plan.kernel_size[0], plan.parts[1], plan.depth, w), jnp.bfloat16),
@@ -137,7 +137,7 @@ def kernel_gradient(plan: Plan, image: jax.Array, windows: jax.Array, g: jax.Arr
             grid=(plan.features, plan.batch),
             in_specs=[
                 pl.BlockSpec((1, 1, w, h), lambda f, b, *_: (b, f, 0, 0)),
-                pl.BlockSpec(memory_space=pl.ANY),
+                pl.BlockSpec(memory_space=pltpu.HBM),
             ],
             out_specs=pl.BlockSpec((1, kh * kw, plan.depth), lambda f, b, *_: (f, 0, 0)),
             scratch_shapes=[pltpu.VMEM((kh, w, plan.depth), jnp.float32), plan.rows, *plan.fetched],
