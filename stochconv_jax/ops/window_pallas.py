@@ -13,8 +13,7 @@ The matrix unit multiplies bfloat16. A float32 is the exact sum of three, so flo
 the pixels are uint8 and six where they are float32; bfloat16 results take one. Float pixels must be finite: an
 infinity beside a window would reach it as 0 * inf.
 """
-import math
-from typing import NamedTuple
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -22,132 +21,81 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-Size = tuple[int, int]
-LANES = 128
-VMEM_BYTES = 48 << 20  # what a kernel may take of a core's vector memory, 64 MB on the smallest chips since v5
+from stochconv_jax.ops.window_plan import LANES, VMEM_BYTES, Plan, Size, pairs_that_count
 
 
-class Plan(NamedTuple):
-    """The sizes of one convolution."""
-
-    batch: int
-    features: int
-    channels: int
-    kernel_size: Size
-    strides: Size
-    window_size: Size  # (height, width) in pixels, of what the convolution reads
-    output: Size
-    block: Size  # (rows, columns) fetched: the window wherever it begins within an aligned tile
-    padded: Size  # (height, width) of the image, in whole tiles and no smaller than a block
-    tile: Size
-    image_dtype: jnp.dtype
-    dtype: jnp.dtype  # of the result
-
-    @property
-    def lane_tiles(self) -> int:
-        """Tiles of 128 columns that a row of the window spans."""
-        return _whole(self.window_size[1], LANES) // LANES
-
-    @property
-    def depth(self) -> int:
-        """Pixels of a row over all channels, each channel's padded to whole tiles: what one product sums over."""
-        return self.channels * self.lane_tiles * LANES
-
-    @property
-    def parts(self) -> tuple[int, int]:
-        """How many bfloat16 numbers stand for one pixel, and for one weight or cotangent."""
-        exact = self.dtype == jnp.float32
-        return 3 if exact and self.image_dtype == jnp.float32 else 1, 3 if exact else 1
-
-    @property
-    def rows(self):
-        """The window's pixels as the kernels hold them: [channel and tile of columns, row, column]."""
-        return pltpu.VMEM((self.channels * self.lane_tiles, self.block[0], LANES), jnp.float32)
-
-    @property
-    def fetched(self) -> list:
-        """Two blocks of pixels, one being read while the next arrives, and their semaphores."""
-        blocks = pltpu.VMEM((2, self.channels, *self.block), self.image_dtype)
-        return [blocks, pltpu.SemaphoreType.DMA((2,))]
-
-    @property
-    def vmem_bytes(self) -> int:
-        """More than either kernel's scratch, operands and intermediate values, in bytes."""
-        (h, w), width = (_whole(n, LANES) for n in self.output), self.depth
-        held = self.kernel_size[0] * width * w * (2 * self.parts[1] + 4)
-        block = self.channels * math.prod(self.block)
-        values = h * width * 4 * 3 + h * w * 4 * 8
-        return held + block * (2 * self.image_dtype.itemsize + 4 * 3) + values
-
-
-def plan(image_shape, image_dtype, kernel_shape, kernel_dtype, strides: Size, window_size: Size) -> Plan | None:
-    """The sizes for image [B, H, W, C] and kernel [kh, kw, C, F]; None if the kernels here do not serve these.
-
-    They serve uint8, bfloat16 and float32 images, bfloat16 and float32 kernels, and windows of which the products'
-    operands fit into vector memory (up to about 450x450 pixels of 3 channels for a 3x3 kernel).
-    """
-    image_dtype, dtype = jnp.dtype(image_dtype), jnp.dtype(kernel_dtype)
-    if image_dtype not in (jnp.uint8, jnp.bfloat16, jnp.float32) or dtype not in (jnp.bfloat16, jnp.float32):
-        return None
-    kernel_size, tile = kernel_shape[:2], (32 // image_dtype.itemsize, LANES)
-    output = tuple((n - k) // s + 1 for n, k, s in zip(window_size, kernel_size, strides))
-    read = tuple((n - 1) * s + k for n, k, s in zip(output, kernel_size, strides))
-    block = tuple(_whole(n + t - 1, t) for n, t in zip(read, tile))
-    padded = tuple(max(_whole(n, t), b) for n, t, b in zip(image_shape[1:3], tile, block))
-    batch, channels, features = image_shape[0], *kernel_shape[2:]
-    sizes = Plan(
-        batch, features, channels, kernel_size, strides, read, output, block, padded, tile, image_dtype, dtype
-    )
-    return sizes if sizes.vmem_bytes <= VMEM_BYTES else None
-
-
-def forward(plan: Plan, image: jax.Array, windows: jax.Array, kernel: jax.Array) -> jax.Array:
+def forward(plans: list[list[Plan]], image: jax.Array, windows: jax.Array, kernel: jax.Array) -> jax.Array:
     """(image [B, H, W, C], windows [B, F, 2] inside it, kernel [kh, kw, C, F]) -> [B, h, w, F] of kernel's dtype."""
-    h, w = plan.output
-    weights = jnp.moveaxis(kernel, 3, 0).astype(jnp.float32).reshape(-1)
+    rows = [jnp.concatenate([_forward_part(part, image, windows, kernel) for part in row], 2) for row in plans]
+    return jnp.concatenate(rows, 1)
+
+
+def kernel_gradient(plans: list[list[Plan]], image: jax.Array, windows: jax.Array, g: jax.Array) -> jax.Array:
+    """(image [B, H, W, C], windows [B, F, 2] inside it, g [B, h, w, F]) -> [kh, kw, C, F] of kernel's dtype."""
+    parts = [part for row in plans for part in row]
+    return sum(_gradient_part(part, image, windows, g) for part in parts).astype(parts[0].dtype)
+
+
+def _forward_part(plan: Plan, image, windows, kernel):
+    (h, w), weights = plan.output, jnp.moveaxis(kernel, 3, 0).astype(jnp.float32).reshape(-1)
+    bands = pltpu.VMEM((plan.kernel_size[0], plan.weight_parts, plan.depth, w), jnp.bfloat16)
     out = pl.pallas_call(
-        lambda *refs: _forward_body(plan, *refs),
+        partial(_forward_body, plan),
         out_shape=_result((plan.batch, plan.features, h, w), plan.dtype, image),
         grid_spec=pltpu.PrefetchScalarGridSpec(
             num_scalar_prefetch=3,
             grid=(plan.features, plan.batch),
-            in_specs=[pl.BlockSpec(memory_space=pltpu.HBM)],
+            in_specs=[pl.BlockSpec(memory_space=pl.ANY)],
             out_specs=pl.BlockSpec((1, 1, h, w), lambda f, b, *_: (b, f, 0, 0)),
-            scratch_shapes=[
-                pltpu.VMEM((plan.kernel_size[0], plan.parts[1], plan.depth, w), jnp.bfloat16),
-                plan.rows,
-                *plan.fetched,
-            ],
+            scratch_shapes=[bands, *_pixel_scratch(plan)],
         ),
-        compiler_params=_compiler_params(plan),
-        cost_estimate=_cost(plan),
         name="window_conv",
+        **_for_the_compiler(plan),
     )(*_corners(plan, windows), weights, _planes(plan, image))
     return jnp.moveaxis(out, 1, 3)
 
 
-def kernel_gradient(plan: Plan, image: jax.Array, windows: jax.Array, g: jax.Array) -> jax.Array:
-    """(image [B, H, W, C], windows [B, F, 2] inside it, g [B, h, w, F]) -> [kh, kw, C, F] of g's dtype."""
-    (h, w), (kh, kw) = plan.output, plan.kernel_size
+def _gradient_part(plan: Plan, image, windows, g):
+    (top, left), (h, w), (kh, kw) = plan.first, plan.output, plan.kernel_size
+    g = g[:, top : top + h, left : left + w].transpose(0, 3, 2, 1)
     out = pl.pallas_call(
-        lambda *refs: _gradient_body(plan, *refs),
+        partial(_gradient_body, plan),
         out_shape=_result((plan.features, kh * kw, plan.depth), jnp.float32, image),
         grid_spec=pltpu.PrefetchScalarGridSpec(
             num_scalar_prefetch=2,
             grid=(plan.features, plan.batch),
             in_specs=[
                 pl.BlockSpec((1, 1, w, h), lambda f, b, *_: (b, f, 0, 0)),
-                pl.BlockSpec(memory_space=pltpu.HBM),
+                pl.BlockSpec(memory_space=pl.ANY),
             ],
             out_specs=pl.BlockSpec((1, kh * kw, plan.depth), lambda f, b, *_: (f, 0, 0)),
-            scratch_shapes=[pltpu.VMEM((kh, w, plan.depth), jnp.float32), plan.rows, *plan.fetched],
+            scratch_shapes=[pltpu.VMEM((kh, w, plan.depth), jnp.float32), *_pixel_scratch(plan)],
         ),
-        compiler_params=_compiler_params(plan),
-        cost_estimate=_cost(plan),
         name="window_conv_kernel_gradient",
-    )(*_corners(plan, windows), g.transpose(0, 3, 2, 1), _planes(plan, image))
+        **_for_the_compiler(plan),
+    )(*_corners(plan, windows), g, _planes(plan, image))
     taps = out.reshape(plan.features, kh, kw, plan.channels, -1).sum(-1)
-    return jnp.moveaxis(taps, 0, 3).astype(plan.dtype)
+    return jnp.moveaxis(taps, 0, 3)
+
+
+def _pixel_scratch(plan: Plan) -> list:
+    """The window's pixels as [channel and tile of columns, row, column]; two blocks, one being read while the next
+    arrives; their semaphores."""
+    return [
+        pltpu.VMEM((plan.channels * plan.lane_tiles, plan.block[0], LANES), jnp.float32),
+        pltpu.VMEM((2, plan.channels, *plan.block), plan.image_dtype),
+        pltpu.SemaphoreType.DMA((2,)),
+    ]
+
+
+def _for_the_compiler(plan: Plan) -> dict:
+    semantics = ("parallel", "arbitrary")  # filters, on either core of a chip; images, one after the other
+    return {
+        "compiler_params": pltpu.CompilerParams(dimension_semantics=semantics, vmem_limit_bytes=VMEM_BYTES),
+        "cost_estimate": pl.CostEstimate(
+            flops=2 * plan.multiplications, transcendentals=0, bytes_accessed=plan.bytes_moved
+        ),
+    }
 
 
 def _forward_body(plan: Plan, corners, offsets, weights, image, out, bands, rows, fetched, arrived):
@@ -161,8 +109,8 @@ def _forward_body(plan: Plan, corners, offsets, weights, image, out, bands, rows
     _receive(plan, b, f, corners, offsets, image, fetched, arrived, rows)
     total = jnp.zeros(plan.output, jnp.float32)
     for i in range(plan.kernel_size[0]):
-        seen = _parts(_rows_seen(plan, b, f, offsets, rows, i), plan.parts[0])
-        total += _product(seen, [bands[i, p] for p in range(plan.parts[1])])
+        seen = _parts(_rows_seen(plan, b, f, offsets, rows, i), plan.pixel_parts)
+        total += _product(seen, [bands[i, p] for p in range(plan.weight_parts)])
     out[0, 0] = total.astype(out.dtype)
 
 
@@ -175,9 +123,9 @@ def _gradient_body(plan: Plan, corners, offsets, g, image, out, sums, rows, fetc
         sums[...] = jnp.zeros(sums.shape, jnp.float32)
 
     _receive(plan, b, f, corners, offsets, image, fetched, arrived, rows)
-    cotangent = _parts(g[0, 0].astype(jnp.float32), plan.parts[1])
+    cotangent = _parts(g[0, 0].astype(jnp.float32), plan.weight_parts)
     for i in range(plan.kernel_size[0]):
-        seen = _parts(_rows_seen(plan, b, f, offsets, rows, i), plan.parts[0])
+        seen = _parts(_rows_seen(plan, b, f, offsets, rows, i), plan.pixel_parts)
         sums[i] += _product(cotangent, seen)
 
     @pl.when(b == plan.batch - 1)
@@ -200,7 +148,7 @@ def _build_bands(plan: Plan, f, weights, bands):
             for j in range(kw):
                 weight = weights[((f * kh + i) * kw + j) * plan.channels + c]
                 total = jnp.where(band == j, weight, total)
-            for p, part in enumerate(_parts(total, plan.parts[1])):
+            for p, part in enumerate(_parts(total, plan.weight_parts)):
                 bands[i, p, c * width : (c + 1) * width] = part
 
 
@@ -271,13 +219,16 @@ def _parts(x, number):
 
 def _product(left: list, right: list):
     """The matrix product of two sums of parts, float32, without the products too small for a float32 sum."""
-    pairs = [(p, q) for p in range(len(left)) for q in range(len(right)) if p + q < 3]
-    return sum(jnp.dot(left[p], right[q], preferred_element_type=jnp.float32) for p, q in reversed(pairs))
+    pairs = pairs_that_count(len(left), len(right))
+    return sum(jnp.dot(left[p], right[q], preferred_element_type=jnp.float32) for p, q in pairs)
 
 
 def _corners(plan: Plan, windows: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Each window's aligned block and the window's place in it, int32 [B * F * 2] of (top, left) both."""
-    tile, last = (jnp.array(n, jnp.int32) for n in (plan.tile, [p - b for p, b in zip(plan.padded, plan.block)]))
+    """The aligned block around this part of each window and its place there: int32 [B * F * 2], (top, left) both."""
+    first = [n * s for n, s in zip(plan.first, plan.strides)]
+    last = [n - b for n, b in zip(plan.padded, plan.block)]
+    first, last, tile = (jnp.array(n, jnp.int32) for n in (first, last, plan.tile))
+    windows = windows.astype(jnp.int32) + first
     corners = jnp.minimum(windows // tile * tile, last)
     return corners.reshape(-1), (windows - corners).reshape(-1)
 
@@ -291,23 +242,3 @@ def _planes(plan: Plan, image: jax.Array) -> jax.Array:
 def _result(shape: tuple, dtype, like: jax.Array) -> jax.ShapeDtypeStruct:
     """A kernel's result, varying over the same manual mesh axes as `like`."""
     return jax.ShapeDtypeStruct(shape, dtype, manual_axis_type=jax.typeof(like).manual_axis_type)
-
-
-def _compiler_params(plan: Plan) -> pltpu.CompilerParams:
-    return pltpu.CompilerParams(dimension_semantics=("parallel", "arbitrary"), vmem_limit_bytes=plan.vmem_bytes)
-
-
-def _cost(plan: Plan) -> pl.CostEstimate:
-    """Of either kernel: the products made, the blocks fetched, and the output or cotangent once."""
-    windows, products = plan.batch * plan.features, 3 if plan.parts[1] == 3 else 1
-    products = 6 if plan.parts[0] == 3 else products
-    multiplications = math.prod(plan.output) * plan.depth * plan.kernel_size[0] * products
-    fetched = plan.channels * math.prod(plan.block) * plan.image_dtype.itemsize
-    held = math.prod(plan.output) * plan.dtype.itemsize
-    return pl.CostEstimate(
-        flops=2 * windows * multiplications, transcendentals=0, bytes_accessed=windows * (fetched + held)
-    )
-
-
-def _whole(n: int, tile: int) -> int:
-    return -(-n // tile) * tile
