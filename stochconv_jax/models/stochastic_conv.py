@@ -45,6 +45,6 @@ class StochasticConv(nn.Module):
         )
         mean, std = jnp.asarray(self.mean), jnp.asarray(self.std)
         scaled = kernel / (255.0 * std)[:, None]
-        offset = jnp.einsum("hwcf,c->f", kernel, mean / std)
+        offset = (kernel * (mean / std)[:, None]).sum((0, 1, 2))  # no product that a matrix unit would round
         x = ops.window_conv(pixels, windows, scaled, strides=self.strides, window_size=window_size)
         return (x - offset).astype(self.rules.dtype)

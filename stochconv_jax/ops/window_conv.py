@@ -25,7 +25,8 @@ def window_conv(
     such a mesh the compiler is free to gather a batch that is spread over devices.
 
     Args:
-      image: uint8 or float [B, H, W, C]. uint8 pixels count as the numbers 0 .. 255.
+      image: uint8 or float [B, H, W, C]. uint8 pixels count as the numbers 0 .. 255; on a TPU a float image must be
+        finite, even beside the windows.
       windows: int32 [B or 1, F or 1, 2], (top, left) in pixels, as `sample_windows` draws them.
         Traced windows that reach outside are moved to the nearest place inside; concrete ones are refused.
       kernel: float [kh, kw, C, F].

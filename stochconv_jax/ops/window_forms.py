@@ -2,7 +2,7 @@
 
 One window at a time: what is read of the image stays in the cache, and nothing of the windows' size over the whole
 batch exists. On the CPU a window's pixels are first regrouped, so that what one weight sees lies side by side. A TPU
-runs the kernels of window_pallas instead, unless `window_plan.plan` finds that they do not serve.
+runs the kernels of window_pallas instead, unless `window_parts.parts_of` finds that they do not serve.
 """
 from functools import partial
 
@@ -13,7 +13,7 @@ from jax.custom_batching import sequential_vmap
 
 from stochconv_jax.ops import window_pallas
 from stochconv_jax.ops.per_device import varying_alike
-from stochconv_jax.ops.window_plan import plan
+from stochconv_jax.ops.window_parts import parts_of
 
 Size = tuple[int, int]
 STRIP = 16  # output rows summed at once in the kernel's gradient: fewer, and the CPU's compiler does not vectorise
@@ -24,9 +24,9 @@ def forward(strides: Size, window_size: Size):
 
     @sequential_vmap  # under vmap a loop over the new axis: batched windows would become gathers
     def run(image, windows, kernel):
-        plans = plan(image.shape, image.dtype, kernel.shape, kernel.dtype, strides, window_size)
+        parts = parts_of(image.shape, image.dtype, kernel.shape, kernel.dtype, strides, window_size)
         loops = partial(_looped_forward, strides, window_size)
-        return _on_tpu(plans, window_pallas.forward, loops)(image, windows, kernel)
+        return _on_tpu(parts, window_pallas.forward, loops)(image, windows, kernel)
 
     return run
 
@@ -36,9 +36,9 @@ def kernel_gradient(strides: Size, window_size: Size, kernel_shape: tuple, kerne
 
     @sequential_vmap
     def run(image, windows, g):
-        plans = plan(image.shape, image.dtype, kernel_shape, kernel_dtype, strides, window_size)
+        parts = parts_of(image.shape, image.dtype, kernel_shape, kernel_dtype, strides, window_size)
         loops = partial(_looped_gradient, strides, window_size, kernel_shape, kernel_dtype)
-        return _on_tpu(plans, window_pallas.kernel_gradient, loops)(image, windows, g)
+        return _on_tpu(parts, window_pallas.kernel_gradient, loops)(image, windows, g)
 
     return run
 
@@ -117,11 +117,11 @@ def _zeros(shape: tuple, dtype, like: jax.Array) -> jax.Array:
     return varying_alike(jnp.zeros(shape, dtype), like)[0]
 
 
-def _on_tpu(plans, kernels, loops):
-    """kernels(plans, ...) where the program is lowered for a TPU and there are plans, else `loops`."""
-    if plans is None:
+def _on_tpu(parts, kernels, loops):
+    """kernels(parts, ...) where the program is lowered for a TPU and there are parts, else `loops`."""
+    if parts is None:
         return loops
-    return lambda *args: lax.platform_dependent(*args, tpu=partial(kernels, plans), default=loops)
+    return lambda *args: lax.platform_dependent(*args, tpu=partial(kernels, parts), default=loops)
 
 
 def _by_platform(strided, regrouped):

@@ -4,7 +4,6 @@ What compiles is skipped without libtpu (requirements-tpu.txt).
 """
 import importlib.util
 import math
-import os
 import re
 from functools import partial
 
@@ -12,12 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.experimental import topologies
 from jax.experimental.pallas import tpu as pltpu
-from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from stochconv_jax.ops import window_conv, window_forms, window_plan
+from stochconv_jax.ops import window_conv, window_forms, window_parts
+from stochconv_jax.training.topologies import mesh_of
 from tests.ops import test_window_conv
 from tests.ops.test_window_conv import CASES, SHAPES, arrays, assert_same, collectives, in_float64, ours
 
@@ -31,7 +30,7 @@ TILED = {  # images of several tiles, in which windows begin anywhere
 @pytest.fixture
 def interpreted(monkeypatch):
     """window_conv as on a TPU, its kernels interpreted: memory that nothing has written holds NaN."""
-    monkeypatch.setattr(window_forms, "_on_tpu", lambda plans, kernels, loops: partial(kernels, plans))
+    monkeypatch.setattr(window_forms, "_on_tpu", lambda parts, kernels, loops: partial(kernels, parts))
     monkeypatch.setattr(test_window_conv, "CASES", CASES | TILED)
     with pltpu.force_tpu_interpret_mode():
         yield
@@ -90,8 +89,8 @@ def test_vmap_equals_a_loop(interpreted):
 
 @pytest.mark.parametrize("vmem, largest", [(16 << 20, 128), (5 << 20, 64), (3 << 20, 32)])
 def test_parts_cover_the_output_once_and_fit(vmem, largest, monkeypatch):
-    monkeypatch.setattr(window_plan, "VMEM_BYTES", vmem)
-    parts = window_plan.plan((2, 999, 999, 3), np.uint8, (3, 3, 3, 8), jnp.float32, (2, 3), (401, 451))
+    monkeypatch.setattr(window_parts, "VMEM_BYTES", vmem)
+    parts = window_parts.parts_of((2, 999, 999, 3), np.uint8, (3, 3, 3, 8), jnp.float32, (2, 3), (401, 451))
     covered = np.zeros((200, 150), int)
     for part in (part for row in parts for part in row):
         (top, left), (height, width) = part.first, part.output
@@ -107,11 +106,12 @@ def test_parts_cover_the_output_once_and_fit(vmem, largest, monkeypatch):
         (np.uint8, (3, 3, 3, 8), jnp.float16),
         (np.uint8, (3, 3, 3, 8), jnp.float64),
         (np.uint8, (3, 3, 999, 8), jnp.float32),
+        (np.uint8, (3, 3, 3, 32768), jnp.float32),
     ],
 )
-def test_what_the_kernels_do_not_serve_has_no_plan(image_dtype, kernel, kernel_dtype):
+def test_what_the_kernels_do_not_serve_has_no_parts(image_dtype, kernel, kernel_dtype):
     image = (2, 300, 300, kernel[2])
-    assert window_plan.plan(image, image_dtype, kernel, kernel_dtype, (2, 2), (225, 225)) is None
+    assert window_parts.parts_of(image, image_dtype, kernel, kernel_dtype, (2, 2), (225, 225)) is None
 
 
 STEPS = {
@@ -143,7 +143,7 @@ def nothing_cached():
 )
 @pytest.mark.parametrize("topology, step", [("v5e:2x2", step) for step in STEPS] + ELSEWHERE)
 def test_compiled_for_a_tpu_temporaries_are_small_and_no_image_moves(topology, step, nothing_cached):
-    compiled = compile_step(tpus(topology), **STEPS[step])
+    compiled = compile_step(mesh_of(topology), **STEPS[step])
     text = compiled.as_text()
     assert re.search(r"%window_conv[.\d]* = .*tpu_custom_call", text)
     assert re.search(r"%window_conv_kernel_gradient[.\d]* = .*tpu_custom_call", text)
@@ -152,16 +152,6 @@ def test_compiled_for_a_tpu_temporaries_are_small_and_no_image_moves(topology, s
         shape, kind = sent.split()
         assert kind == "all-reduce" and math.prod(map(int, re.findall(r"(?<=[\[,])\d+", shape))) <= 5 * 5 * 3 * 32
     assert compiled.memory_analysis().temp_size_in_bytes < 64e6
-
-
-def tpus(topology):
-    """A mesh of TPUs that are not there."""
-    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
-    os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
-    os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-4")
-    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
-    devices = topologies.get_topology_desc(topology, platform="tpu").devices
-    return Mesh(devices, ("data",), axis_types=(AxisType.Auto,))
 
 
 def compile_step(
