@@ -116,8 +116,9 @@ def words(plan: Plan) -> list[str]:
     images = [c for step in plan.steps.values() for c, what in step.moved if what == compiled.IMAGES]
     said.append(f"IMAGES CROSS CHIPS in {len(images)} places." if images else "No image crosses chips.")
     said.append(
-        "The compiler counts the body of a loop once (except on TPUs the window stem has some, one round an image), and as "
-        "memory traffic also what it may keep on the chip: the times are estimates, the memory is what it will use."
+        "The compiler counts the body of a loop once (except on TPUs the window stem has some, one round an image), "
+        "and as memory traffic also what it may keep on the chip: the times are estimates, "
+        "the memory is what it will use."
     )
     return said
 
