@@ -48,19 +48,36 @@ def example_id(name: str) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Reader:
-    """Turns an index of `source` into a picture of the right size, and a picture into what a batch holds of it."""
+    """Turns an index of `source` into a picture of the right size, and a picture into what a batch holds of it.
+
+    Where only the thumbnail is wanted, pictures are decoded and augmented at `image_size` / `shrink`.
+    """
 
     source: Source
     image_size: Size
     thumbnail_size: Size
     outputs: tuple[str, ...]
 
+    @functools.cached_property
+    def shrink(self) -> int:
+        """By what sides are divided before augmentation: 1 for full resolution.
+
+        A thumbnail is made from at least twice its size: a crop of 0.6 of the area is still reduced and not enlarged.
+        """
+        if "image" in self.outputs:
+            return 1
+        sides = tuple(zip(self.image_size, self.thumbnail_size, strict=True))
+        return next(
+            (k for k in (8, 4, 2) if all(side % k == 0 and side // k >= 2 * small for side, small in sides)), 1
+        )
+
     def picture(self, index: int) -> np.ndarray:
-        """The picture at `image_size`. Raises BadImage, naming the image, if it is damaged or too small."""
+        """The picture at `image_size` / `shrink`. Raises BadImage, naming the image, if it is damaged or too small."""
         cv2.setNumThreads(1)  # workers are the parallelism
-        picture = self.source.read(index)
+        picture = self.source.read(index, least=self.image_size, shrink=self.shrink)
+        height, width = self.image_size
         try:
-            return augment.fit(picture, self.image_size)
+            return augment.fit(picture, (height // self.shrink, width // self.shrink))
         except ValueError as error:
             raise BadImage(f"{self.source.names[index]}: {error}") from error
 

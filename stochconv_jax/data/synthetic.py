@@ -34,8 +34,9 @@ class SyntheticSource:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def read(self, index: int) -> np.ndarray:
-        """See `Source.read`."""
+    def read(self, index: int, **limits) -> np.ndarray:
+        """See `Source.read`; the image is drawn whole."""
+        del limits
         random = self._random(index)
         lesion = _lesion(random, self.image_size)
         picture = _enlarge(_colors(random, lesion), self.image_size)

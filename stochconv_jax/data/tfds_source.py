@@ -48,7 +48,7 @@ class TfdsSource:
             raise ValueError(f"{self._folder / 'labels.csv'} has no column {name!r}; it has {', '.join(self.columns)}")
         return self.columns[name]
 
-    def read(self, index: int) -> np.ndarray:
+    def read(self, index: int, **limits) -> np.ndarray:
         """See `Source.read`."""
         shard = self._folder / self._shards[int(np.searchsorted(self._ends, index, "right"))]
         where = f"{self.names[index]} in {shard}"
@@ -63,7 +63,7 @@ class TfdsSource:
         if record["image_id"].decode() != image_id(self.names[index]):
             raise BadImage(f"{where}: labels.csv has this image there, the shard {record['image_id'].decode()}")
         try:
-            return decode(record["image"])
+            return decode(record["image"], **limits)
         except ValueError as error:
             raise BadImage(f"{where}: {error}") from error
 

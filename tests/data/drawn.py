@@ -19,7 +19,7 @@ class Noise:
     def __len__(self) -> int:
         return len(self.names)
 
-    def read(self, index: int) -> np.ndarray:
+    def read(self, index: int, **limits) -> np.ndarray:
         """See `Source.read`."""
         if index in self._bad:
             raise BadImage(f"{self.names[index]} (row {index + 2} of labels.csv): it is torn")
@@ -34,7 +34,7 @@ class Witness(Noise):
         super().__init__(size, bad=bad)
         self._folder = folder
 
-    def read(self, index: int) -> np.ndarray:
+    def read(self, index: int, **limits) -> np.ndarray:
         """See `Source.read`."""
         process = multiprocessing.current_process()
         (self._folder / str(process.pid)).write_text(f"{cv2.getNumThreads()}")

@@ -1,15 +1,18 @@
 """Batches are functions of (seed, step); hosts, workers and unreadable images change nothing else."""
+import functools
 import itertools
 import multiprocessing
 import subprocess
 import sys
 import zlib
 
+import cv2
 import numpy as np
 import pytest
+import simplejpeg
 
 from stochconv_jax.data import augment, pipeline
-from stochconv_jax.data.sources import BadImage
+from stochconv_jax.data.sources import BadImage, FolderSource
 from tests.data.drawn import Noise, Witness
 
 PIXELS = {"image_size": (24, 32), "thumbnail_size": (6, 8), "outputs": ("image", "thumbnail")}
@@ -158,14 +161,36 @@ def test_image_and_thumbnail_show_the_same_scene():
 
 @pytest.mark.parametrize("outputs", [("thumbnail",), ("image",)])
 def test_one_output_alone_is_that_of_both(outputs):
+    """Exactly so where the thumbnail is too large for its source to be decoded at a reduced size."""
+    sizes = {"thumbnail_size": (13, 17)}
     source = Noise(9)
     for batches, both in (
-        (train(source, 2, outputs=outputs), train(source, 2)),
-        (evaluation(source, outputs=outputs), evaluation(source)),
+        (train(source, 2, outputs=outputs, **sizes), train(source, 2, **sizes)),
+        (evaluation(source, outputs=outputs, **sizes), evaluation(source, **sizes)),
     ):
         assert {"image", "thumbnail"} & set(batches[0]) == set(outputs)
         for batch, other in zip(batches, both):
             np.testing.assert_array_equal(batch[outputs[0]], other[outputs[0]])
+
+
+@pytest.mark.parametrize(("factor", "shrink"), [(2, 2), (3, 2), (6, 4), (8, 8), (1, 1)])
+def test_a_thumbnail_alone_is_that_of_both_though_decoded_at_a_reduced_size(tmp_path, factor, shrink):
+    """As close as rounding and filters allow, and at the same place: moved by half a pixel it is another one."""
+    height, width = 24, 40
+    files = [tmp_path / f"{index}.jpg" for index in range(4)]
+    for file in files:
+        noise = RANDOM.integers(0, 256, (6, 10, 3), np.uint8)
+        picture = cv2.resize(noise, (width * 2 * factor, height * 2 * factor), interpolation=cv2.INTER_CUBIC)
+        file.write_bytes(simplejpeg.encode_jpeg(picture, quality=98, colorsubsampling="444"))
+    sizes = {"image_size": (height * 2 * factor, width * 2 * factor), "thumbnail_size": (height, width)}
+    source = FolderSource.from_files(files)
+    reader = pipeline.Reader(source, outputs=("thumbnail",), **sizes)
+    assert reader.shrink == shrink and reader.picture(0).shape == (*(side // shrink for side in sizes["image_size"]), 3)
+    for read in (functools.partial(train, source, 3, **sizes), functools.partial(evaluation, source, **sizes)):
+        for alone, both in zip(read(outputs=("thumbnail",)), read()):
+            alone, both = (batch["thumbnail"][batch["mask"]].astype(np.float32) for batch in (alone, both))
+            moved = (both[:, 1:, 1:] + both[:, :-1, :-1]) / 2
+            assert np.abs(alone - both).mean() < 0.25 * np.abs(alone[:, 1:, 1:] - moved).mean()
 
 
 @pytest.mark.parametrize("shape", [(13, 4, 1), (13, 4, 2), (5, 8, 4), (1, 4, 2), (8, 4, 2)])

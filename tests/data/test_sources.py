@@ -174,6 +174,27 @@ def test_exif_orientation_is_followed(kind, orientation):
     assert np.abs(decoded.astype(int) - np.asarray(upright)).mean() < 3
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("shrink", [1, 2, 4, 8])
+def test_a_jpeg_is_reduced_but_measured_in_full(shrink, orientation):
+    picture, exif, file = random_picture(93, 141), PIL.Image.Exif(), io.BytesIO()
+    picture = cv2.GaussianBlur(picture, (0, 0), 2 * shrink)
+    exif[0x0112] = orientation
+    PIL.Image.fromarray(picture).save(file, "JPEG", exif=exif, quality=98, subsampling=0)
+    upright = np.asarray(PIL.ImageOps.exif_transpose(PIL.Image.open(io.BytesIO(file.getvalue()))))
+    height, width = upright.shape[:2]
+    reduced = sources.decode(file.getvalue(), least=(height, width), shrink=shrink)
+    assert reduced.shape == (-(-height // shrink), -(-width // shrink), 3)
+    blocks = upright[: height // shrink * shrink, : width // shrink * shrink]
+    means = blocks.reshape(height // shrink, shrink, width // shrink, shrink, 3).mean((1, 3))
+    assert np.abs(reduced[: height // shrink, : width // shrink] - means).mean() < 1.5
+    for least in ((height + 1, width), (height, width + 1)):
+        with pytest.raises(ValueError, match=f"{height}x{width} pixels.* smaller than .*{least[0]}x{least[1]}"):
+            sources.decode(file.getvalue(), least=least, shrink=shrink)
+    with pytest.raises(ValueError, match=r"20x30 pixels .* smaller than .*, 21x30"):
+        sources.decode(encoded(random_picture(20, 30)), least=(21, 30), shrink=shrink)
+
+
 def with_exif(exif):
     """A JPEG of 64 x 96 pixels with this EXIF."""
     file = io.BytesIO()
