@@ -95,8 +95,10 @@ def restore(folder: RunFolder, config: ConfigDict, devices: jax.sharding.Mesh) -
     transform = build.optimizer(config, build.schedule(config, steps_per_epoch=1.0))
     shapes = state.shapes(build.initializer(config, model, transform), build.placement(config, devices))
     with Checkpoints(folder.checkpoints, best_metric=best_metric(config), read_only=True) as kept:
-        step = kept.find(config.eval.checkpoint)
-        restored, _ = kept.restore(step, shapes)
+        found = kept.restore(config.eval.checkpoint, shapes)
+    if found is None:
+        raise ValueError(f"no checkpoint in {folder.checkpoints}: train first, with the same --workdir")
+    step, restored, _ = found
     logger.info("restored step %d of %s", step, folder.path)
     return step, restored.to_evaluate()
 

@@ -13,7 +13,7 @@ from stochconv_jax.models import keras_weights, summary, variants
 from stochconv_jax.modes import build, runs
 from stochconv_jax.run_folder import RunFolder, locked
 from stochconv_jax.training import evaluation, loop, mesh, progress, state
-from stochconv_jax.training.checkpoints import Checkpoints
+from stochconv_jax.training.checkpoints import LAST, Checkpoints
 
 logger = logging.getLogger(__name__)
 
@@ -88,12 +88,12 @@ def run(config, overrides, workdir) -> None:
 def _begin_or_go_on(
     config, saved: Checkpoints, init, shapes: state.TrainState
 ) -> tuple[state.TrainState, loop.OpenEpoch]:
-    """A fresh state, or that of the last checkpoint with the predictions of the epoch it lies in."""
-    step = saved.latest_step()
-    if step is None:
+    """A fresh state, or that of the last sound checkpoint with the predictions of the epoch it lies in."""
+    found = saved.restore(LAST, shapes)
+    if found is None:
         fresh = state.create(init, state.shardings(shapes))
         return _start_from_weights(config, fresh) if config.init.weights else fresh, loop.OpenEpoch()
-    restored, open_epoch = saved.restore(step, shapes)
+    _, restored, open_epoch = found
     return restored, loop.OpenEpoch(**open_epoch)
 
 

@@ -1,73 +1,196 @@
-"""Checkpoints: Orbax, asynchronous, the last one and the best one kept."""
+"""Checkpoints: Orbax, asynchronous; the last two and the best are kept, and what is damaged on disk is passed over."""
+import functools
+import json
+import logging
 import math
 import pathlib
 from typing import Any
 
+import jax
+import numpy as np
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
+
+from stochconv_jax.training import checksums
+
+logger = logging.getLogger(__name__)
 
 BEST, LAST = "best", "last"
+_PREFIX, _METRICS = "step", "metrics"  # step_12/metrics/metrics, as Orbax names them
+_NONE, _FAILED = -1, -2  # instead of a step, from the first process to all
+
+
+class Damaged(ValueError):
+    """Checkpoints are not as they were saved; the message names each, with the reason."""
+
+
+class NotSaved(OSError):
+    """A checkpoint could not be written; the message names the folder and the reason."""
 
 
 class Checkpoints:
     """The checkpoints in `folder`. A checkpoint holds the train state and the open epoch's predictions so far.
 
     `best_metric` is the name of the metric that ranks them; names that end in 'loss' are better when lower. Close it,
-    or use it as a context, so that a save under way is completed.
+    or use it as a context, so that a save under way is completed. With `read_only` nothing in the folder is touched.
     """
 
     def __init__(self, folder: pathlib.Path, *, best_metric: str, read_only: bool = False):
         self.folder = folder
-        lower_is_better = best_metric.endswith("loss")
-
-        def quality(metrics: dict[str, float]) -> float:
-            value = metrics[best_metric]
-            return -math.inf if math.isnan(value) else (-value if lower_is_better else value)
-
-        policies = ocp.checkpoint_managers
-        keep = policies.AnyPreservationPolicy(
-            [policies.LatestN(1), policies.BestN(get_metric_fn=quality, n=1, keep_checkpoints_without_metrics=False)]
-        )
-        options = ocp.CheckpointManagerOptions(
-            preservation_policy=keep,
-            best_fn=quality,
-            best_mode="max",
-            read_only=read_only,
-            create=not read_only,
-            step_prefix="step",
-        )
-        self._manager = ocp.CheckpointManager(folder, options=options)
+        self._best_metric, self._read_only = best_metric, read_only
+        self._saving: int | None = None
+        self._faults: dict[int, str] = {}  # by step; a checkpoint set aside is no longer listed
 
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *_) -> None:
-        self._manager.close()
+    def __exit__(self, kind, error, _) -> None:
+        if "_manager" not in vars(self):
+            return
+        try:
+            self._manager.close()
+        except Exception as failure:
+            if kind is None:
+                raise self._not_saved(failure) from failure
+            logger.error("%s", self._not_saved(failure))  # and the error under way goes on
+
+    @functools.cached_property
+    def _manager(self) -> ocp.CheckpointManager:
+        """What saves. Made at the first save: it reads what is there, which must be sound by then."""
+        policies = ocp.checkpoint_managers
+        best = policies.BestN(get_metric_fn=self._quality, n=1, keep_checkpoints_without_metrics=False)
+        options = ocp.CheckpointManagerOptions(
+            # Two, so that one is left where the last proves damaged.
+            preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(2), best]),
+            best_fn=self._quality,
+            best_mode="max",
+            step_prefix=_PREFIX,
+            cleanup_tmp_directories=True,
+            async_options=ocp.AsyncOptions(post_finalization_callback=self._add_checksums),
+        )
+        return ocp.CheckpointManager(self.folder, options=options)
 
     def save(self, step: int, state: Any, open_epoch: dict, metrics: dict[str, float] | None = None) -> None:
-        """Starts to save `state` at `step`; `metrics` are given where an epoch ends."""
+        """Starts to save `state` at `step`; `metrics` are given where an epoch ends.
+
+        Raises NotSaved, also for the save before, which ends here.
+        """
         items = {"state": ocp.args.StandardSave(state), "open_epoch": ocp.args.JsonSave(open_epoch)}
-        self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics, force=True)
+        try:
+            self._manager.wait_until_finished()
+            self._saving = step
+            self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics, force=True)
+        except Exception as error:
+            raise self._not_saved(error) from error
 
-    def latest_step(self) -> int | None:
-        """The last completed step saved, or None."""
-        return self._manager.latest_step()
+    def _add_checksums(self) -> None:
+        """When all files are written and before the checkpoint takes its name."""
+        for unnamed in self.folder.glob(f"{_PREFIX}_{self._saving}.*tmp*"):
+            checksums.write(unnamed)
 
-    def find(self, which: str) -> int:
-        """The step of checkpoint `which`: 'best', 'last' or a number. ValueError naming those there are."""
-        saved = sorted(self._manager.all_steps())
-        if not saved:
-            raise ValueError(f"no checkpoint in {self.folder}: train first, with the same --workdir")
-        if which == LAST:
-            return saved[-1]
-        if which == BEST:
-            best = self._manager.best_step()
-            return saved[-1] if best is None else best
-        if not which.isdigit() or int(which) not in saved:
-            raise ValueError(f"config.eval.checkpoint={which!r}: expected 'best', 'last' or one of the steps {saved}")
-        return int(which)
+    def _not_saved(self, error: Exception) -> NotSaved:
+        steps = ", ".join(map(str, self._steps())) or "none"
+        return NotSaved(
+            f"cannot save the checkpoint of step {self._saving} in {self.folder}: {error}\nComplete checkpoints there: "
+            f"{steps}. Make room or mend it, and run the same command again"
+        )
 
-    def restore(self, step: int, shapes: Any) -> tuple[Any, dict]:
-        """The state of `step`, on the shardings in `shapes`, and the open epoch's predictions."""
+    def restore(self, which: str, shapes: Any) -> tuple[int, Any, dict] | None:
+        """The step, state and open epoch of checkpoint `which`: 'best', 'last' or a number; None if there is none.
+
+        The state comes on the shardings in `shapes`. In place of a damaged 'best' or 'last' comes the next one that is
+        sound, with a warning; unless `read_only`, the damaged ones get another name. Raises Damaged where none is sound
+        or the one of that number is not, and ValueError for a number that there is not.
+        """
+        while (step := self._find(which)) is not None:
+            try:
+                restored = self._read(step, shapes)
+            except Exception as error:
+                # With checksums it is known to be whole: what failed is something else.
+                if checksums.exist(self._path(step)) or jax.process_count() > 1:
+                    raise
+                self._note(step, f"it cannot be restored ({str(error).splitlines()[0]})")
+            else:
+                if self._faults:
+                    logger.warning("%s is used instead", self._path(step))
+                if not self._read_only and jax.process_index() == 0:
+                    self._set_aside()
+                return step, *restored
+        return None
+
+    def _read(self, step: int, shapes: Any) -> tuple[Any, dict]:
         items = {"state": ocp.args.StandardRestore(shapes), "open_epoch": ocp.args.JsonRestore()}
-        restored = self._manager.restore(step, args=ocp.args.Composite(**items))
+        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
+            restored = reader.restore(self._path(step), args=ocp.args.Composite(**items))
         return restored["state"], restored["open_epoch"]
+
+    def _find(self, which: str) -> int | None:
+        """`_choose` by the first process, for all."""
+        step, error = _NONE, None
+        if jax.process_index() == 0:
+            try:
+                step = self._choose(which)
+            except ValueError as raised:
+                step, error = _FAILED, raised
+        step = int(multihost_utils.broadcast_one_to_all(np.int32(_NONE if step is None else step)))
+        if step == _FAILED:
+            raise error or ValueError(f"no checkpoint in {self.folder} can be used: see the first process's log")
+        return None if step == _NONE else step
+
+    def _choose(self, which: str) -> int | None:
+        """The step of a sound checkpoint, or None where there is none at all."""
+        saved = self._steps()
+        if which not in (BEST, LAST) and not (which.isdigit() and int(which) in saved):
+            raise ValueError(f"config.eval.checkpoint={which!r}: expected 'best', 'last' or one of the steps {saved}")
+        candidates = saved if which in (BEST, LAST) else [int(which)]
+        for step in candidates:
+            # A run under way may remove one while it is looked at.
+            if step not in self._faults and (fault := self._fault(step)) and self._path(step).exists():
+                self._note(step, fault)
+        sound = [step for step in candidates if step not in self._faults]
+        if candidates and not sound:
+            listing = "\n".join(f"  {self._path(step)}: {self._faults[step]}" for step in candidates)
+            others = [step for step in saved if step not in candidates]
+            advice = f"choose another of {others}" if others else "bring back a copy, or take another --workdir"
+            raise Damaged(f"no checkpoint asked for is sound; {advice}:\n{listing}")
+        if which == BEST and (ranked := [step for step in sound if self._metrics(step) is not None]):
+            return max(ranked, key=lambda step: (self._quality(self._metrics(step)), step))
+        return sound[-1] if sound else None
+
+    def _steps(self) -> list[int]:
+        names = (path.name.removeprefix(f"{_PREFIX}_") for path in self.folder.glob(f"{_PREFIX}_*"))
+        return sorted(int(name) for name in names if name.isdigit())
+
+    def _path(self, step: int) -> pathlib.Path:
+        return self.folder / f"{_PREFIX}_{step}"
+
+    def _fault(self, step: int) -> str | None:
+        fault = checksums.fault(self._path(step))
+        try:
+            self._metrics(step)
+        except (OSError, ValueError) as error:
+            fault = fault or f"its metrics cannot be read ({error})"
+        return fault
+
+    def _note(self, step: int, fault: str) -> None:
+        self._faults[step] = fault
+        logger.warning("%s is damaged: %s", self._path(step), fault)
+
+    def _set_aside(self) -> None:
+        """Renames what is damaged, so that it is neither used nor lost."""
+        for step in self._faults:
+            path, count = self._path(step), 1
+            while (aside := path.with_name(f"{path.name}.damaged{count if count > 1 else ''}")).exists():
+                count += 1
+            path.rename(aside)
+            logger.warning("%s is set aside as %s", path, aside.name)
+        self._faults.clear()
+
+    def _metrics(self, step: int) -> dict[str, float] | None:
+        """The epoch's row with which `step` was saved; None if it was saved inside an epoch."""
+        file = self._path(step) / _METRICS / _METRICS
+        return json.loads(file.read_text()) if file.exists() else None
+
+    def _quality(self, metrics: dict[str, float]) -> float:
+        value = metrics[self._best_metric]
+        return -math.inf if math.isnan(value) else (-value if self._best_metric.endswith("loss") else value)

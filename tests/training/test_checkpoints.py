@@ -1,0 +1,238 @@
+"""Which checkpoints are kept, and that none is restored that is not as it was saved."""
+import logging
+import shutil
+import socket
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from stochconv_jax.training import checksums, mesh
+from stochconv_jax.training.checkpoints import Checkpoints, Damaged, NotSaved
+from tests.conftest import ROOT
+
+RANDOM = np.random.default_rng()
+DEVICES = mesh.create()
+PLACE = mesh.placement(DEVICES, split=True)
+
+
+def values(step):
+    """A small state, different for each step: an array to be split over the devices, and two that are not."""
+    random = np.random.default_rng(step)
+    kernel, scale = (random.normal(size=shape).astype(np.float32) for shape in ((64, 128), (3,)))
+    return {"kernel": kernel, "scale": scale, "step": np.array(step, np.int32)}
+
+
+def state(step):
+    """The same on the devices."""
+    return {name: jax.device_put(array, PLACE(array.shape)) for name, array in values(step).items()}
+
+
+SHAPES = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state(0))
+
+
+def open_epoch(step):
+    return {"loss": [step / 3]}
+
+
+def save(folder, metrics, best_metric="val_roc_auc"):
+    """Saves a checkpoint for each step of `metrics`, which are None inside an epoch."""
+    with Checkpoints(folder, best_metric=best_metric) as kept:
+        for step, value in metrics.items():
+            kept.save(step, state(step), open_epoch(step), None if value is None else {best_metric: value})
+
+
+def restored(folder, which="last", **options):
+    """The step restored, whose state and open epoch are those that were saved, bit for bit."""
+    with Checkpoints(folder, best_metric="val_roc_auc", **options) as kept:
+        step, arrays, epoch = kept.restore(which, SHAPES)
+    for name, expected in values(step).items():
+        assert arrays[name].dtype == expected.dtype
+        for shard in arrays[name].addressable_shards:  # of two processes neither has all
+            np.testing.assert_array_equal(shard.data, expected[shard.index], err_msg=name)
+    assert epoch == open_epoch(step)
+    return step
+
+
+def names(folder):
+    return {path.name for path in folder.iterdir()}
+
+
+def flip(file):
+    """One bit, anywhere."""
+    content = bytearray(file.read_bytes())
+    content[RANDOM.integers(len(content))] ^= 1 << RANDOM.integers(8)
+    file.write_bytes(content)
+
+
+def truncate(file):
+    file.write_bytes(file.read_bytes()[: RANDOM.integers(file.stat().st_size)])
+
+
+def data_file(checkpoint):
+    """The file with the numbers."""
+    return max(checkpoint.glob("state/ocdbt.process_0/d/*"), key=lambda file: file.stat().st_size)
+
+
+DAMAGES = {"flip": flip, "truncate": truncate, "remove": lambda file: file.unlink()}
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """Checkpoints of steps 3 and 6."""
+    folder = tmp_path_factory.mktemp("two") / "checkpoints"
+    save(folder, {3: 0.5, 6: 0.6})
+    return folder
+
+
+@pytest.mark.parametrize("best_metric, best", [("val_roc_auc", 2), ("val_loss", 4)])
+def test_the_last_two_and_the_best_are_kept(tmp_path, best_metric, best):
+    save(tmp_path, {2: 0.9, 4: 0.1, 6: 0.3, 7: None, 8: 0.4, 9: None}, best_metric)
+    assert names(tmp_path) == {f"step_{best}", "step_8", "step_9"}
+    with Checkpoints(tmp_path, best_metric=best_metric, read_only=True) as kept:
+        assert [kept.restore(which, SHAPES)[0] for which in ("best", "last", "8")] == [best, 9, 8]
+        with pytest.raises(ValueError, match=rf"checkpoint='7': expected .* \[{best}, 8, 9\]"):
+            kept.restore("7", SHAPES)
+
+
+def test_where_nothing_is_saved_there_is_nothing_to_restore(tmp_path):
+    with Checkpoints(tmp_path / "checkpoints", best_metric="val_loss", read_only=True) as kept:
+        assert kept.restore("last", SHAPES) is None and kept.restore("best", SHAPES) is None
+    assert not (tmp_path / "checkpoints").exists()
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_whatever_happens_to_any_file_what_is_restored_was_saved(two, tmp_path, damage):
+    files = [file.relative_to(two) for file in (two / "step_6").rglob("*") if file.is_file()]
+    assert len(files) > 10
+    for number, file in enumerate(files):
+        folder = tmp_path / str(number)
+        shutil.copytree(two, folder)
+        DAMAGES[damage](folder / file)
+        step = restored(folder)
+        # Files beside the folders hold no number. What their damage means is left to Orbax.
+        if len(file.parts) > 2:
+            assert step == 3 and names(folder) == {"step_3", "step_6.damaged"}, file
+
+
+def test_what_is_damaged_is_named_and_set_aside_and_saving_goes_on(two, tmp_path, caplog):
+    folder = tmp_path / "checkpoints"
+    shutil.copytree(two, folder)
+    flip(data_file(folder / "step_6"))
+    before = {file: file.read_bytes() for file in (folder / "step_6").rglob("*") if file.is_file()}
+    with caplog.at_level(logging.WARNING, "stochconv_jax"):
+        assert restored(folder) == 3
+    assert f"{folder / 'step_6'} is damaged: state/ocdbt.process_0/d/" in caplog.text
+    assert f"{folder / 'step_3'} is used instead" in caplog.text
+    assert all((folder / "step_6.damaged" / f.relative_to(folder / "step_6")).read_bytes() == before[f] for f in before)
+    save(folder, {6: 0.6, 9: 0.4, 12: 0.3})
+    truncate(data_file(folder / "step_12"))
+    assert restored(folder, "best") == 6
+    assert names(folder) == {"step_6", "step_9", "step_6.damaged", "step_12.damaged"}
+
+
+def test_a_reader_touches_nothing_and_refuses_the_damaged_one_by_number(two, tmp_path, caplog):
+    folder = tmp_path / "checkpoints"
+    shutil.copytree(two, folder)
+    (folder / "step_6" / "metrics" / "metrics").write_text("{")
+    for which in ("last", "best"):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, "stochconv_jax"):
+            assert restored(folder, which, read_only=True) == 3
+        assert "step_6 is damaged: metrics/metrics has 1 bytes" in caplog.text and "step_3 is used" in caplog.text
+    with pytest.raises(Damaged, match=r"choose another of \[3\]:\n.*step_6: metrics/metrics has 1 bytes"):
+        restored(folder, "6", read_only=True)
+    assert restored(folder, "3", read_only=True) == 3 and names(folder) == {"step_3", "step_6"}
+
+
+def test_where_all_are_damaged_all_are_named_and_left(two, tmp_path):
+    folder = tmp_path / "checkpoints"
+    shutil.copytree(two, folder)
+    for step in (3, 6):
+        flip(data_file(folder / f"step_{step}"))
+    with pytest.raises(Damaged, match=r"step_3: state/(.|\n)*step_6: state/"):
+        restored(folder)
+    assert names(folder) == {"step_3", "step_6"}
+
+
+def test_checkpoints_without_checksums_are_used_and_passed_over_where_orbax_cannot_read_them(two, tmp_path, caplog):
+    folder = tmp_path / "checkpoints"
+    shutil.copytree(two, folder)
+    for step in (3, 6):
+        (folder / f"step_{step}" / checksums.FILE).unlink()
+    assert restored(folder) == 6
+    (folder / "step_6" / "open_epoch" / "metadata").unlink()
+    with caplog.at_level(logging.WARNING, "stochconv_jax"):
+        assert restored(folder) == 3
+    assert "step_6 is damaged: it cannot be restored" in caplog.text
+    assert names(folder) == {"step_3", "step_6.damaged"}
+    (folder / "step_3" / "open_epoch" / "metadata").write_text("")
+    with pytest.raises(Damaged, match="step_3: it cannot be restored"):
+        restored(folder)
+    assert names(folder) == {"step_3", "step_6.damaged"}
+
+
+def test_a_whole_checkpoint_of_another_network_is_not_called_damaged(two):
+    other = SHAPES | {"bias": jax.ShapeDtypeStruct((3,), np.float32, sharding=PLACE((3,)))}
+    with Checkpoints(two, best_metric="val_loss") as kept, pytest.raises(ValueError, match="bias") as caught:
+        kept.restore("last", other)
+    assert not isinstance(caught.value, Damaged) and names(two) == {"step_3", "step_6"}
+
+
+def test_a_save_that_fails_in_the_background_is_an_error_that_names_the_folder(tmp_path, monkeypatch):
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    save(tmp_path, {2: 0.5})
+    monkeypatch.setattr(checksums, "write", full)
+    with pytest.raises(NotSaved, match=rf"step 4 in {tmp_path}: .*No space left(.|\n)*there: 2\. Make room"):
+        save(tmp_path, {4: 0.5})
+    with pytest.raises(NotSaved, match="step 4"):
+        save(tmp_path, {4: 0.5, 6: 0.5})
+    with pytest.raises(KeyError), Checkpoints(tmp_path, best_metric="val_roc_auc") as kept:
+        kept.save(4, state(4), {})
+        raise KeyError("what went wrong first is what is told")
+    monkeypatch.undo()
+    assert restored(tmp_path) == 2
+    save(tmp_path, {4: 0.5})
+    assert names(tmp_path) == {"step_2", "step_4"}
+
+
+ONE_OF_TWO = """
+import pathlib, sys
+import jax
+jax.config.update("jax_num_cpu_devices", 1)
+jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]))
+from tests.training import test_checkpoints as t
+print("restored", t.restored(pathlib.Path(sys.argv[3])))
+try:
+    t.restored(pathlib.Path(sys.argv[4]))
+except ValueError as error:
+    print("refused", error)
+"""
+
+
+def test_two_processes_come_to_the_same_verdict(two, tmp_path):
+    for name, steps in (("one", [6]), ("both", [3, 6])):
+        shutil.copytree(two, tmp_path / name)
+        for step in steps:
+            flip(data_file(tmp_path / name / f"step_{step}"))
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", ONE_OF_TWO, address, str(rank), tmp_path / "one", tmp_path / "both"],
+            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    try:
+        outputs = [process.communicate(timeout=120)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert all("restored 3\n" in output and "refused no checkpoint" in output for output in outputs), outputs
+    assert names(tmp_path / "one") == {"step_3", "step_6.damaged"}
