@@ -94,6 +94,7 @@ def data() -> ConfigDict:
             "num_train": 640,  # synthetic: number of training images
             "num_validation": 200,  # synthetic: number of validation images
             "num_workers": 2,  # processes that read and augment; 0: threads of the main process
+            "timeout_seconds": 600.0,  # longest wait for a batch; then the run ends and names the batch's images
             "on_bad_image": "error",  # error | skip: replace it by another, count it and list it
         }
     )

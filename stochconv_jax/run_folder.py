@@ -28,6 +28,7 @@ FREE_KEYS = (
     "data.labels",
     "data.validation_labels",
     "data.num_workers",
+    "data.timeout_seconds",
     "eval.batch_size",
     "eval.checkpoint",
     "plan.",
@@ -48,7 +49,8 @@ class RunFolder:
 
     def create(self) -> "RunFolder":
         """Makes the folder; OSError naming it where that is not allowed."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        with _named("write into", self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
         return self
 
     @property
@@ -116,28 +118,40 @@ def write_text(path: pathlib.Path, text: str) -> pathlib.Path:
 
 @contextlib.contextmanager
 def atomic(path: pathlib.Path):
-    """A text file that takes its name when closed without an error, and otherwise is removed."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    """A text file that takes its name when closed without an error, and otherwise is removed.
+
+    OSError naming it where it cannot be written.
+    """
+    with _named("write", path):
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "w", newline="", encoding="utf-8") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+
+
+@contextlib.contextmanager
+def _named(what: str, path: pathlib.Path) -> Iterator[None]:
+    """OSErrors inside name `path`, whichever file or folder they were about."""
     try:
-        with os.fdopen(handle, "w", newline="", encoding="utf-8") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise OSError(error.errno, f"cannot {what} {path}: {reason}; make room, or choose another --workdir") from error
 
 
 @contextlib.contextmanager
 def locked(folder: pathlib.Path) -> Iterator[None]:
     """Holds `folder` for this process, creating it. OSError naming it if another has it, or it cannot be written."""
-    try:
+    with _named("write into", folder):
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
-    except OSError as error:
-        raise OSError(error.errno, f"cannot write into {folder}: {error.strerror}; choose another --workdir") from error
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:

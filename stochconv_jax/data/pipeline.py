@@ -12,28 +12,23 @@ A batch is a dict of NumPy arrays, this host's b rows of the global batch:
     label_mixed  int32 [b]          class of the image mixed in    (both in training with mixup only)
     share_mixed  float32 [b]        its share of the pixels, 0..1/2
 """
-import atexit
-import contextlib
 import dataclasses
 import functools
 import itertools
 import math
 import pathlib
-import sys
-import weakref
 import zlib
 from collections.abc import Generator, Iterator
 
 import cv2
 import grain
 import numpy as np
-from absl import flags
 
-from stochconv_jax.data import augment, orders
+from stochconv_jax.data import augment, orders, streams
 from stochconv_jax.data.augment import Augmentation, Size
 from stochconv_jax.data.sources import BadImage, Source
+from stochconv_jax.data.streams import Batch
 
-Batch = dict[str, np.ndarray]
 AUGMENT = 2  # random stream
 ON_BAD_IMAGE = ("error", "skip")
 
@@ -116,9 +111,7 @@ class TrainRow(grain.transforms.Map):
 
     def map(self, position: int) -> Batch:
         """The row at `position`."""
-        rows = self.batch_size // self.host_count
-        step, slot = divmod(position, rows)
-        place = step * self.batch_size + self.host_index * rows + slot
+        place = self._place(position)
         epoch, rank = divmod(place, len(self.reader.source))
         order = self._order(epoch)
         index, picture, skipped = self._readable(order, rank)
@@ -131,6 +124,21 @@ class TrainRow(grain.transforms.Map):
             picture = cv2.addWeighted(picture, 1 - share, augment.vary(random, second, self.augmentation), share, 0)
             mixed = {"label_mixed": np.int32(self.reader.source.labels[other]), "share_mixed": np.float32(share)}
         return self.reader.row(index, picture, skipped=skipped) | mixed
+
+    def where(self, position: int) -> str:
+        """See `streams.Rows`."""
+        return f"the batch of step {position // (self.batch_size // self.host_count)}"
+
+    def name(self, position: int) -> str:
+        """See `streams.Rows`."""
+        epoch, rank = divmod(self._place(position), len(self.reader.source))
+        return self.reader.source.names[int(self._order(epoch)[rank])]
+
+    def _place(self, position: int) -> int:
+        """In the global stream."""
+        rows = self.batch_size // self.host_count
+        step, slot = divmod(position, rows)
+        return step * self.batch_size + self.host_index * rows + slot
 
     def _order(self, epoch: int) -> np.ndarray:
         if self.order == "balanced":
@@ -163,9 +171,8 @@ class EvalRow(grain.transforms.Map):
 
     def map(self, position: int) -> Batch:
         """The row at `position`; after the last one it begins again."""
-        rows = self.batch_size // self.host_count
-        step, slot = divmod(position % (num_batches(len(self.reader.source), self.batch_size) * rows), rows)
-        index = step * self.batch_size + self.host_index * rows + slot
+        step, slot = self._place(position)
+        index = step * self.batch_size + slot
         blank = np.zeros((*self.reader.image_size, 3), np.uint8)
         if index >= len(self.reader.source):
             return self.reader.row(0, blank, mask=False)
@@ -175,6 +182,22 @@ class EvalRow(grain.transforms.Map):
             if not self.skip_bad:
                 raise
             return self.reader.row(index, blank, mask=False, skipped=index)
+
+    def where(self, position: int) -> str:
+        """See `streams.Rows`."""
+        return f"batch {self._place(position)[0]} of the images to evaluate"
+
+    def name(self, position: int) -> str:
+        """See `streams.Rows`."""
+        step, slot = self._place(position)
+        names, index = self.reader.source.names, step * self.batch_size + slot
+        return names[index] if index < len(names) else ""
+
+    def _place(self, position: int) -> tuple[int, int]:
+        """Number of the batch, and of the row in the global batch."""
+        rows = self.batch_size // self.host_count
+        step, slot = divmod(position % (num_batches(len(self.reader.source), self.batch_size) * rows), rows)
+        return step, self.host_index * rows + slot
 
 
 def train_batches(
@@ -192,19 +215,21 @@ def train_batches(
     order: str = "shuffled",
     host_index: int = 0,
     host_count: int = 1,
+    timeout_seconds: float = math.inf,
 ) -> Generator[Batch]:
     """This host's rows of the batches of steps `start_step`, `start_step` + 1, ... without end.
 
     `batch_size` is the global one, a multiple of `host_count`. With `on_bad_image` 'error' an unreadable image raises
     BadImage; with 'skip' another takes its place. `order`: 'shuffled' visits every image once an epoch, 'balanced'
-    gives every class the same share. `num_workers` processes read; 0 reads in threads of this one.
+    gives every class the same share. `num_workers` processes read; 0 reads in threads of this one. A batch that does
+    not come within `timeout_seconds` raises Stalled.
     """
     reader = Reader(source, image_size, thumbnail_size, outputs)
     if order not in orders.ORDERS:
         raise ValueError(f"config.data.order={order!r}: choose one of {', '.join(orders.ORDERS)}")
     row = TrainRow(reader, augmentation, seed, batch_size, host_index, host_count, _skips(on_bad_image), order)
     rows = _host_rows(batch_size, host_count)
-    return _batches(row, start_step * rows, rows, num_workers)
+    return streams.batches(row, start_step * rows, rows, num_workers, timeout_seconds=timeout_seconds)
 
 
 def num_batches(num_images: int, batch_size: int) -> int:
@@ -235,13 +260,15 @@ class EvalBatches:
         host_index: int = 0,
         host_count: int = 1,
         rounds: int | None = None,
+        timeout_seconds: float = math.inf,
     ):
         reader = Reader(source, image_size, thumbnail_size, outputs)
         row = EvalRow(reader, batch_size, host_index, host_count, _skips(on_bad_image))
         self._length = num_batches(len(source), batch_size)
         rows = _host_rows(batch_size, host_count)
-        last = sys.maxsize if rounds is None else rounds * self._length * rows
-        self._open = functools.partial(_batches, row, 0, rows, num_workers, last)
+        last = streams.ENDLESS if rounds is None else rounds * self._length * rows
+        reading = {"timeout_seconds": timeout_seconds, "last": last}
+        self._open = functools.partial(streams.batches, row, 0, rows, num_workers, **reading)
         self._rounds = math.inf if rounds is None else rounds
         self._restart()
 
@@ -272,35 +299,3 @@ def _skips(on_bad_image: str) -> bool:
     if on_bad_image not in ON_BAD_IMAGE:
         raise ValueError(f"config.data.on_bad_image={on_bad_image!r}: choose one of {', '.join(ON_BAD_IMAGE)}")
     return on_bad_image == "skip"
-
-
-def _batches(
-    row: grain.transforms.Map, first: int, rows: int, num_workers: int, last: int = sys.maxsize
-) -> Generator[Batch]:
-    """Batches of `rows` rows from position `first` to `last`. Workers end with the generator or with the program."""
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()  # Grain reads its absl flags; outside an absl program nobody has parsed them
-    dataset = grain.MapDataset.range(first, last).map(row).batch(rows)
-    # Each thread holds a batch and makes another, which is much memory at full resolution: one is enough in a process.
-    threads = 1 if num_workers else 2
-    batches = dataset.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads))
-    if num_workers:
-        batches = batches.mp_prefetch(grain.MultiprocessingOptions(num_workers, per_worker_buffer_size=1))
-    stream = _closing(batches)
-    _OPEN.add(stream)
-    return stream
-
-
-def _closing(batches: grain.IterDataset) -> Generator[Batch]:
-    with contextlib.closing(iter(batches)) as iterator:
-        yield from iterator
-
-
-_OPEN: weakref.WeakSet[Generator[Batch]] = weakref.WeakSet()
-
-
-@atexit.register
-def _close_all() -> None:
-    """Closes what a program left open: in the interpreter's last moments it would fail with a traceback."""
-    for stream in list(_OPEN):
-        stream.close()

@@ -190,6 +190,7 @@ def _reading(config: ConfigDict) -> dict[str, Any]:
         "host_index": jax.process_index(),
         "host_count": jax.process_count(),
         "num_workers": config.data.num_workers,
+        "timeout_seconds": config.data.timeout_seconds,
         "on_bad_image": choice(config.data.on_bad_image, ("error", "skip"), "data.on_bad_image"),
     }
 

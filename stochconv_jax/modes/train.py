@@ -78,8 +78,7 @@ def run(config, overrides, workdir) -> None:
                 ),
             )
         except loop.NonFiniteLoss as error:
-            names = [train_source.names[index] for index in error.images]
-            logger.error("the images of step %d: %s", error.step, ", ".join(names))
+            _write_bad_batch(folder, error, [train_source.names[index] for index in error.images])
             raise
     done = int(train_state.step)
     logger.info("%s at step %d", "finished" if done >= epochs.total_steps else "stopped and saved", done)
@@ -107,6 +106,14 @@ def _start_from_weights(config, fresh: state.TrainState) -> state.TrainState:
     for name in report.fresh:
         logger.info("  %s", name)
     return fresh.with_variables(variables)
+
+
+def _write_bad_batch(folder: RunFolder, error: loop.NonFiniteLoss, names: list[str]) -> None:
+    """Lists the images of the step that went wrong, in the log and in bad_batch.json."""
+    file = folder.path / "bad_batch.json"
+    logger.error("the images of step %d, which %s lists: %s", error.step, file, ", ".join(names))
+    if jax.process_index() == 0:
+        folder.write_json(file.name, {"step": error.step, "reason": str(error), "images": names})
 
 
 def _sigterm():

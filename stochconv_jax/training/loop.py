@@ -24,7 +24,7 @@ class NonFiniteLoss(FloatingPointError):
         super().__init__(
             f"loss is {loss} and the norm of all variables {norm} at step {step}; the last checkpoint before it is "
             "intact. Lower config.optimizer.learning_rate or set config.optimizer.clip_norm, and look at the images of "
-            "that batch"
+            "that batch: bad_batch.json in the run's folder lists them"
         )
         self.step, self.images = step, images
 

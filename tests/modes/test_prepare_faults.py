@@ -61,7 +61,7 @@ def test_files_of_others_are_not_removed(archive, tmp_path):
 
 def test_a_folder_that_cannot_be_written(archive, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match=r"cannot write into .*file/run.*choose another --workdir"):
+    with pytest.raises(OSError, match=r"cannot write into .*file/run: .*choose another --workdir"):
         run(tmp_path / "file" / "run", raw=archive)
     folder = tmp_path / "locked"
     folder.mkdir()

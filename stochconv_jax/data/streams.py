@@ -1,0 +1,111 @@
+"""A stream of batches, made by worker processes or threads: it ends with the program, and no wait for it is endless."""
+import atexit
+import contextlib
+import itertools
+import queue
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Generator, Iterator
+from typing import Protocol
+
+import grain
+import numpy as np
+from absl import flags
+
+from stochconv_jax.data.stalled import Stalled
+
+Batch = dict[str, np.ndarray]
+ENDLESS = 2**62  # positions; more overflows where a batch is one row
+CLOSING_SECONDS = 60.0  # that workers get to end; Grain itself waits 25 for each and then kills it
+
+
+class Rows(Protocol):
+    """A `grain.transforms.Map` from a position to a row that can say what it would read."""
+
+    def map(self, position: int) -> Batch: ...
+
+    def where(self, position: int) -> str:
+        """The batch of that position, in words."""
+
+    def name(self, position: int) -> str:
+        """The image of that position; '' for none."""
+
+
+def batches(
+    row: Rows, first: int, rows: int, num_workers: int, *, timeout_seconds: float, last: int = ENDLESS
+) -> Generator[Batch]:
+    """Batches of `rows` rows from position `first` to `last`. Workers end with the generator or with the program.
+
+    Raises Stalled where a batch takes longer than `timeout_seconds`.
+    """
+    if not timeout_seconds > 0:
+        raise ValueError(f"config.data.timeout_seconds={timeout_seconds}: expected more than 0")
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()  # Grain reads its absl flags; outside an absl program nobody has parsed them
+    dataset = grain.MapDataset.range(first, last).map(row).batch(rows)
+    # Each thread holds a batch and makes another, which is much memory at full resolution: one is enough in a process.
+    threads = 1 if num_workers else 2
+    made = dataset.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads))
+    if num_workers:
+        made = made.mp_prefetch(grain.MultiprocessingOptions(num_workers, per_worker_buffer_size=1))
+
+    def stalled(number: int) -> Stalled:
+        positions = range(first + number * rows, min(first + (number + 1) * rows, last))
+        names = ", ".join(filter(None, map(row.name, positions)))
+        return Stalled(
+            f"{row.where(positions[0])} did not come within {timeout_seconds:g} seconds "
+            f"(config.data.timeout_seconds): reading hangs, or is too slow. Its images here: {names}"
+        )
+
+    stream = _in_time(made, timeout_seconds, stalled)
+    _OPEN.add(stream)
+    return stream
+
+
+def _in_time(made: grain.IterDataset, seconds: float, stalled: Callable[[int], Stalled]) -> Generator[Batch]:
+    """The batches, each within `seconds`. A thread of its own waits for them, for a read cannot be interrupted."""
+    asked, answers = queue.SimpleQueue(), queue.SimpleQueue()
+    threading.Thread(target=_answer, args=(iter(made), asked, answers), daemon=True, name="next batch").start()
+    try:
+        for number in itertools.count():
+            asked.put(True)
+            try:
+                batch, error = answers.get(timeout=min(seconds, threading.TIMEOUT_MAX))
+            except queue.Empty:
+                raise stalled(number) from None
+            if isinstance(error, StopIteration):
+                return
+            if error is not None:
+                raise error
+            yield batch
+            del batch
+    finally:
+        asked.put(False)
+        if not isinstance(sys.exception(), Stalled):
+            # Not without end: this stream may hang on the storage that another one found stalled.
+            with contextlib.suppress(queue.Empty):
+                answers.get(timeout=CLOSING_SECONDS)
+
+
+def _answer(iterator: Iterator[Batch], asked: queue.SimpleQueue, answers: queue.SimpleQueue) -> None:
+    """Puts (batch, None) or (None, error) for every True that is asked; then closes."""
+    try:
+        while asked.get():
+            try:
+                answers.put((next(iterator), None))
+            except BaseException as error:
+                answers.put((None, error))
+        iterator.close()
+    finally:
+        answers.put((None, None))
+
+
+_OPEN: weakref.WeakSet[Generator[Batch]] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """Closes what a program left open: in the interpreter's last moments it would fail with a traceback."""
+    for stream in list(_OPEN):
+        stream.close()
