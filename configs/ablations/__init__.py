@@ -14,9 +14,9 @@ from configs import quickstart, saved
 
 
 def changes(config: ConfigDict, base: ConfigDict) -> dict[str, Any]:
-    """The keys, with dots, in which `config` differs from `base`, with its values."""
+    """The keys of a run, with dots, in which `config` differs from `base`, with its values."""
     values, before = saved.flatten(config.to_dict()), saved.flatten(base.to_dict())
-    return {key: value for key, value in values.items() if value != before[key]}
+    return {key: value for key, value in values.items() if value != before[key] and not key.startswith("sweep.")}
 
 
 def quick_config() -> ConfigDict:
