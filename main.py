@@ -29,8 +29,9 @@ _MODE = flags.DEFINE_enum("mode", "train", modes.NAMES, "What to do.")
 def main(_):
     """Hands over to the mode."""
     _log_to_stderr()
-    overrides = config_flags.get_override_values(flags.FLAGS["config"])
-    return modes.run(_MODE.value, _CONFIG.value, overrides, _WORKDIR.value)
+    flag = flags.FLAGS["config"]
+    overrides, file = config_flags.get_override_values(flag), config_flags.get_config_filename(flag)
+    return modes.run(_MODE.value, _CONFIG.value, overrides, _WORKDIR.value, file)
 
 
 def parse(arguments):

@@ -49,6 +49,11 @@ def get_config() -> ConfigDict:
             "report": {
                 "baseline": "",  # model to compare with, by its name in the table; '': the first thumbnail-only one
             },
+            "sweep": {
+                "seeds": (0, 1, 2, 3, 4),  # each variant runs once with each
+                "shard": "1/1",  # share of the runs that this process takes, e.g. '2/8' of the second of eight jobs
+                "passes": 1,  # draws of windows an image when the trained run is evaluated; 0: it is not
+            },
             "log_every_seconds": 10.0,  # between progress lines
             "compilation_cache": "~/.cache/stochconv_jax",  # folder of compiled programs; '' keeps none
         }

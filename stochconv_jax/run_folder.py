@@ -36,6 +36,7 @@ FREE_KEYS = (
     "prepare.",
     "report.",
     "sharding.",
+    "sweep.",
     "log_every_seconds",
     "compilation_cache",
 )
@@ -57,8 +58,10 @@ class RunFolder:
     def checkpoints(self) -> pathlib.Path:
         return self.path / "checkpoints"
 
-    def has_checkpoint(self) -> bool:
-        """Whether a checkpoint is complete."""
+    def has_checkpoint(self, step: int | None = None) -> bool:
+        """Whether a checkpoint, or that of `step`, is complete."""
+        if step is not None:
+            return (self.checkpoints / f"step_{step}").exists()
         return any(path.name.removeprefix("step_").isdigit() for path in self.checkpoints.glob("step_*"))
 
     @property

@@ -1,24 +1,33 @@
 """One file per --mode. Only this package sees a ConfigDict."""
 import importlib
 import os
+import sys
 import traceback
 from collections.abc import Mapping
 from typing import Any
 
 from stochconv_jax.data import stalled
-from stochconv_jax.modes import determinism
+from stochconv_jax.modes import determinism, hosts
+from stochconv_jax.training import rendezvous
 
-NAMES = ("train", "evaluate", "predict", "report", "plan", "prepare")
+TOGETHER = ("train", "evaluate", "predict")  # by several processes as one
+NAMES = (*TOGETHER, "sweep", "report", "plan", "prepare")
 
 
-def run(mode: str, config: Any, overrides: Mapping[str, Any], workdir: str) -> int | None:
+def run(mode: str, config: Any, overrides: Mapping[str, Any], workdir: str, config_file: str) -> int | None:
     """Runs `mode` and returns the process's exit code (None for success).
 
-    `config`: the ConfigDict of --config; `overrides`: the keys set on the command line, by dotted name.
+    `config`: the ConfigDict of --config; `overrides`: the keys set on the command line, by dotted name; `config_file`:
+    what --config names, which only a sweep needs: it asks the file for its variants, and gives it to other processes.
     """
     determinism.ask_for(os.environ)
+    more = {"config_file": config_file} if mode == "sweep" else {}
     try:
-        return importlib.import_module(f"stochconv_jax.modes.{mode}").run(config, overrides, workdir)
+        if mode in TOGETHER:
+            hosts.join(config.distributed, stops_together=mode == "train")
+        return importlib.import_module(f"stochconv_jax.modes.{mode}").run(config, overrides, workdir, **more)
+    except rendezvous.NotAllHere as error:
+        sys.exit(f"main.py: {error}")
     except stalled.Stalled:
         traceback.print_exc()
         stalled.end_process(1)

@@ -14,7 +14,7 @@ from stochconv_jax.models import variants
 from stochconv_jax.models.classifier import HEAD, Classifier
 from stochconv_jax.models.efficientnet import CONVENTIONS, Rules
 from stochconv_jax.training import mesh as meshes
-from stochconv_jax.training import optimizers, state, steps
+from stochconv_jax.training import optimizers, rngs, state, steps
 from stochconv_jax.training.loop import Epochs
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -195,7 +195,7 @@ def _reading(config: ConfigDict) -> dict[str, Any]:
     }
 
 
-def initializer(config: ConfigDict, model: Classifier, transform: optax.GradientTransformation):
+def initializer(config: ConfigDict, model: Classifier, transform: optax.GradientTransformation) -> rngs.Seeded:
     """A function that makes a fresh train state."""
     ema = config.optimizer.ema_decay is not None
     return state.initializer(model, transform, inputs(config, 1), seed=config.seed, ema=ema)
@@ -215,7 +215,9 @@ def check_batch_size(config: ConfigDict, mesh: jax.sharding.Mesh) -> None:
     meshes.check_batch_size(config.batch_size, mesh, "config.batch_size", parts)
 
 
-def train_step(config: ConfigDict, model: Classifier, transform: optax.GradientTransformation, mesh: jax.sharding.Mesh):
+def train_step(
+    config: ConfigDict, model: Classifier, transform: optax.GradientTransformation, mesh: jax.sharding.Mesh
+) -> rngs.Seeded:
     """The compiled training step; the state it is given is used up."""
     weights = tuple(config.loss.class_weights)
     if weights and len(weights) != config.data.num_classes:
@@ -224,7 +226,6 @@ def train_step(config: ConfigDict, model: Classifier, transform: optax.GradientT
         steps.train_step,
         model=model,
         optimizer=transform,
-        seed=config.seed,
         label_smoothing=config.loss.label_smoothing,
         class_weights=weights,
         ema_decay=config.optimizer.ema_decay,
@@ -233,21 +234,21 @@ def train_step(config: ConfigDict, model: Classifier, transform: optax.GradientT
         rest=placement(config, mesh),
     )
     # The step itself says where the state rests.
-    return jax.jit(step, donate_argnums=0, out_shardings=(None, meshes.replicated(mesh)))
+    step = jax.jit(step, donate_argnums=0, out_shardings=(None, meshes.replicated(mesh)))
+    return rngs.Seeded(step, config.seed)
 
 
-def eval_step(config: ConfigDict, model: Classifier, mesh: jax.sharding.Mesh):
+def eval_step(config: ConfigDict, model: Classifier, mesh: jax.sharding.Mesh) -> rngs.Seeded:
     """The compiled evaluation step."""
     if config.eval.passes < 1:
         raise ValueError(f"config.eval.passes={config.eval.passes}: at least one pass is needed")
     step = functools.partial(
         steps.eval_step,
         model=model,
-        seed=config.seed,
         passes=config.eval.passes,
         whole=meshes.placement(mesh, split=False),
     )
-    return jax.jit(step, out_shardings=meshes.replicated(mesh))
+    return rngs.Seeded(jax.jit(step, out_shardings=meshes.replicated(mesh)), config.seed)
 
 
 def use_compilation_cache(config: ConfigDict) -> None:

@@ -32,25 +32,22 @@ def claim(folder: RunFolder, config: ConfigDict, *, size: Mapping[str, int], dat
     `size`: parameters and multiply-adds; `data`: fingerprints of the data sets. Raises ValueError that lists the keys
     that differ.
     """
-    new, old = json.loads(json.dumps(config.to_dict())), folder.read_config()
+    old = folder.read_config()
     if old is not None and folder.has_checkpoint():
-        saved_config = json.loads(json.dumps(saved.complete(old["config"], folder.path).to_dict()))
-        before, after = ({"data_set": old["data"]} | saved_config, {"data_set": data} | new)
-        _refuse_differences(folder, saved.flatten(before), saved.flatten(after))
+        before = {"data_set": old["data"]} | saved.complete(old["config"], folder.path).to_dict()
+        if found := differences(before, {"data_set": data} | config.to_dict()):
+            listing = "\n".join(f"  {key}: {there!r} there, {now!r} now" for key, (there, now) in found.items())
+            raise ValueError(f"{folder.path} holds another run; choose another --workdir. What differs:\n{listing}")
     elif jax.process_index() == 0:
-        about = {"config": new, **size, "data": data}
+        about = {"config": config.to_dict(), **size, "data": data}
         folder.write_json("config.json", about | provenance.describe())
 
 
-def _refuse_differences(folder: RunFolder, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
-    differences = [
-        f"  {key}: {before.get(key)!r} there, {after.get(key)!r} now"
-        for key in sorted(before.keys() | after.keys())
-        if not key.startswith(FREE_KEYS) and before.get(key) != after.get(key)
-    ]
-    if differences:
-        listing = "\n".join(differences)
-        raise ValueError(f"{folder.path} holds another run; choose another --workdir. What differs:\n{listing}")
+def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Of two configs, as they are or as config.json has them, the values that make them different runs, by key."""
+    before, after = (saved.flatten(json.loads(json.dumps(config))) for config in (before, after))
+    keys = sorted(key for key in before.keys() | after.keys() if not key.startswith(FREE_KEYS))
+    return {key: (before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)}
 
 
 def fingerprint(source: sources.Source) -> dict[str, int]:

@@ -38,13 +38,13 @@ class TrainState:
 
 def initializer(
     model: nn.Module, optimizer: optax.GradientTransformation, inputs: Any, *, seed: int, ema: bool
-) -> Callable[[], TrainState]:
-    """A function of nothing that makes a fresh state.
+) -> rngs.Seeded:
+    """A function that makes a fresh state.
 
     `inputs`: shapes and dtypes (jax.ShapeDtypeStruct) of a batch as the model takes it; no values are needed.
     """
 
-    def init() -> TrainState:
+    def init(seed: jax.Array) -> TrainState:
         arrays = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), inputs)
         keys = {"params": rngs.key(seed, "init"), "windows": rngs.key(seed, "windows")}
         variables = model.init(keys, arrays)
@@ -52,17 +52,18 @@ def initializer(
         average = {"params": params, "batch_stats": batch_stats} if ema else None
         return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, optimizer.init(params), average)
 
-    return init
+    return rngs.Seeded(init, seed)
 
 
-def create(init: Callable[[], TrainState], sharding: Any) -> TrainState:
+def create(init: rngs.Seeded, sharding: Any) -> TrainState:
     """A fresh state, made on the devices in its `sharding`, one for all arrays or a state of them."""
     # Hundreds of generators, run once: on a CPU, optimising them takes most of a minute and saves nothing.
     options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
-    return jax.jit(init, out_shardings=sharding, compiler_options=options)()
+    made = jax.jit(init.function, out_shardings=sharding, compiler_options=options)
+    return rngs.Seeded(made, init.seed)()
 
 
-def shapes(init: Callable[[], TrainState], place: Callable[[tuple[int, ...]], Any]) -> TrainState:
+def shapes(init: rngs.Seeded, place: Callable[[tuple[int, ...]], Any]) -> TrainState:
     """Shapes, dtypes and shardings of a state that is not made: what a checkpoint is restored onto.
 
     `place`: from the shape of an array to its sharding, see mesh.placement.

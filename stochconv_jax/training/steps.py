@@ -21,7 +21,7 @@ def train_step(
     *,
     model: Classifier,
     optimizer: optax.GradientTransformation,
-    seed: int,
+    seed: int | jax.Array,
     label_smoothing: float,
     class_weights: Sequence[float],
     ema_decay: float | None,
@@ -94,7 +94,7 @@ def _by_parts(function: Callable[[Batch, Any], tuple[Any, jax.Array]], batch: Ba
 
 
 def eval_step(
-    variables: Mapping[str, Any], batch: Batch, *, model: Classifier, seed: int, passes: int, whole: Place
+    variables: Mapping[str, Any], batch: Batch, *, model: Classifier, seed: int | jax.Array, passes: int, whole: Place
 ) -> dict[str, jax.Array]:
     """Logits `[passes, B, K]` of a batch, with 'label', 'index', 'mask' and 'skipped' `[B]` handed through.
 

@@ -24,7 +24,7 @@ TINY = {
 class Main:
     """Runs main.py."""
 
-    def start(self, workdir, *flags, mode="train", devices=1, **keys) -> subprocess.Popen:
+    def start(self, workdir, *flags, mode="train", devices=1, platform="cpu", **keys) -> subprocess.Popen:
         """A process under way; `keys` are config keys with '__' for dots. In mode None it gets no config of ours."""
         settings = {"compilation_cache": CACHE} | {name.replace("__", "."): value for name, value in keys.items()}
         if mode:
@@ -38,7 +38,7 @@ class Main:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env=os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)},
+            env=os.environ | {"JAX_PLATFORMS": platform, "JAX_NUM_CPU_DEVICES": str(devices)},
         )
 
     def __call__(self, workdir, *flags, code=0, **settings) -> str:

@@ -16,9 +16,10 @@ from stochconv_jax.training import state
 BATCH, IMAGE, THUMBNAIL = 16, (96, 80), (32, 32)
 
 
-def setup(devices, **model):
-    """Config, mesh and everything a step needs, for a mesh of `devices`."""
+def setup(devices, run_seed=0, **model):
+    """Mesh and everything a step needs, for a mesh of `devices`."""
     config = quickstart.get_config()
+    config.seed = run_seed
     config.update({"batch_size": BATCH, "model": model, "data": {"image_size": IMAGE, "thumbnail_size": THUMBNAIL}})
     config.optimizer.update({"name": "sgd", "ema_decay": 0.9})
     mesh = Mesh(np.array(jax.devices()[:devices]), (meshes.AXIS,), axis_types=(jax.sharding.AxisType.Auto,))
@@ -56,6 +57,26 @@ def test_a_step_on_eight_devices_is_the_step_on_one():
     for a, b in zip(jax.tree.leaves(one.trained()), jax.tree.leaves(eight.trained()), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
     assert int(eight.step) == 1
+
+
+def test_runs_of_other_seeds_share_their_programs_and_differ_in_their_numbers():
+    texts, results = [], []
+    for seed in np.random.default_rng().choice(2**31, 2, replace=False).tolist():
+        mesh, init, step = setup(1, run_seed=seed)
+        with jax.set_mesh(mesh):
+            first, batch = state.create(init, meshes.replicated(mesh)), batch_of(mesh, 0)
+            kernels = np.concatenate([np.ravel(x) for x in jax.tree.leaves(first.params)])
+            texts.append([jax.jit(init.function).lower(seed=init.seed).as_text(), step.lower(first, batch).as_text()])
+            # The second run's first step from the first run's state: what differs are the windows.
+            results.append((kernels, step(setup_state(mesh), batch)[1]["logits"]))
+    assert texts[0] == texts[1]
+    for one, other in zip(*results):
+        assert not np.allclose(one, other)
+
+
+def setup_state(mesh):
+    """The fresh state of seed 0."""
+    return state.create(setup(1)[1], meshes.replicated(mesh))
 
 
 def test_the_average_follows_parameters_and_statistics():

@@ -1,0 +1,29 @@
+"""One file a question: `get_config()` is what all runs share, `sweep()` what each variant changes of it.
+
+    python main.py --mode=sweep --config=configs/ablations/integration.py --workdir=runs/integration \
+        --config.data.path=IMAGES --config.data.labels=LABELS.csv
+    python main.py --mode=report --workdir=runs/integration
+
+The quick_* files ask the same of drawn images and a tiny network. What their answers say is in docs/reproduction.md.
+"""
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from configs import quickstart, saved
+
+
+def changes(config: ConfigDict, base: ConfigDict) -> dict[str, Any]:
+    """The keys of a run, with dots, in which `config` differs from `base`, with its values."""
+    values, before = saved.flatten(config.to_dict()), saved.flatten(base.to_dict())
+    return {key: value for key, value in values.items() if value != before[key] and not key.startswith("sweep.")}
+
+
+def quick_config() -> ConfigDict:
+    """The quickstart's full split with smaller images, three seeds, and no evaluation after the last epoch's own."""
+    config = quickstart.get_config()
+    config.data.image_size = (320, 320)
+    config.data.thumbnail_size = (64, 64)
+    config.sweep.seeds = (0, 1, 2)
+    config.sweep.passes = 0
+    return config

@@ -1,0 +1,22 @@
+"""How much does averaging over draws of windows help? Asked of drawn images and a tiny network, in minutes.
+
+See passes.py for the question on real images, and quick_integration.py for what drawn ones can tell.
+"""
+from configs.ablations import quick_config
+
+
+def get_config():
+    """The quick full split, evaluated with 16 draws."""
+    config = quick_config()
+    config.sweep.passes = 16
+    return config
+
+
+def sweep():
+    """Both kinds of models with windows, and one that has none to draw."""
+    return {
+        "thumbnail_only": {"model.branches": ("thumbnail",)},
+        "stochastic_stem": {"model.merge_after": "0"},
+        "full_split": {},
+        "windows_only": {"model.branches": ("windows",)},
+    }

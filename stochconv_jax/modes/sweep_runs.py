@@ -1,0 +1,143 @@
+"""The runs that an ablation's file describes, and how far each has come, as its folder tells."""
+import dataclasses
+import difflib
+import importlib.util
+import itertools
+import pathlib
+import re
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from configs import saved
+from stochconv_jax.modes import runs
+from stochconv_jax.run_folder import RunFolder
+
+MAIN = pathlib.Path(__file__).parents[2] / "main.py"
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A variant with a seed. `name`: its folder below the sweep's; `config`: all of its keys; `flags`: of main.py."""
+
+    name: str
+    folder: RunFolder
+    config: ConfigDict
+    config_file: str
+    flags: Mapping[str, Any]
+
+    def epochs(self) -> int:
+        """Epochs that are done."""
+        rows = self.folder.read_metrics()
+        return int(rows[-1]["epoch"]) if rows else 0
+
+    def trained(self) -> bool:
+        """Whether the last epoch is done, with this very config, and saved or evaluated. What is damaged is not."""
+        try:
+            about = self.folder.read_config()
+            if about is None or self.epochs() < self.config.num_epochs:
+                return False
+            there = saved.complete(about["config"], self.folder.path).to_dict()
+            kept = self.folder.has_checkpoint(self._last_step()) or self.evaluated()
+            return kept and not runs.differences(there, self.config.to_dict())
+        except (ValueError, KeyError):
+            return False
+
+    def evaluated(self) -> bool:
+        """Whether evaluation.json is of the last checkpoint and of as many passes as the sweep wants."""
+        try:
+            summary = self.folder.read_json("evaluation.json") or {}
+        except ValueError:
+            return False
+        wanted = (self._last_step(), self.config.sweep.passes)
+        return (summary.get("checkpoint_step"), summary.get("passes")) == wanted
+
+    def finished(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.trained() and (self.evaluated() or not self.config.sweep.passes)
+
+    def train(self) -> list[str]:
+        """The command that trains, or goes on."""
+        return self._command(f"--config={self.config_file}", keys=self.flags)
+
+    def evaluate(self) -> list[str]:
+        """The command that evaluates the last checkpoint."""
+        asked = {"eval.checkpoint": "last", "eval.passes": self.config.sweep.passes}
+        return self._command("--mode=evaluate", keys=dict(self.flags) | asked)
+
+    def _last_step(self) -> int:
+        return int(self.folder.read_metrics()[-1]["step"])
+
+    def _command(self, *words: str, keys: Mapping[str, Any]) -> list[str]:
+        settings = [f"--config.{key}={value}" for key, value in keys.items()]
+        return [sys.executable, str(MAIN), *words, f"--workdir={self.folder.path}", *settings]
+
+
+def plan(config: ConfigDict, overrides: Mapping[str, Any], config_file: str, root: pathlib.Path) -> list[Run]:
+    """All runs of the ablation in `config_file`: every variant with the first seed, then with the next.
+
+    `config`: that of the file with the command line's `overrides`. ValueError if the file describes no ablation, or
+    one whose runs cannot be told apart.
+    """
+    variants, seeds = _variants(config_file), config.sweep.seeds
+    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
+        raise ValueError(f"config.sweep.seeds={seeds}: expected different whole numbers, 0 or more")
+    for name, changes in variants.items():
+        _check(f"{config_file}: sweep()[{name!r}]", name, changes, config, overrides)
+    for_all = {key: value for key, value in overrides.items() if not key.startswith("sweep.")}
+    planned = []
+    for seed, (name, changes) in itertools.product(seeds, variants.items()):
+        changes = changes | {"seed": seed}
+        own = config.copy_and_resolve_references()
+        own.update_from_flattened_dict(changes)
+        folder = RunFolder(root / name / f"seed_{seed}")
+        planned.append(Run(f"{name}/seed_{seed}", folder, own, config_file, for_all | changes))
+    for one, other in itertools.combinations(planned[: len(variants)], 2):
+        if not runs.differences(one.config.to_dict(), other.config.to_dict()):
+            raise ValueError(f"{config_file}: sweep() has the same run twice, as {one.name} and as {other.name}")
+    return planned
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """'2/8' -> (2, 8): the second of eight shares. ValueError for what is not of that form."""
+    number, _, count = text.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise ValueError(f"config.sweep.shard={text!r}: expected a share and their number, such as '2/8'; '1/1' is all")
+    return int(number), int(count)
+
+
+def _variants(config_file: str) -> Mapping[str, Mapping[str, Any]]:
+    """What the file's sweep() returns: the keys of each variant that differ from its get_config()."""
+    path = config_file.partition(":")[0]
+    spec = importlib.util.spec_from_file_location("ablation", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, "sweep"):
+        raise ValueError(
+            f"--config={config_file} describes one run and no sweep: take a file of configs/ablations/, or add a "
+            "function sweep() that returns {'name of a variant': {'key': value, ...}, ...}"
+        )
+    variants = module.sweep()
+    if not variants:
+        raise ValueError(f"{config_file}: sweep() returns no variant")
+    return variants
+
+
+def _check(where: str, name: str, changes: Mapping[str, Any], config: ConfigDict, overrides: Mapping[str, Any]) -> None:
+    if not NAME.fullmatch(name):
+        raise ValueError(f"{where}: the name becomes a folder's; use letters, digits, '_', '.', '+' and '-'")
+    known = saved.flatten(config.to_dict())
+    for key, value in changes.items():
+        if key == "seed" or key.startswith("sweep."):
+            raise ValueError(f"{where}: {key} is of the whole sweep; seeds are config.sweep.seeds")
+        if key not in known:
+            nearest = difflib.get_close_matches(key, known, n=1)
+            guess = f'. Did you mean "{nearest[0]}"?' if nearest else ""
+            raise ValueError(f"{where}: unknown config key {key!r}{guess}")
+        if known[key] is not None and type(value) is not type(known[key]):
+            raise ValueError(f"{where}: {key}={value!r} is not of the kind of {known[key]!r}")
+    if taken := sorted((changes.keys() | {"seed"}) & overrides.keys()):
+        raise ValueError(f"{where} and the command line both set config.{taken[0]}: leave it to the sweep")

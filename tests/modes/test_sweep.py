@@ -1,0 +1,187 @@
+"""--mode=sweep as a real process: shares, interruption, failures, what is skipped; and what it refuses."""
+import csv
+import os
+import pathlib
+import re
+import signal
+
+import pytest
+
+from configs import quickstart
+from stochconv_jax.modes import sweep, sweep_runs
+from stochconv_jax.reporting import collect
+from stochconv_jax.run_folder import locked
+from tests.modes.conftest import TINY
+from tests.modes.test_main import numbers, wait_for_step
+
+VARIANTS = {"full_split": {}, "thumbnail_only": {"model.branches": ("thumbnail",)}}
+SEEDS = (0, 5)
+NAMES = [f"{name}/seed_{seed}" for seed in SEEDS for name in VARIANTS]
+SETTINGS = {key.replace(".", "__"): value for key, value in TINY.items()}
+SETTINGS |= {"num_epochs": 2, "sweep__seeds": SEEDS, "sweep__passes": 0, "checkpoint__every_steps": 2}
+
+
+def ablation(folder, variants):
+    """The flag that names a config file with these variants of the quickstart."""
+    file = folder / "ablation.py"
+    text = "from configs.quickstart import get_config\n\n\ndef sweep():\n"
+    file.write_text(f"{text}    return {variants!r}\n")
+    return f"--config={file}"
+
+
+def states(workdir, name="sweep.csv"):
+    with (workdir / name).open(newline="") as lines:
+        return {row["run"]: (row["state"], row["reason"]) for row in csv.DictReader(lines)}
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    return ablation(tmp_path_factory.mktemp("configs"), VARIANTS)
+
+
+@pytest.fixture(scope="module")
+def whole(main, config, tmp_path_factory):
+    """A sweep in one go."""
+    workdir = tmp_path_factory.mktemp("sweeps") / "whole"
+    main(workdir, config, mode="sweep", **SETTINGS)
+    return workdir
+
+
+def test_a_sweep_leaves_runs_that_the_report_groups_by_seed(whole):
+    assert states(whole) == dict.fromkeys(NAMES, (sweep.FINISHED, ""))
+    groups, remarks = collect.collect(whole)
+    assert {group.name: [run.seed for run in group.runs] for group in groups} == {name: [0, 5] for name in VARIANTS}
+    assert not remarks
+    for name in NAMES:
+        assert "finished at step 13" in (whole / name / "output.log").read_text()
+    assert len({tuple(row["train_loss"] for row in numbers(whole / name)) for name in NAMES}) == len(NAMES)
+
+
+def test_shares_in_any_order_and_killed_in_the_middle_are_the_whole(main, config, whole, tmp_path):
+    main(tmp_path, config, mode="sweep", sweep__shard="2/2", **SETTINGS)
+    process = main.start(tmp_path, config, mode="sweep", sweep__shard="1/2", **SETTINGS)
+    wait_for_step(process, tmp_path / NAMES[0], step=4)
+    (child,) = map(int, pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split())
+    process.kill()
+    os.kill(child, signal.SIGKILL)
+    process.communicate()
+    assert len(numbers(tmp_path / NAMES[0])) < 2 and not (tmp_path / NAMES[2]).exists()
+    main(tmp_path, config, mode="sweep", sweep__shard="1/2", **SETTINGS)
+    assert set(states(tmp_path, "sweep_1_of_2.csv")) | set(states(tmp_path, "sweep_2_of_2.csv")) == set(NAMES)
+    for name in NAMES:
+        assert numbers(tmp_path / name) == numbers(whole / name)
+
+
+def test_finished_runs_are_skipped_and_another_config_is_not_taken_for_finished(main, config, whole):
+    before = {file: file.read_bytes() for name in NAMES for file in (whole / name).glob("*.*")}
+    # The sweep itself takes no device: one that it held could not be had by its runs.
+    output = main(whole, config, mode="sweep", platform="none_such", **SETTINGS)
+    assert "4 runs, of which 4 are finished" in output
+    assert before == {file: file.read_bytes() for name in NAMES for file in (whole / name).glob("*.*")}
+    output = main(whole, config, mode="sweep", code=1, sweep__shard="1/4", batch_size=4, **drop("batch_size"))
+    assert f"{NAMES[0]} failed: ValueError: {whole / NAMES[0]} holds another run" in output
+    assert "batch_size: 8 there, 4 now" in (whole / NAMES[0] / "output.log").read_text()
+    assert numbers(whole / NAMES[0])[-1]["epoch"] == "2"
+
+
+def drop(name):
+    return {key: value for key, value in SETTINGS.items() if key != name}
+
+
+def test_the_last_checkpoint_is_evaluated_once(main, config, whole):
+    settings = drop("sweep__passes") | {"sweep__passes": 2, "sweep__shard": "1/4"}
+    main(whole, config, mode="sweep", **settings)
+    run = collect.read(whole / NAMES[0], whole)
+    assert run.evaluation["checkpoint_step"] == 13 and run.evaluation["roc_auc_by_passes"][0] == run.last()
+    assert len(run.evaluation["roc_auc_by_passes"]) == 2 and len(run.predictions.images) == 11
+    assert "1 runs, of which 1 are finished" in main(whole, config, mode="sweep", **settings)
+
+
+def test_a_failed_run_is_recorded_and_the_others_go_on(main, tmp_path):
+    config = ablation(tmp_path, {"broken": {"model.merge_after": "9"}, "fine": {}})
+    settings = SETTINGS | {"num_epochs": 1, "sweep__seeds": (3,)}
+    output = main(tmp_path / "runs", config, mode="sweep", code=1, **settings)
+    reason = "ValueError: config.model.merge_after=9: expected 0..4 or 'head'"
+    assert states(tmp_path / "runs") == {"broken/seed_3": ("failed", reason), "fine/seed_3": ("finished", "")}
+    assert f"broken/seed_3 failed: {reason}" in output and "1 runs finished, 1 failed" in output
+    assert reason in (tmp_path / "runs" / "broken" / "seed_3" / "output.log").read_text()
+
+
+def test_a_signal_is_handed_on_and_ends_the_sweep_once_the_run_has_saved(main, config, tmp_path):
+    folder = tmp_path / NAMES[0]
+    with locked(folder):
+        process = main.start(tmp_path, config, mode="sweep", **SETTINGS | {"num_epochs": 500})
+        for line in process.stdout:
+            if "waiting for the process that works there" in line:
+                break
+        assert states(tmp_path)[NAMES[0]] == ("running", "") and not (folder / "config.json").exists()
+    wait_for_step(process, folder, step=2)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 128 + signal.SIGINT, output
+    assert re.search(r"stopped and saved at step \d+\n$", (folder / "output.log").read_text())
+    assert [state for state, _ in states(tmp_path).values()] == ["stopped", "waiting", "waiting", "waiting"]
+    assert not (tmp_path / NAMES[1]).exists()
+
+
+def test_a_config_without_a_sweep_is_refused(main, tmp_path):
+    output = main(tmp_path, mode="sweep", code=1)
+    assert re.search(r"default\.py describes one run and no sweep: take a file of configs/ablations/", output)
+
+
+@pytest.mark.parametrize(
+    ("variants", "overrides", "words"),
+    [
+        ({}, {}, "sweep.. returns no variant"),
+        ({"a": {"model.sampeling": "shared"}}, {}, r"\['a'\]: unknown config key .*Did you mean \"model.sampling\""),
+        ({"a": {"model.merge_after": 3}}, {}, "model.merge_after=3 is not of the kind of 'head'"),
+        ({"a": {"seed": 3}}, {}, "seeds are config.sweep.seeds"),
+        ({"../a": {}}, {}, "the name becomes a folder's"),
+        ({"a": {"eval.batch_size": 7}, "b": {}}, {}, "the same run twice, as a/seed_0 and as b/seed_0"),
+        ({"a": {"model.dropout": 0.1}}, {"model.dropout": 0.2}, "and the command line both set config.model.dropout"),
+        ({"a": {}}, {"seed": 3}, "and the command line both set config.seed"),
+        ({"a": {}}, {"sweep.seeds": (1, 1)}, r"config.sweep.seeds=\(1, 1\)"),
+        ({"a": {}}, {"sweep.seeds": ()}, r"config.sweep.seeds=\(\)"),
+    ],
+)
+def test_a_sweep_whose_runs_cannot_be_told_apart_or_made_is_refused(variants, overrides, words, tmp_path):
+    file = ablation(tmp_path, variants).removeprefix("--config=")
+    config = quickstart.get_config()
+    config.update_from_flattened_dict(overrides)
+    with pytest.raises(ValueError, match=words):
+        sweep_runs.plan(config, overrides, file, tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "2", "0/3", "4/3", "1/0", "a/b", "-1/2"])
+def test_a_share_that_is_none_is_refused(text):
+    with pytest.raises(ValueError, match=r"config\.sweep\.shard"):
+        sweep_runs.parse_shard(text)
+
+
+def test_the_line_for_the_whole_counts_the_epochs_that_will_come():
+    class FakeRun:
+        def __init__(self, name, epochs):
+            self.name, self.done, self.config = name, epochs, quickstart.get_config()  # of ten epochs
+
+        def epochs(self):
+            return self.done
+
+    now, lines = 0.0, []
+    begun, fails, last = FakeRun("begun", 6), FakeRun("fails", 0), FakeRun("last", 0)
+    progress = sweep.Progress([begun, fails, last], every=10, clock=lambda: now, emit=lines.append)
+    now, begun.done = 30.0, 8
+    progress.tick(begun)
+    now, begun.done = 35.0, 9  # too soon for another line
+    progress.tick(begun)
+    now, begun.done = 60.0, 10
+    progress.end(begun, "finished")
+    now, fails.done = 75.0, 1
+    progress.end(fails, "failed")
+    now, last.done = 150.0, 10
+    progress.end(last, "finished")
+    assert lines == [
+        "0 of 3 runs over; begun at epoch 8 of 10; 5:30 left",  # 2 epochs in 30 s; 2 + 20 are left
+        "1 of 3 runs over; begun finished; 5:00 left",  # 4 in 60 s
+        "2 of 3 runs over; fails failed; 2:30 left",  # 5 in 75 s, and 10 are left
+        "3 of 3 runs over; last finished; 0:00 left",
+    ]

@@ -1,0 +1,77 @@
+"""Every ablation in configs/ablations: its runs have lasting names, differ, and are of networks that can be built."""
+import importlib
+import json
+import pathlib
+
+import jax
+import optax
+import pytest
+
+from configs import ablations
+from stochconv_jax.modes import build, sweep_runs
+from tests.conftest import ROOT
+
+# A sweep goes on in folders of these names, perhaps years later.
+SAMPLING = {f"{who}_{axes}" for who in ("per_image", "per_batch", "shared") for axes in ("independent", "diagonal")}
+NAMES = {
+    "integration": {
+        *("thumbnail_only", "wide_stem", "stochastic_stem", "stochastic_skip", "full_split", "windows_only"),
+        *("b4", "b4_stochastic_stem"),
+    },
+    "merge_point": {*(f"after_{stage}" for stage in range(8)), "head"},
+    "sampling": SAMPLING,
+    "passes": {"stochastic_stem", "stochastic_skip", "full_split", "windows_only"},
+    "resolution": {"512x512", "768x768", "1024x1024", "1536x1536", "2048x2048"},
+    "as_published": {f"{name}{end}" for name in ("b0", "b4", "full_split") for end in ("", "_as_published")},
+    "seeds": {"thumbnail_only", "full_split"},
+    "quick_integration": {"thumbnail_only", "stochastic_stem", "stochastic_skip", "full_split", "windows_only"},
+    "quick_merge_point": {*(f"after_{stage}" for stage in range(5)), "head"},
+    "quick_sampling": SAMPLING,
+    "quick_passes": {"thumbnail_only", "stochastic_stem", "full_split", "windows_only"},
+}
+
+
+def module(name):
+    return importlib.import_module(f"configs.ablations.{name}")
+
+
+def planned(name):
+    file = ROOT / "configs" / "ablations" / f"{name}.py"
+    return sweep_runs.plan(module(name).get_config(), {}, str(file), pathlib.Path("runs"))
+
+
+def test_every_file_is_tested():
+    files = (ROOT / "configs" / "ablations").glob("*.py")
+    assert {file.stem for file in files} == {*NAMES, "__init__"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_last_and_every_key_exists(name):
+    runs, seeds = planned(name), module(name).get_config().sweep.seeds
+    assert [run.name for run in runs] == list(dict.fromkeys(run.name for run in runs))
+    assert {run.name for run in runs} == {f"{variant}/seed_{seed}" for variant in NAMES[name] for seed in seeds}
+    assert len(seeds) >= 3, "fewer give no interval worth the name"
+    assert {run.config.seed for run in runs} == set(seeds)
+    # One data set for all, or they could not be compared; all sizes of one are made of the same images.
+    assert len({run.config.data.seed for run in runs}) == 1
+
+
+def test_every_network_can_be_built():
+    distinct = {}
+    for name in NAMES:
+        for run in planned(name):
+            sizes = [run.config.data.image_size, run.config.data.thumbnail_size]
+            distinct[json.dumps([run.config.model.to_dict(), sizes], sort_keys=True)] = run
+    assert len(distinct) > 30
+    for run in distinct.values():
+        init = build.initializer(run.config, build.classifier(run.config), optax.identity())
+        params = jax.eval_shape(init).params
+        assert ("windows_stem" in params) == ("windows" in run.config.model.branches), run.name
+
+
+def test_the_changes_of_a_config_make_it_of_another():
+    models = module("integration").MODELS
+    for model in models.values():
+        made = module("integration").get_config()
+        made.update_from_flattened_dict(ablations.changes(model.get_config(), made))
+        assert made.to_dict() == model.get_config().to_dict()
