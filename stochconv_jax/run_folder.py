@@ -30,6 +30,7 @@ FREE_KEYS = (
     "data.num_workers",
     "eval.batch_size",
     "eval.checkpoint",
+    "distributed.",
     "plan.",
     "predict.",
     "prepare.",
