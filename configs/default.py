@@ -16,6 +16,7 @@ def get_config() -> ConfigDict:
             "init": {
                 "weights": "",  # Keras EfficientNet weights to start from, .h5 or .weights.h5; '' starts at random
             },
+            "distributed": distributed(),
             "data": data(),
             "augment": augment(),
             "optimizer": optimizer(),
@@ -56,6 +57,20 @@ def get_config() -> ConfigDict:
             },
             "log_every_seconds": 10.0,  # between progress lines
             "compilation_cache": "~/.cache/stochconv_jax",  # folder of compiled programs; '' keeps none
+        }
+    )
+
+
+def distributed() -> ConfigDict:
+    """The processes that train, evaluate or predict together. Where SLURM, Open MPI, a TPU VM or variables such as
+    JAX_COORDINATOR_ADDRESS say it, the first three need not be set.
+    """
+    return ConfigDict(
+        {
+            "coordinator": "",  # host:port of process 0, where the others can reach it
+            "num_processes": config_dict.placeholder(int),  # 1: this one alone, whatever the environment says
+            "process_id": config_dict.placeholder(int),  # 0 .. num_processes - 1: this one
+            "timeout_seconds": 300,  # longest wait for another process; 100 at most for one that has died on the way
         }
     )
 

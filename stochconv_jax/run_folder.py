@@ -31,6 +31,7 @@ FREE_KEYS = (
     "data.timeout_seconds",
     "eval.batch_size",
     "eval.checkpoint",
+    "distributed.",
     "plan.",
     "predict.",
     "prepare.",

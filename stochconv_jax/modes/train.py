@@ -4,9 +4,11 @@ import functools
 import logging
 import signal
 import threading
+from collections.abc import Callable
 
 import jax
 import tensorboardX
+from jax.experimental import multihost_utils
 
 from stochconv_jax.data import sources
 from stochconv_jax.models import keras_weights, summary, variants
@@ -69,7 +71,7 @@ def run(config, overrides, workdir) -> None:
                 log_epoch=MetricsLog(folder, start),
                 learning_rate=rate,
                 save_every=config.checkpoint.every_steps,
-                stop_requested=_sigterm(),
+                stop_requested=_stop_requested(),
                 log_skipped=functools.partial(runs.log_skipped, config, train_source),
                 progress=progress.Progress(
                     epochs.total_steps * config.batch_size,
@@ -116,8 +118,13 @@ def _write_bad_batch(folder: RunFolder, error: loop.NonFiniteLoss, names: list[s
         folder.write_json(file.name, {"step": error.step, "reason": str(error), "images": names})
 
 
-def _sigterm():
-    """A function that tells whether SIGTERM has come; a second one ends the process at once."""
+def _stop_requested() -> Callable[[int], bool]:
+    """Tells, called before every step, whether to stop there because SIGTERM has come; a second one ends at once.
+
+    Of several processes it may come to any: they agree on a step that none of them has passed, without the devices.
+    """
+    if jax.process_count() > 1:
+        return multihost_utils.reached_preemption_sync_point
     requested = threading.Event()
 
     def handle(number, frame):
@@ -127,7 +134,7 @@ def _sigterm():
         signal.signal(number, signal.SIG_DFL)
 
     signal.signal(signal.SIGTERM, handle)
-    return requested.is_set
+    return lambda step: requested.is_set()
 
 
 def _log_balance(config, **parts: sources.Source) -> None:

@@ -110,12 +110,12 @@ def train(
     log_epoch: Callable[[dict[str, float]], None],
     learning_rate: Callable[[int], float],
     save_every: int,
-    stop_requested: Callable[[], bool],
+    stop_requested: Callable[[int], bool],
     log_skipped: Callable[[list[int]], None],
     progress: Progress,
     clock: Callable[[], float] = time.monotonic,
 ) -> TrainState:
-    """Trains from `state` to the end of the last epoch, or until `stop_requested()`, when it saves and returns.
+    """Trains from `state` to the end of the last epoch, or until `stop_requested(step)`, when it saves and returns.
 
     `batches` begins with the batch of step `state.step`. Where an epoch ends the model is evaluated, `log_epoch` gets
     the epoch's row (columns of metrics.csv), `log_skipped` the indices of images that could not be read, and a
@@ -125,7 +125,7 @@ def train(
     first_time = clock()
     earlier_seconds = open_epoch.seconds  # spent on this epoch before a restart
     while True:
-        stopping = stop_requested()
+        stopping = stop_requested(step)
         if step > begun and (epoch := epochs.ended_at(step)):
             row = {"epoch": epoch, "step": step} | open_epoch.metrics()
             rate = (step - first_step) * epochs.batch_size / (clock() - first_time)

@@ -1,0 +1,80 @@
+"""Several processes, on one host or many, that train, evaluate or predict as one."""
+import logging
+import os
+import sys
+import threading
+import urllib.request
+
+from ml_collections import ConfigDict
+
+from stochconv_jax.training import launch, rendezvous
+
+logger = logging.getLogger(__name__)
+
+HEARTBEAT = 100  # seconds without a sign of life after which a process counts as dead, at most
+METADATA = "http://{}/computeMetadata/v1/instance/attributes/{}"
+
+
+def join(settings: ConfigDict, *, stops_together: bool) -> None:
+    """Connects this process with the others of the run, if there are any; call it before JAX looks for devices.
+
+    `settings`: config.distributed. `stops_together`: SIGTERM in one process is to reach all, see `stop_requested`;
+    otherwise it ends the process as usual. Raises rendezvous.NotAllHere, naming who is missing.
+    """
+    import jax  # half a second that other modes need not wait for; it also says in `environ` whether there are TPUs
+
+    names = ("coordinator", "num_processes", "process_id")
+    given = {name: settings[name] for name in names}
+    place = launch.detect(os.environ, metadata=_metadata if _on_tpu_vm() else lambda name: None, **given)
+    if place is None:
+        logger.info("one process")
+        return
+    timeout = int(settings.timeout_seconds)
+    about = (place.found, place.process_id, place.num_processes, place.coordinator)
+    logger.info("%s: process %d of %d, coordinator %s", *about)
+    rendezvous.meet(place, timeout)
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    jax.config.update("jax_enable_preemption_service", stops_together)
+    guard = threading.Timer(timeout, _give_up, (place, timeout))
+    guard.start()
+    try:
+        jax.distributed.initialize(
+            coordinator_address=place.coordinator,
+            num_processes=place.num_processes,
+            process_id=place.process_id,
+            cluster_detection_method=place.method,
+            initialization_timeout=2 * timeout,  # at which it would abort; the guard speaks before
+            heartbeat_timeout_seconds=min(HEARTBEAT, timeout),
+            shutdown_timeout_seconds=min(HEARTBEAT, timeout),
+        )
+    finally:
+        guard.cancel()
+    if place.process_id:
+        logging.getLogger("stochconv_jax").setLevel(logging.WARNING)
+
+
+def _give_up(place: launch.Place, timeout: int) -> None:
+    """Ends the process, which waits inside JAX and cannot be interrupted."""
+    print(
+        f"main.py: all {place.num_processes} processes came to {place.coordinator}, but JAX could not connect them within "
+        f"{timeout} s, says process {place.process_id}: one has ended since, see its log",
+        file=sys.stderr,
+        flush=True,
+    )
+    os._exit(1)
+
+
+def _on_tpu_vm() -> bool:
+    """Whether JAX, when imported, found TPUs and is to use them; it says so in these variables."""
+    there = os.environ.get("TPU_ML_PLATFORM") == "JAX" and "TPU_SKIP_MDS_QUERY" not in os.environ
+    return there and "tpu" in os.environ.get("JAX_PLATFORMS", "tpu")
+
+
+def _metadata(name: str) -> str | None:
+    """An attribute of this Cloud VM; None where there is no such attribute or no such server."""
+    url = METADATA.format(os.environ.get("GCE_METADATA_IP", "metadata.google.internal"), name)
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, headers={"Metadata-Flavor": "Google"}), timeout=10) as page:
+            return page.read().decode()
+    except OSError:
+        return None

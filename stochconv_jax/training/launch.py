@@ -1,0 +1,137 @@
+"""Where this process stands among those that train together, as its settings and its environment tell. No JAX here."""
+import dataclasses
+import itertools
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Fields = dict[str, Any]
+KEYS = ("coordinator", "num_processes", "process_id")
+TPU_PORT = 8482  # of the coordinator, as JAX chooses it on TPUs
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """`coordinator`: 'host:port' of process 0. `found`: what told, in words. `method`: the launcher's name in JAX, which
+    knows by it which GPU is this process's own; 'deactivate' where every local device is.
+    """
+
+    coordinator: str
+    num_processes: int
+    process_id: int
+    found: str
+    method: str = "deactivate"
+
+
+def detect(
+    environ: Mapping[str, str],
+    *,
+    coordinator: str = "",
+    num_processes: int | None = None,
+    process_id: int | None = None,
+    metadata: Callable[[str], str | None] = lambda name: None,
+) -> Place | None:
+    """The place that the settings name; what they leave open the environment says. None for a process of its own.
+
+    `metadata`: of a Cloud TPU VM, the value of an instance's attribute. ValueError naming what is not known.
+    """
+    given = {"coordinator": coordinator or None, "num_processes": num_processes, "process_id": process_id}
+    launcher, method, fields = _launcher(environ, metadata)
+    sources = {launcher: fields, "JAX_COORDINATOR_ADDRESS": _jax_variables(environ), "config.distributed": given}
+    known, found = {}, []
+    for name, said in sources.items():
+        if said := {field: value for field, value in said.items() if value is not None}:
+            known |= said
+            found.append(name)
+    if not known or known.get("num_processes") == 1:
+        return None
+    found = " and ".join(reversed(found))
+    missing = [f"config.distributed.{key}" for key in KEYS if key not in known]
+    if missing:
+        raise ValueError(f"{found}: several processes, but nothing says {' nor '.join(missing)}: set it")
+    if not 0 <= known["process_id"] < known["num_processes"]:
+        count = known["num_processes"]
+        raise ValueError(f"{found}: process_id is {known['process_id']}, expected 0..{count - 1} of {count} processes")
+    if not re.fullmatch(r".+:\d+", known["coordinator"]):
+        raise ValueError(f"{found}: the coordinator is {known['coordinator']!r}, expected host:port")
+    everything_given = all(value is not None for value in given.values())
+    return Place(**known, found=found, method="deactivate" if everything_given else method)
+
+
+def _launcher(environ: Mapping[str, str], metadata: Callable[[str], str | None]) -> tuple[str, str, Fields]:
+    """Its name in words and in JAX, and what it says; no fields where there is none, or it started one process."""
+    port = environ.get("JAX_COORDINATOR_PORT")
+    if int(environ.get("SLURM_NTASKS", 1)) > 1 and "SLURM_STEP_NODELIST" in environ:  # a step: inside srun
+        return "SLURM", "slurm", _slurm(environ, port)
+    if int(environ.get("OMPI_COMM_WORLD_SIZE", 1)) > 1:
+        return "Open MPI", "ompi", _open_mpi(environ, port)
+    hosts = environ.get("TPU_PROCESS_ADDRESSES", environ.get("TPU_WORKER_HOSTNAMES"))
+    if hosts and "TPU_WORKER_ID" in environ:
+        return "TPU_WORKER_HOSTNAMES", "deactivate", _tpu(hosts.split(","), environ["TPU_WORKER_ID"], environ.get, port)
+    if number := metadata("agent-worker-number"):
+        lines = (line.split(":", 1) for line in (metadata("tpu-env") or "").splitlines() if ":" in line)
+        slices = {name.strip(): value.strip().strip("'") for name, value in lines} | dict(environ)
+        # Each worker is a host's name or, as older VMs have it, name:number:address.
+        workers = [worker.split(":")[-1] for worker in (metadata("worker-network-endpoints") or "").split(",")]
+        return "Cloud TPU VM", "deactivate", _tpu(workers, number, slices.get, port)
+    return "", "deactivate", {}
+
+
+def _slurm(environ: Mapping[str, str], port: str | None) -> Fields:
+    # 'node001', 'node001,host2', 'node[001-015],host2': the first host of the step.
+    prefix, number = re.match(r"([^,\[]+)(?:\[(\w+))?", environ["SLURM_STEP_NODELIST"]).groups("")
+    return {
+        "coordinator": f"{prefix}{number}:{port or _port_of_job(int(environ['SLURM_JOB_ID']))}",
+        "num_processes": int(environ["SLURM_NTASKS"]),
+        "process_id": int(environ["SLURM_PROCID"]),
+    }
+
+
+def _open_mpi(environ: Mapping[str, str], port: str | None) -> Fields:
+    # '1531576320.0;tcp://10.96.0.1,10.148.0.1:34911', the launcher's own address, up to version 4 of Open MPI.
+    uri = re.match(r"(\d+)\..*?tcp6?://\[?([^,\]]+?)(?=[,\]]|:\d+$)", environ.get("OMPI_MCA_orte_hnp_uri", ""))
+    return {
+        "coordinator": f"{uri[2]}:{port or _port_of_job(int(uri[1]) // 2**12)}" if uri else None,
+        "num_processes": int(environ["OMPI_COMM_WORLD_SIZE"]),
+        "process_id": int(environ["OMPI_COMM_WORLD_RANK"]),
+    }
+
+
+def _port_of_job(job: int) -> int:
+    """Above the ports that the system gives out, another one for each of 4096 jobs in a row."""
+    return 2**16 - 2**12 + job % 2**12
+
+
+def _tpu(workers: list[str], number: str, slices: Callable[[str], str | None], port: str | None) -> Fields:
+    """`workers`: hosts of this slice; `number`: this one's; `slices`: the variables of multislice, if there are any."""
+    first = (slices("MEGASCALE_COORDINATOR_ADDRESS") or workers[0]).split(":")[0]
+    return {
+        "coordinator": f"{first}:{port or TPU_PORT}",
+        "num_processes": len(workers) * int(slices("MEGASCALE_NUM_SLICES") or 1),
+        "process_id": int(number) + len(workers) * int(slices("MEGASCALE_SLICE_ID") or 0),
+    }
+
+
+def _jax_variables(environ: Mapping[str, str]) -> Fields:
+    """What JobSets of Kubernetes say, as XPK, Kubeflow and indexed jobs name it, beside JAX_COORDINATOR_ADDRESS."""
+    address = environ.get("JAX_COORDINATOR_ADDRESS")
+    if not address:
+        return {}
+    if ":" not in address:
+        address = f"{address}:{environ.get('JAX_COORDINATOR_PORT', TPU_PORT)}"
+    number = _first(environ, "JAX_PROCESS_ID", "NODE_RANK")
+    if number is None and (index := _first(environ, "JOB_COMPLETION_INDEX")) is not None:
+        job, processes = (_first(environ, name) or 0 for name in ("JOB_INDEX", "PROCESSES_IN_JOB"))
+        number = job * processes + index
+    count = _first(environ, "JAX_NUM_PROCESSES", "JAX_PROCESS_COUNT", "NNODES")
+    return {"coordinator": address, "num_processes": count, "process_id": number}
+
+
+def _first(environ: Mapping[str, str], *names: str) -> int | None:
+    return next((int(environ[name]) for name in names if environ.get(name)), None)
+
+
+def listing(numbers: list[int]) -> str:
+    """'1, 4 to 7': process numbers, ascending, in few words."""
+    runs = [list(run) for _, run in itertools.groupby(enumerate(sorted(numbers)), lambda pair: pair[1] - pair[0])]
+    return ", ".join(str(run[0][1]) if len(run) == 1 else f"{run[0][1]} to {run[-1][1]}" for run in runs)
