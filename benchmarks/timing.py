@@ -8,17 +8,13 @@ from collections.abc import Callable, Mapping
 import jax
 
 
-def in_turn(alternatives: Mapping[str, Callable[[], object]], *, rounds: int) -> dict[str, dict[str, float]]:
-    """Times each alternative once a round.
+def times_in_turn(alternatives: Mapping[str, Callable[[], object]], *, rounds: int) -> dict[str, list[float]]:
+    """Milliseconds of each alternative in each round.
 
     Args:
-      alternatives: functions without arguments that return arrays (or nothing); the first is the reference.
-        Each is called twice beforehand, which compiles it.
+      alternatives: functions without arguments that return arrays (or nothing). Each is called twice beforehand, which
+        compiles it.
       rounds: how often each is timed.
-
-    Returns:
-      For each name: 'median' and 'spread' (difference of the quartiles) of its milliseconds, and 'ratio', the
-      median over rounds of its time to the reference's in the same round.
     """
     for run in alternatives.values():
         for _ in range(2):
@@ -29,14 +25,28 @@ def in_turn(alternatives: Mapping[str, Callable[[], object]], *, rounds: int) ->
             start = time.perf_counter()
             jax.block_until_ready(run())
             times[name].append(1e3 * (time.perf_counter() - start))
+    return times
+
+
+def summaries(times: Mapping[str, list[float]]) -> dict[str, dict[str, float]]:
+    """For each name: 'median' and 'spread' (difference of the quartiles) of its times, and 'ratio' to the first's."""
     reference = next(iter(times.values()))
     return {name: _summary(values, reference) for name, values in times.items()}
 
 
+def in_turn(alternatives: Mapping[str, Callable[[], object]], *, rounds: int) -> dict[str, dict[str, float]]:
+    """`summaries` of `times_in_turn`."""
+    return summaries(times_in_turn(alternatives, rounds=rounds))
+
+
+def ratio(times: list[float], reference: list[float]) -> float:
+    """The median over rounds of one alternative's time to another's in the same round."""
+    return statistics.median(time / other for time, other in zip(times, reference, strict=True))
+
+
 def _summary(values: list[float], reference: list[float]) -> dict[str, float]:
     low, median, high = statistics.quantiles(values, n=4)
-    ratio = statistics.median(value / other for value, other in zip(values, reference, strict=True))
-    return {"median": median, "spread": high - low, "ratio": ratio}
+    return {"median": median, "spread": high - low, "ratio": ratio(values, reference)}
 
 
 def table(title: str, results: Mapping[str, Mapping[str, float]]) -> str:

@@ -10,6 +10,7 @@ from stochconv_jax.ops.per_device import per_device, varying_alike
 
 Padding = Literal["SAME", "VALID"]
 Size = tuple[int, int]
+TERMS = 28  # rows summed at once in the kernel's gradient: fewer than 16, and the CPU's compiler does not vectorise
 
 
 def depthwise_conv(x: jax.Array, kernel: jax.Array, *, strides: Size, padding: Padding = "SAME") -> jax.Array:
@@ -82,37 +83,66 @@ def _shifted_bwd(strides: Size, pads: tuple, residuals, g: jax.Array):
 
 
 def _input_gradient(strides: Size, pads: tuple, shape: tuple, kernel: jax.Array, g: jax.Array) -> jax.Array:
-    kh, kw = kernel.shape[:2]
-    (top, _), (left, _) = pads
+    """Pixels of x that lie alike in the grid of strides see the same taps: for each such phase, shifted slices of g."""
+    (batch, height, width, channels), (h, w) = shape, g.shape[1:3]
+    size = tuple(-(-n // s) for n, s in zip((height, width), strides))
+    rows, columns = (_phases(k, s, pad[0]) for k, s, pad in zip(kernel.shape, strides, pads))
+    margins = [_margin(phases, n, m) for phases, n, m in zip((rows, columns), size, (h, w))]
+    # The barrier keeps the compiler from computing g anew for every tap.
+    g = lax.optimization_barrier(jnp.pad(g, ((0, 0), *margins, (0, 0))))
 
-    def tap(i, j):
-        """g * kernel[i, j] where that tap read it, cut to x: a negative pad crops."""
-        rows = (i - top, shape[1] - i + top - (g.shape[1] - 1) * strides[0] - 1, strides[0] - 1)
-        columns = (j - left, shape[2] - j + left - (g.shape[2] - 1) * strides[1] - 1, strides[1] - 1)
-        return lax.pad(g * kernel[i, j], jnp.zeros((), g.dtype), ((0, 0, 0), rows, columns, (0, 0, 0)))
+    def phase(row_taps, column_taps):
+        seen = [(i, y, j, x) for i, y in row_taps for j, x in column_taps]
+        if not seen:
+            return jnp.zeros((batch, *size, channels), g.dtype)
+        (top, _), (left, _) = margins
+        return sum(_shift(g, top + y, left + x, size, (1, 1)) * kernel[i, j] for i, y, j, x in seen)
 
-    return sum(tap(i, j) for i in range(kh) for j in range(kw))
+    lines = [jnp.stack([phase(row, column) for column in columns], axis=3) for row in rows]
+    return jnp.stack(lines, axis=2).reshape(batch, -1, size[1] * strides[1], channels)[:, :height, :width]
+
+
+def _phases(kernel: int, stride: int, pad: int) -> list[list[tuple[int, int]]]:
+    """For each phase p of an axis: (tap, shift) where that tap read pixel `stride * y + p` for output `y + shift`."""
+    return [
+        [(tap, (phase + pad - tap) // stride) for tap in range(kernel) if (phase + pad - tap) % stride == 0]
+        for phase in range(stride)
+    ]
+
+
+def _margin(phases: list[list[tuple[int, int]]], size: int, outputs: int) -> tuple[int, int]:
+    """Zeros to put before and after an axis of `outputs`, so that `size` of them can be read at every shift."""
+    shifts = [0, *(shift for taps in phases for _, shift in taps)]
+    return max(0, -min(shifts)), max(0, max(shifts) + size - outputs)
 
 
 def _kernel_gradient(strides: Size, pads: tuple, x: jax.Array, kernel: jax.Array, g: jax.Array) -> jax.Array:
-    """Row by row, the sums over batch and columns left to the end: a fused reduction over rows is slower."""
+    """Sums of TERMS rows at a time, batch and columns apart: reductions over all of them at once are slower."""
     kh, kw, channels = kernel.shape
-    (batch, height, width), (sh, sw) = g.shape[:3], strides
+    (batch, height, width), sh = g.shape[:3], strides[0]
     taps = [(i, j) for i in range(kh) for j in range(kw)]
-    x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+    strips = max(1, height // TERMS)
+    rows = -(-height // strips)  # of a strip
+    images = min(batch, -(-TERMS // rows))  # taken together
+    rounds = -(-batch // images)
+    missing = rounds * images - batch, strips * rows - height  # zeros in g, which add nothing
+    g = jnp.pad(g, ((0, missing[0]), (0, missing[1]), (0, 0), (0, 0)))
+    x = jnp.pad(x, ((0, missing[0]), (pads[0][0], pads[0][1] + missing[1] * sh), pads[1], (0, 0)))
 
-    def add_row(y, sums):
-        rows = lax.dynamic_slice_in_dim(x, y * sh, kh, axis=1).astype(jnp.float32)
-        row = lax.dynamic_index_in_dim(g, y, axis=1, keepdims=False).astype(jnp.float32)
+    def add_strip(number, sums):
+        b, y = number // strips * images, number % strips * rows
+        lines = lax.dynamic_slice(x, (b, y * sh, 0, 0), (images, (rows - 1) * sh + kh, *x.shape[2:]))
+        outputs = lax.dynamic_slice(g, (b, y, 0, 0), (images, rows, *g.shape[2:]))
+        lines, outputs = lax.optimization_barrier((lines.astype(jnp.float32), outputs.astype(jnp.float32)))
 
         def tap(i, j):
-            seen = lax.slice(rows[:, i], (0, j, 0), (batch, j + (width - 1) * sw + 1, channels), (1, sw, 1))
-            return sum(seen[b] * row[b] for b in range(batch))
+            seen = _shift(lines, i, j, (rows, width), strides)
+            return sum(seen[b, y] * outputs[b, y] for b in range(images) for y in range(rows))
 
         return tuple(total + tap(i, j) for total, (i, j) in zip(sums, taps))
 
     zeros, _ = varying_alike(jnp.zeros((width, channels)), g)
-    sums = lax.fori_loop(0, height, add_row, (zeros,) * len(taps))
+    sums = lax.fori_loop(0, rounds * strips, add_strip, (zeros,) * len(taps))
     return jnp.stack([total.sum(0) for total in sums]).reshape(kernel.shape).astype(kernel.dtype)
 
 

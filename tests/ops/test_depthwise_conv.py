@@ -20,6 +20,8 @@ SHAPES = [  # input [B, H, W, C], kernel, strides
     ((2, 17, 16, 3), (2, 4), (3, 3)),
     ((2, 9, 8, 5), (1, 1), (2, 1)),
     ((1, 3, 2, 3), (5, 5), (1, 1)),
+    ((2, 57, 3, 2), (3, 3), (1, 1)),  # rows in strips, of which the last is not full
+    ((5, 7, 3, 2), (3, 3), (1, 1)),  # images in groups, likewise
 ]
 
 

@@ -1,0 +1,81 @@
+"""A config's own training and evaluation steps, ready to be called on a batch of random pixels."""
+import dataclasses
+import importlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from stochconv_jax.modes import build
+from stochconv_jax.training import compiled as programs
+from stochconv_jax.training import mesh as meshes
+from stochconv_jax.training import state
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """`train()` and `evaluate()` run a compiled step and return its outputs.
+
+    `seconds`: of compilation, by step; `memory`: bytes on a device by step, see compiled.memory.
+    """
+
+    batch_size: int
+    train: Callable[[], Any]
+    evaluate: Callable[[], Any]
+    seconds: dict[str, float]
+    memory: dict[str, dict[str, int]]
+
+
+def config_named(name: str, batch_size: int) -> ConfigDict:
+    """configs/NAME.py, or with NAME:ARGUMENT what its get_config makes of it, for batches of `batch_size`."""
+    module, *argument = name.split(":")
+    config = importlib.import_module(f"configs.{module}").get_config(*argument)
+    config.batch_size = config.eval.batch_size = batch_size
+    return config
+
+
+def case(config: ConfigDict, only: tuple[str, ...] = ("train", "evaluate")) -> Case:
+    """Compiles the steps in `only` as training does, for every device there is; no cache of programs is set up."""
+    mesh, model = meshes.create(), build.classifier(config)
+    optimizer = build.optimizer(config, build.schedule(config, steps_per_epoch=100.0))
+    init = build.initializer(config, model, optimizer)
+    with jax.set_mesh(mesh):
+        now = state.create(init, state.shardings(state.shapes(init, build.placement(config, mesh))))
+        batch = _random(build.batch_shapes(config, config.batch_size, meshes.batch_sharding(mesh)))
+        evaluated = jax.tree.map(jnp.copy, now.to_evaluate())  # training uses its state up
+        steps = {
+            "train": (build.train_step(config, model, optimizer, mesh), now),
+            "evaluate": (build.eval_step(config, model, mesh), evaluated),
+        }
+        compiled, seconds = {}, {}
+        for name in only:
+            step, arguments = steps[name]
+            begun = time.perf_counter()
+            compiled[name] = step.lower(arguments, batch).compile()
+            seconds[name] = time.perf_counter() - begun
+
+    def train():
+        nonlocal now
+        now, outputs = compiled["train"](now, batch)
+        return now, outputs
+
+    def evaluate():
+        return compiled["evaluate"](evaluated, batch)
+
+    memory = {name: programs.memory(program) for name, program in compiled.items()}
+    return Case(config.batch_size, train, evaluate, seconds, memory)
+
+
+def _random(shapes: dict[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
+    """Random pixels and identities; labels 0 and 1, every row counted, none skipped."""
+
+    def column(name, shape):
+        if name in ("image", "thumbnail", "example"):
+            return jax.random.bits(jax.random.key(len(name)), shape.shape, shape.dtype)
+        rows = jnp.arange(shape.shape[0])
+        return {"label": rows % 2, "index": rows, "skipped": rows * 0 - 1, "mask": rows >= 0}[name]
+
+    return {name: jax.device_put(column(name, shape), shape.sharding) for name, shape in shapes.items()}

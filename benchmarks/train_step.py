@@ -1,0 +1,92 @@
+"""The training and the evaluation step of whole networks, as --mode=train runs them, on whatever device is there.
+
+    python -m benchmarks.train_step --configs b0 b0_full_split --torch
+
+Times the steps of each config in turn on one batch of random pixels that lies on the device, and prints images a
+second, the ratio to the training step of the first config, seconds of compilation without a cache, and memory. With
+--torch a PyTorch EfficientNet of the first config's variant runs in the same rounds, with the ratio to its steps.
+"""
+import argparse
+import os
+
+import jax
+
+from benchmarks import cases, timing
+from stochconv_jax.models import variants
+
+STEPS = ("train", "evaluate")
+
+
+def torch_steps(config, threads: int) -> dict:
+    """The PyTorch network's steps by name. Ends with what to install where PyTorch is missing."""
+    try:
+        from benchmarks import torch_efficientnet
+    except ModuleNotFoundError as error:
+        raise SystemExit("--torch needs PyTorch, which nothing else here does: pip install torch") from error
+    rates = {"dropout": config.model.dropout, "stochastic_depth": config.model.stochastic_depth}
+    side = tuple(config.data.thumbnail_size)
+    steps = torch_efficientnet.steps(variants.get(config.model.variant), side, config.batch_size, threads, **rates)
+    return dict(zip(STEPS, steps))
+
+
+def measure(names: list[str], *, batch_size: int, rounds: int, torch: bool) -> dict[str, dict]:
+    """What is printed, by 'NAME, STEP'."""
+    measured = {name: cases.case(cases.config_named(name, batch_size)) for name in names}
+    runs = {f"{name}, train": case.train for name, case in measured.items()}
+    runs |= {f"{name}, evaluate": case.evaluate for name, case in measured.items()}
+    if torch:
+        steps = torch_steps(cases.config_named(names[0], batch_size), len(os.sched_getaffinity(0)))
+        runs |= {f"PyTorch, {step}": run for step, run in steps.items()}
+    times = timing.times_in_turn(runs, rounds=rounds)
+    results = timing.summaries(times)
+    for title, result in results.items():
+        name, step = title.split(", ")
+        result["images_per_second"] = 1e3 * batch_size / result["median"]
+        if torch:
+            result["to_torch"] = timing.ratio(times[title], times[f"PyTorch, {step}"])
+        if name in measured:
+            result["compile_seconds"] = measured[name].seconds[step]
+            result["memory"] = measured[name].memory[step]
+    return results
+
+
+def table(results: dict[str, dict]) -> str:
+    """The results as lines of Markdown."""
+    head = ["step", "images/s", "ms, median", "ms, spread", "to the first", "to PyTorch's", "compiled in s", "MiB"]
+    lines = ["| " + " | ".join(head) + " |", "| --- " * len(head) + "|"]
+    for title, r in results.items():
+        cells = [title, f"{r['images_per_second']:.1f}", f"{r['median']:.0f}", f"{r['spread']:.0f}"]
+        cells.append(f"{r['ratio']:.2f}")
+        cells.append(f"{r['to_torch']:.2f}" if "to_torch" in r else "")
+        compiled = "memory" in r
+        cells += [f"{r['compile_seconds']:.0f}", f"{r['memory']['total'] / 2**20:,.0f}"] if compiled else ["", ""]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def arguments(args: list[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.train_step",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--configs", nargs="+", default=["b0", "b0_full_split"], help="NAME or NAME:ARGUMENT")
+    parser.add_argument("--batch_size", type=int, default=8, help="images in a step, over all devices")
+    parser.add_argument("--rounds", type=int, default=11, help="times that each step is run")
+    parser.add_argument("--torch", action="store_true", help="also time PyTorch, on all cores")
+    parser.add_argument("--json", default="train_step.json", help="where to write the results")
+    return parser.parse_args(args)
+
+
+def main(args: list[str] | None = None) -> None:
+    """Measures, prints and writes."""
+    options = arguments(args)
+    results = measure(options.configs, batch_size=options.batch_size, rounds=options.rounds, torch=options.torch)
+    print(f"{jax.devices()[0].device_kind}, batch of {options.batch_size}\n{table(results)}")
+    timing.write(options.json, results)
+    print(f"written to {options.json}")
+
+
+if __name__ == "__main__":
+    main()
