@@ -1,0 +1,239 @@
+"""What breaks in a run, as real processes: killed at any moment, damaged checkpoints, storage that is full or gone."""
+import contextlib
+import json
+import os
+import random
+import resource
+import shutil
+import time
+
+import cv2
+import jax
+import numpy as np
+import pytest
+
+from configs import default
+from stochconv_jax.data.synthetic import SyntheticSource
+from stochconv_jax.modes import build, determinism, runs
+from stochconv_jax.training import mesh, state
+from tests.modes.test_main import assert_same_run, numbers, variables, wait_for_step
+
+KILLS = 10
+
+
+def steps(workdir):
+    return {path.name for path in workdir.glob("checkpoints/step_*")}
+
+
+def flip(checkpoint):
+    """One bit of the numbers."""
+    file = max(checkpoint.glob("state/ocdbt.process_0/d/*"), key=lambda file: file.stat().st_size)
+    content = bytearray(file.read_bytes())
+    content[random.randrange(len(content))] ^= 1 << random.randrange(8)
+    file.write_bytes(content)
+
+
+def saved_state(workdir, devices):
+    """Every array of the last checkpoint, restored on `devices` of this process."""
+    return jax.tree.map(np.asarray, runs.restore(*runs.load({"eval.checkpoint": "last"}, workdir), devices)[1])
+
+
+def test_killed_at_any_moment_and_gone_on_each_time_it_is_the_same_run(main, finished, tmp_path):
+    """Kills come at moments drawn from a few steps' time after the first step: in steps, saves and evaluation."""
+    seed = random.randrange(2**32)
+    print(f"moments drawn with seed {seed}")
+    moments, kills, ended = random.Random(seed), 0, False
+    while kills < KILLS and not ended:
+        process = main.start(tmp_path, checkpoint__every_steps=1 + kills % 2, log_every_seconds=0.01)
+        next((line for line in process.stdout if "/20: " in line), None)
+        time.sleep(moments.uniform(0.0, 0.4))
+        ended = process.poll() is not None
+        process.kill()
+        output = process.communicate()[0]
+        assert not ended or process.returncode == 0, output
+        kills += not ended
+    assert kills >= KILLS // 3, "the run ended before it was killed often enough to mean anything"
+    main(tmp_path, checkpoint__every_steps=2)
+    assert_same_run(tmp_path, finished)
+    assert not list(tmp_path.glob("checkpoints/*damaged*"))
+
+
+@pytest.fixture
+def copy(finished, tmp_path):
+    """A copy of the finished run, with checkpoints of steps 13 and 20."""
+    shutil.copytree(finished, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def test_a_damaged_checkpoint_is_set_aside_and_the_run_goes_on_from_the_one_before(main, finished, copy):
+    assert {"step_13", "step_20"} <= steps(copy)
+    flip(copy / "checkpoints" / "step_20")
+    for which, mode in (("last", "evaluate"), ("20", "evaluate")):
+        output = main(copy, mode=mode, code=int(which == "20"), eval__checkpoint=which)
+        assert "step_20 is damaged: state/" in output
+        assert ("step_13 is used instead" if which == "last" else "choose another of [") in output
+    assert json.loads((copy / "evaluation.json").read_text())["checkpoint_step"] == 13
+    output = main(copy)
+    assert f"{copy / 'checkpoints' / 'step_20'} is set aside as step_20.damaged" in output
+    assert "step 13 of 20" in output and {"step_13", "step_20", "step_20.damaged"} <= steps(copy)
+    assert_same_run(copy, finished)
+
+
+def test_where_all_checkpoints_are_damaged_they_are_named_and_nothing_is_touched(main, copy):
+    for checkpoint in (copy / "checkpoints").iterdir():
+        flip(checkpoint)
+    before, table = steps(copy), (copy / "metrics.csv").read_bytes()
+    output = main(copy, code=1)
+    assert "no checkpoint asked for is sound" in output and all(f"{name}: state/" in output for name in before)
+    assert steps(copy) == before and (copy / "metrics.csv").read_bytes() == table
+
+
+def test_a_run_goes_on_with_other_devices_from_the_very_numbers_and_ends_alike(main, finished, tmp_path):
+    process = main.start(tmp_path, devices=8, checkpoint__every_steps=1, sharding__parameters="sharded")
+    wait_for_step(process, tmp_path, step=3)
+    process.terminate()
+    assert process.wait(timeout=60) == 0
+    whole = saved_state(tmp_path, mesh.create(jax.devices()[:1]))
+    jax.tree.map(np.testing.assert_array_equal, whole, saved_state(tmp_path, mesh.create()))
+    process = main.start(tmp_path, devices=1, checkpoint__every_steps=1)
+    wait_for_step(process, tmp_path, step=9)
+    process.terminate()
+    assert process.wait(timeout=60) == 0
+    assert "finished at step 20" in main(tmp_path, devices=8)
+    for row, expected in zip(numbers(tmp_path), numbers(finished), strict=True):
+        assert row["step"] == expected["step"]
+        # Sums in another order, over 20 steps; another learning rate or order of images moves these by tenths.
+        for column in ("train_loss", "val_loss"):
+            np.testing.assert_allclose(float(row[column]), float(expected[column]), rtol=2e-2, err_msg=column)
+
+
+def test_a_loss_that_is_no_number_names_the_images_of_its_batch_in_a_file(main, tmp_path):
+    explode = {"optimizer__schedule": "exponential", "optimizer__decay_start_epoch": 1, "optimizer__decay_rate": 1e30}
+    output = main(tmp_path, code=1, **explode)
+    content = json.loads((tmp_path / "bad_batch.json").read_text())
+    assert f"which {tmp_path / 'bad_batch.json'} lists" in output and content["reason"] in output
+    _, config = runs.load({}, tmp_path)
+    source, _ = build.data_sources(config)
+    batches = build.train_batches(config, source, content["step"])
+    assert content["images"] == [source.names[index] for index in next(batches)["index"]]
+    batches.close()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """24 pictures and their CSV."""
+    source = SyntheticSource(size=24, image_size=(80, 96), seed=random.randrange(1000))
+    (tmp_path / "pictures").mkdir()
+    for index in range(len(source)):
+        cv2.imwrite(str(tmp_path / "pictures" / f"mole_{index}.png"), source.read(index)[..., ::-1])
+    lines = [f"mole_{index},{index % 2}\n" for index in range(len(source))]
+    (tmp_path / "labels.csv").write_text("image,target\n" + "".join(lines))
+    return tmp_path
+
+
+def on(folder, **settings):
+    """Settings of a long run on it."""
+    data = {"source": "folder", "path": folder / "pictures", "labels": folder / "labels.csv"}
+    return {f"data__{name}": value for name, value in data.items()} | {"num_epochs": 2000} | settings
+
+
+def waited_for(process, seconds=120):
+    """The output of a process that must end by itself, with an error."""
+    output, _ = process.communicate(timeout=seconds)
+    assert process.returncode == 1, output
+    return output
+
+
+def test_images_that_vanish_during_a_run_end_it_by_name(main, folder):
+    process = main.start(folder / "run", **on(folder, checkpoint__every_steps=1, data__num_workers=1))
+    wait_for_step(process, folder / "run", step=2)
+    shutil.rmtree(folder / "pictures")
+    assert "No such file or directory" in (output := waited_for(process)) and "labels.csv" in output
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_read_that_never_returns_ends_the_run_with_the_names_of_its_batch(main, folder, num_workers):
+    settings = on(folder, checkpoint__every_steps=1, data__num_workers=num_workers, data__timeout_seconds=20)
+    process = main.start(folder / "run", **settings)
+    wait_for_step(process, folder / "run", step=2)
+    for picture in (folder / "pictures").iterdir():  # so that the next batch is among them
+        os.mkfifo(folder / "pipe")
+        (folder / "pipe").replace(picture)
+    output = waited_for(process)
+    assert "did not come within 20 seconds (config.data.timeout_seconds)" in output and "mole_" in output
+    last = max(int(name.removeprefix("step_")) for name in steps(folder / "run") if name[5:].isdigit())
+    assert last >= 2
+
+
+def test_a_full_disk_ends_the_run_and_leaves_what_was_saved(main, tmp_path):
+    """A limit on the size of files stands in for it: it lets the small ones through, so that a checkpoint fails."""
+    run = tmp_path / "run"
+    process = main.start(run, checkpoint__every_steps=2, num_epochs=200, compilation_cache="")
+    wait_for_step(process, run, step=2)
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (50_000, 50_000))
+    output = waited_for(process)
+    assert f"in {run / 'checkpoints'}: " in output and "cannot save the checkpoint of step" in output
+    assert "File too large" in output or "EFBIG" in output
+    sound = {name for name in steps(run) if name[5:].isdigit()}
+    assert sound and all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(variables(run)))
+
+
+def test_a_workdir_that_cannot_be_written_is_named(main, finished, copy):
+    output = main("/sys/run", code=1)
+    assert "cannot write into /sys/run" in output and "choose another --workdir" in output
+    (copy / "evaluation.json").unlink(missing_ok=True)
+    (copy / "evaluation.json").mkdir()
+    assert f"cannot write {copy / 'evaluation.json'}: Is a directory" in main(copy, mode="evaluate", code=1)
+
+
+def test_the_same_command_gives_the_same_bits_on_several_devices(main, tmp_path):
+    for name in ("first", "second"):
+        main(tmp_path / name, devices=2, num_epochs=1, eval__passes=2, model__sampling="per_batch")
+    assert_same_run(tmp_path / "first", tmp_path / "second")
+
+
+def test_a_seed_changes_what_it_should_and_nothing_else():
+    def described(seed):
+        config = default.get_config()
+        sizes = {"image_size": (80, 96), "thumbnail_size": (32, 48), "num_train": 52, "num_validation": 11}
+        config.update({"seed": seed, "batch_size": 8, "data": sizes | {"source": "synthetic", "num_workers": 0}})
+        config.model.variant = "tiny"
+        train, validation = build.data_sources(config)
+        with contextlib.closing(build.train_batches(config, train, 0)) as batches:
+            batch = next(batches)
+        model, devices = build.classifier(config), mesh.create(jax.devices()[:1])
+        transform = build.optimizer(config, build.schedule(config, 6.5))
+        fresh = state.create(build.initializer(config, model, transform), mesh.replicated(devices))
+        kernels = np.concatenate([x.ravel() for x in jax.tree.leaves(fresh.params) if x.ndim > 1])
+        # Windows, dropout and stochastic depth of the steps are functions of this one, see test_steps.py.
+        seeds = [build.train_step(config, model, transform, devices), build.eval_step(config, model, devices)]
+        drawn = np.stack([source.read(index) for source in (train, validation) for index in range(3)])
+        return (
+            {"order": batch["index"], "image": batch["image"], "weights": kernels}
+            | {f"step {k}": np.array(step.__wrapped__.keywords["seed"]) for k, step in enumerate(seeds)},
+            {"train": train.names, "validation": validation.names, "labels": train.labels, "drawn": drawn},
+        )
+
+    (changed, kept), (changed_too, kept_too) = described(3), described(4)
+    for name in changed:
+        assert (changed[name] != changed_too[name]).any(), name
+    for name in kept:
+        np.testing.assert_array_equal(kept[name], kept_too[name], err_msg=name)
+
+
+@pytest.mark.parametrize(
+    "platforms, plugins, flags, expected",
+    [
+        ("", ["xla_cuda13"], "", f"{determinism.FLAG}=true"),
+        ("cuda,cpu", ["xla_cuda12"], "--a=b", f"--a=b {determinism.FLAG}=true"),
+        ("", [], "", ""),
+        ("cpu", ["xla_cuda13"], "", ""),
+        ("", ["tpu"], "", ""),
+        ("", ["rocm"], f"{determinism.FLAG}=false", f"{determinism.FLAG}=false"),
+        ("gpu", ["xla_cuda13"], "--xla_gpu_deterministic_ops=true", "--xla_gpu_deterministic_ops=true"),
+    ],
+)
+def test_deterministic_kernels_are_asked_for_where_there_may_be_a_gpu(platforms, plugins, flags, expected):
+    environment = {"JAX_PLATFORMS": platforms, "XLA_FLAGS": flags}
+    determinism.ask_for(environment, plugins)
+    assert environment == {"JAX_PLATFORMS": platforms, "XLA_FLAGS": expected}
