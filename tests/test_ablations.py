@@ -27,7 +27,7 @@ NAMES = {
     "quick_integration": {"thumbnail_only", "stochastic_stem", "stochastic_skip", "full_split", "windows_only"},
     "quick_merge_point": {*(f"after_{stage}" for stage in range(5)), "head"},
     "quick_sampling": SAMPLING,
-    "quick_passes": {"thumbnail_only", "stochastic_stem", "full_split", "windows_only"},
+    "quick_passes": {"stochastic_stem", "full_split", "windows_only"},
 }
 
 

@@ -13,9 +13,8 @@ def get_config():
 
 
 def sweep():
-    """Both kinds of models with windows, and one that has none to draw."""
+    """Windows alone, and with a thumbnail in two ways."""
     return {
-        "thumbnail_only": {"model.branches": ("thumbnail",)},
         "stochastic_stem": {"model.merge_after": "0"},
         "full_split": {},
         "windows_only": {"model.branches": ("windows",)},

@@ -45,10 +45,10 @@ def run(config, overrides, workdir, config_file) -> int:
             states.set(current, RUNNING)
             state, reason = _make(current, received, progress)
             states.set(current, state, reason)
-            progress.end(current, state)
             if received:
-                logger.warning("stopped in %s; the same command goes on", current.name)
+                logger.warning("stopped in %s, which is %s; the same command goes on", current.name, state)
                 return 128 + received[0]
+            progress.end(current, state)
     failed = states.those(FAILED)
     logger.info("%d runs finished, %d failed", len(states.those(FINISHED)), len(failed))
     return 1 if failed else 0
@@ -79,7 +79,7 @@ class States:
 
 
 class Progress:
-    """One line for the whole sweep. Time left is that of the epochs left, at the pace since the start."""
+    """One line for the whole sweep. Time left is that of the work left, in epochs, at the pace since the start."""
 
     def __init__(
         self,
@@ -90,22 +90,22 @@ class Progress:
         emit: Callable[[str], None] = logger.info,
     ):
         self._every, self._clock, self._emit = every, clock, emit
-        self._left = {run.name: max(0, run.config.num_epochs - run.epochs()) for run in runs}
-        self._total, self._gone = sum(self._left.values()), 0  # epochs; those of failed runs that will not come
+        self._left = {run.name: run.work_left() for run in runs}
+        self._total, self._gone = sum(self._left.values()), 0  # what failed runs leave undone is gone
         self._runs, self._ended = len(runs), 0
         self._start = self._last = clock()
 
     def tick(self, run: Run) -> None:
         """To be called often while `run` is under way: says at times how far it is."""
-        left = max(0, run.config.num_epochs - run.epochs())
+        left = run.work_left()
         if left != self._left[run.name] and self._clock() - self._last >= self._every:
             self._left[run.name] = left
             self._say(f"{run.name} at epoch {run.epochs()} of {run.config.num_epochs}")
 
     def end(self, run: Run, state: str) -> None:
-        """`run` is over, in `state`: no more of its epochs will come."""
-        self._left[run.name] = max(0, run.config.num_epochs - run.epochs())
-        self._gone += self._left.pop(run.name)
+        """`run` is over, in `state`: nothing more will come of it."""
+        del self._left[run.name]
+        self._gone += run.work_left()
         self._ended += 1
         self._say(f"{run.name} {state}")
 

@@ -59,6 +59,11 @@ class Run:
         """Whether nothing is left to do."""
         return self.trained() and (self.evaluated() or not self.config.sweep.passes)
 
+    def work_left(self) -> int:
+        """Epochs that are not done; an evaluation that is not counts as one."""
+        evaluation = bool(self.config.sweep.passes) and not self.evaluated()
+        return max(0, self.config.num_epochs - self.epochs()) + evaluation
+
     def train(self) -> list[str]:
         """The command that trains, or goes on."""
         return self._command(f"--config={self.config_file}", keys=self.flags)
@@ -69,7 +74,8 @@ class Run:
         return self._command("--mode=evaluate", keys=dict(self.flags) | asked)
 
     def _last_step(self) -> int:
-        return int(self.folder.read_metrics()[-1]["step"])
+        rows = self.folder.read_metrics()
+        return int(rows[-1]["step"]) if rows else 0
 
     def _command(self, *words: str, keys: Mapping[str, Any]) -> list[str]:
         settings = [f"--config.{key}={value}" for key, value in keys.items()]

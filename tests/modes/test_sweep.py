@@ -166,6 +166,9 @@ def test_the_line_for_the_whole_counts_the_epochs_that_will_come():
         def epochs(self):
             return self.done
 
+        def work_left(self):
+            return 10 - self.done
+
     now, lines = 0.0, []
     begun, fails, last = FakeRun("begun", 6), FakeRun("fails", 0), FakeRun("last", 0)
     progress = sweep.Progress([begun, fails, last], every=10, clock=lambda: now, emit=lines.append)
