@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from configs import saved
+from configs import default, saved
 from stochconv_jax.data import pipeline, sources
 from stochconv_jax.modes import build, provenance
 from stochconv_jax.run_folder import FREE_KEYS, METRICS, RunFolder
@@ -31,7 +31,9 @@ def claim(folder: RunFolder, config: ConfigDict, *, size: Mapping[str, int], dat
     `size`: parameters and multiply-adds; `data`: fingerprints of the data sets. Raises ValueError that lists the keys
     that differ.
     """
-    new, old = json.loads(json.dumps(config.to_dict())), folder.read_config()
+    # Which processes ran it is not what it is, and another one would look for them.
+    content = config.to_dict() | {"distributed": default.distributed().to_dict()}
+    new, old = json.loads(json.dumps(content)), folder.read_config()
     if old is not None and folder.has_checkpoint():
         saved_config = json.loads(json.dumps(saved.complete(old["config"], folder.path).to_dict()))
         before, after = ({"data_set": old["data"]} | saved_config, {"data_set": data} | new)
