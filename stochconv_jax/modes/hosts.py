@@ -56,8 +56,8 @@ def join(settings: ConfigDict, *, stops_together: bool) -> None:
 def _give_up(place: launch.Place, timeout: int) -> None:
     """Ends the process, which waits inside JAX and cannot be interrupted."""
     print(
-        f"main.py: all {place.num_processes} processes came to {place.coordinator}, but JAX could not connect them within "
-        f"{timeout} s, says process {place.process_id}: one has ended since, see its log",
+        f"main.py: all {place.num_processes} processes came to {place.coordinator}, but JAX could not connect them "
+        f"within {timeout} s, says process {place.process_id}: one has ended since, see its log",
         file=sys.stderr,
         flush=True,
     )
@@ -73,8 +73,9 @@ def _on_tpu_vm() -> bool:
 def _metadata(name: str) -> str | None:
     """An attribute of this Cloud VM; None where there is no such attribute or no such server."""
     url = METADATA.format(os.environ.get("GCE_METADATA_IP", "metadata.google.internal"), name)
+    request = urllib.request.Request(url, headers={"Metadata-Flavor": "Google"})
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, headers={"Metadata-Flavor": "Google"}), timeout=10) as page:
+        with urllib.request.urlopen(request, timeout=10) as page:
             return page.read().decode()
     except OSError:
         return None

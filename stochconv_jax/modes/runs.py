@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from configs import saved
+from configs import default, saved
 from stochconv_jax.data import pipeline, sources
 from stochconv_jax.modes import build, provenance
 from stochconv_jax.run_folder import FREE_KEYS, METRICS, RunFolder
@@ -32,6 +32,8 @@ def claim(folder: RunFolder, config: ConfigDict, *, size: Mapping[str, int], dat
     `size`: parameters and multiply-adds; `data`: fingerprints of the data sets. Raises ValueError that lists the keys
     that differ.
     """
+    # Which processes ran it is not what it is, and another one would look for them.
+    content = config.to_dict() | {"distributed": default.distributed().to_dict()}
     old = folder.read_config()
     if old is not None and folder.has_checkpoint():
         before = {"data_set": old["data"]} | saved.complete(old["config"], folder.path).to_dict()
@@ -39,7 +41,7 @@ def claim(folder: RunFolder, config: ConfigDict, *, size: Mapping[str, int], dat
             listing = "\n".join(f"  {key}: {there!r} there, {now!r} now" for key, (there, now) in found.items())
             raise ValueError(f"{folder.path} holds another run; choose another --workdir. What differs:\n{listing}")
     elif jax.process_index() == 0:
-        about = {"config": config.to_dict(), **size, "data": data}
+        about = {"config": content, **size, "data": data}
         folder.write_json("config.json", about | provenance.describe())
 
 

@@ -1,6 +1,5 @@
 """Where this process stands among those that train together, as its settings and its environment tell. No JAX here."""
 import dataclasses
-import itertools
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,8 +11,10 @@ TPU_PORT = 8482  # of the coordinator, as JAX chooses it on TPUs
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """`coordinator`: 'host:port' of process 0. `found`: what told, in words. `method`: the launcher's name in JAX, which
-    knows by it which GPU is this process's own; 'deactivate' where every local device is.
+    """`coordinator`: 'host:port' of process 0. `found`: what told, in words.
+
+    `method`: the launcher's name in JAX, which knows by it which GPU is this process's own; 'deactivate' where every
+    local device is.
     """
 
     coordinator: str
@@ -129,9 +130,3 @@ def _jax_variables(environ: Mapping[str, str]) -> Fields:
 
 def _first(environ: Mapping[str, str], *names: str) -> int | None:
     return next((int(environ[name]) for name in names if environ.get(name)), None)
-
-
-def listing(numbers: list[int]) -> str:
-    """'1, 4 to 7': process numbers, ascending, in few words."""
-    runs = [list(run) for _, run in itertools.groupby(enumerate(sorted(numbers)), lambda pair: pair[1] - pair[0])]
-    return ", ".join(str(run[0][1]) if len(run) == 1 else f"{run[0][1]} to {run[-1][1]}" for run in runs)

@@ -1,10 +1,12 @@
 """The processes meet before JAX connects them, for it ends a process without a word of who is missing. No JAX here."""
 import contextlib
+import itertools
 import json
 import socket
 import time
+from collections.abc import Iterable
 
-from stochconv_jax.training.launch import Place, listing
+from stochconv_jax.training.launch import Place
 
 GO = "go"
 PAUSE = 0.2  # seconds between two looks
@@ -83,7 +85,7 @@ def _register(place: Place, here: dict[int, socket.socket], connection: socket.s
     taken = number in here or not 0 < number < place.num_processes
     here[number if not taken else -1 - len(here)] = connection  # it too is told
     if count != place.num_processes:
-        raise NotAllHere(f"{said}, but process 0 was started for {place.num_processes}: give all the same num_processes")
+        raise NotAllHere(f"{said}, but process 0 was started for {place.num_processes}: give all the same number")
     if taken:
         raise NotAllHere(f"{said}, but that number is taken: give each process a process_id of its own")
 
@@ -104,11 +106,19 @@ def _forget_gone(here: dict[int, socket.socket]) -> None:
 
 
 def _who_is_missing(place: Place, here: dict[int, socket.socket], timeout: float) -> str:
-    missing = listing([number for number in range(1, place.num_processes) if number not in here])
-    verb = "has" if missing.isdigit() else "have"
+    missing = [number for number in range(1, place.num_processes) if number not in here]
+    who = f"processes {listing(missing)} of" if len(missing) > 1 else f"process {missing[0]} of"
     return (
-        f"process {missing} of {place.num_processes} {verb} not come to {place.coordinator} within {timeout:g} s (process "
-        f"{listing([0, *here])} is there): see why in its log, or raise config.distributed.timeout_seconds"
+        f"{who} {place.num_processes} {'have' if len(missing) > 1 else 'has'} not come to {place.coordinator} within "
+        f"{timeout:g} s ({listing([0, *here])} there): see why in its log, or raise config.distributed.timeout_seconds"
+    )
+
+
+def listing(numbers: Iterable[int]) -> str:
+    """'0, 4 to 7, 9': in few words."""
+    runs = [list(run) for _, run in itertools.groupby(enumerate(sorted(numbers)), lambda pair: pair[1] - pair[0])]
+    return ", ".join(
+        f"{run[0][1]} to {run[-1][1]}" if len(run) > 2 else ", ".join(str(number) for _, number in run) for run in runs
     )
 
 
@@ -146,6 +156,6 @@ def _ask(place: Place, timeout: float) -> str:
         connection.sendall(f"{json.dumps(about)}\n".encode())
         connection.settimeout(timeout + ANSWER)  # process 0 may have begun to wait just now
         answer = connection.makefile(errors="replace").readline()
-    if answer != f"{GO}\n" and not answer.startswith("process "):
+    if answer != f"{GO}\n" and not answer.startswith("process"):
         raise ConnectionAbortedError("it went away" if not answer else "another program answers")
     return answer.strip()

@@ -24,8 +24,11 @@ TINY = {
 class Main:
     """Runs main.py."""
 
-    def start(self, workdir, *flags, mode="train", devices=1, platform="cpu", **keys) -> subprocess.Popen:
-        """A process under way; `keys` are config keys with '__' for dots. In mode None it gets no config of ours."""
+    def start(self, workdir, *flags, mode="train", devices=1, platform="cpu", environ=None, **keys) -> subprocess.Popen:
+        """A process under way; `keys` are config keys with '__' for dots, `environ` further variables.
+
+        In mode None it gets no config of ours.
+        """
         settings = {"compilation_cache": CACHE} | {name.replace("__", "."): value for name, value in keys.items()}
         if mode:
             flags = (f"--mode={mode}", *flags)
@@ -38,7 +41,9 @@ class Main:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env=os.environ | {"JAX_PLATFORMS": platform, "JAX_NUM_CPU_DEVICES": str(devices)},
+            env=os.environ
+            | {"JAX_PLATFORMS": platform, "JAX_NUM_CPU_DEVICES": str(devices)}
+            | (environ or {}),
         )
 
     def __call__(self, workdir, *flags, code=0, **settings) -> str:
