@@ -59,7 +59,7 @@ def get_config() -> ConfigDict:
                 "images": "",  # a folder, a glob pattern, or a CSV with a column `image`; '': of the validation images
                 "count": 3,  # the first so many of the validation images
                 "topics": ("augmentation", "windows", "coverage", "sampling", "filters", "relevance"),  # what to draw
-                "passes": 128,  # draws of windows that a relevance map is estimated from
+                "passes": 256,  # draws of windows that a relevance map is estimated from
             },
             "log_every_seconds": 10.0,  # between progress lines
             "compilation_cache": "~/.cache/stochconv_jax",  # folder of compiled programs; '' keeps none

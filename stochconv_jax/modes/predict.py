@@ -40,7 +40,9 @@ def run(_, overrides, workdir) -> None:
 def find_images(images: str, key: str = "predict.images") -> tuple[list[pathlib.Path], dict[str, list[str]]]:
     """Image files named by a folder, a glob pattern or a CSV with a column `image` (relative to the CSV's folder).
 
-    `key`: the config key that `images` is the value of. Also returns the CSV's other columns by name. ValueError where nothing is found.
+    `key`: the config key that `images` is the value of.
+
+    Also returns the CSV's other columns by name. ValueError where nothing is found.
     """
     if not images:
         raise ValueError(f"--config.{key} is needed: a folder, a glob pattern or a CSV")

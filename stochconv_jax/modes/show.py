@@ -190,7 +190,8 @@ def _coverage(config, network, shown):
         boxes = network.windows(image.batch, max(PASSES))[:, 0]
         drawn = {passes: boxes[:passes].reshape(-1, 2) for passes in PASSES}
         figure, shares = figures.covered(image.name, image.picture, drawn, network.window_size)
-        yield image.file, figure, ", ".join(f"{share:.1%} covered in {n} passes" for n, share in shares.items())
+        found = ", ".join(f"{share:.1%} after {passes}" for passes, share in shares.items())
+        yield image.file, figure, f"share of pixels covered, by passes: {found}"
 
 
 def _sampling(config, network, shown):
@@ -210,7 +211,7 @@ def _filters(config, network, shown):
     for image in shown:
         maps = network.stems(network.variables, image.batch)
         branches = {
-            f"{branch} branch": (np.asarray(params[f"{branch}_stem"]["conv"]["kernel"]), np.asarray(found[0]))
+            branch: (np.asarray(params[f"{branch}_stem"]["conv"]["kernel"]), np.asarray(found[0]))
             for branch, found in maps.items()
         }
         yield image.file, figures.filters(image.name, branches), "first-layer filters and their maps"
@@ -223,9 +224,10 @@ def _relevance(config, network, shown):
         number, odds = places.log_odds(np.asarray(logits)[:, 0])
         sizes = {"window_size": network.window_size, "image_size": image.picture.shape[:2]}
         found = places.relevance(np.asarray(windows)[:, 0], odds, **sizes)
-        what = f"log-odds of class {number} {odds.mean():.2f}, standard deviation {odds.std():.2f} over {len(odds)} passes"
+        spread = f"standard deviation {odds.std():.2f} over {len(odds)} passes"
+        what = f"log-odds of class {number} {odds.mean():.2f}, {spread}"
         figure = figures.relevance(image.name, image.picture, found, number=number, odds=odds)
-        yield image.file, figure, f"{what}; places explain {found.explained:.0%} of it in passes left out"
+        yield image.file, figure, f"{what}; places explain {found.explained:.0%} of it"
 
 
 TOPICS = {
