@@ -4,7 +4,7 @@ import functools
 import logging
 import pathlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -18,7 +18,7 @@ from stochconv_jax.modes import build, predict, runs
 from stochconv_jax.ops.windows import Sampling
 from stochconv_jax.run_folder import RunFolder
 from stochconv_jax.showing import figures, places
-from stochconv_jax.training import mesh, state, steps
+from stochconv_jax.training import mesh, rngs, state, steps
 
 logger = logging.getLogger(__name__)
 
@@ -58,33 +58,35 @@ class Network:
         return ops.window_size(self.model.window_output, (3, 3), (2, 2))
 
     @functools.cached_property
-    def passes(self) -> Callable[..., tuple[jax.Array, jax.Array]]:
+    def passes(self) -> rngs.Seeded:
         """The compiled steps.passes_over of variables, a batch and the passes' numbers."""
-        return jax.jit(functools.partial(steps.passes_over, model=self.model, seed=self.seed))
+        return rngs.Seeded(jax.jit(functools.partial(steps.passes_over, model=self.model)), self.seed)
 
     @functools.cached_property
-    def stems(self) -> Callable[..., dict[str, jax.Array]]:
+    def stems(self) -> rngs.Seeded:
         """Compiled: of variables and a batch the first layer's maps by branch, in the first pass."""
+        model = self.model
 
-        def stems(variables, batch):
-            return {branch: self._stem(variables, batch, branch) for branch in self.model.branches}
+        def stem(variables, batch, branch, seed):
+            if branch == "thumbnail":
+                return model.apply(variables, branch, batch, method="stem")
+            return steps.watch_windows(variables, batch, 0, model=model, seed=seed, method="stem")[0]
 
-        return jax.jit(stems)
+        def stems(variables, batch, seed):
+            return {branch: stem(variables, batch, branch, seed) for branch in model.branches}
 
-    def _stem(self, variables, batch, branch: str) -> jax.Array:
-        if branch == "thumbnail":
-            return self.model.apply(variables, branch, batch, method="stem")
-        about = {"model": self.model, "seed": self.seed, "number": 0, "method": "stem"}
-        return steps.watch_windows(variables, batch, **about)[0]
+        return rngs.Seeded(jax.jit(stems), self.seed)
 
     def windows(self, batch: dict[str, np.ndarray], number: int) -> np.ndarray:
         """Windows of the first `number` passes, `[number, B, F, 2]`; the network behind them is not computed."""
-        return np.asarray(self._windows(self.variables, batch, numbers=jnp.arange(number)))
+        return np.asarray(self._windows(self.variables, batch, jnp.arange(number)))
 
     @functools.cached_property
-    def _windows(self):
-        passes = functools.partial(steps.passes_over, model=self.model, seed=self.seed)
-        return jax.jit(lambda variables, batch, numbers: passes(variables, batch, numbers=numbers)[1])
+    def _windows(self) -> rngs.Seeded:
+        def windows(variables, batch, numbers, seed):
+            return steps.passes_over(variables, batch, numbers, model=self.model, seed=seed)[1]
+
+        return rngs.Seeded(jax.jit(windows), self.seed)
 
     def sampled(self, way: str) -> "Network":
         """The same with another way of sharing windows."""
@@ -117,8 +119,7 @@ def run(config, overrides, workdir) -> None:
         for topic in topics:
             for name, figure, what in TOPICS[topic](config, network, shown):
                 path = output / f"{name}_{topic}.png"
-                if jax.process_index() == 0:
-                    figures.save(figure, path)
+                figures.save(figure, path)
                 logger.info("%s: %s", path, what)
 
 
@@ -220,7 +221,7 @@ def _filters(config, network, shown):
 def _relevance(config, network, shown):
     numbers = jnp.arange(config.show.passes)
     for image in shown:
-        logits, windows = network.passes(network.variables, image.batch, numbers=numbers)
+        logits, windows = network.passes(network.variables, image.batch, numbers)
         number, odds = places.log_odds(np.asarray(logits)[:, 0])
         sizes = {"window_size": network.window_size, "image_size": image.picture.shape[:2]}
         found = places.relevance(np.asarray(windows)[:, 0], odds, **sizes)

@@ -102,12 +102,12 @@ def eval_step(
     `whole`: where the variables are computed with, by shape. See `passes_over` for the passes.
     """
     variables = meshes.constrain(variables, whole)
-    logits, _ = passes_over(variables, batch, model=model, seed=seed, numbers=jnp.arange(passes))
+    logits, _ = passes_over(variables, batch, jnp.arange(passes), model=model, seed=seed)
     return {"logits": logits} | {name: batch[name] for name in ("label", "index", "mask", "skipped")}
 
 
 def passes_over(
-    variables: Mapping[str, Any], inputs: Batch, *, model: Classifier, seed: int, numbers: jax.Array
+    variables: Mapping[str, Any], inputs: Batch, numbers: jax.Array, *, model: Classifier, seed: int | jax.Array
 ) -> tuple[jax.Array, jax.Array | None]:
     """Logits `[P, B, K]` of the passes `numbers` `[P]`, and the windows that they looked through.
 
@@ -121,16 +121,21 @@ def passes_over(
     def one_pass(number):
         drawn, windows = dict(features), None
         if "windows" in model.branches:
-            drawn["windows"], windows = watch_windows(
-                variables, inputs, model=model, seed=seed, number=number, method="encode"
-            )
+            about = {"model": model, "seed": seed, "method": "encode"}
+            drawn["windows"], windows = watch_windows(variables, inputs, number, **about)
         return model.apply(variables, drawn, method="join"), windows
 
     return jax.lax.map(one_pass, numbers)
 
 
 def watch_windows(
-    variables: Mapping[str, Any], inputs: Batch, *, model: Classifier, seed: int, number: jax.Array | int, method: str
+    variables: Mapping[str, Any],
+    inputs: Batch,
+    number: jax.Array | int,
+    *,
+    model: Classifier,
+    seed: int | jax.Array,
+    method: str,
 ) -> tuple[jax.Array, jax.Array]:
     """What `method` ('encode' or 'stem') of the window branch gives in a pass, and the windows that it looked through.
 

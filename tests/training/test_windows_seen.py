@@ -56,7 +56,7 @@ def test_what_lies_outside_the_windows_of_a_pass_does_not_change_evaluation_s_lo
     whole = meshes.placement(meshes.create(jax.devices()[:1]), split=False)
     evaluate = jax.jit(functools.partial(steps.eval_step, model=model, seed=SEED, passes=PASSES, whole=whole))
     watch = jax.jit(functools.partial(steps.passes_over, model=model, seed=SEED))
-    logits, windows = watch(variables, batch_of(images), numbers=jnp.arange(PASSES))
+    logits, windows = watch(variables, batch_of(images), jnp.arange(PASSES))
     expected = np.asarray(evaluate(variables, batch_of(images))["logits"])
     np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-6)
     rows, filters = windows.shape[1:3]
@@ -78,8 +78,7 @@ def test_each_filter_looks_through_the_window_reported_for_it():
 
     @jax.jit
     def stem(images):
-        about = {"model": model, "seed": SEED, "number": 2, "method": "stem"}
-        return steps.watch_windows(variables, batch_of(images), **about)
+        return steps.watch_windows(variables, batch_of(images), 2, model=model, seed=SEED, method="stem")
 
     maps, windows = map(np.asarray, stem(images))
     assert maps.shape == (1, *OUTPUT, 8)
@@ -112,7 +111,7 @@ def test_relevance_finds_a_drawn_lesion():
     @jax.jit
     def look(numbers):
         about = {"model": model, "seed": SEED, "method": "encode"}
-        return jax.lax.map(lambda number: steps.watch_windows(variables, batch, number=number, **about), numbers)
+        return jax.lax.map(lambda number: steps.watch_windows(variables, batch, number, **about), numbers)
 
     features, windows = map(np.asarray, look(jnp.arange(250)))
     sums = np.pad(masks.cumsum(1).cumsum(2), ((0, 0), (1, 0), (1, 0)))
@@ -127,7 +126,7 @@ def test_relevance_finds_a_drawn_lesion():
     classifier = {"kernel": fitted.coef_[:, None].astype(np.float32), "bias": np.zeros(1, np.float32)}
     variables = variables | {"params": variables["params"] | {"classifier": classifier}}
     watch = jax.jit(functools.partial(steps.passes_over, model=model, seed=SEED))
-    logits, windows = map(np.asarray, watch(variables, batch, numbers=jnp.arange(1000, 1200)))
+    logits, windows = map(np.asarray, watch(variables, batch, jnp.arange(1000, 1200)))
     right, wrong = [], []
     for number, mask in enumerate(masks):
         found = places.relevance(windows[:, number], logits[:, number, 0], window_size=WINDOW, image_size=IMAGE)
