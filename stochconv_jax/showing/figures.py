@@ -89,7 +89,7 @@ def windows(name: str, picture: np.ndarray, boxes: np.ndarray, window_size: Size
             spine.set(color=color, linewidth=2, linestyle=line)
         _number(axes, 0.06, 0.93, number, transform=axes.transAxes, va="top")
     what = "the windows of one pass, one a filter" if len(boxes) > 1 else "the window of one pass, for all filters"
-    _title(figure, f"{name}: {what}, {window_size[0]} x {window_size[1]} pixels")
+    _title(figure, f"{name}: {what}, {window_size[0]}x{window_size[1]} pixels")
     return figure
 
 
@@ -209,7 +209,7 @@ def _figure(rows: int, columns: int, height: float):
 
 def _title(figure, text: str) -> None:
     """In lines of what fits beside each other."""
-    figure.suptitle(textwrap.fill(text, 64))
+    figure.suptitle(textwrap.fill(text, 68))
 
 
 def _sizes(axes, shape: Sequence[int], *, left: bool = True, below: bool = True) -> None:
