@@ -55,6 +55,12 @@ def get_config() -> ConfigDict:
                 "shard": "1/1",  # share of the runs that this process takes, e.g. '2/8' of the second of eight jobs
                 "passes": 1,  # draws of windows an image when the trained run is evaluated; 0: it is not
             },
+            "show": {
+                "images": "",  # a folder, a glob pattern, or a CSV with a column `image`; '': of the validation images
+                "count": 3,  # the first so many of the validation images
+                "topics": ("augmentation", "windows", "coverage", "sampling", "filters", "relevance"),  # what to draw
+                "passes": 256,  # draws of windows that a relevance map is estimated from
+            },
             "log_every_seconds": 10.0,  # between progress lines
             "compilation_cache": "~/.cache/stochconv_jax",  # folder of compiled programs; '' keeps none
         }

@@ -37,6 +37,7 @@ FREE_KEYS = (
     "prepare.",
     "report.",
     "sharding.",
+    "show.",
     "sweep.",
     "log_every_seconds",
     "compilation_cache",

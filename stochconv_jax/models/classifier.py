@@ -125,9 +125,14 @@ class Classifier(nn.Module):
 
     def encode(self, branch: str, inputs: Mapping[str, jax.Array], *, train: bool = False) -> jax.Array:
         """What `branch` hands to the meeting point: a feature map, or pooled features where it is the head."""
+        stages = self.thumbnail if branch == "thumbnail" else self.windows
+        return stages(self.stem(branch, inputs, train=train), train=train)
+
+    def stem(self, branch: str, inputs: Mapping[str, jax.Array], *, train: bool = False) -> jax.Array:
+        """The feature maps of `branch`'s first layer, `[B, h, w, filters]`."""
         if branch == "thumbnail":
-            return self.thumbnail(self.thumbnail_stem(inputs["thumbnail"], train=train), train=train)
-        return self.windows(self.windows_stem(inputs["image"], inputs["example"], train=train), train=train)
+            return self.thumbnail_stem(inputs["thumbnail"], train=train)
+        return self.windows_stem(inputs["image"], inputs["example"], train=train)
 
     def join(self, features: Mapping[str, jax.Array], *, train: bool = False) -> jax.Array:
         """Logits `[B, num_classes]` from what `encode` gave for each branch."""

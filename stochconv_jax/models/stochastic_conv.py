@@ -6,6 +6,8 @@ import jax.numpy as jnp
 from stochconv_jax import ops
 from stochconv_jax.models.efficientnet import Rules, conv_init
 
+WINDOWS = "windows"  # what the layer sows
+
 
 class StochasticConv(nn.Module):
     """A strided convolution in which every output filter reads its own random window of a large image.
@@ -15,7 +17,8 @@ class StochasticConv(nn.Module):
     without padding makes that exact, and no normalised copy of the image ever exists.
 
     Call with pixels `[B, H, W, 3]`, uint8 or float in 0..255, and `examples` uint32 `[B]` ->
-    `[B, *output_size, filters]` in `rules.dtype`. Raises ValueError if the image is smaller than a window.
+    `[B, *output_size, filters]` in `rules.dtype`. Raises ValueError if the image is smaller than a window. Sows its
+    windows, int32 `[B or 1, filters or 1, 2]` of (top, left), into 'intermediates' where the caller asks for those.
     """
 
     filters: int
@@ -43,6 +46,7 @@ class StochasticConv(nn.Module):
             axes=self.axes,
             examples=examples,
         )
+        self.sow("intermediates", WINDOWS, windows)
         mean, std = jnp.asarray(self.mean), jnp.asarray(self.std)
         scaled = kernel / (255.0 * std)[:, None]
         offset = (kernel * (mean / std)[:, None]).sum((0, 1, 2))  # no product that a matrix unit would round

@@ -11,7 +11,7 @@ from stochconv_jax.modes import determinism, hosts
 from stochconv_jax.training import rendezvous
 
 TOGETHER = ("train", "evaluate", "predict")  # by several processes as one
-NAMES = (*TOGETHER, "sweep", "report", "plan", "prepare")
+NAMES = (*TOGETHER, "sweep", "report", "show", "plan", "prepare")
 
 
 def run(mode: str, config: Any, overrides: Mapping[str, Any], workdir: str, config_file: str) -> int | None:

@@ -37,27 +37,29 @@ def run(_, overrides, workdir) -> None:
     logger.info("written: %s", output)
 
 
-def find_images(images: str) -> tuple[list[pathlib.Path], dict[str, list[str]]]:
+def find_images(images: str, key: str = "predict.images") -> tuple[list[pathlib.Path], dict[str, list[str]]]:
     """Image files named by a folder, a glob pattern or a CSV with a column `image` (relative to the CSV's folder).
+
+    `key`: the config key that `images` is the value of.
 
     Also returns the CSV's other columns by name. ValueError where nothing is found.
     """
     if not images:
-        raise ValueError("--mode=predict needs --config.predict.images: a folder, a glob pattern or a CSV")
+        raise ValueError(f"--config.{key} is needed: a folder, a glob pattern or a CSV")
     path = pathlib.Path(os.path.expanduser(images))
     if path.suffix.lower() == ".csv":
-        return _from_csv(path)
+        return _from_csv(path, key)
     found = path.iterdir() if path.is_dir() else map(pathlib.Path, glob.glob(str(path), recursive=True))
     files = sorted(file for file in found if file.suffix.lower() in sources.IMAGE_ENDINGS)
     if not files:
         endings = ", ".join(sorted(sources.IMAGE_ENDINGS))
-        raise ValueError(f"config.predict.images={images!r}: no image found there (endings looked for: {endings})")
+        raise ValueError(f"config.{key}={images!r}: no image found there (endings looked for: {endings})")
     return files, {}
 
 
-def _from_csv(path: pathlib.Path) -> tuple[list[pathlib.Path], dict[str, list[str]]]:
+def _from_csv(path: pathlib.Path, key: str) -> tuple[list[pathlib.Path], dict[str, list[str]]]:
     if not path.exists():
-        raise ValueError(f"config.predict.images={str(path)!r}: there is no such file")
+        raise ValueError(f"config.{key}={str(path)!r}: there is no such file")
     rows, seen = [], {}
     with path.open(newline="", encoding="utf-8-sig") as lines:
         reader = csv.DictReader(lines)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from stochconv_jax.models.classifier import Classifier
+from stochconv_jax.models.stochastic_conv import WINDOWS
 from stochconv_jax.training import losses, rngs
 from stochconv_jax.training import mesh as meshes
 from stochconv_jax.training.state import TrainState
@@ -98,19 +99,49 @@ def eval_step(
 ) -> dict[str, jax.Array]:
     """Logits `[passes, B, K]` of a batch, with 'label', 'index', 'mask' and 'skipped' `[B]` handed through.
 
-    A pass draws its windows from (seed, number of the pass, identity of the example). The thumbnail is encoded once.
-    `whole`: where the variables are computed with, by shape.
+    `whole`: where the variables are computed with, by shape. See `passes_over` for the passes.
     """
     variables = meshes.constrain(variables, whole)
+    logits, _ = passes_over(variables, batch, jnp.arange(passes), model=model, seed=seed)
+    return {"logits": logits} | {name: batch[name] for name in ("label", "index", "mask", "skipped")}
+
+
+def passes_over(
+    variables: Mapping[str, Any], inputs: Batch, numbers: jax.Array, *, model: Classifier, seed: int | jax.Array
+) -> tuple[jax.Array, jax.Array | None]:
+    """Logits `[P, B, K]` of the passes `numbers` `[P]`, and the windows that they looked through.
+
+    A pass draws its windows from (seed, number of the pass, identity of the example). The thumbnail is encoded once.
+    Windows are int32 (top, left) in pixels, `[P, B, F, 2]` with 1 for the B or F that share them; None for a model
+    without any.
+    """
     still = [branch for branch in model.branches if branch != "windows"]
-    features = {branch: model.apply(variables, branch, batch, method="encode") for branch in still}
+    features = {branch: model.apply(variables, branch, inputs, method="encode") for branch in still}
 
     def one_pass(number):
-        drawn = dict(features)
+        drawn, windows = dict(features), None
         if "windows" in model.branches:
-            keys = {"windows": rngs.key(seed, "windows", number)}
-            drawn["windows"] = model.apply(variables, "windows", batch, method="encode", rngs=keys)
-        return model.apply(variables, drawn, method="join")
+            about = {"model": model, "seed": seed, "method": "encode"}
+            drawn["windows"], windows = watch_windows(variables, inputs, number, **about)
+        return model.apply(variables, drawn, method="join"), windows
 
-    logits = jax.lax.map(one_pass, jnp.arange(passes))
-    return {"logits": logits} | {name: batch[name] for name in ("label", "index", "mask", "skipped")}
+    return jax.lax.map(one_pass, numbers)
+
+
+def watch_windows(
+    variables: Mapping[str, Any],
+    inputs: Batch,
+    number: jax.Array | int,
+    *,
+    model: Classifier,
+    seed: int | jax.Array,
+    method: str,
+) -> tuple[jax.Array, jax.Array]:
+    """What `method` ('encode' or 'stem') of the window branch gives in a pass, and the windows that it looked through.
+
+    See `passes_over`; windows are `[B or 1, F or 1, 2]`.
+    """
+    keys = {"windows": rngs.key(seed, "windows", number)}
+    output, sown = model.apply(variables, "windows", inputs, method=method, rngs=keys, mutable=["intermediates"])
+    (windows,) = sown["intermediates"]["windows_stem"]["conv"][WINDOWS]
+    return output, windows
