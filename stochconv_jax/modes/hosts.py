@@ -5,6 +5,7 @@ import sys
 import threading
 import urllib.request
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from stochconv_jax.training import launch, rendezvous
@@ -49,8 +50,26 @@ def join(settings: ConfigDict, *, stops_together: bool) -> None:
         )
     finally:
         guard.cancel()
+    if jax.default_backend() == "cpu":
+        _begin_together()
     if place.process_id:
         logging.getLogger("stochconv_jax").setLevel(logging.WARNING)
+
+
+def _begin_together() -> None:
+    """A first sum over all devices. Gloo wants all processes to be there for it within 30 s of each other, and later
+    waits; they would not be, where the first sum comes after a compilation that one has cached and another has not.
+    """
+    import jax
+    from jax.experimental import multihost_utils
+
+    from stochconv_jax.training import mesh
+
+    multihost_utils.sync_global_devices("joined")
+    devices = mesh.create()
+    ones = np.ones(jax.local_device_count(), np.float32)
+    ones = jax.make_array_from_process_local_data(mesh.batch_sharding(devices), ones)
+    jax.block_until_ready(jax.jit(lambda x: x.sum(), out_shardings=mesh.replicated(devices))(ones))
 
 
 def _give_up(place: launch.Place, timeout: int) -> None:

@@ -49,7 +49,8 @@ def start(main):
     yield start
     for process in started:
         process.kill()
-        process.communicate()
+        process.stdout.close()
+        process.wait()
 
 
 def finish(processes):
