@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from stochconv_jax.modes import build
 from stochconv_jax.training import compiled as programs
 from stochconv_jax.training import mesh as meshes
-from stochconv_jax.training import state
+from stochconv_jax.training import rngs, state
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,12 +50,13 @@ def case(config: ConfigDict, only: tuple[str, ...] = ("train", "evaluate")) -> C
             "train": (build.train_step(config, model, optimizer, mesh), now),
             "evaluate": (build.eval_step(config, model, mesh), evaluated),
         }
-        compiled, seconds = {}, {}
+        compiled, seconds, memory = {}, {}, {}
         for name in only:
             step, arguments = steps[name]
             begun = time.perf_counter()
-            compiled[name] = step.lower(arguments, batch).compile()
-            seconds[name] = time.perf_counter() - begun
+            program = step.lower(arguments, batch).compile()
+            seconds[name], memory[name] = time.perf_counter() - begun, programs.memory(program)
+            compiled[name] = rngs.Seeded(program, step.seed)
 
     def train():
         nonlocal now
@@ -65,7 +66,6 @@ def case(config: ConfigDict, only: tuple[str, ...] = ("train", "evaluate")) -> C
     def evaluate():
         return compiled["evaluate"](evaluated, batch)
 
-    memory = {name: programs.memory(program) for name, program in compiled.items()}
     return Case(config.batch_size, train, evaluate, seconds, memory)
 
 

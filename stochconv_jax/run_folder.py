@@ -29,6 +29,7 @@ FREE_KEYS = (
     "data.validation_labels",
     "data.num_workers",
     "data.timeout_seconds",
+    "checkpoint.every_steps",
     "eval.batch_size",
     "eval.checkpoint",
     "distributed.",
