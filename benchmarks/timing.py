@@ -8,13 +8,16 @@ from collections.abc import Callable, Mapping
 import jax
 
 
-def times_in_turn(alternatives: Mapping[str, Callable[[], object]], *, rounds: int) -> dict[str, list[float]]:
+def times_in_turn(
+    alternatives: Mapping[str, Callable[[], object]], *, rounds: int, rest: float = 0.0
+) -> dict[str, list[float]]:
     """Milliseconds of each alternative in each round.
 
     Args:
       alternatives: functions without arguments that return arrays (or nothing). Each is called twice beforehand, which
         compiles it.
       rounds: how often each is timed.
+      rest: seconds before each timing, in which what an alternative left running comes to rest.
     """
     for run in alternatives.values():
         for _ in range(2):
@@ -22,6 +25,7 @@ def times_in_turn(alternatives: Mapping[str, Callable[[], object]], *, rounds: i
     times = {name: [] for name in alternatives}
     for _ in range(rounds):
         for name, run in alternatives.items():
+            time.sleep(rest)
             start = time.perf_counter()
             jax.block_until_ready(run())
             times[name].append(1e3 * (time.perf_counter() - start))

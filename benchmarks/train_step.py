@@ -13,6 +13,7 @@ import jax
 
 from benchmarks import cases, timing
 from stochconv_jax.models import variants
+from stochconv_jax.training import host_memory
 
 STEPS = ("train", "evaluate")
 
@@ -37,7 +38,8 @@ def measure(names: list[str], *, batch_size: int, rounds: int, torch: bool) -> d
     if torch:
         steps = torch_steps(cases.config_named(names[0], batch_size), len(os.sched_getaffinity(0)))
         runs |= {f"PyTorch, {step}": run for step, run in steps.items()}
-    times = timing.times_in_turn(runs, rounds=rounds)
+    # PyTorch's threads spin for a while when their work is done, on the cores of whoever comes next.
+    times = timing.times_in_turn(runs, rounds=rounds, rest=0.5 if torch else 0.0)
     results = timing.summaries(times)
     for title, result in results.items():
         name, step = title.split(", ")
@@ -82,6 +84,7 @@ def arguments(args: list[str] | None) -> argparse.Namespace:
 def main(args: list[str] | None = None) -> None:
     """Measures, prints and writes."""
     options = arguments(args)
+    host_memory.keep_freed()  # as main.py does; PyTorch's allocations are kept too
     results = measure(options.configs, batch_size=options.batch_size, rounds=options.rounds, torch=options.torch)
     print(f"{jax.devices()[0].device_kind}, batch of {options.batch_size}\n{table(results)}")
     timing.write(options.json, results)

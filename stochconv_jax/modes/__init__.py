@@ -8,7 +8,7 @@ from typing import Any
 
 from stochconv_jax.data import stalled
 from stochconv_jax.modes import determinism, hosts
-from stochconv_jax.training import rendezvous
+from stochconv_jax.training import host_memory, rendezvous
 
 TOGETHER = ("train", "evaluate", "predict")  # by several processes as one
 NAMES = (*TOGETHER, "sweep", "report", "show", "plan", "prepare")
@@ -21,6 +21,7 @@ def run(mode: str, config: Any, overrides: Mapping[str, Any], workdir: str, conf
     what --config names, which only a sweep needs: it asks the file for its variants, and gives it to other processes.
     """
     determinism.ask_for(os.environ)
+    host_memory.keep_freed()
     more = {"config_file": config_file} if mode == "sweep" else {}
     try:
         if mode in TOGETHER:
