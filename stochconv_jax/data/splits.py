@@ -15,8 +15,9 @@ def stratified_split(
     """Indices `[N_train]` and `[N_validation]`, sorted; about `fraction` of each stratum validates.
 
     A stratum is a label, together with the value in `strata` where given. Images with one value in `groups` are never
-    on both sides; a group counts for the stratum most of its images are of, and an empty group name means an image of
-    its own. The same on every machine. ValueError if `fraction` is not in (0, 1) or a side would lack a class.
+    on both sides; a group counts for the rarest stratum that any of its images is of, with as many images as it has of
+    it: most patients with a melanoma have more benign lesions than malignant ones. An empty group name means an image
+    of its own. The same on every machine. ValueError if `fraction` is not in (0, 1) or a side would lack a class.
     """
     if not 0 < fraction < 1:
         raise ValueError(f"config.data.validation_fraction={fraction}: expected a share between 0 and 1")
@@ -26,10 +27,9 @@ def stratified_split(
     group = _codes(list(names))
     random = np.random.default_rng([seed, 0])
     chosen = np.zeros(group.max(initial=-1) + 1, bool)
-    sizes = np.bincount(group)
-    major = _majority(group, stratum)
+    rarest, sizes = _rarest(group, stratum)
     for value in range(stratum.max(initial=-1) + 1):
-        members = random.permutation(np.flatnonzero(major == value))
+        members = random.permutation(np.flatnonzero(rarest == value))
         wanted = fraction * sizes[members].sum()
         # A group goes over as long as that brings the share nearer to what is wanted.
         before = np.cumsum(sizes[members]) - sizes[members]
@@ -52,8 +52,9 @@ def _codes(values: list) -> np.ndarray:
     return np.array([numbers.setdefault(value, len(numbers)) for value in values], int)
 
 
-def _majority(group: np.ndarray, stratum: np.ndarray) -> np.ndarray:
-    """For each group the stratum most of its images are of."""
+def _rarest(group: np.ndarray, stratum: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For each group the rarest stratum, by images in all, of those it has an image of; and how many it has of it."""
     table = np.zeros((group.max(initial=-1) + 1, stratum.max(initial=-1) + 1), int)
     np.add.at(table, (group, stratum), 1)
-    return table.argmax(axis=1)
+    rarest = np.where(table > 0, table.sum(axis=0), len(stratum) + 1).argmin(axis=1)
+    return rarest, table[np.arange(len(table)), rarest]

@@ -2,11 +2,14 @@
 import atexit
 import contextlib
 import itertools
+import os
 import queue
+import signal
 import sys
 import threading
+import time
 import weakref
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from typing import Protocol
 
 import grain
@@ -17,6 +20,8 @@ from stochconv_jax.data.stalled import Stalled
 
 Batch = dict[str, np.ndarray]
 ENDLESS = 2**62  # positions; more overflows where a batch is one row
+PARENT_SECONDS = 1.0  # between a worker's looks at whether its parent is there
+RETURNING_SECONDS = 0.5  # for shared memory to be given back at the end of a program
 CLOSING_SECONDS = 60.0  # that workers get to end; Grain itself waits 25 for each and then kills it
 
 
@@ -48,7 +53,8 @@ def batches(
     threads = 1 if num_workers else 2
     made = dataset.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads))
     if num_workers:
-        made = made.mp_prefetch(grain.MultiprocessingOptions(num_workers, per_worker_buffer_size=1))
+        options = grain.MultiprocessingOptions(num_workers, per_worker_buffer_size=1)
+        made = made.mp_prefetch(options, worker_init_fn=_prepare_worker)
 
     def stalled(number: int) -> Stalled:
         positions = range(first + number * rows, min(first + (number + 1) * rows, last))
@@ -63,10 +69,26 @@ def batches(
     return stream
 
 
+def _prepare_worker(index: int, count: int) -> None:
+    """In a worker: signals to stop, which launchers send to every process of a job, are the main process's to answer;
+    and where that one has been killed, nobody is left to say that the work is over.
+    """
+    del index, count
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True, name="parent").start()
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(PARENT_SECONDS)
+    os._exit(1)
+
+
 def _in_time(made: grain.IterDataset, seconds: float, stalled: Callable[[int], Stalled]) -> Generator[Batch]:
     """The batches, each within `seconds`. A thread of its own waits for them, for a read cannot be interrupted."""
     asked, answers = queue.SimpleQueue(), queue.SimpleQueue()
-    threading.Thread(target=_answer, args=(iter(made), asked, answers), daemon=True, name="next batch").start()
+    threading.Thread(target=_answer, args=(made, asked, answers), daemon=True, name="next batch").start()
     try:
         for number in itertools.count():
             asked.put(True)
@@ -88,8 +110,9 @@ def _in_time(made: grain.IterDataset, seconds: float, stalled: Callable[[int], S
                 answers.get(timeout=CLOSING_SECONDS)
 
 
-def _answer(iterator: Iterator[Batch], asked: queue.SimpleQueue, answers: queue.SimpleQueue) -> None:
+def _answer(made: grain.IterDataset, asked: queue.SimpleQueue, answers: queue.SimpleQueue) -> None:
     """Puts (batch, None) or (None, error) for every True that is asked; then closes."""
+    iterator = iter(made)
     try:
         while asked.get():
             try:
@@ -98,6 +121,7 @@ def _answer(iterator: Iterator[Batch], asked: queue.SimpleQueue, answers: queue.
                 answers.put((None, error))
         iterator.close()
     finally:
+        del iterator  # with what it holds of the workers' shared memory, before the program goes on to its end
         answers.put((None, None))
 
 
@@ -107,5 +131,8 @@ _OPEN: weakref.WeakSet[Generator[Batch]] = weakref.WeakSet()
 @atexit.register
 def _close_all() -> None:
     """Closes what a program left open: in the interpreter's last moments it would fail with a traceback."""
-    for stream in list(_OPEN):
+    streams = list(_OPEN)
+    for stream in streams:
         stream.close()
+    if streams:  # Grain gives shared memory back in a thread of its own, which the end would cut off
+        time.sleep(RETURNING_SECONDS)

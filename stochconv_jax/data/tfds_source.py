@@ -71,6 +71,7 @@ class TfdsSource:
 def _find(path: pathlib.Path) -> pathlib.Path:
     """The folder of the one dataset_info.json in `path` or below."""
     found = sorted(file.parent for file in path.rglob(shards.DESCRIPTION)) if path.is_dir() else []
+    found = [folder for folder in found if not folder.name.startswith(".")]  # what a killed preparation has left
     if len(found) != 1:
         there = f"it holds {len(found)}: {', '.join(map(str, found))}" if found else "it holds none"
         raise ValueError(f"config.data.path={str(path)!r}: expected one prepared data set (--mode=prepare); {there}")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
+from stochconv_jax.data import folds
 from stochconv_jax.data.isic import labels, prepare, rules, scan, tables, union
 from stochconv_jax.data.isic.files import remove_unfinished, write_csv, write_text
 from stochconv_jax.data.isic.workers import Workers
@@ -140,6 +141,8 @@ def _write_images(config: ConfigDict, folder: pathlib.Path, entries: union.Entri
             rows, fraction=config.data.validation_fraction, num_folds=config.prepare.folds, seed=config.data.seed
         )
         write_csv(folder / "splits.csv", tables.SPLITS, sides)
+    except folds.Leak:
+        raise
     except ValueError as error:
         (folder / "splits.csv").unlink(missing_ok=True)
         logger.warning("no splits.csv: %s", error)

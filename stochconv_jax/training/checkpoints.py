@@ -130,7 +130,7 @@ class Checkpoints:
         if jax.process_index() == 0:
             try:
                 step = self._choose(which)
-            except ValueError as raised:
+            except (OSError, ValueError) as raised:  # or the others would wait for its word
                 step, error = _FAILED, raised
         step = int(multihost_utils.broadcast_one_to_all(np.int32(_NONE if step is None else step)))
         if step == _FAILED:

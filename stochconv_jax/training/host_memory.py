@@ -19,4 +19,4 @@ def keep_freed() -> bool:
     mallopt = ctypes.CDLL(None).mallopt
     # One arena, the only one that can hold blocks of any size; no blocks of their own; never trimmed.
     settings = {_ARENA_MAX: 1, _MMAP_MAX: 0, _TRIM_THRESHOLD: -1, _TOP_PAD: _PAD}
-    return all([mallopt(parameter, value) == 1 for parameter, value in settings.items()])
+    return 0 not in [mallopt(parameter, value) for parameter, value in settings.items()]

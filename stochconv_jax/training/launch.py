@@ -14,7 +14,7 @@ class Place:
     """`coordinator`: 'host:port' of process 0. `found`: what told, in words.
 
     `method`: the launcher's name in JAX, which knows by it which GPU is this process's own; 'deactivate' where every
-    local device is.
+    local device is, as for the only process on a host.
     """
 
     coordinator: str
@@ -63,9 +63,11 @@ def _launcher(environ: Mapping[str, str], metadata: Callable[[str], str | None])
     """Its name in words and in JAX, and what it says; no fields where there is none, or it started one process."""
     port = environ.get("JAX_COORDINATOR_PORT")
     if int(environ.get("SLURM_NTASKS", 1)) > 1 and "SLURM_STEP_NODELIST" in environ:  # a step: inside srun
-        return "SLURM", "slurm", _slurm(environ, port)
+        alone = environ.get("SLURM_STEP_NUM_NODES") == environ["SLURM_NTASKS"]
+        return "SLURM", "deactivate" if alone else "slurm", _slurm(environ, port)
     if int(environ.get("OMPI_COMM_WORLD_SIZE", 1)) > 1:
-        return "Open MPI", "ompi", _open_mpi(environ, port)
+        alone = environ.get("OMPI_COMM_WORLD_LOCAL_SIZE") == "1"
+        return "Open MPI", "deactivate" if alone else "ompi", _open_mpi(environ, port)
     hosts = environ.get("TPU_PROCESS_ADDRESSES", environ.get("TPU_WORKER_HOSTNAMES"))
     if hosts and "TPU_WORKER_ID" in environ:
         return "TPU_WORKER_HOSTNAMES", "deactivate", _tpu(hosts.split(","), environ["TPU_WORKER_ID"], environ.get, port)

@@ -66,3 +66,15 @@ def test_one_group_of_all_images_is_refused():
 def test_a_fraction_that_leaves_a_side_empty_is_refused(fraction):
     with pytest.raises(ValueError, match=r"config\.data\.validation_fraction=.* between 0 and 1"):
         stratified_split(np.tile([0, 1], 20), fraction, seed=0)
+
+
+def test_patients_of_the_rare_class_are_shared_out_in_proportion():
+    """As in ISIC 2020: most patients with a malignant lesion have more benign ones."""
+    random = np.random.default_rng()
+    patients = [(f"patient {k}", random.integers(4, 30), int(k < 60)) for k in range(400)]
+    groups = [name for name, images, _ in patients for _ in range(images)]
+    labels = np.concatenate([[malignant] + [0] * (images - 1) for _, images, malignant in patients])
+    for seed in range(5):
+        _, validation = stratified_split(labels, 0.2, seed=seed, groups=groups)
+        assert labels[validation].sum() == 12
+        assert abs(len(validation) / len(labels) - 0.2) < 0.06

@@ -1,9 +1,15 @@
 """A read that never returns ends the wait, with the names of the batch, and does not keep what else is closed."""
 import itertools
 import os
+import pathlib
 import re
+import signal
+import subprocess
+import sys
+import time
 
 import cv2
+import grain
 import numpy as np
 import pytest
 
@@ -61,3 +67,47 @@ def test_closing_does_not_wait_for_a_read_that_never_returns(pipe, monkeypatch):
 def test_a_time_that_cannot_be_is_refused(seconds):
     with pytest.raises(ValueError, match=r"config\.data\.timeout_seconds="):
         train(Noise(4), 1, timeout_seconds=seconds)
+
+
+class Slow(grain.transforms.Map):
+    """Rows that say which process made them."""
+
+    def map(self, position):
+        return {"process": np.int64(os.getpid())}
+
+    def where(self, position):
+        return "a batch"
+
+    def name(self, position):
+        return ""
+
+
+def test_workers_leave_signals_to_the_main_process_and_end_with_it():
+    """SIGTERM reaches every process of a job; kill -9 only one."""
+    code = (
+        "import itertools, os, signal, sys, time\n"
+        "from stochconv_jax.data import streams\n"
+        "from tests.data.test_streams import Slow\n"
+        "if __name__ == '__main__':\n"
+        "    made = streams.batches(Slow(), 0, 1, 1, timeout_seconds=60)\n"
+        "    worker = int(next(made)['process'][0])\n"
+        "    os.kill(worker, signal.SIGTERM)\n"
+        "    os.kill(worker, signal.SIGINT)\n"
+        "    time.sleep(0.5)\n"
+        "    assert {int(b['process'][0]) for b in itertools.islice(made, 20)} == {worker}\n"
+        "    print(worker, flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, timeout=120)
+    assert done.returncode == -signal.SIGKILL
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline and alive(int(done.stdout)):
+        time.sleep(0.1)
+    assert not alive(int(done.stdout))
+
+
+def alive(process):
+    try:
+        return pathlib.Path(f"/proc/{process}/stat").read_text().rsplit(")")[-1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 
+from stochconv_jax.training import checksums
 from tests.modes.test_main import rows, variables, wait_for_step
 
 # A rate at which the network learns, and rounding is not blown up from step to step as by Adam's division.
@@ -107,7 +108,9 @@ def test_sigterm_in_one_process_stops_all_at_the_same_step_and_one_alone_goes_on
     wait_for_step(processes[0], tmp_path, step=1)
     processes[1].send_signal(signal.SIGTERM)
     stopped = int(re.search(r"stopped and saved at step (\d+)", finish(processes)[0])[1])
-    assert 1 < stopped < 13 and [path.name for path in tmp_path.glob("checkpoints/step_*")][-1:] == [f"step_{stopped}"]
+    saved = {int(path.name.removeprefix("step_")): path for path in tmp_path.glob("checkpoints/step_*")}
+    assert 1 < stopped < 13 and max(saved) == stopped
+    assert checksums.exist(saved[stopped]) and checksums.fault(saved[stopped]) is None
     main(tmp_path, devices=4, **TRAINED)
     assert_same_to_rounding(tmp_path, alone)
 

@@ -7,7 +7,9 @@ import time
 
 import pytest
 
-from stochconv_jax.data.isic import shards
+from stochconv_jax.data import folds
+from stochconv_jax.data.isic import shards, tables
+from stochconv_jax.data.tfds_source import TfdsSource
 from tests.data.isic.files import write_jpeg
 from tests.modes.isic_archive import SHARDS, finish, run, start, table, tree
 
@@ -26,6 +28,31 @@ def test_what_is_damaged_is_named_and_made_again(prepared, archive, tmp_path, ca
     assert f"{shard} is damaged: its checksum" in caplog.text
     assert "ISIC_0000002.jpg is gone" in caplog.text and "test-00000.json is damaged" in caplog.text
     assert tree(spoilt) == tree(prepared)
+
+
+def test_what_was_killed_while_the_shards_were_described_is_no_second_data_set(prepared, archive, tmp_path):
+    again = tmp_path / "run"
+    shutil.copytree(prepared, again)
+    left = again / SHARDS / ".description.abc.part"
+    left.mkdir()
+    shutil.copy(again / SHARDS / shards.DESCRIPTION, left)
+    assert len(TfdsSource(again, num_classes=2)) == len(table(again / "labels.csv"))
+    run(again, raw=archive)
+    assert not left.exists() and tree(again) == tree(prepared)
+
+
+@pytest.mark.parametrize("column", ["patient_id", "lesion_id", "group"])
+def test_a_planted_leak_ends_the_preparation(archive, tmp_path, monkeypatch, column):
+    check = tables.check_sides
+
+    def planted(labels, train, validation):
+        shared = {train[0], validation[0]}
+        check([row | {column: "planted"} if i in shared else row for i, row in enumerate(labels)], train, validation)
+
+    monkeypatch.setattr(tables, "check_sides", planted)
+    with pytest.raises(folds.Leak, match=f"1 values of {column} are on both sides"):
+        run(tmp_path / "run", raw=archive)
+    assert not (tmp_path / "run" / "splits.csv").exists()
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,19 @@ def test_launchers_are_read_as_jax_reads_them(cluster, environ, port, monkeypatc
     assert place.method == (cluster.name if cluster.name in ("slurm", "ompi") else "deactivate")
 
 
+@pytest.mark.parametrize(
+    "environ, one_a_host",
+    [
+        (SLURM | {"SLURM_STEP_NODELIST": NODES[0]}, {"SLURM_STEP_NUM_NODES": SLURM["SLURM_NTASKS"]}),
+        (MPI | {"OMPI_MCA_orte_hnp_uri": URIS[0]}, {"OMPI_COMM_WORLD_LOCAL_SIZE": "1"}),
+    ],
+)
+def test_a_process_alone_on_its_host_has_all_its_gpus(environ, one_a_host):
+    """JAX's own detection would give it the first."""
+    assert launch.detect(environ).method != "deactivate"
+    assert launch.detect(environ | one_a_host).method == "deactivate"
+
+
 @pytest.mark.parametrize("workers", ["10.0.0.5,10.0.0.6", "worker-0:0:10.0.0.5,worker-1:1:10.0.0.6"])
 @pytest.mark.parametrize("slices", [{}, SLICES])
 def test_a_cloud_tpu_vm_is_read_as_jax_reads_it(workers, slices, monkeypatch):

@@ -5,6 +5,7 @@ import errno
 import io
 import os
 import pathlib
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 TEMPORARY = ".part"
@@ -63,5 +64,8 @@ def same(first: pathlib.Path, second: pathlib.Path) -> bool:
 
 def remove_unfinished(folder: pathlib.Path) -> None:
     """Removes what killed runs left behind."""
-    for file in folder.rglob(f".*{TEMPORARY}"):
-        file.unlink()
+    for path in sorted(folder.rglob(f".*{TEMPORARY}")):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()

@@ -1,4 +1,6 @@
 """One original picture made ready: cropped, resized by area, encoded; and how big and how alike pictures are."""
+import struct
+
 import cv2
 import numpy as np
 import PIL.Image
@@ -55,13 +57,18 @@ def too_small(height: int, width: int, size: int) -> str:
 
 
 def read_size(file) -> tuple[int, int]:
-    """Height and width in pixels of an upright picture, from its header. ValueError if it is not a picture."""
+    """Height and width in pixels of an upright picture, from its header.
+
+    ValueError if it is not a picture, its EXIF is damaged, or it has more pixels than PIL takes for an honest file.
+    """
     try:
         with PIL.Image.open(file) as picture:
             width, height = picture.size
             turned = picture.getexif().get(_ORIENTATION_TAG) in _SIDEWAYS
     except PIL.UnidentifiedImageError as error:
         raise ValueError("not an image that can be read") from error
+    except (PIL.Image.DecompressionBombError, SyntaxError, struct.error) as error:
+        raise ValueError(str(error)) from error
     return (width, height) if turned else (height, width)
 
 

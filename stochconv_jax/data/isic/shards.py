@@ -10,7 +10,7 @@ from tensorflow_datasets.core import example_serializer, file_adapters, naming
 from tensorflow_datasets.core import splits as tfds_splits
 
 from stochconv_jax.data.isic import isic_melanoma
-from stochconv_jax.data.isic.files import replace
+from stochconv_jax.data.isic.files import TEMPORARY, replace
 
 CHECKSUMS = "checksums.json"
 DESCRIPTION = "dataset_info.json"  # written last: without it TFDS finds no data set
@@ -63,7 +63,7 @@ def describe(data_dir: pathlib.Path, size: int, shards: Mapping[str, Sequence[Ma
     builder.info.set_splits(tfds_splits.SplitDict(infos))
     builder.info.set_file_format(file_adapters.FileFormat.ARRAY_RECORD)
     target = pathlib.Path(builder.data_dir)
-    with tempfile.TemporaryDirectory(dir=target, prefix=".description.") as temporary:
+    with tempfile.TemporaryDirectory(dir=target, prefix=".description.", suffix=TEMPORARY) as temporary:
         builder.info.write_to_directory(temporary)
         for name in ("features.json", DESCRIPTION):
             with replace(target / name) as new:

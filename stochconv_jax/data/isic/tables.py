@@ -45,7 +45,8 @@ def split_rows(labels: Sequence[Mapping], *, fraction: float, num_folds: int, se
     """Rows of splits.csv: side and fold of each image, by group, stratified by class and year.
 
     They are what training makes of labels.csv itself with config.data.group_by='group', stratify_by='year' and the same
-    seed and fraction, or config.data.fold. ValueError if a side or a fold would lack a class, or shares a group.
+    seed and fraction, or config.data.fold. ValueError if a side or a fold would lack a class; folds.Leak if it shares
+    a group.
     """
     targets = np.array([row["target"] for row in labels])
     kept_together = {"groups": [row["group"] for row in labels], "strata": [row["year"] for row in labels]}
@@ -61,7 +62,7 @@ def split_rows(labels: Sequence[Mapping], *, fraction: float, num_folds: int, se
 
 
 def check_sides(labels: Sequence[Mapping], train: np.ndarray, validation: np.ndarray) -> None:
-    """Raises ValueError if a patient, a lesion, a group or an image is on both sides."""
+    """Raises folds.Leak if a patient, a lesion, a group or an image is on both sides."""
     columns = ("image", "patient_id", "lesion_id", "group")
     sides = [{name: [labels[i][name] for i in side] for name in columns} for side in (train, validation)]
     folds.refuse_leaks(*sides)

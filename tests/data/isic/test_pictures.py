@@ -127,6 +127,14 @@ def test_damaged(spoil, words):
         pictures.prepare(spoil(data), size=64, crop="report", quality=95)
 
 
+def test_a_header_with_more_pixels_than_pil_takes_is_refused_by_name(tmp_path, monkeypatch):
+    file = tmp_path / "ISIC_0000001.png"
+    file.write_bytes(encoded(np.zeros((60, 80, 3), np.uint8), "PNG"))
+    monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(ValueError, match="could be decompression bomb"):
+        pictures.read_size(file)
+
+
 def test_too_small():
     with pytest.raises(ValueError, match=r"100x60 pixels \(width x height\), smaller than 64 on a side"):
         pictures.prepare(encoded(picture(60, 100)), size=64, crop="report", quality=95)

@@ -1,0 +1,32 @@
+"""Freed memory comes back without page faults."""
+import platform
+import subprocess
+import sys
+
+import pytest
+
+FAULTS = """
+import resource, sys
+import numpy as np
+from stochconv_jax.training import host_memory
+if sys.argv[1] == "keep":
+    assert host_memory.keep_freed()
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    np.ones(25_000_000, np.float32)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+print(faults(), faults())
+"""
+
+
+def faults(how):
+    """Page faults of touching 100 MB for the first and for the second time."""
+    done = subprocess.run([sys.executable, "-c", FAULTS, how], stdout=subprocess.PIPE, text=True, check=True)
+    return map(int, done.stdout.split())
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the allocator is not glibc's")
+def test_memory_used_again_is_not_fetched_again():
+    first, second = faults("keep")
+    assert first > 1000 and second < 10
+    assert min(faults("return")) > 1000
