@@ -7,7 +7,10 @@ second, the ratio to the training step of the first config, seconds of compilati
 --torch a PyTorch EfficientNet of the first config's variant runs in the same rounds, with the ratio to its steps.
 """
 import argparse
+import importlib.util
+import multiprocessing
 import os
+from functools import partial
 
 import jax
 
@@ -19,15 +22,35 @@ STEPS = ("train", "evaluate")
 
 
 def torch_steps(config, threads: int) -> dict:
-    """The PyTorch network's steps by name. Ends with what to install where PyTorch is missing."""
-    try:
-        from benchmarks import torch_efficientnet
-    except ModuleNotFoundError as error:
-        raise SystemExit("--torch needs PyTorch, which nothing else here does: pip install torch") from error
+    """The PyTorch network's steps by name, run by a process of its own: two such runtimes in one disturb each other.
+
+    Ends with what to install where PyTorch is missing.
+    """
+    if importlib.util.find_spec("torch") is None:
+        raise SystemExit("--torch needs PyTorch, which nothing else here does: pip install torch")
     rates = {"dropout": config.model.dropout, "stochastic_depth": config.model.stochastic_depth}
-    side = tuple(config.data.thumbnail_size)
-    steps = torch_efficientnet.steps(variants.get(config.model.variant), side, config.batch_size, threads, **rates)
-    return dict(zip(STEPS, steps))
+    side, variant = tuple(config.data.thumbnail_size), variants.get(config.model.variant)
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    arguments = (there, variant, side, config.batch_size, threads)
+    context.Process(target=_serve_torch, args=arguments, kwargs=rates, daemon=True).start()
+
+    def run(step):
+        here.send(step)
+        here.recv()
+
+    return {step: partial(run, step) for step in STEPS}
+
+
+def _serve_torch(connection, *arguments, **rates) -> None:
+    """Runs the step whose name comes, and answers, until the process that asks has ended."""
+    from benchmarks import torch_efficientnet
+
+    steps = dict(zip(STEPS, torch_efficientnet.steps(*arguments, **rates)))
+    while True:
+        step = connection.recv()
+        steps[step]()
+        connection.send(step)
 
 
 def measure(names: list[str], *, batch_size: int, rounds: int, torch: bool) -> dict[str, dict]:
@@ -84,7 +107,7 @@ def arguments(args: list[str] | None) -> argparse.Namespace:
 def main(args: list[str] | None = None) -> None:
     """Measures, prints and writes."""
     options = arguments(args)
-    host_memory.keep_freed()  # as main.py does; PyTorch's allocations are kept too
+    host_memory.keep_freed()  # as main.py does
     results = measure(options.configs, batch_size=options.batch_size, rounds=options.rounds, torch=options.torch)
     print(f"{jax.devices()[0].device_kind}, batch of {options.batch_size}\n{table(results)}")
     timing.write(options.json, results)

@@ -77,7 +77,7 @@ def find_labels(text: str, raw: Sequence[pathlib.Path]) -> list[pathlib.Path]:
         files += found
     if not files:
         raise ValueError("--mode=prepare needs --config.prepare.labels: CSV files, folders of them or patterns")
-    return files
+    return list(dict.fromkeys(files))  # a file that two patterns name counts once
 
 
 def _refuse_nesting(folder: pathlib.Path, raw: Sequence[pathlib.Path]) -> None:
@@ -135,7 +135,8 @@ def _reports(config: ConfigDict, units: Sequence[prepare.Unit]) -> dict:
 def _write_images(config: ConfigDict, folder: pathlib.Path, entries: union.Entries, pairs) -> None:
     """labels.csv, splits.csv and unlabelled.csv."""
     kept = [entry for entry in entries.values() if not entry.dropped]
-    rows = tables.label_rows([entry for entry in kept if prepare.split_of(entry) == "train"], pairs)
+    copies = [entry for entry in entries.values() if union.is_duplicate(entry)]
+    rows = tables.label_rows([entry for entry in kept if prepare.split_of(entry) == "train"], pairs, copies)
     try:
         sides = tables.split_rows(
             rows, fraction=config.data.validation_fraction, num_folds=config.prepare.folds, seed=config.data.seed

@@ -51,7 +51,10 @@ def parse(text: str) -> Rule:
     if text == "categories":
         places = {name: place for place, name in enumerate(CATEGORIES)}
         return Rule(text, places, frozenset(places[name] for name in MALIGNANT))
-    classes = dict(_assignment(part, text) for part in text.split(","))
+    assignments = [_assignment(part, text) for part in text.split(",")]
+    classes = dict(assignments)
+    if len(classes) < len(assignments):
+        raise ValueError(f"config.prepare.rule={text!r}: a category or diagnosis has two classes")
     if set(classes.values()) != set(range(max(classes.values()) + 1)) or len(set(classes.values())) < 2:
         raise ValueError(f"config.prepare.rule={text!r}: the classes must be 0, 1, ... without a gap, two at least")
     return Rule("mapping", classes, frozenset(classes.values()) - {0})

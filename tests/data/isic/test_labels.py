@@ -168,7 +168,7 @@ def test_rules(tmp_path):
     assert targets("melanoma_only", "own.csv, row 2") == 0  # its diagnosis is a nevus
 
 
-@pytest.mark.parametrize("rule", ["", "malignant", "MEL=", "MEL=1", "MEL=2,NV=0", "MEL=a,NV=0"])
+@pytest.mark.parametrize("rule", ["", "malignant", "MEL=", "MEL=1", "MEL=2,NV=0", "MEL=a,NV=0", "MEL=1,NV=0,mel=0"])
 def test_a_rule_that_is_none(rule):
     with pytest.raises(ValueError, match=r"config\.prepare\.rule"):
         rules.parse(rule)

@@ -4,7 +4,7 @@ import pathlib
 
 import pytest
 
-from stochconv_jax.data.isic import labels, rules, union
+from stochconv_jax.data.isic import labels, rules, tables, union
 from tests.data.isic.files import FILES, write_all
 
 REPORT = rules.parse("report")
@@ -116,6 +116,17 @@ def test_groups(drawn):
     assert group["ISIC_0027419"] == group["ISIC_0025030"] == "HAM_0000118"
     assert group["ISIC_0000002"] == group["ISIC_0034524"] == "ISIC_0000002"
     assert group["ISIC_0000004"] == "ISIC_0000004"
+
+
+def test_a_copy_that_was_dropped_ties_the_kept_image_to_its_patient(drawn):
+    entries, _ = union.merge(drawn, REPORT)
+    patient = "ISIC_2637011"
+    assert entries[patient].metadata["patient_id"] and not entries["ISIC_0000004"].metadata["patient_id"]
+    entries[patient].dropped = f"{union.LOOKS} of ISIC_0000004"
+    kept = [entry for entry in entries.values() if not entry.dropped]
+    group = {row["image"]: row["group"] for row in tables.label_rows(kept, [], [entries[patient]])}
+    assert group["ISIC_0000004.jpg"] == group["ISIC_2637013.jpg"] == "IP_1"
+    assert [row["image"] for row in tables.label_rows(kept, [])] == list(group)
 
 
 # awk, over all ground-truth files with `_downsampled` removed, gives the latest year's class to each id; then a class
