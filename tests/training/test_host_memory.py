@@ -27,6 +27,5 @@ def faults(how):
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the allocator is not glibc's")
 def test_memory_used_again_is_not_fetched_again():
-    first, second = faults("keep")
-    assert first > 20_000 and second < 100
-    assert min(faults("return")) > 20_000
+    _, again = faults("keep")
+    assert again < min(faults("return")) / 10  # tens of thousands of small pages, or some fifty huge ones
