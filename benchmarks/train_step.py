@@ -7,6 +7,7 @@ second, the ratio to the training step of the first config, seconds of compilati
 --torch a PyTorch EfficientNet of the first config's variant runs in the same rounds, with the ratio to its steps.
 """
 import argparse
+import contextlib
 import importlib.util
 import multiprocessing
 import os
@@ -47,10 +48,11 @@ def _serve_torch(connection, *arguments, **rates) -> None:
     from benchmarks import torch_efficientnet
 
     steps = dict(zip(STEPS, torch_efficientnet.steps(*arguments, **rates)))
-    while True:
-        step = connection.recv()
-        steps[step]()
-        connection.send(step)
+    with contextlib.suppress(EOFError):
+        while True:
+            step = connection.recv()
+            steps[step]()
+            connection.send(step)
 
 
 def measure(names: list[str], *, batch_size: int, rounds: int, torch: bool) -> dict[str, dict]:
