@@ -28,6 +28,11 @@ def run(config: ConfigDict, overrides, workdir: str) -> None:
     folder = pathlib.Path(workdir).expanduser().absolute()
     raw = [pathlib.Path(os.path.expanduser(part)).absolute() for part in _parts(config.prepare.raw)]
     _refuse_nesting(folder, raw)
+    if not raw and (folder / "units").exists():
+        raise ValueError(
+            f"{folder} holds prepared images, whose tables would be lost: set config.prepare.raw again, or choose "
+            "another --workdir for the tables alone"
+        )
     rule = rules.parse(config.prepare.rule)
     contents = [labels.read(file) for file in find_labels(config.prepare.labels, raw)]
     for content in contents:

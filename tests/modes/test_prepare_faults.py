@@ -41,6 +41,14 @@ def test_what_was_killed_while_the_shards_were_described_is_no_second_data_set(p
     assert not left.exists() and tree(again) == tree(prepared)
 
 
+def test_tables_alone_do_not_take_the_place_of_those_of_prepared_images(prepared, archive, tmp_path):
+    again = tmp_path / "run"
+    shutil.copytree(prepared, again)
+    with pytest.raises(ValueError, match=r"holds prepared images.*config\.prepare\.raw"):
+        run(again, raw="", labels=str(archive))
+    assert tree(again) == tree(prepared)
+
+
 @pytest.mark.parametrize("column", ["patient_id", "lesion_id", "group"])
 def test_a_planted_leak_ends_the_preparation(archive, tmp_path, monkeypatch, column):
     check = tables.check_sides
