@@ -40,8 +40,8 @@ def test_no_group_is_on_both_sides_and_the_share_is_kept():
     train, validation = stratified_split(labels, 0.2, seed=5, groups=groups)
     assert not {groups[i] for i in train} & {groups[i] for i in validation}
     assert len(train) + len(validation) == 800
-    # Nearly every group has an image of the rarer class, whose share is kept; that of all images follows by chance, with
-    # a standard deviation of 0.015.
+    # Nearly every group has an image of the rarer class, whose share is kept; that of all images follows by chance,
+    # with a standard deviation of 0.015.
     assert abs(labels[validation].sum() - 0.2 * labels.sum()) <= 4
     assert abs(len(validation) / 800 - 0.2) < 0.08
 
