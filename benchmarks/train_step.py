@@ -23,7 +23,7 @@ STEPS = ("train", "evaluate")
 
 
 def torch_steps(config, threads: int) -> dict:
-    """The PyTorch network's steps by name, run by a process of its own: two such runtimes in one disturb each other.
+    """The PyTorch network's steps by name, run by a process of its own, with its own allocator and threads.
 
     Ends with what to install where PyTorch is missing.
     """
@@ -63,7 +63,7 @@ def measure(names: list[str], *, batch_size: int, rounds: int, torch: bool) -> d
     if torch:
         steps = torch_steps(cases.config_named(names[0], batch_size), len(os.sched_getaffinity(0)))
         runs |= {f"PyTorch, {step}": run for step, run in steps.items()}
-    # PyTorch's threads spin for a while when their work is done, on the cores of whoever comes next.
+    # Threads of either side may wait for more work in a loop, on the cores of whoever comes next.
     times = timing.times_in_turn(runs, rounds=rounds, rest=0.5 if torch else 0.0)
     results = timing.summaries(times)
     for title, result in results.items():

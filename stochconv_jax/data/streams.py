@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from typing import Protocol
 
 import grain
@@ -88,7 +88,7 @@ def _end_with(parent: int) -> None:
 def _in_time(made: grain.IterDataset, seconds: float, stalled: Callable[[int], Stalled]) -> Generator[Batch]:
     """The batches, each within `seconds`. A thread of its own waits for them, for a read cannot be interrupted."""
     asked, answers = queue.SimpleQueue(), queue.SimpleQueue()
-    threading.Thread(target=_answer, args=(made, asked, answers), daemon=True, name="next batch").start()
+    threading.Thread(target=_answer, args=(iter(made), asked, answers), daemon=True, name="next batch").start()
     try:
         for number in itertools.count():
             asked.put(True)
@@ -110,9 +110,8 @@ def _in_time(made: grain.IterDataset, seconds: float, stalled: Callable[[int], S
                 answers.get(timeout=CLOSING_SECONDS)
 
 
-def _answer(made: grain.IterDataset, asked: queue.SimpleQueue, answers: queue.SimpleQueue) -> None:
+def _answer(iterator: Iterator[Batch], asked: queue.SimpleQueue, answers: queue.SimpleQueue) -> None:
     """Puts (batch, None) or (None, error) for every True that is asked; then closes."""
-    iterator = iter(made)
     try:
         while asked.get():
             try:
@@ -121,7 +120,6 @@ def _answer(made: grain.IterDataset, asked: queue.SimpleQueue, answers: queue.Si
                 answers.put((None, error))
         iterator.close()
     finally:
-        del iterator  # with what it holds of the workers' shared memory, before the program goes on to its end
         answers.put((None, None))
 
 

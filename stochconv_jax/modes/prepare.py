@@ -147,10 +147,10 @@ def _write_images(config: ConfigDict, folder: pathlib.Path, entries: union.Entri
             rows, fraction=config.data.validation_fraction, num_folds=config.prepare.folds, seed=config.data.seed
         )
         write_csv(folder / "splits.csv", tables.SPLITS, sides)
-    except folds.Leak:
-        raise
     except ValueError as error:
         (folder / "splits.csv").unlink(missing_ok=True)
+        if isinstance(error, folds.Leak):
+            raise
         logger.warning("no splits.csv: %s", error)
     without = [entry for entry in kept if prepare.split_of(entry) == "test"]
     tables.write_unlabelled(folder / "unlabelled.csv", without, prepare.FOLDERS["test"])

@@ -58,6 +58,8 @@ def test_a_planted_leak_ends_the_preparation(archive, tmp_path, monkeypatch, col
         check([row | {column: "planted"} if i in shared else row for i, row in enumerate(labels)], train, validation)
 
     monkeypatch.setattr(tables, "check_sides", planted)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "splits.csv").write_text("of an earlier run")
     with pytest.raises(folds.Leak, match=f"1 values of {column} are on both sides"):
         run(tmp_path / "run", raw=archive)
     assert not (tmp_path / "run" / "splits.csv").exists()
