@@ -50,23 +50,55 @@ def saved_state(workdir, devices):
     return jax.tree.map(np.asarray, runs.restore(*runs.load({"eval.checkpoint": "last"}, workdir), devices)[1])
 
 
+def seen(process, condition, seconds=120):
+    """Waits until `condition()` holds; whether it did before the process ended."""
+    deadline = time.monotonic() + seconds
+    while process.poll() is None:
+        if condition():
+            return True
+        assert time.monotonic() < deadline, "the run goes on, but what is waited for does not come"
+        time.sleep(0.002)
+    return False
+
+
+def last_step(workdir):
+    return max(map(step_of, steps(workdir)), default=0)
+
+
+def unfinished(workdir, since):
+    """Whether a save that began after `since`, seconds since the epoch, is under way or was cut short."""
+    for path in workdir.glob("checkpoints/*tmp*"):
+        with contextlib.suppress(FileNotFoundError):  # it has got its name
+            if path.stat().st_ctime > since:
+                return True
+    return False
+
+
 def test_killed_at_any_moment_and_gone_on_each_time_it_is_the_same_run(main, finished, tmp_path):
-    """Kills come at moments drawn from a few steps' time after the first step: in steps, saves and evaluation."""
+    """Kills in saves, soon after a new checkpoint, and at any moment after the first step, in turn; ten in all."""
     seed = random.randrange(2**32)
     print(f"moments drawn with seed {seed}")
-    moments, kills, ended, unfinished = random.Random(seed), 0, False, 0
+    moments, kills, ended, in_saves, later = random.Random(seed), 0, False, 0, 0
     while kills < KILLS and not ended:
+        since, before = time.time(), last_step(tmp_path)
         process = main.start(tmp_path, checkpoint__every_steps=1 + kills % 2, log_every_seconds=0.01)
-        next((line for line in process.stdout if "/20: " in line), None)
-        time.sleep(moments.uniform(0.0, 1.2))
+        if kills % 3 == 0:
+            seen(process, lambda since=since: unfinished(tmp_path, since))
+        elif kills % 3 == 1:
+            later += seen(process, lambda before=before: last_step(tmp_path) > before)
+            time.sleep(moments.uniform(0.0, 0.4))
+        else:
+            next((line for line in process.stdout if "/20: " in line), None)
+            time.sleep(moments.uniform(0.0, 1.2))
         ended = process.poll() is not None
         process.kill()
         output = process.communicate()[0]
         assert not ended or process.returncode == 0, output
+        assert last_step(tmp_path) >= before, "a complete checkpoint was lost"
         kills += not ended
-        unfinished += any(not name[5:].isdigit() for name in steps(tmp_path))
+        in_saves += unfinished(tmp_path, since)
     assert kills >= KILLS // 3, "the run ended before it was killed often enough to mean anything"
-    assert unfinished and max(map(step_of, steps(tmp_path))) >= 4, "no kill came in a save, or none after one"
+    assert in_saves and later and last_step(tmp_path) >= later, "no kill came in a save, or none after a checkpoint"
     main(tmp_path, checkpoint__every_steps=2)
     assert_same_run(tmp_path, finished)
     assert not list(tmp_path.glob("checkpoints/*damaged*"))
@@ -173,7 +205,7 @@ def test_a_read_that_never_returns_ends_the_run_with_the_names_of_its_batch(main
         (folder / "pipe").replace(picture)
     output = waited_for(process)
     assert "did not come within 20 seconds (config.data.timeout_seconds)" in output and "mole_" in output
-    assert max(map(step_of, steps(folder / "run"))) >= 2
+    assert last_step(folder / "run") >= 2
 
 
 def test_a_full_disk_ends_the_run_and_leaves_what_was_saved(main, tmp_path):
@@ -185,7 +217,7 @@ def test_a_full_disk_ends_the_run_and_leaves_what_was_saved(main, tmp_path):
     output = waited_for(process)
     assert f"in {run / 'checkpoints'}: " in output and "cannot save the checkpoint of step" in output
     assert "File too large" in output or "EFBIG" in output
-    assert any(map(step_of, steps(run))) and all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(variables(run)))
+    assert last_step(run) and all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(variables(run)))
 
 
 def test_a_workdir_that_cannot_be_written_is_named(main, finished, copy):
