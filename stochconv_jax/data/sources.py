@@ -144,7 +144,10 @@ def decode(content: bytes, *, least: tuple[int, int] = (1, 1), shrink: int = 1) 
 
 
 def _decode_jpeg(content: bytes, least: tuple[int, int], shrink: int) -> np.ndarray:
-    height, width = simplejpeg.decode_jpeg_header(content)[:2]
+    try:
+        height, width = simplejpeg.decode_jpeg_header(content)[:2]
+    except KeyError as error:  # simplejpeg 1.9 lacks a name for 4:4:1, which libjpeg-turbo 3 knows
+        raise ValueError("a JPEG with chroma subsampling 4:4:1, which is not read: save it anew as 4:2:0") from error
     orientation = _orientation(content)
     _check_size((width, height) if orientation in _SIDEWAYS else (height, width), least)
     smallest = {"min_height": -(-height // shrink), "min_width": -(-width // shrink)}
