@@ -94,12 +94,15 @@ class RunFolder:
         return self.read_table("metrics.csv")
 
     def read_table(self, name: str) -> list[dict[str, str]]:
-        """The rows of the CSV file `name` as written; [] where there is none."""
+        """The rows of the CSV file `name` as written; [] where there is none. ValueError if it is not readable."""
         file = self.path / name
         if not file.exists():
             return []
-        with file.open(newline="") as lines:
-            return list(csv.DictReader(lines))
+        try:
+            with file.open(newline="", encoding="utf-8") as lines:
+                return list(csv.DictReader(lines))
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise ValueError(f"{file} is not a CSV file in UTF-8 ({error})") from error
 
     def write_metrics(self, rows: Iterable[Mapping]) -> None:
         """Replaces metrics.csv. Floats are written with all their digits."""
@@ -153,11 +156,14 @@ def _named(what: str, path: pathlib.Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def locked(folder: pathlib.Path) -> Iterator[None]:
-    """Holds `folder` for this process, creating it. OSError naming it if another has it, or it cannot be written."""
+def locked(folder: pathlib.Path, name: str = ".lock") -> Iterator[None]:
+    """Holds `folder` for this process, creating it. OSError naming it if another has it, or it cannot be written.
+
+    `name`: of the file that is locked, where several may work in the folder on different things.
+    """
     with _named("write into", folder):
         folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
+        handle = os.open(folder / name, os.O_CREAT | os.O_RDWR, 0o644)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:

@@ -7,9 +7,10 @@ import collections
 import dataclasses
 import itertools
 import json
+import numbers
 import pathlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,10 @@ from configs.saved import flatten
 from stochconv_jax.run_folder import FREE_KEYS, METRICS, RunFolder
 
 REQUIRED = ("epoch", "val_roc_auc")
+EVALUATION = "evaluation.json"
+# What the report takes from config.json, and of what kind it must be.
+ABOUT = {"config": Mapping, "data": Mapping, "parameters": numbers.Real, "multiply_adds": numbers.Real}
+SETTINGS = {"seed": int, "num_epochs": numbers.Real, "model.branches": list}
 SEED = re.compile(r"[-_., /]*(?<![a-z])seeds?[-_= /]?(\d+)", re.IGNORECASE)
 
 
@@ -50,6 +55,11 @@ class Run:
     predictions: Predictions | None
     remarks: tuple[str, ...]
 
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs of the config are done, as far as one is known."""
+        return self.metrics["epoch"][-1] >= self.settings.get("num_epochs", 0)
+
     def last(self) -> float:
         """Validation ROC AUC of the last epoch; NaN if that epoch has none."""
         return float(self.metrics["val_roc_auc"][-1])
@@ -77,9 +87,14 @@ class Group:
     def first(self) -> Run:
         return self.runs[0]
 
+    @property
+    def finished(self) -> list[Run]:
+        """The runs that count: an epoch in the middle is no result to set beside others' last ones."""
+        return [run for run in self.runs if run.finished]
+
     def by_seed(self) -> dict[int | None, Run]:
-        """Runs by seed; a run without one only if it is the group's only one."""
-        return {run.seed: run for run in self.runs if run.seed is not None or len(self.runs) == 1}
+        """Finished runs by seed; a run without one only if it is the group's only one."""
+        return {run.seed: run for run in self.finished if run.seed is not None or len(self.runs) == 1}
 
 
 def collect(root: pathlib.Path) -> tuple[list[Group], list[str]]:
@@ -87,7 +102,7 @@ def collect(root: pathlib.Path) -> tuple[list[Group], list[str]]:
 
     ValueError, which says why each was left out, where no run can be used.
     """
-    runs, remarks = [], []
+    runs, remarks = [], _without_an_epoch(root)
     for file in sorted(root.rglob("metrics.csv")):
         try:
             run = read(file.parent, root)
@@ -103,6 +118,14 @@ def collect(root: pathlib.Path) -> tuple[list[Group], list[str]]:
     return groups, remarks + more
 
 
+def _without_an_epoch(root: pathlib.Path) -> list[str]:
+    """Sentences about folders where a run, perhaps one of a sweep that failed, was begun and no epoch ended."""
+    begun = {file.parent for name in ("config.json", "output.log") for file in root.rglob(name)}
+    folders = sorted(folder for folder in begun if not (folder / "metrics.csv").exists())
+    says = {folder: "; output.log says more" if (folder / "output.log").exists() else "" for folder in folders}
+    return [f"left out: {folder} was begun but has no metrics.csv, so no epoch{says[folder]}" for folder in folders]
+
+
 def read(path: pathlib.Path, root: pathlib.Path) -> Run:
     """The run in `path`. ValueError if a file cannot be read, or says nothing of the validation ROC AUC."""
     folder = RunFolder(path)
@@ -110,20 +133,36 @@ def read(path: pathlib.Path, root: pathlib.Path) -> Run:
     if not SEED.sub("", name).strip("."):
         name = f"{root.resolve().name}/{name}".removesuffix("/.")
     metrics, remarks = _metrics(folder)
-    about = folder.read_config() or {}
-    settings = flatten(about.get("config", {}))
+    about = _of_kinds(ABOUT, folder.read_config(), path / "config.json", remarks)
+    settings = _of_kinds(SETTINGS, flatten(about.get("config", {})), path / "config.json", remarks)
     if not settings:
         remarks.append(f"{path}: no config in config.json; its model is known by the folder's name alone")
     in_name = SEED.search(name)
     seed = settings.get("seed", int(in_name[1]) if in_name else None)
-    done, planned = metrics["epoch"][-1], settings.get("num_epochs", 0)
-    if done < planned:
-        remarks.append(f"{path}: unfinished, {done:g} of {planned:g} epochs; its last epoch is not the final one")
-    if np.isnan(metrics["val_roc_auc"][-1]):
-        remarks.append(f"{path}: the last epoch has no validation ROC AUC; the run is in no mean of last epochs")
+    evaluation = _of_kinds({"roc_auc_by_passes": list}, folder.read_json(EVALUATION), path / EVALUATION, remarks)
     predictions = _predictions(path / "predictions.csv", remarks)
-    evaluation = folder.read_json("evaluation.json") or {}
-    return Run(name, seed, about, settings, metrics, evaluation, predictions, tuple(remarks))
+    run = Run(name, seed, about, settings, metrics, evaluation, predictions, tuple(remarks))
+    return dataclasses.replace(run, remarks=(*remarks, *_shortcomings(run, path)))
+
+
+def _shortcomings(run: Run, path: pathlib.Path) -> Iterator[str]:
+    if not run.finished:
+        done, planned = run.metrics["epoch"][-1], run.settings["num_epochs"]
+        yield f"{path}: unfinished, {done:g} of {planned:g} epochs; it is in the curves and in nothing else"
+    if np.isnan(run.last()):
+        yield f"{path}: the last epoch has no validation ROC AUC; the run is in no mean of last epochs"
+
+
+def _of_kinds(kinds: Mapping[str, type], content: Any, file: pathlib.Path, remarks: list[str]) -> dict[str, Any]:
+    """`content` without what is not of its kind, which is remarked: the file may be another program's."""
+    if content is None:
+        return {}
+    if not isinstance(content, Mapping):
+        remarks.append(f"{file} is not used: it holds no table of names and values")
+        return {}
+    wrong = [key for key, kind in kinds.items() if key in content and not isinstance(content[key], kind)]
+    remarks += [f"{file}: {key} is not used: {content[key]!r} is not what it should be" for key in wrong]
+    return {key: value for key, value in content.items() if key not in wrong}
 
 
 def _metrics(folder: RunFolder) -> tuple[dict[str, np.ndarray], list[str]]:
@@ -137,6 +176,11 @@ def _metrics(folder: RunFolder) -> tuple[dict[str, np.ndarray], list[str]]:
     if missing:
         remarks.append(f"{file} lacks the column {', '.join(missing)}; what needs it is empty")
     metrics = {column: _numbers(rows, column, file) for column in METRICS}
+    if np.isnan(metrics["epoch"]).any():
+        raise ValueError(f"{file}: a row has no epoch")
+    areas = metrics["val_roc_auc"]
+    if (wrong := areas[(areas < 0) | (areas > 1)]).size:
+        raise ValueError(f"{file}: a val_roc_auc of {wrong[0]:g}; expected areas within 0..1")
     undefined = np.isnan(metrics["val_roc_auc"])
     if undefined.all():
         raise ValueError(f"{file}: no epoch has a val_roc_auc; are the validation images of one class only?")
@@ -161,12 +205,15 @@ def _numbers(rows: Sequence[Mapping[str, str]], column: str, file: pathlib.Path)
 def _predictions(file: pathlib.Path, remarks: list[str]) -> Predictions | None:
     if not file.exists():
         return None
-    rows = sorted(RunFolder(file.parent).read_table(file.name), key=lambda row: row.get("image") or "")
     columns = ("image", "target", "probability")
-    if not rows or any(column not in rows[0] for column in columns):
-        remarks.append(f"{file} is not used: it needs rows with the columns {', '.join(columns)} (of two classes)")
+    try:
+        rows = sorted(RunFolder(file.parent).read_table(file.name), key=lambda row: row.get("image") or "")
+        if not rows or any(column not in rows[0] for column in columns):
+            raise ValueError(f"{file}: it needs rows with the columns {', '.join(columns)} (of two classes)")
+        label, probability = (_numbers(rows, column, file) for column in columns[1:])
+    except ValueError as error:
+        remarks.append(f"not used: {error}")
         return None
-    label, probability = (_numbers(rows, column, file) for column in columns[1:])
     if not (np.isin(label, (0, 1)).all() and ((probability >= 0) & (probability <= 1)).all()):
         remarks.append(f"{file} is not used: targets should be 0 or 1 and probabilities within 0..1")
         return None

@@ -171,7 +171,7 @@ def _calibration(results: Sequence[Result]):
     """Pooled over the seeds: one run's images are too few to fill the bins."""
     lines = {}
     for result in results:
-        if found := [run.predictions for run in result.group.runs if run.predictions]:
+        if found := [run.predictions for run in result.group.finished if run.predictions]:
             pooled = [np.concatenate([getattr(p, part) for p in found]) for part in ("label", "probability")]
             lines[result.group.name] = [statistics.reliability(*pooled)[:2]]
     figure, axes = _lines(results, lines, height=3.3)
@@ -203,12 +203,12 @@ def _lines(results: Sequence[Result], lines: dict[str, list[Line]], height: floa
 
 
 def _with(result: Result, line_of: Callable[[Run], Line | None]) -> list[Line]:
-    return [line for line in map(line_of, result.group.runs) if line is not None]
+    return [line for line in map(line_of, result.group.finished) if line is not None]
 
 
 def _passes_of(run: Run) -> Line | None:
     areas = run.evaluation.get("roc_auc_by_passes")
-    if not areas or None in areas:
+    if not areas or not all(isinstance(area, float) for area in areas):
         return None
     return np.arange(1, len(areas) + 1), np.array(areas, np.float64)
 
@@ -225,7 +225,11 @@ def _roc_of(run: Run) -> Line | None:
 
 BAND = "mean over seeds, with the band from the lowest to the highest seed"
 FIGURES = (
-    ("curves", f"ROC AUC by epoch, validation and training: {BAND}.", _curves),
+    (
+        "curves",
+        f"ROC AUC by epoch, validation and training: {BAND}. Unfinished runs are in it as far as they have come.",
+        _curves,
+    ),
     (
         "parameters",
         "Quality against size: last epoch's validation ROC AUC, mean over seeds with Student's 95 % interval. "

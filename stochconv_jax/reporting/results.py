@@ -35,7 +35,7 @@ class Quality(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """A line of the table. `parameters` and `multiply_adds` of one image; NaN where no file tells."""
+    """A line of the table, of the finished runs. `parameters`, and `multiply_adds` of one image; NaN where unknown."""
 
     group: Group
     last: Mean
@@ -51,17 +51,17 @@ class Result:
 
 def summarise(group: Group) -> Result:
     """The numbers of a model."""
-    first = group.first
+    first, runs = group.first, group.finished
     return Result(
         group=group,
-        last=mean([run.last() for run in group.runs]),
-        maximum=mean([run.maximum() for run in group.runs]),
+        last=mean([run.last() for run in runs]),
+        maximum=mean([run.maximum() for run in runs]),
         parameters=first.about.get("parameters", NAN),
         multiply_adds=first.about.get("multiply_adds", NAN),
         # The median over epochs, for the first compiles and an interrupted one may last long.
-        minutes_per_epoch=_average(np.median(_defined(run.metrics["seconds"])) for run in group.runs) / 60,
-        minutes=_average(run.metrics["seconds"].sum() for run in group.runs) / 60,
-        images_per_second=_average(np.median(_defined(run.metrics["images_per_second"])) for run in group.runs),
+        minutes_per_epoch=_average(np.median(_defined(run.metrics["seconds"])) for run in runs) / 60,
+        minutes=_average(run.metrics["seconds"].sum() for run in runs) / 60,
+        images_per_second=_average(np.median(_defined(run.metrics["images_per_second"])) for run in runs),
         quality=_quality(group),
         published=published.figure(first.settings),
     )
@@ -82,11 +82,11 @@ def _defined(values: np.ndarray) -> np.ndarray:
 
 
 def _average(values) -> float:
-    return float(np.mean(list(values)))
+    return float(np.mean(list(values) or [NAN]))
 
 
 def _quality(group: Group) -> Quality | None:
-    found = [run.predictions for run in group.runs if run.predictions]
+    found = [run.predictions for run in group.finished if run.predictions]
     if not found:
         return None
     return Quality(
@@ -115,7 +115,7 @@ class Comparison:
         """In plain words, at the 5 % level."""
         name = self.baseline.group.name
         if not self.pairs:
-            return "no seed in common, or other validation images: not compared"
+            return "no finished runs of a common seed, or other validation images: not compared"
         if math.isnan(self.seeds.p):
             one = "one pair of runs: what other seeds would give is not known"
             words = one if self.pairs == 1 else "the same difference in every seed: no test"
@@ -146,7 +146,7 @@ def compare(result: Result, baseline: Result) -> Comparison:
 
 
 def _pairs(group: Group, other: Group) -> list[tuple[Any, Any]]:
-    """Runs of equal seeds whose last epoch has an area; none where the validation images are known to differ."""
+    """Finished runs of equal seeds whose last epoch has an area; none where validation images are known to differ."""
     data, other_data = (g.first.about.get("data", {}).get("validation") for g in (group, other))
     if data != other_data and None not in (data, other_data):
         return []
@@ -166,12 +166,14 @@ def _compare_predictions(pairs) -> tuple[statistics.Difference, int, int]:
 
 
 def baseline(results: Sequence[Result], name: str) -> Result:
-    """The result called `name`, or if it is '' the first thumbnail-only one, else the first. ValueError if none."""
+    """The result called `name`, or if it is '' the first thumbnail-only one, else the first. ValueError if none.
+
+    Where nobody named one, those with finished runs come before others.
+    """
     if name:
         for result in results:
             if result.group.name == name:
                 return result
         names = ", ".join(result.group.name for result in results)
         raise ValueError(f"config.report.baseline={name!r}: no such model; there are {names}")
-    plain = (result for result in results if result.group.first.settings.get("model.branches") == ["thumbnail"])
-    return next(plain, results[0])
+    return min(results, key=lambda r: (not r.last.count, r.group.first.settings.get("model.branches") != ["thumbnail"]))

@@ -2,6 +2,7 @@
 import math
 from collections.abc import Mapping, Sequence
 
+from stochconv_jax.reporting import published
 from stochconv_jax.reporting.page import Table
 from stochconv_jax.reporting.results import Comparison, Mean, Result
 
@@ -15,7 +16,13 @@ ABOUT_RESULTS = (
 )
 ABOUT_PUBLISHED = (
     "The project report's figures (2021) are of its own images, about 9,500 of them for validation: maxima over "
-    "epochs, of the best of its runs and their mean. They can be set against ours only where the images are the same."
+    "epochs, of the best of its runs and their mean. They can be set against ours only where the images are the same. "
+    "Its code shares the weights of a stage's repeats and draws a batch's windows together, on the images' diagonal."
+)
+_THREE = published.FULL_SPLIT_OF_THREE_PASSES
+ABOUT_THREE_PASSES = (
+    f"With three passes its full split had {_THREE.best:.4f} in the best of {_THREE.runs} runs and "
+    f"{_THREE.mean:.4f} in their mean."
 )
 ABOUT_ONE_RUN = "One run only, so no interval: nothing tells how far another seed's result would lie"
 ABOUT_COMPARISONS = (
@@ -53,7 +60,7 @@ def results_table(results: Sequence[Result]) -> Table:
     rows = [
         [
             result.group.name,
-            str(len(result.group.runs)),
+            _runs(result),
             _number(result.parameters, ",.0f"),
             _number(result.multiply_adds / 1e6, ",.2f"),
             _mean(result.last),
@@ -86,6 +93,8 @@ def results_paragraphs(results: Sequence[Result]) -> list[str]:
         paragraphs.append(f"{ABOUT_ONE_RUN}: {', '.join(alone)}.")
     if any(result.published for result in results):
         paragraphs.append(ABOUT_PUBLISHED)
+    if any(result.published is published.FULL_SPLIT for result in results):
+        paragraphs.append(ABOUT_THREE_PASSES)
     return paragraphs
 
 
@@ -94,13 +103,14 @@ def comparison_table(comparisons: Sequence[Comparison]) -> Table:
     columns = ["model", "seeds", "difference [95 % interval]", "bootstrap over seeds", "p"]
     with_images = any(comparison.image_pairs for comparison in comparisons)
     if with_images:
-        columns += ["on predicted images [95 % interval]", "p (images)"]
+        columns += ["predicted images x seeds", "on predicted images [95 % interval]", "p (images)"]
     rows = []
     for comparison in comparisons:
         row = [comparison.result.group.name, str(comparison.pairs), _difference(comparison.seeds)]
         row += [_interval(*comparison.bootstrap, "+.4f"), _p(comparison.seeds.p)]
         if with_images:
-            row += [_difference(comparison.images), _p(comparison.images.p)]
+            pairs = f"{comparison.image_count} x {comparison.image_pairs}" if comparison.image_pairs else NONE
+            row += [pairs, _difference(comparison.images), _p(comparison.images.p)]
         rows.append([*row, comparison.verdict()])
     return Table([*columns, "in words"], rows)
 
@@ -135,8 +145,9 @@ def csv_rows(results: Sequence[Result], comparisons: Sequence[Comparison]) -> li
     compared = {comparison.result.group.name: comparison for comparison in comparisons}
     rows = []
     for result in results:
-        row = {"model": result.group.name, "runs": len(result.group.runs)}
-        row["seeds"] = " ".join(str(run.seed) for run in result.group.runs if run.seed is not None)
+        finished = result.group.finished
+        row = {"model": result.group.name, "runs": len(finished), "unfinished": len(result.group.runs) - len(finished)}
+        row["seeds"] = " ".join(str(run.seed) for run in finished if run.seed is not None)
         row |= {"parameters": result.parameters, "multiply_adds": result.multiply_adds}
         for name, means in (("last", result.last), ("maximum", result.maximum)):
             row |= {f"{name}_{part}": value for part, value in means._asdict().items()}
@@ -152,9 +163,15 @@ def csv_rows(results: Sequence[Result], comparisons: Sequence[Comparison]) -> li
 def _csv_comparison(comparison: Comparison) -> dict[str, object]:
     low, high = comparison.bootstrap
     cells = {"common_seeds": comparison.pairs, "bootstrap_low": low, "bootstrap_high": high}
+    cells |= {"predicted_images": comparison.image_count, "predicted_seeds": comparison.image_pairs}
     for name, difference in (("difference", comparison.seeds), ("images_difference", comparison.images)):
         cells |= {f"{name}_{part}": value for part, value in difference._asdict().items()}
     return cells
+
+
+def _runs(result: Result) -> str:
+    finished, all_runs = len(result.group.finished), len(result.group.runs)
+    return str(finished) if finished == all_runs else f"{finished} of {all_runs} finished"
 
 
 def _number(value: float, form: str) -> str:

@@ -6,6 +6,17 @@ from stochconv_jax.run_folder import METRICS
 
 THUMBNAIL = {"model.variant": "b0", "model.branches": ["thumbnail"], "model.merge_after": "head"}
 SPLIT = THUMBNAIL | {"model.branches": ["thumbnail", "windows"]}
+# Besides: as the report trained its models.
+AS_REPORTED = {
+    "num_epochs": 60,
+    "data.source": "folder",
+    "data.num_classes": 2,
+    "data.image_size": [1024, 1024],
+    "data.thumbnail_size": [224, 224],
+    "init.weights": "",
+    "eval.passes": 1,
+    "model.sampling": "per_image",
+}
 
 
 def write(folder, areas, *, config=None, seed=0, seconds=60.0, columns=METRICS, validation=7, predictions=(), **files):

@@ -1,7 +1,11 @@
 """Which runs are found, which go together, and what is said of those that cannot be used."""
+import json
+
 import numpy as np
 import pytest
 
+from configs import default
+from stochconv_jax.modes import report
 from stochconv_jax.reporting import collect
 from stochconv_jax.run_folder import METRICS
 from tests.reporting.folders import SPLIT, THUMBNAIL, write
@@ -64,6 +68,7 @@ def test_rows_without_a_number_leave_gaps_and_are_said(tmp_path):
         (["nan", "nan"], METRICS, "of one class only?"),
         ([0.5, "good"], METRICS, r"line 3, column val_roc_auc: 'good' is not a number"),
         ([0.5], ("epoch", "val_loss"), "lacks the column val_roc_auc; it has epoch, val_loss"),
+        ([0.5, 95.8], METRICS, "a val_roc_auc of 95.8; expected areas within 0..1"),
     ],
 )
 def test_a_run_that_cannot_be_used_is_left_out_by_name(tmp_path, areas, columns, reason):
@@ -82,3 +87,45 @@ def test_files_that_are_not_what_they_should_be_are_named(tmp_path):
     groups, remarks = collect.collect(tmp_path)
     assert names(groups) == {"classes": [0]} and groups[0].first.predictions is None
     assert "broken/config.json is not valid JSON" in remarks[0] and "targets should be 0 or 1" in remarks[1]
+
+
+def test_a_table_that_is_no_text_is_named(tmp_path):
+    write(tmp_path / "run", [0.6], config=THUMBNAIL, predictions=[("a", 1, 0.5)])
+    write(tmp_path / "other", [0.6], config=THUMBNAIL, seed=1, predictions=[("a", 1, "high"), ("b", 0, 0.5)])
+    (tmp_path / "run" / "predictions.csv").write_bytes(b"image,target,probability\n\xff,1,0.5\n")
+    (group,), remarks = collect.collect(tmp_path)
+    assert [run.predictions for run in group.runs] == [None, None]
+    assert "other/predictions.csv, line 2, column probability: 'high' is not a number" in remarks[0]
+    assert "run/predictions.csv is not a CSV file in UTF-8" in remarks[1]
+    (tmp_path / "run" / "metrics.csv").write_bytes(b"epoch,val_roc_auc\n1,\xff\n")
+    assert "run/metrics.csv is not a CSV file in UTF-8" in str(collect.collect(tmp_path)[1])
+
+
+def test_json_files_of_another_program_are_used_as_far_as_they_go(tmp_path):
+    odd = {"list": [1], "kinds": {"config": [], "parameters": "many", "data": 3}, "inner": {"config": {"seed": "x"}}}
+    odd["inner"]["config"] |= {"num_epochs": None, "model": {"branches": 3, "variant": []}}
+    for name, content in odd.items():
+        write(tmp_path / name, [0.6, 0.7], evaluation={"roc_auc_by_passes": ["x", "y"]})
+        (tmp_path / name / "config.json").write_text(json.dumps(content))
+    write(tmp_path / "fine", [0.6, 0.7], config=THUMBNAIL, evaluation=["x"])
+    report.run(default.get_config(), {}, str(tmp_path))
+    groups, remarks = collect.collect(tmp_path)
+    assert names(groups) == {"fine": [0], "inner": [None], "kinds": [None], "list": [None]}
+    for words in (
+        "list/config.json is not used: it holds no table",
+        "kinds/config.json: parameters is not used: 'many' is",
+        "inner/config.json: num_epochs is not used: None",
+        "inner/config.json: model.branches is not used: 3",
+        "fine/evaluation.json is not used",
+    ):
+        assert any(words in remark for remark in remarks), words
+
+
+def test_a_run_that_failed_before_its_first_epoch_is_named(tmp_path):
+    write(tmp_path / "b0" / "seed_0", [0.6], config=THUMBNAIL)
+    for file in ("b0/seed_1/config.json", "b0/seed_2/output.log"):
+        (tmp_path / file).parent.mkdir()
+        (tmp_path / file).write_text("{}")
+    _, remarks = collect.collect(tmp_path)
+    assert len(remarks) == 2 and all("no metrics.csv, so no epoch" in remark for remark in remarks)
+    assert "b0/seed_1 was begun" in remarks[0] and remarks[1].endswith("output.log says more")

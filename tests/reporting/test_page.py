@@ -78,16 +78,27 @@ def test_the_page_opens_in_a_browser_without_an_error(written, tmp_path):
     browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if not browser:
         pytest.skip("no Chromium on the PATH: install Debian's package chromium to open the page in it")
+    page = (written / "report.html").read_text()
+    shown, errors = opened(browser, page, tmp_path)
+    assert not errors, errors
+    assert shown.count("<figure>") == 6 and "</html>" in shown
+    # A picture that cannot be drawn, and one that is not in the page, are errors.
+    for fault in ("data:image/png;base64,AAAA", "figures/none.png"):
+        _, errors = opened(browser, re.sub(r'src="data:[^"]*"', f'src="{fault}"', page, count=1), tmp_path)
+        assert any("no picture" in error for error in errors)
+
+
+def opened(browser, page, folder):
+    """The page as a browser shows it, and what its console said."""
     # The page has no script of its own; this one reports a picture that was not drawn.
     check = "for(const i of document.images)if(!i.naturalWidth)console.error('no picture')"
     probe = f"<script>onload=()=>{{{check}}}</script>"
-    page = tmp_path / "page.html"
-    page.write_text((written / "report.html").read_text().replace("</body>", probe + "</body>"))
+    file = folder / "page.html"
+    file.write_text(page.replace("</body>", probe + "</body>"))
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--dump-dom"]
-    command = [browser, *flags, f"--user-data-dir={tmp_path}/user", page.as_uri()]
+    command = [browser, *flags, f"--user-data-dir={folder}/user", file.as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    assert "CONSOLE" not in done.stderr, done.stderr
-    assert done.stdout.count("<figure>") == 6 and "</html>" in done.stdout
+    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
 
 
 def test_the_report_imports_no_training_code():

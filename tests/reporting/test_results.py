@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 import sklearn.metrics
 
-from stochconv_jax.reporting import collect, results, tables
-from tests.reporting.folders import SPLIT, THUMBNAIL, write
+from stochconv_jax.reporting import collect, published, results, tables
+from tests.reporting.folders import AS_REPORTED, SPLIT, THUMBNAIL, write
 
 IMAGES = [(f"i{k}", int(k % 3 == 0), 0.1 + 0.04 * ((9 * k) % 20)) for k in range(20)]
 
@@ -33,7 +33,6 @@ def test_means_and_intervals_are_those_on_paper(runs):
     np.testing.assert_allclose(result.maximum, (0.9, 0.9, 0.9, 0.9, 3))
     assert (result.minutes_per_epoch, result.minutes, result.images_per_second) == (1.0, 3.0, 100.0)
     assert (result.parameters, result.multiply_adds) == (4_000_000, 385_000_000)
-    assert (result.published.best, result.published.runs) == (0.9584, 14)
     labels, probability = ([row[k] for row in IMAGES] for k in (1, 2))
     np.testing.assert_allclose(result.quality.roc_auc, sklearn.metrics.roc_auc_score(labels, probability))
     np.testing.assert_allclose(result.quality.brier_score, sklearn.metrics.brier_score_loss(labels, probability))
@@ -72,10 +71,73 @@ def _own(target, probability):
 
 
 def test_seeds_that_scatter_cannot_be_told_apart(runs):
-    write(runs / "split" / "seed_3", [0.5], config=SPLIT | {"num_epochs": 3}, seed=3)
-    write(runs / "plain" / "seed_3", [0.9], config=THUMBNAIL | {"num_epochs": 3}, seed=3)
+    write(runs / "split" / "seed_3", [0.5] * 3, config=SPLIT, seed=3)
+    write(runs / "plain" / "seed_3", [0.9] * 3, config=THUMBNAIL, seed=3)
     found = summarised(runs)
     assert results.compare(found["split"], found["plain"]).verdict().startswith("cannot be told apart from plain by 4")
+
+
+def test_an_unfinished_run_enters_no_number(runs):
+    def numbers():
+        found = summarised(runs)
+        compared = results.compare(found["split"], found["plain"])
+        return [(*r.last, *r.maximum, r.minutes, *r.quality) for r in found.values()], compared.seeds, compared.images
+
+    before = numbers()
+    for name, config in (("plain", THUMBNAIL), ("split", SPLIT)):
+        unfinished = config | {"num_epochs": 3}
+        write(runs / name / "seed_3", [0.1, 0.99], config=unfinished, seed=3, seconds=1e4, predictions=IMAGES)
+    assert numbers() == before
+    found = summarised(runs)
+    assert len(found["split"].group.runs) == 4
+    table, (row, _) = tables.results_table(list(found.values())), tables.csv_rows(list(found.values()), [])
+    assert table.rows[0][1] == "3 of 4 finished" and (row["runs"], row["unfinished"], row["seeds"]) == (3, 1, "0 1 2")
+
+
+def test_a_model_without_a_finished_run_has_no_numbers_and_is_no_baseline(tmp_path):
+    write(tmp_path / "a", [0.6], config=THUMBNAIL | {"num_epochs": 3})
+    write(tmp_path / "b", [0.7], config=SPLIT)
+    found = summarised(tmp_path)
+    assert np.isnan([*found["a"].last[:4], found["a"].minutes, found["a"].images_per_second]).all()
+    assert results.baseline(list(found.values()), "").group.name == "b"
+    assert "no finished runs of a common seed" in results.compare(found["b"], found["a"]).verdict()
+    assert tables.results_table(list(found.values())).rows[0][4:8] == [tables.NONE] * 4
+
+
+@pytest.mark.parametrize(
+    ("settings", "best"),
+    [
+        (THUMBNAIL, 0.9584),
+        (THUMBNAIL | {"model.sampling": "shared", "eval.passes": 3}, 0.9584),  # of windows that it has not
+        (THUMBNAIL | {"model.variant": "b4", "data.thumbnail_size": [380, 380]}, 0.9588),
+        (THUMBNAIL | {"model.variant": "b4"}, None),
+        (THUMBNAIL | {"model.variant": "b3"}, None),
+        (SPLIT, 0.9594),
+        (SPLIT | {"model.branches": ["windows", "thumbnail"], "model.sampling": "per_batch"}, 0.9594),
+        (SPLIT | {"model.merge_after": "0"}, 0.9592),
+        (SPLIT | {"model.merge_after": "5"}, None),
+        (SPLIT | {"model.branches": ["windows"]}, None),
+        (SPLIT | {"model.sampling": "shared"}, None),
+        (SPLIT | {"eval.passes": 3}, None),
+        (SPLIT | {"num_epochs": 30}, None),
+        (SPLIT | {"data.image_size": [2048, 2048]}, None),
+        (SPLIT | {"data.source": "synthetic"}, None),
+        (SPLIT | {"init.weights": "b0.h5"}, None),
+    ],
+)
+def test_a_published_figure_stands_beside_its_model_alone(settings, best):
+    found = published.figure(AS_REPORTED | settings)
+    assert (found and found.best) == best
+    assert published.figure({}) is None
+
+
+def test_the_table_shows_published_figures_and_says_what_they_are(tmp_path):
+    write(tmp_path / "full_split", [0.9] * 60, config=AS_REPORTED | SPLIT)
+    write(tmp_path / "other", [0.9], config=AS_REPORTED | SPLIT | {"num_epochs": 1})
+    found = list(summarised(tmp_path).values())
+    assert [row[8:10] for row in tables.results_table(found).rows] == [["0.9594", "0.9586 (8)"], [tables.NONE] * 2]
+    assert any("With three passes its full split had 0.9605" in text for text in tables.results_paragraphs(found))
+    assert not any("report" in text for text in tables.results_paragraphs(found[1:]))
 
 
 def test_what_has_no_common_ground_is_not_compared(tmp_path):
