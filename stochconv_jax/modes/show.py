@@ -228,7 +228,8 @@ def _relevance(config, network, shown):
         spread = f"standard deviation {odds.std():.2f} over {len(odds)} passes"
         what = f"log-odds of class {number} {odds.mean():.2f}, {spread}"
         figure = figures.relevance(image.name, image.picture, found, number=number, odds=odds)
-        yield image.file, figure, f"{what}; places explain {found.explained:.0%} of it"
+        share = f"{found.explained:.0%}" if np.isfinite(found.explained) else "nothing, for there is none,"
+        yield image.file, figure, f"{what}; places explain {share} of it"
 
 
 TOPICS = {

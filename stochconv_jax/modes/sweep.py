@@ -31,15 +31,22 @@ def run(config, overrides, workdir, config_file) -> int:
     """Makes the runs of this share that are not finished. Returns 0 if all are in the end, 1 if any has failed.
 
     The state of each is in sweep.csv. SIGTERM and Ctrl-C are handed to the run under way, which saves, and end the
-    sweep with 128 + the signal's number; a second one ends that run at once.
+    sweep with 128 + the signal's number; a second one ends that run at once. OSError where another process makes the
+    same share in `workdir`.
     """
     root = RunFolder(workdir).create()
     number, count = sweep_runs.parse_shard(config.sweep.shard)
-    runs = sweep_runs.plan(config, overrides, config_file, root.path)[number - 1 :: count]
-    states = States(root.path / ("sweep.csv" if count == 1 else f"sweep_{number}_of_{count}.csv"), runs)
+    runs = sweep_runs.share(sweep_runs.plan(config, overrides, config_file, root.path), number, count)
+    table = "sweep" if count == 1 else f"sweep_{number}_of_{count}"
+    with locked(root.path, f".{table}.lock"):
+        return _make_all(runs, States(root.path / f"{table}.csv", runs), config.log_every_seconds)
+
+
+def _make_all(runs: Sequence[Run], states: "States", every: float) -> int:
+    """Makes those of `runs` that wait, and returns the exit code."""
     to_do = states.those(WAITING)
     logger.info("%d runs, of which %d are finished; see %s", len(runs), len(runs) - len(to_do), states.file)
-    progress = Progress(to_do, every=config.log_every_seconds)
+    progress = Progress(to_do, every=every)
     with _signals() as received:
         for current in to_do:
             states.set(current, RUNNING)

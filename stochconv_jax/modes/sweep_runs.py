@@ -6,7 +6,7 @@ import itertools
 import pathlib
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -105,6 +105,11 @@ def plan(config: ConfigDict, overrides: Mapping[str, Any], config_file: str, roo
         if not runs.differences(one.config.to_dict(), other.config.to_dict()):
             raise ValueError(f"{config_file}: sweep() has the same run twice, as {one.name} and as {other.name}")
     return planned
+
+
+def share(planned: Sequence[Run], number: int, count: int) -> list[Run]:
+    """The `number`-th of `count` shares, 1-based: of each `count` runs one, and not always the same variant's."""
+    return [run for place, run in enumerate(planned) if (place + place // count) % count == number - 1]
 
 
 def parse_shard(text: str) -> tuple[int, int]:

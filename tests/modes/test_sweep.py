@@ -4,6 +4,7 @@ import os
 import pathlib
 import re
 import signal
+import time
 
 import pytest
 
@@ -12,13 +13,13 @@ from stochconv_jax.modes import sweep, sweep_runs
 from stochconv_jax.reporting import collect
 from stochconv_jax.run_folder import locked
 from tests.modes.conftest import TINY
-from tests.modes.test_main import numbers, wait_for_step
+from tests.modes.test_main import assert_same_run, numbers, wait_for_step
 
 VARIANTS = {"full_split": {}, "thumbnail_only": {"model.branches": ("thumbnail",)}}
 SEEDS = (0, 5)
 NAMES = [f"{name}/seed_{seed}" for seed in SEEDS for name in VARIANTS]
 SETTINGS = {key.replace(".", "__"): value for key, value in TINY.items()}
-SETTINGS |= {"num_epochs": 2, "sweep__seeds": SEEDS, "sweep__passes": 0, "checkpoint__every_steps": 2}
+SETTINGS |= {"num_epochs": 2, "sweep__seeds": SEEDS, "sweep__passes": 2, "checkpoint__every_steps": 2}
 
 
 def ablation(folder, variants):
@@ -55,25 +56,46 @@ def test_a_sweep_leaves_runs_that_the_report_groups_by_seed(whole):
     for name in NAMES:
         assert "finished at step 13" in (whole / name / "output.log").read_text()
     assert len({tuple(row["train_loss"] for row in numbers(whole / name)) for name in NAMES}) == len(NAMES)
+    for run in (run for group in groups for run in group.runs):  # the last checkpoint is evaluated
+        assert run.evaluation["checkpoint_step"] == 13 and len(run.evaluation["roc_auc_by_passes"]) == 2
+        assert run.evaluation["roc_auc_by_passes"][0] == run.last() and len(run.predictions.images) == 11
 
 
-def test_shares_in_any_order_and_killed_in_the_middle_are_the_whole(main, config, whole, tmp_path):
-    main(tmp_path, config, mode="sweep", sweep__shard="2/2", **SETTINGS)
+def test_shares_at_once_and_killed_in_the_middle_are_the_whole(main, config, whole, tmp_path):
+    other = main.start(tmp_path, config, mode="sweep", sweep__shard="2/2", **SETTINGS)
+    first, third = tmp_path / NAMES[0], tmp_path / NAMES[3]
     process = main.start(tmp_path, config, mode="sweep", sweep__shard="1/2", **SETTINGS)
-    wait_for_step(process, tmp_path / NAMES[0], step=4)
-    (child,) = map(int, pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split())
-    process.kill()
-    os.kill(child, signal.SIGKILL)
-    process.communicate()
-    assert len(numbers(tmp_path / NAMES[0])) < 2 and not (tmp_path / NAMES[2]).exists()
+    wait_for_step(process, first, step=4)
+    kill(process)
+    assert len(numbers(first)) < 2 and not third.exists()
+    process = main.start(tmp_path, config, mode="sweep", sweep__shard="1/2", **SETTINGS)
+    while "--mode=evaluate" not in (first / "output.log").read_text():
+        assert process.poll() is None
+        time.sleep(0.05)
+    kill(process)
+    assert not (first / "evaluation.json").exists() and not third.exists()
     main(tmp_path, config, mode="sweep", sweep__shard="1/2", **SETTINGS)
+    output, _ = other.communicate(timeout=300)
+    assert other.returncode == 0, output
     assert set(states(tmp_path, "sweep_1_of_2.csv")) | set(states(tmp_path, "sweep_2_of_2.csv")) == set(NAMES)
     for name in NAMES:
-        assert numbers(tmp_path / name) == numbers(whole / name)
+        assert_same_run(tmp_path / name, whole / name)
+        for file in ("predictions.csv", "evaluation.json"):
+            assert (tmp_path / name / file).read_bytes() == (whole / name / file).read_bytes()
+
+
+def kill(sweeping):
+    """Ends a sweep and the run that it is making, as the machine would."""
+    (child,) = map(int, pathlib.Path(f"/proc/{sweeping.pid}/task/{sweeping.pid}/children").read_text().split())
+    sweeping.kill()
+    os.kill(child, signal.SIGKILL)
+    sweeping.communicate()
 
 
 def test_finished_runs_are_skipped_and_another_config_is_not_taken_for_finished(main, config, whole):
     before = {file: file.read_bytes() for name in NAMES for file in (whole / name).glob("*.*")}
+    with locked(whole, ".sweep.lock"):
+        assert f"another process works in {whole}" in main(whole, config, mode="sweep", code=1, **SETTINGS)
     # The sweep itself takes no device: one that it held could not be had by its runs.
     output = main(whole, config, mode="sweep", platform="none_such", **SETTINGS)
     assert "4 runs, of which 4 are finished" in output
@@ -88,13 +110,12 @@ def drop(name):
     return {key: value for key, value in SETTINGS.items() if key != name}
 
 
-def test_the_last_checkpoint_is_evaluated_once(main, config, whole):
-    settings = drop("sweep__passes") | {"sweep__passes": 2, "sweep__shard": "1/4"}
-    main(whole, config, mode="sweep", **settings)
-    run = collect.read(whole / NAMES[0], whole)
-    assert run.evaluation["checkpoint_step"] == 13 and run.evaluation["roc_auc_by_passes"][0] == run.last()
-    assert len(run.evaluation["roc_auc_by_passes"]) == 2 and len(run.predictions.images) == 11
-    assert "1 runs, of which 1 are finished" in main(whole, config, mode="sweep", **settings)
+def test_more_passes_evaluate_anew_without_training(main, config, whole):
+    checkpoints, metrics = whole / NAMES[1] / "checkpoints", whole / NAMES[1] / "metrics.csv"
+    before = sorted(checkpoints.rglob("*")), metrics.stat().st_mtime_ns
+    main(whole, config, mode="sweep", sweep__passes=3, sweep__shard="2/4", **drop("sweep__passes"))
+    assert len(collect.read(whole / NAMES[1], whole).evaluation["roc_auc_by_passes"]) == 3
+    assert before == (sorted(checkpoints.rglob("*")), metrics.stat().st_mtime_ns)
 
 
 def test_a_failed_run_is_recorded_and_the_others_go_on(main, tmp_path):
@@ -150,6 +171,15 @@ def test_a_sweep_whose_runs_cannot_be_told_apart_or_made_is_refused(variants, ov
     config.update_from_flattened_dict(overrides)
     with pytest.raises(ValueError, match=words):
         sweep_runs.plan(config, overrides, file, tmp_path)
+
+
+@pytest.mark.parametrize("count", range(1, 9))
+def test_shares_are_a_partition_and_mix_the_variants(count):
+    planned = list(range(24))  # four variants, six seeds
+    shares = [sweep_runs.share(planned, number, count) for number in range(1, count + 1)]
+    assert sorted(place for part in shares for place in part) == planned
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+    assert all(len({place % 4 for place in part}) > 1 for part in shares)
 
 
 @pytest.mark.parametrize("text", ["", "2", "0/3", "4/3", "1/0", "a/b", "-1/2"])
