@@ -108,8 +108,13 @@ def plan(config: ConfigDict, overrides: Mapping[str, Any], config_file: str, roo
 
 
 def share(planned: Sequence[Run], number: int, count: int) -> list[Run]:
-    """The `number`-th of `count` shares, 1-based: of each `count` runs one, and not always the same variant's."""
-    return [run for place, run in enumerate(planned) if (place + place // count) % count == number - 1]
+    """The `number`-th of `count` shares, 1-based, in the order of `planned`; each has of every variant as many.
+
+    Give or take one: variants differ in what a run costs, and jobs should end together.
+    """
+    by_variant = sorted(planned, key=lambda run: run.folder.path.parent)
+    mine = {run.name for run in by_variant[number - 1 :: count]}
+    return [run for run in planned if run.name in mine]
 
 
 def parse_shard(text: str) -> tuple[int, int]:

@@ -63,17 +63,17 @@ def test_a_sweep_leaves_runs_that_the_report_groups_by_seed(whole):
 
 def test_shares_at_once_and_killed_in_the_middle_are_the_whole(main, config, whole, tmp_path):
     other = main.start(tmp_path, config, mode="sweep", sweep__shard="2/2", **SETTINGS)
-    first, third = tmp_path / NAMES[0], tmp_path / NAMES[3]
+    first, second = tmp_path / NAMES[0], tmp_path / NAMES[1]
     process = main.start(tmp_path, config, mode="sweep", sweep__shard="1/2", **SETTINGS)
     wait_for_step(process, first, step=4)
     kill(process)
-    assert len(numbers(first)) < 2 and not third.exists()
+    assert len(numbers(first)) < 2 and not second.exists()
     process = main.start(tmp_path, config, mode="sweep", sweep__shard="1/2", **SETTINGS)
     while "--mode=evaluate" not in (first / "output.log").read_text():
         assert process.poll() is None
         time.sleep(0.05)
     kill(process)
-    assert not (first / "evaluation.json").exists() and not third.exists()
+    assert not (first / "evaluation.json").exists() and not second.exists()
     main(tmp_path, config, mode="sweep", sweep__shard="1/2", **SETTINGS)
     output, _ = other.communicate(timeout=300)
     assert other.returncode == 0, output
@@ -111,10 +111,10 @@ def drop(name):
 
 
 def test_more_passes_evaluate_anew_without_training(main, config, whole):
-    checkpoints, metrics = whole / NAMES[1] / "checkpoints", whole / NAMES[1] / "metrics.csv"
+    checkpoints, metrics = whole / NAMES[2] / "checkpoints", whole / NAMES[2] / "metrics.csv"
     before = sorted(checkpoints.rglob("*")), metrics.stat().st_mtime_ns
     main(whole, config, mode="sweep", sweep__passes=3, sweep__shard="2/4", **drop("sweep__passes"))
-    assert len(collect.read(whole / NAMES[1], whole).evaluation["roc_auc_by_passes"]) == 3
+    assert len(collect.read(whole / NAMES[2], whole).evaluation["roc_auc_by_passes"]) == 3
     assert before == (sorted(checkpoints.rglob("*")), metrics.stat().st_mtime_ns)
 
 
@@ -174,12 +174,17 @@ def test_a_sweep_whose_runs_cannot_be_told_apart_or_made_is_refused(variants, ov
 
 
 @pytest.mark.parametrize("count", range(1, 9))
-def test_shares_are_a_partition_and_mix_the_variants(count):
-    planned = list(range(24))  # four variants, six seeds
-    shares = [sweep_runs.share(planned, number, count) for number in range(1, count + 1)]
-    assert sorted(place for part in shares for place in part) == planned
-    assert max(map(len, shares)) - min(map(len, shares)) <= 1
-    assert all(len({place % 4 for place in part}) > 1 for part in shares)
+def test_shares_are_a_partition_and_each_has_a_fair_part_of_every_variant(count, tmp_path):
+    file = ablation(tmp_path, {name: {"model.merge_after": k} for k, name in zip("0123", "dacb")})
+    config = quickstart.get_config()
+    config.sweep.seeds = tuple(range(6))
+    planned = sweep_runs.plan(config, {}, file.removeprefix("--config="), tmp_path)
+    names = [run.name for run in planned]
+    shares = [[run.name for run in sweep_runs.share(planned, k, count)] for k in range(1, count + 1)]
+    assert sorted(name for part in shares for name in part) == sorted(names)
+    for part in shares:
+        assert part == sorted(part, key=names.index)
+        assert all(abs(sum(name[0] == variant for name in part) - 6 / count) < 1 for variant in "abcd")
 
 
 @pytest.mark.parametrize("text", ["", "2", "0/3", "4/3", "1/0", "a/b", "-1/2"])
