@@ -13,6 +13,7 @@ from tests.conftest import ROOT
 
 # A sweep goes on in folders of these names, perhaps years later.
 SAMPLING = {f"{who}_{axes}" for who in ("per_image", "per_batch", "shared") for axes in ("independent", "diagonal")}
+TWO = {"thumbnail_only", "full_split"}
 NAMES = {
     "integration": {
         *("thumbnail_only", "wide_stem", "stochastic_stem", "stochastic_skip", "full_split", "windows_only"),
@@ -23,16 +24,24 @@ NAMES = {
     "passes": {"stochastic_stem", "stochastic_skip", "full_split", "windows_only"},
     "resolution": {"512x512", "768x768", "1024x1024", "1536x1536", "2048x2048"},
     "as_published": {f"{name}{end}" for name in ("b0", "b4", "full_split") for end in ("", "_as_published")},
-    "seeds": {"thumbnail_only", "full_split"},
+    "seeds": TWO,
     "quick_integration": {"thumbnail_only", "stochastic_stem", "stochastic_skip", "full_split", "windows_only"},
     "quick_merge_point": {*(f"after_{stage}" for stage in range(5)), "head"},
     "quick_sampling": SAMPLING,
     "quick_passes": {"stochastic_stem", "full_split", "windows_only"},
+    "quick_resolution": {"320x320", "448x448", "640x640"},
+    "quick_as_published": {f"{name}{end}" for name in TWO for end in ("", "_as_published")},
+    "quick_seeds": TWO,
 }
 
 
 def module(name):
     return importlib.import_module(f"configs.ablations.{name}")
+
+
+def test_every_question_has_a_quick_form():
+    questions = {name for name in NAMES if not name.startswith("quick_")}
+    assert {f"quick_{name}" for name in questions} == NAMES.keys() - questions
 
 
 def planned(name):

@@ -1,0 +1,23 @@
+"""Is what the report's code computed as good as what it describes? Asked of drawn images and a tiny network.
+
+Takes minutes. The tiny network has one block a stage and so no weights for a stage's repeats to share: what is compared
+are the details of the blocks, and windows on the diagonal that the whole batch shares. See as_published.py for the
+question on real images, and quick_integration.py for what drawn ones can tell.
+"""
+from configs.ablations import quick_config as get_config
+
+__all__ = ["get_config", "sweep"]
+
+THUMBNAIL = {"model.branches": ("thumbnail",)}
+CODE = {"model.conventions": "as_published"}
+WINDOWS = {"model.sampling": "per_batch", "model.axes": "diagonal"}
+
+
+def sweep():
+    """The thumbnail alone and the full split, each as described and as published."""
+    return {
+        "thumbnail_only": THUMBNAIL,
+        "thumbnail_only_as_published": THUMBNAIL | CODE,
+        "full_split": {},
+        "full_split_as_published": CODE | WINDOWS,
+    }
