@@ -19,6 +19,8 @@ TINY = {
     "num_epochs": 3,
     "log_every_seconds": 1.0,
 }
+# A run that a test ends. Its learning rate does not depend on its length, so that all such runs share a program.
+LONG = {"num_epochs": 2000, "optimizer__schedule": "constant"}
 
 
 class Main:

@@ -16,6 +16,7 @@ from configs import default
 from stochconv_jax.data.synthetic import SyntheticSource
 from stochconv_jax.modes import build, determinism, runs
 from stochconv_jax.training import mesh, state
+from tests.modes.conftest import LONG
 from tests.modes.test_main import assert_same_run, numbers, variables, wait_for_step
 
 KILLS = 10
@@ -178,7 +179,7 @@ def folder(tmp_path):
 def on(folder, **settings):
     """Settings of a long run on it."""
     data = {"source": "folder", "path": folder / "pictures", "labels": folder / "labels.csv"}
-    return {f"data__{name}": value for name, value in data.items()} | {"num_epochs": 2000} | settings
+    return {f"data__{name}": value for name, value in data.items()} | LONG | settings
 
 
 def waited_for(process, seconds=120):
@@ -211,7 +212,7 @@ def test_a_read_that_never_returns_ends_the_run_with_the_names_of_its_batch(main
 def test_a_full_disk_ends_the_run_and_leaves_what_was_saved(main, tmp_path):
     """A limit on the size of files stands in for it: it lets the small ones through, so that a checkpoint fails."""
     run = tmp_path / "run"
-    process = main.start(run, checkpoint__every_steps=2, num_epochs=200, compilation_cache="")
+    process = main.start(run, checkpoint__every_steps=2, compilation_cache="", **LONG)
     wait_for_step(process, run, step=2)
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (50_000, 50_000))
     output = waited_for(process)

@@ -17,6 +17,7 @@ from configs import quickstart
 from stochconv_jax.modes import build, runs
 from stochconv_jax.training import mesh
 from tests.conftest import ROOT
+from tests.modes.conftest import LONG
 
 TIMES = ("images_per_second", "seconds")
 
@@ -239,7 +240,7 @@ def test_a_batch_that_does_not_divide_is_refused(main, tmp_path):
 
 def test_a_run_that_ended_before_its_first_checkpoint_is_no_run_yet(main, tmp_path):
     assert "config.checkpoint.best_metric='auc': choose one of" in main(tmp_path, code=1, checkpoint__best_metric="auc")
-    assert "finished at step 7" in main(tmp_path, num_epochs=1)
+    assert "finished at step 20" in main(tmp_path)
 
 
 def test_evaluation_refuses_what_would_measure_something_else(main, finished):
@@ -271,10 +272,10 @@ def test_the_csv_of_images_is_checked_row_by_row(tmp_path):
 
 
 def test_two_runs_in_one_folder_are_refused(main, tmp_path):
-    first = main.start(tmp_path / "run", checkpoint__every_steps=1, num_epochs=50)
+    first = main.start(tmp_path / "run", checkpoint__every_steps=1, **LONG)
     try:
         wait_for_step(first, tmp_path / "run", step=1)
-        assert f"another process works in {tmp_path / 'run'}" in main(tmp_path / "run", code=1, num_epochs=50)
+        assert f"another process works in {tmp_path / 'run'}" in main(tmp_path / "run", code=1, **LONG)
     finally:
         first.kill()
         first.communicate()

@@ -12,14 +12,14 @@ from configs import quickstart
 from stochconv_jax.modes import sweep, sweep_runs
 from stochconv_jax.reporting import collect
 from stochconv_jax.run_folder import locked
-from tests.modes.conftest import TINY
+from tests.modes.conftest import LONG, TINY
 from tests.modes.test_main import assert_same_run, numbers, wait_for_step
 
 VARIANTS = {"full_split": {}, "thumbnail_only": {"model.branches": ("thumbnail",)}}
 SEEDS = (0, 5)
 NAMES = [f"{name}/seed_{seed}" for seed in SEEDS for name in VARIANTS]
 SETTINGS = {key.replace(".", "__"): value for key, value in TINY.items()}
-SETTINGS |= {"num_epochs": 2, "sweep__seeds": SEEDS, "sweep__passes": 2, "checkpoint__every_steps": 2}
+SETTINGS |= {"sweep__seeds": SEEDS, "sweep__passes": 2, "checkpoint__every_steps": 2}
 
 
 def ablation(folder, variants):
@@ -54,10 +54,10 @@ def test_a_sweep_leaves_runs_that_the_report_groups_by_seed(whole):
     assert {group.name: [run.seed for run in group.runs] for group in groups} == {name: [0, 5] for name in VARIANTS}
     assert not remarks
     for name in NAMES:
-        assert "finished at step 13" in (whole / name / "output.log").read_text()
+        assert "finished at step 20" in (whole / name / "output.log").read_text()
     assert len({tuple(row["train_loss"] for row in numbers(whole / name)) for name in NAMES}) == len(NAMES)
     for run in (run for group in groups for run in group.runs):  # the last checkpoint is evaluated
-        assert run.evaluation["checkpoint_step"] == 13 and len(run.evaluation["roc_auc_by_passes"]) == 2
+        assert run.evaluation["checkpoint_step"] == 20 and len(run.evaluation["roc_auc_by_passes"]) == 2
         assert run.evaluation["roc_auc_by_passes"][0] == run.last() and len(run.predictions.images) == 11
 
 
@@ -103,7 +103,7 @@ def test_finished_runs_are_skipped_and_another_config_is_not_taken_for_finished(
     output = main(whole, config, mode="sweep", code=1, sweep__shard="1/4", batch_size=4, **drop("batch_size"))
     assert f"{NAMES[0]} failed: ValueError: {whole / NAMES[0]} holds another run" in output
     assert "batch_size: 8 there, 4 now" in (whole / NAMES[0] / "output.log").read_text()
-    assert numbers(whole / NAMES[0])[-1]["epoch"] == "2"
+    assert numbers(whole / NAMES[0])[-1]["epoch"] == "3"
 
 
 def drop(name):
@@ -120,7 +120,7 @@ def test_more_passes_evaluate_anew_without_training(main, config, whole):
 
 def test_a_failed_run_is_recorded_and_the_others_go_on(main, tmp_path):
     config = ablation(tmp_path, {"broken": {"model.merge_after": "9"}, "fine": {}})
-    settings = SETTINGS | {"num_epochs": 1, "sweep__seeds": (3,)}
+    settings = SETTINGS | {"sweep__seeds": (3,)}
     output = main(tmp_path / "runs", config, mode="sweep", code=1, **settings)
     reason = "ValueError: config.model.merge_after=9: expected 0..4 or 'head'"
     assert states(tmp_path / "runs") == {"broken/seed_3": ("failed", reason), "fine/seed_3": ("finished", "")}
@@ -131,7 +131,7 @@ def test_a_failed_run_is_recorded_and_the_others_go_on(main, tmp_path):
 def test_a_signal_is_handed_on_and_ends_the_sweep_once_the_run_has_saved(main, config, tmp_path):
     folder = tmp_path / NAMES[0]
     with locked(folder):
-        process = main.start(tmp_path, config, mode="sweep", **SETTINGS | {"num_epochs": 500})
+        process = main.start(tmp_path, config, mode="sweep", **SETTINGS | LONG)
         for line in process.stdout:
             if "waiting for the process that works there" in line:
                 break
