@@ -37,7 +37,7 @@ def pil_loop(files: Sequence[pathlib.Path], folder: pathlib.Path, *, resample: P
 def ours(files: Sequence[pathlib.Path], folder: pathlib.Path, *, workers: Workers) -> None:
     """The same work as --mode=prepare does it, with records and checksums, to plain files."""
     settings = prepare.Settings(SIZE, "report", QUALITY, ("folder",), images_per_shard=8)
-    items = [prepare.Item(file.stem, file, 0, {}) for file in files]
+    items = [prepare.Item(file.stem, (file,), 0, {}) for file in files]
     parts = [tuple(items[start : start + 8]) for start in range(0, len(items), 8)]
     units = [prepare.Unit("train", index, len(parts), part) for index, part in enumerate(parts)]
     prepare.run(folder, units, settings, workers)

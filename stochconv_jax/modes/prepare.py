@@ -76,7 +76,10 @@ def find_labels(text: str, raw: Sequence[pathlib.Path]) -> list[pathlib.Path]:
     files = []
     for part in _parts(text) or map(str, raw):
         path = pathlib.Path(os.path.expanduser(part))
-        found = sorted(path.rglob("*.csv")) if path.is_dir() else sorted(map(pathlib.Path, glob.glob(str(path))))
+        if path.is_dir():
+            found = sorted(file for file in scan.files_below(path) if file.suffix == ".csv")
+        else:
+            found = sorted(map(pathlib.Path, glob.glob(str(path))))
         if not found:
             raise ValueError(f"config.prepare.labels: {part!r} names no CSV file")
         files += found
@@ -101,24 +104,18 @@ def _prepare_images(config, settings: prepare.Settings, folder, raw, entries: un
     distance = config.prepare.hash_distance
     with Workers(config.prepare.num_workers) as workers:
         chosen = scan.choose(entries, by_image, workers, size=settings.size, looks=distance >= 0)
-        while True:
-            dropped = {name: entry.dropped for name, entry in entries.items()}
-            conflicts = union.drop_duplicates(entries, pairs, union.OFFICIAL)
-            if distance >= 0:
-                conflicts += scan.drop_alike(entries, chosen, distance)
-            units = prepare.plan(entries.values(), chosen, settings.images_per_shard)
-            outcomes = prepare.run(folder, units, settings, workers, **_reports(config, units))
-            images = [image for outcome in outcomes for image in outcome["images"]]
-            damaged = {image["image"]: image["dropped"] for image in images if image["dropped"]}
-            if not any(union.duplicate_of(entry) in damaged for entry in entries.values()):
-                break
-            # Only decoding shows damage: the copies that a damaged image went before are wanted after all.
-            for name, reason in (dropped | damaged).items():
-                entries[name].dropped = reason
-    for name, reason in damaged.items():
-        entries[name].dropped = reason
-    finish = lambda: prepare.finish(folder, units, outcomes, settings)  # noqa: E731
-    return conflicts, scan.unused(entries, by_image, chosen), finish
+        alike = scan.alike(entries, chosen, distance) if distance >= 0 else []
+        # Before one of each copies is kept: a damaged one must not go before a sound one.
+        copies = {name for pair in (*pairs, *alike) for name in pair}
+        damage = scan.drop_damaged(entries, chosen, copies, workers)
+        conflicts = union.drop_duplicates(entries, pairs, union.OFFICIAL)
+        conflicts += union.drop_duplicates(entries, alike, union.LOOKS)
+        units = prepare.plan(entries.values(), chosen, settings.images_per_shard)
+        outcomes = prepare.run(folder, units, settings, workers, **_reports(config, units))
+    for image in (image for outcome in outcomes for image in outcome["images"]):
+        entries[image["image"]].dropped = image["dropped"]
+    unused = scan.unused(entries, by_image, chosen, damage | prepare.damage(units, outcomes))
+    return conflicts, unused, lambda: prepare.finish(folder, units, outcomes, settings)
 
 
 def _reports(config: ConfigDict, units: Sequence[prepare.Unit]) -> dict:

@@ -272,7 +272,7 @@ def test_an_empty_file_is_called_empty():
 def test_a_jpeg_of_rare_subsampling_is_named_as_such():
     jpeg = bytearray(encoded(random_picture(64, 64), ".jpg"))
     jpeg[jpeg.find(b"\xff\xc0") + 11] = 0x14  # the luminance's sampling factors in the frame header: 1 x 4
-    with pytest.raises(ValueError, match="subsampling 4:4:1.*save it anew"):
+    with pytest.raises(ValueError, match=r"subsampling 4:4:1.*save it anew"):
         sources.decode(bytes(jpeg))
 
 

@@ -13,7 +13,7 @@ from configs import isic_prepare
 from stochconv_jax.data.isic import shards
 from tests.conftest import ROOT
 from tests.data.isic.files import picture
-from tests.modes.isic_archive import KEPT, SHARDS, finish, run, start, table, tree
+from tests.modes.isic_archive import KEPT, SHARDS, finish, run, start, table, times, tree
 
 
 def test_each_reason_to_drop(prepared):
@@ -70,10 +70,9 @@ def test_what_is_written(prepared):
 
 
 def test_a_second_run_changes_nothing(prepared, archive):
-    before = {file: (file.stat().st_mtime_ns, file.read_bytes()) for file in prepared.rglob("*") if file.is_file()}
+    before = tree(prepared), times(prepared)
     run(prepared, raw=archive)
-    after = {file: (file.stat().st_mtime_ns, file.read_bytes()) for file in prepared.rglob("*") if file.is_file()}
-    assert after == before
+    assert (tree(prepared), times(prepared)) == before
 
 
 @pytest.mark.parametrize("num_workers", [2, 3])

@@ -42,10 +42,13 @@ class Settings:
 
 @dataclasses.dataclass(frozen=True)
 class Item:
-    """An image to prepare: its id, file, class (None without a label) and texts for its record."""
+    """An image to prepare: its id, class (None without a label) and texts for its record.
+
+    `files`: of the first that is not damaged it is made.
+    """
 
     image: str
-    file: pathlib.Path
+    files: tuple[pathlib.Path, ...]
     target: int | None
     texts: Mapping[str, str]
 
@@ -73,13 +76,13 @@ def split_of(entry: union.Entry) -> str:
     return "test" if entry.target is None else "train"
 
 
-def plan(entries: Iterable[union.Entry], chosen: Mapping[str, scan.Found], images_per_shard: int) -> list[Unit]:
-    """The units of the entries that are not dropped, each with its file."""
+def plan(entries: Iterable[union.Entry], chosen: scan.Chosen, images_per_shard: int) -> list[Unit]:
+    """The units of the entries that are not dropped, each with its files."""
     items: dict[str, list[Item]] = {split: [] for split in FOLDERS}
     for entry in entries:
         if not entry.dropped:
             about = tables.texts(entry)
-            items[split_of(entry)].append(Item(entry.image, chosen[entry.image].file, entry.target, about))
+            items[split_of(entry)].append(Item(entry.image, scan.usable(chosen[entry.image]), entry.target, about))
     units = []
     for split, members in items.items():
         starts = range(0, len(members), images_per_shard)
@@ -138,8 +141,9 @@ def fingerprint(unit: Unit, settings: Settings) -> str:
     """Of everything that a unit is made from: settings, names, classes, texts, and the originals' sizes and times."""
     parts = [dataclasses.asdict(settings), unit.split, unit.index, unit.count]
     for item in unit.items:
-        state = item.file.stat()
-        parts.append([item.image, item.file.name, state.st_size, state.st_mtime_ns, item.target, dict(item.texts)])
+        files = [(file.name, file.stat()) for file in item.files]
+        states = [[name, state.st_size, state.st_mtime_ns] for name, state in files]
+        parts.append([item.image, states, item.target, dict(item.texts)])
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -193,19 +197,26 @@ def make(unit: Unit, *, folder: pathlib.Path, settings: Settings) -> Outcome:
 
 def _examples(unit: Unit, images: list, folder: pathlib.Path, settings: Settings) -> Iterator[dict[str, Any]]:
     """The unit's examples one after the other; notes in `images` what became of each image, and writes plain files."""
+    use = functools.partial(pictures.prepare, size=settings.size, crop=settings.crop, quality=settings.quality)
     for item in unit.items:
-        try:
-            content = item.file.read_bytes()
-            jpeg = pictures.prepare(content, size=settings.size, crop=settings.crop, quality=settings.quality)
-        except (OSError, ValueError) as error:
-            images.append({"image": item.image, "dropped": f"{item.file.name}: {error}"})
+        jpeg, damaged = scan.first_sound(item.files, use)
+        about = {"image": item.image, "damaged": damaged, "dropped": "" if jpeg else damaged[0]}
+        if jpeg is None:
+            images.append(about)
             continue
         if "folder" in settings.formats:
             with replace(_plain_file(folder, unit.split, item.image)) as file:
                 file.write_bytes(jpeg)
-        images.append({"image": item.image, "dropped": "", "sha256": hashlib.sha256(jpeg).hexdigest()})
+        images.append(about | {"sha256": hashlib.sha256(jpeg).hexdigest()})
         target = isic_melanoma.NO_TARGET if item.target is None else item.target
         yield {"image": jpeg, "image_id": item.image, "target": target, **item.texts}
+
+
+def damage(units: Sequence[Unit], outcomes: Sequence[Outcome]) -> dict[pathlib.Path, str]:
+    """The files that proved damaged, each with the reason."""
+    items = [item for unit in units for item in unit.items]
+    images = [image for outcome in outcomes for image in outcome["images"]]
+    return {file: reason for item, image in zip(items, images) for file, reason in zip(item.files, image["damaged"])}
 
 
 def _close(folder: pathlib.Path, settings: Settings) -> None:
