@@ -113,6 +113,23 @@ def test_orientation_is_followed_in_size_and_picture(orientation, tmp_path):
     assert np.abs(got - area_resize(upright[top : top + height, left : left + width], 64)).mean() < 4
 
 
+# A byte order and what follows it: a directory beyond the end; a directory of 65535 entries and nothing more; no order.
+BROKEN_EXIF = [b"II*\0\xff\xff\xff\x7f", b"MM\0*\0\0\0\x08\xff\xff", b"II*\0\x08", b"??*\0\x08\0\0\0", b""]
+
+
+@pytest.mark.parametrize("exif", BROKEN_EXIF)
+def test_a_jpeg_with_broken_exif_counts_as_upright_and_its_picture_is_used(exif, tmp_path):
+    content = picture(80, 120)
+    buffer = io.BytesIO()
+    PIL.Image.fromarray(content).save(buffer, "JPEG", quality=98, exif=b"Exif\0\0" + exif)
+    file = tmp_path / "ISIC_0000001.jpg"
+    file.write_bytes(buffer.getvalue())
+    assert b"Exif\0\0" + exif in file.read_bytes()
+    assert pictures.read_size(file) == (80, 120)
+    got = simplejpeg.decode_jpeg(pictures.prepare(file.read_bytes(), size=64, crop="square", quality=98), "RGB")
+    assert np.abs((got - area_resize(content[:, 20:100], 64)) @ GREY).mean() < 2
+
+
 @pytest.mark.parametrize(
     "spoil, words",
     [
