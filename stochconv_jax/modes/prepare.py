@@ -27,14 +27,16 @@ def run(config: ConfigDict, overrides, workdir: str) -> None:
     settings = _settings(config)
     folder = pathlib.Path(workdir).expanduser().absolute()
     raw = [pathlib.Path(os.path.expanduser(part)).absolute() for part in _parts(config.prepare.raw)]
-    _refuse_nesting(folder, raw)
+    label_files = find_labels(config.prepare.labels, raw)
+    _refuse_nesting(folder, "raw", raw)
+    _refuse_nesting(folder, "labels", [*map(pathlib.Path, _parts(config.prepare.labels)), *label_files])
     if not raw and (folder / "units").exists():
         raise ValueError(
             f"{folder} holds prepared images, whose tables would be lost: set config.prepare.raw again, or choose "
             "another --workdir for the tables alone"
         )
     rule = rules.parse(config.prepare.rule)
-    contents = [labels.read(file) for file in find_labels(config.prepare.labels, raw)]
+    contents = [labels.read(file) for file in label_files]
     for content in contents:
         logger.info("%s: %s, %d rows", content.path, content.format, len(content.rows) + len(content.pairs))
     entries, conflicts = union.merge(contents, rule)
@@ -88,11 +90,11 @@ def find_labels(text: str, raw: Sequence[pathlib.Path]) -> list[pathlib.Path]:
     return list(dict.fromkeys(files))  # a file that two patterns name counts once
 
 
-def _refuse_nesting(folder: pathlib.Path, raw: Sequence[pathlib.Path]) -> None:
-    """Originals must not be taken for prepared images, nor the other way round."""
-    for source in (path.resolve() for path in raw):
+def _refuse_nesting(folder: pathlib.Path, key: str, sources: Sequence[pathlib.Path]) -> None:
+    """What is read must not be taken for what is written, nor the other way round."""
+    for source in (path.expanduser().resolve() for path in sources):
         if folder.resolve().is_relative_to(source) or source.is_relative_to(folder.resolve()):
-            raise ValueError(f"--workdir={folder} and config.prepare.raw={source} must not lie in each other")
+            raise ValueError(f"--workdir={folder} and config.prepare.{key}={source} must not lie in each other")
 
 
 def _prepare_images(config, settings: prepare.Settings, folder, raw, entries: union.Entries, pairs):

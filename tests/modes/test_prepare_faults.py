@@ -82,15 +82,30 @@ def test_a_planted_leak_ends_the_preparation(archive, tmp_path, monkeypatch, col
         ({"raw": "{archive}", "formats": ("tar",)}, r"config\.prepare\.formats"),
         ({"raw": "{archive}", "rule": "bad"}, r"config\.prepare\.rule"),
         ({"raw": "{archive}", "num_workers": -1}, r"config\.prepare\.num_workers"),
-        ({"raw": "{parent}", "labels": "{archive}"}, "must not lie in each other"),
+        ({"raw": "{archive}", "size": 2049}, r"size=2049 with config\.prepare\.crop='report'.*enlarged"),
+        ({"raw": "{parent}", "labels": "{archive}"}, r"--workdir=.*config\.prepare\.raw=.*must not lie in each other"),
+        ({"raw": "{archive}", "labels": "{parent}"}, r"config\.prepare\.labels=.*must not lie in each other"),
+        ({"raw": "", "labels": "{parent}"}, r"config\.prepare\.labels=.*must not lie in each other"),
+        ({"raw": "", "labels": "{parent}/run/*.csv"}, r"config\.prepare\.labels=.*must not lie in each other"),
     ],
 )
 def test_refused(archive, tmp_path, keys, words):
     (tmp_path / "empty").mkdir()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "labels.csv").write_text("image,target\nmine,1\n")
     places = {"archive": archive, "empty": tmp_path / "empty", "parent": tmp_path}
     keys = {key: value.format(**places) if isinstance(value, str) else value for key, value in keys.items()}
     with pytest.raises(ValueError, match=words):
         run(tmp_path / "run", **keys)
+    assert (tmp_path / "run" / "labels.csv").read_text() == "image,target\nmine,1\n"
+
+
+def test_a_folder_of_labels_around_the_workdir_is_refused_at_once(archive, tmp_path):
+    """Not only when a later run would find the tables of the first among the label files."""
+    (tmp_path / "mine.csv").write_text("image,target\nmine,1\n")
+    with pytest.raises(ValueError, match="must not lie in each other"):
+        run(tmp_path / "run", raw=archive, labels=tmp_path)
+    assert not (tmp_path / "run").exists()
 
 
 def test_files_of_others_are_not_removed(archive, tmp_path):

@@ -11,6 +11,7 @@ from stochconv_jax.data.sources import SIDEWAYS, decode, orientation
 
 CROPS = ("report", "square")
 CROP_ABOVE, CROP_TO = 3048, 2048  # pixels, of the report's rule
+VERSION = 1  # of what `prepare` makes of a picture: one more with any change of its pixels
 _HASH_SIDE, _HASH_WAVES = 32, 8
 
 
@@ -48,6 +49,11 @@ def prepare(content: bytes, *, size: int, crop: str, quality: int) -> bytes:
         colorspace="RGB",
         colorsubsampling="420",
     )
+
+
+def versions() -> dict[str, str]:
+    """What the pixels of a prepared picture depend on, beside the settings: this module and the libraries it uses."""
+    return {"preparation": str(VERSION), "opencv": cv2.__version__, "simplejpeg": simplejpeg.__version__}
 
 
 def too_small(height: int, width: int, size: int) -> str:

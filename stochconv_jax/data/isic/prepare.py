@@ -38,6 +38,12 @@ class Settings:
         if not self.formats or set(self.formats) - set(FORMATS):
             raise ValueError(f"config.prepare.formats={self.formats}: expected some of {', '.join(FORMATS)}")
         pictures.crop_box(1, 1, self.crop)
+        if self.crop == "report" and self.size > pictures.CROP_TO:
+            raise ValueError(
+                f"config.prepare.size={self.size} with config.prepare.crop='report': that rule leaves "
+                f"{pictures.CROP_TO} pixels of a large picture, which would be enlarged; choose a size up to that, or "
+                "crop='square'"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,6 +111,7 @@ def run(
 
     `on_start` is told how many images are to be made, `on_images` how many are, `on_damage` what was found spoilt.
     """
+    _refuse_formats_left_behind(folder, settings)
     if not (folder / "units").exists() and (strangers := _strangers(folder, (), settings)):
         raise ValueError(f"{strangers[0]} is not from a preparation and would be lost: choose another --workdir")
     for name in ("units", *(FOLDERS.values() if "folder" in settings.formats else ())):
@@ -112,9 +119,8 @@ def run(
     if "tfds" in settings.formats:
         shards.folder(folder / "tfds", settings.size).mkdir(parents=True, exist_ok=True)
     found = workers.map(functools.partial(check, folder=folder, settings=settings), units)
-    for _, problem in found:
-        if problem:
-            on_damage(problem)
+    for problem in dict.fromkeys(problem for _, problem in found if problem):
+        on_damage(problem)
     missing = [unit for unit, (outcome, _) in zip(units, found) if outcome is None]
     if missing or _strangers(folder, units, settings):
         _close(folder, settings)
@@ -126,6 +132,18 @@ def run(
     outcomes = [made_of.get(unit.name, outcome) for unit, (outcome, _) in zip(units, found)]
     _remove_dropped(folder, units, outcomes, settings)
     return outcomes
+
+
+def _refuse_formats_left_behind(folder: pathlib.Path, settings: Settings) -> None:
+    """Files of a format that is not wanted any more would stay as they are while labels.csv changes."""
+    places = {"folder": FOLDERS.values(), "tfds": ("tfds",)}
+    for name in sorted(set(FORMATS) - set(settings.formats)):
+        left = [folder / place for place in places[name] if (folder / place).exists()]
+        if left and (folder / "units").exists():
+            raise ValueError(
+                f"config.prepare.formats={settings.formats}, but {' and '.join(map(str, left))} of an earlier run with "
+                f"{name!r} would be left out of date: add {name!r}, remove what is there, or choose another --workdir"
+            )
 
 
 class _Counter:
@@ -158,6 +176,9 @@ def check(unit: Unit, *, folder: pathlib.Path, settings: Settings) -> tuple[Outc
         return None, f"{record} is damaged"
     if outcome.get("fingerprint") != fingerprint(unit, settings):
         return None, ""
+    if (old := outcome["versions"]) != (new := pictures.versions()):
+        changes = ", ".join(f"{name} {old[name]}, which is now {new[name]}" for name in new if old[name] != new[name])
+        return None, f"{folder} holds images prepared with {changes}"
     for file, sha256 in _written(unit, outcome, folder, settings):
         if not file.exists():
             return None, f"{file} is gone"
@@ -182,7 +203,8 @@ def _plain_file(folder: pathlib.Path, split: str, image: str) -> pathlib.Path:
 
 def make(unit: Unit, *, folder: pathlib.Path, settings: Settings) -> Outcome:
     """Makes the unit and writes its record. OSError naming the file that cannot be written."""
-    outcome: Outcome = {"fingerprint": fingerprint(unit, settings), "split": unit.split, "images": []}
+    about = {"fingerprint": fingerprint(unit, settings), "versions": pictures.versions(), "split": unit.split}
+    outcome: Outcome = about | {"images": []}
     examples = _examples(unit, outcome["images"], folder, settings)
     if "tfds" in settings.formats:
         features = isic_melanoma.builder(str(folder / "tfds"), settings.size).info.features
