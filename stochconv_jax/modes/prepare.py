@@ -40,6 +40,7 @@ def run(config: ConfigDict, overrides, workdir: str) -> None:
     for content in contents:
         logger.info("%s: %s, %d rows", content.path, content.format, len(content.rows) + len(content.pairs))
     entries, conflicts = union.merge(contents, rule)
+    _warn_of_missing_labels(contents, entries)
     pairs = [pair for content in contents for pair in content.pairs]
     with locked(folder):
         remove_unfinished(folder)
@@ -97,6 +98,19 @@ def _refuse_nesting(folder: pathlib.Path, key: str, sources: Sequence[pathlib.Pa
             raise ValueError(f"--workdir={folder} and config.prepare.{key}={source} must not lie in each other")
 
 
+def _warn_of_missing_labels(contents: Sequence[labels.Contents], entries: union.Entries) -> None:
+    """Without its ground truth a year's metadata would make test images of all its images, and nobody be the wiser."""
+    for content in contents:
+        images = dict.fromkeys(row.image for row in content.rows)
+        without = [name for name in images if not any(row.labelled for row in entries[name].rows)]
+        if without:
+            logger.warning(
+                "%s: no label file has %d of its %d images (%s, ...), which become images to predict; if they are for "
+                "training, their ground truth is missing from config.prepare.labels",
+                *(content.path, len(without), len(images), without[0]),
+            )
+
+
 def _prepare_images(config, settings: prepare.Settings, folder, raw, entries: union.Entries, pairs):
     """Makes the images and drops the entries that have none of use.
 
@@ -151,9 +165,20 @@ def _write_images(config: ConfigDict, folder: pathlib.Path, entries: union.Entri
         if isinstance(error, folds.Leak):
             raise
         logger.warning("no splits.csv: %s", error)
-    without = [entry for entry in kept if prepare.split_of(entry) == "test"]
-    tables.write_unlabelled(folder / "unlabelled.csv", without, prepare.FOLDERS["test"])
+    _write_unlabelled(config, folder, [entry for entry in kept if prepare.split_of(entry) == "test"])
     write_csv(folder / "labels.csv", tables.LABELS, rows)
+
+
+def _write_unlabelled(config: ConfigDict, folder: pathlib.Path, entries: Sequence[union.Entry]) -> None:
+    """unlabelled.csv, whose images are plain files: where there are none there is no such table."""
+    if "folder" in config.prepare.formats:
+        tables.write_unlabelled(folder / "unlabelled.csv", entries, prepare.FOLDERS["test"])
+    elif entries:
+        logger.warning(
+            "%d images without labels are in the shards' split 'test' alone; --mode=predict reads files: for it add "
+            "'folder' to config.prepare.formats",
+            len(entries),
+        )
 
 
 def _tell(folder: pathlib.Path, report: Sequence[dict], summary: Sequence[dict], conflicts: Sequence) -> None:

@@ -12,7 +12,7 @@ import simplejpeg
 from configs import isic_prepare
 from stochconv_jax.data.isic import shards
 from tests.conftest import ROOT
-from tests.data.isic.files import picture
+from tests.data.isic.files import FILES, picture
 from tests.modes.isic_archive import KEPT, SHARDS, finish, run, start, table, times, tree
 
 
@@ -94,11 +94,15 @@ def test_other_originals_and_settings(prepared, archive, tmp_path):
     assert tree(workdir) == tree(fresh)
 
 
-def test_one_format_only(archive, tmp_path):
+def test_one_format_only(archive, tmp_path, caplog):
     folder = run(tmp_path / "folder", raw=archive, formats=("folder",))
     assert not (folder / "tfds").exists() and (folder / "images").exists()
     tfds = run(tmp_path / "tfds", raw=archive, formats=("tfds",))
     assert not (tfds / "images").exists() and (tfds / SHARDS / shards.DESCRIPTION).exists()
+    # A table of files to predict would name files that are not there.
+    assert (folder / "unlabelled.csv").exists() and not (tfds / "unlabelled.csv").exists()
+    assert caplog.text.count("1 images without labels are in the shards' split 'test' alone") == 1
+    assert "--mode=predict" in caplog.text
 
 
 def test_look_alikes_are_dropped_if_asked_for(archive, tmp_path):
@@ -129,6 +133,21 @@ def test_labels_alone(archive, tmp_path):
     assert {row["status"] for row in report} == {"kept", "dropped", "metadata"}
     assert not (workdir / "images").exists() and not (workdir / "tfds").exists()
     assert len(table(workdir / "labels.csv")) == 27
+
+
+def test_metadata_without_its_ground_truth_is_named(tmp_path, caplog):
+    names = ["2016_train.csv", "2017.csv", "2017_metadata.csv", "2019_metadata.csv"]
+    for name in names:
+        (tmp_path / name).write_bytes(FILES[name])
+    labels = ",".join(str(tmp_path / name) for name in names)
+    run(tmp_path / "run", labels=labels)
+    (warning,) = [record.getMessage() for record in caplog.records if "ground truth" in record.getMessage()]
+    # ISIC_0000001 is labelled in 2017.
+    assert warning.startswith(f"{tmp_path / '2019_metadata.csv'}: no label file has 1 of its 2 images (ISIC_0060000, ")
+    caplog.clear()
+    (tmp_path / "2019.csv").write_bytes(FILES["2019.csv"])
+    run(tmp_path / "run", labels=f"{labels},{tmp_path / '2019.csv'}")
+    assert "ground truth" not in caplog.text
 
 
 def test_shown(shared_data, tmp_path):
