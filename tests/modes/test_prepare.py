@@ -1,5 +1,6 @@
 """--mode=prepare: reasons to drop, what is written, and the same bytes whoever makes them."""
 import csv
+import functools
 import json
 import shutil
 import subprocess
@@ -186,10 +187,17 @@ assert 'tensorflow' not in sys.modules
 
 
 def test_trains_evaluates_and_predicts_without_tensorflow(main, prepared, tmp_path):
-    """From the shards to predictions, with what else is known of the images beside each."""
-    workdir = tmp_path / "trained"
+    """From the shards to predictions, with what else is known of the images beside each.
+
+    Whoever imports TensorFlow, in the processes themselves or in their workers, gets an error that nobody expects.
+    """
+    workdir, traps = tmp_path / "trained", tmp_path / "traps"
+    traps.mkdir()
+    (traps / "tensorflow.py").write_text("raise AssertionError('TensorFlow was imported')")
+    main = functools.partial(main, environ={"PYTHONPATH": str(traps)})
     keys = {"data__source": "tfds", "data__path": prepared, "data__group_by": "group", "data__stratify_by": "year"}
-    main(workdir, **keys, data__image_size="(64,64)", data__thumbnail_size="(32,32)", num_epochs=1)
+    sizes = {"data__image_size": "(64,64)", "data__thumbnail_size": "(32,32)"}
+    main(workdir, **keys, **sizes, data__num_workers=1, num_epochs=1)
     main(workdir, mode="evaluate")
     known = {row["image"]: row for row in table(prepared / "labels.csv")}
     for row in table(workdir / "predictions.csv"):
