@@ -128,6 +128,14 @@ def test_splits_csv_is_what_training_makes_of_labels_csv(prepared):
     assert sides == dict.fromkeys(train.names, "train") | dict.fromkeys(validation.names, "validation")
 
 
+def test_the_sides_are_the_same_on_every_machine(prepared):
+    """Pinned, by name: whoever prepares the same images with the same seed gets the same split."""
+    rows = table(prepared / "splits.csv")
+    validation = [row["image"] for row in rows if row["split"] == "validation"]
+    assert validation == [f"ISIC_30000{number}.jpg" for number in ("06", "07", "12", "13")]
+    assert "".join(row["fold"] for row in rows) == "11121221122221122221111"
+
+
 def test_labels_alone(archive, tmp_path):
     workdir = run(tmp_path / "run", labels=archive)
     report = table(workdir / "report.csv")
