@@ -66,9 +66,7 @@ def _named(file: pathlib.Path) -> Iterator[None]:
         raise OSError(error.errno, f"{file} cannot be read: {error.strerror}; mend that and run again") from error
 
 
-def first_sound(
-    files: Sequence[pathlib.Path], use: Callable[[bytes], _Made]
-) -> tuple[_Made | None, list[str]]:
+def first_sound(files: Sequence[pathlib.Path], use: Callable[[bytes], _Made]) -> tuple[_Made | None, list[str]]:
     """What `use` makes of the first file that it takes, or None; and what is wrong with each file before that one.
 
     `use` raises ValueError for a damaged image. OSError naming the file if one cannot be read.
