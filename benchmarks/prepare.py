@@ -3,14 +3,13 @@
     python -m benchmarks.prepare --raw=FOLDER
 
 Copies the originals of FOLDER that are large enough `--copies` times by link, prepares them with one worker and with
-one a core, and runs the loop that one would write in a notebook: PIL opens, crops by the report's rule, resizes and
-saves as JPEG 95, one image after the other. PIL has no area filter that weights the pixels at an edge; BOX is the
-nearest, BICUBIC its default. Prints a table and writes it as JSON.
+`--workers`, to plain files and to shards as well, and runs the loop that one would write in a notebook: PIL opens,
+crops by the report's rule, resizes and saves as JPEG 95, one image after the other. PIL has no area filter that weights
+the pixels at an edge; BOX is the nearest, BICUBIC its default. Prints a table and writes it as JSON.
 """
 import argparse
 import functools
 import json
-import os
 import pathlib
 import tempfile
 import time
@@ -18,36 +17,38 @@ from collections.abc import Callable, Sequence
 
 import PIL.Image
 
-from stochconv_jax.data.isic import pictures, prepare
+from stochconv_jax.data.isic import isic_melanoma, pictures, prepare
 from stochconv_jax.data.isic.workers import Workers
 
-SIZE, QUALITY = 1024, 95
+QUALITY = 95
 FILTERS = {"box": PIL.Image.Resampling.BOX, "bicubic": PIL.Image.Resampling.BICUBIC}
 
 
-def pil_loop(files: Sequence[pathlib.Path], folder: pathlib.Path, *, resample: PIL.Image.Resampling) -> None:
+def pil_loop(files: Sequence[pathlib.Path], folder: pathlib.Path, *, size: int, resample: PIL.Image.Resampling) -> None:
     """The reference."""
     for file in files:
         with PIL.Image.open(file) as picture:
             top, left, height, width = pictures.crop_box(picture.height, picture.width, "report")
             picture = picture.convert("RGB").crop((left, top, left + width, top + height))
-            picture.resize((SIZE, SIZE), resample).save(folder / file.name, quality=QUALITY)
+            picture.resize((size, size), resample).save(folder / file.name, quality=QUALITY)
 
 
-def ours(files: Sequence[pathlib.Path], folder: pathlib.Path, *, workers: Workers) -> None:
-    """The same work as --mode=prepare does it, with records and checksums, to plain files."""
-    settings = prepare.Settings(SIZE, "report", QUALITY, ("folder",), images_per_shard=8)
-    items = [prepare.Item(file.stem, file, 0, {}) for file in files]
+def ours(
+    files: Sequence[pathlib.Path], folder: pathlib.Path, *, size: int, workers: Workers, formats: Sequence[str]
+) -> None:
+    """The same work as --mode=prepare does it, with records and checksums."""
+    settings = prepare.Settings(size, "report", QUALITY, tuple(formats), images_per_shard=8)
+    items = [prepare.Item(file.stem, (file,), 0, dict.fromkeys(isic_melanoma.TEXTS, "")) for file in files]
     parts = [tuple(items[start : start + 8]) for start in range(0, len(items), 8)]
     units = [prepare.Unit("train", index, len(parts), part) for index, part in enumerate(parts)]
     prepare.run(folder, units, settings, workers)
 
 
-def link(raw: pathlib.Path, folder: pathlib.Path, copies: int) -> list[pathlib.Path]:
+def link(raw: pathlib.Path, folder: pathlib.Path, size: int, copies: int) -> list[pathlib.Path]:
     """Links to the originals that are large enough, `copies` times."""
-    files = [file for file in sorted(raw.glob("*.jpg")) if min(pictures.read_size(file)) >= SIZE]
+    files = [file for file in sorted(raw.glob("*.jpg")) if min(pictures.read_size(file)) >= size]
     if not files:
-        raise SystemExit(f"no original of {SIZE} pixels or more in {raw}")
+        raise SystemExit(f"no original of {size} pixels or more in {raw}")
     links = []
     for copy in range(copies):
         for file in files:
@@ -64,33 +65,40 @@ def images_a_second(work: Callable, files: Sequence[pathlib.Path]) -> float:
         return len(files) / (time.perf_counter() - start)
 
 
-def measure(files: Sequence[pathlib.Path], rounds: int) -> dict[str, float]:
+def measure(files: Sequence[pathlib.Path], size: int, num_workers: int, rounds: int) -> dict[str, float]:
     """The best of `rounds` for each, taken in turn so that a busy machine is busy for all."""
-    cores = len(os.sched_getaffinity(0))
-    with Workers(1) as one, Workers(0) as all_cores:
-        ours(files[:8], pathlib.Path(tempfile.mkdtemp()), workers=all_cores)  # starts the processes
-        cases = {f"PIL loop, {name}": functools.partial(pil_loop, resample=FILTERS[name]) for name in FILTERS}
-        cases["prepare, 1 worker"] = functools.partial(ours, workers=one)
-        cases[f"prepare, {cores} workers"] = functools.partial(ours, workers=all_cores)
+    with Workers(1) as one, Workers(num_workers) as all_of_them:
+        many = {"size": size, "workers": all_of_them}
+        both = functools.partial(ours, **many, formats=prepare.FORMATS)
+        images_a_second(both, files[:8])  # starts the processes
+        cases = {
+            **{f"PIL loop, {n}": functools.partial(pil_loop, size=size, resample=f) for n, f in FILTERS.items()},
+            "prepare, 1 worker": functools.partial(ours, size=size, workers=one, formats=("folder",)),
+            f"prepare, {all_of_them.count} workers": functools.partial(ours, **many, formats=("folder",)),
+            "  and to shards too": both,
+        }
         taken = [{name: images_a_second(work, files) for name, work in cases.items()} for _ in range(rounds)]
     return {name: max(round_[name] for round_ in taken) for name in taken[0]}
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Prints and writes the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--raw", type=pathlib.Path, required=True, help="a folder of originals")
+    parser.add_argument("--size", type=int, default=1024, help="pixels, of both sides")
+    parser.add_argument("--workers", type=int, default=0, help="0: one a core")
     parser.add_argument("--copies", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("prepare_benchmark.json"))
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
-        speeds = measure(link(options.raw, pathlib.Path(folder), options.copies), options.rounds)
+        files = link(options.raw, pathlib.Path(folder), options.size, options.copies)
+        speeds = measure(files, options.size, options.workers, options.rounds)
     reference = speeds["PIL loop, bicubic"]
     print(f"{'':24}{'images/s':>10}{'x PIL bicubic':>15}")
     for name, speed in speeds.items():
         print(f"{name:24}{speed:10.1f}{speed / reference:15.2f}")
-    result = {"size": SIZE, "quality": QUALITY, "images_per_second": speeds}
+    result = {"size": options.size, "quality": QUALITY, "images_per_second": speeds}
     options.output.write_text(json.dumps(result, indent=2) + "\n")
 
 

@@ -3,8 +3,8 @@ r"""The ISIC challenges of 2016 to 2020, from the archives' own files to 1024x10
     python main.py --mode=prepare --config=configs/isic_prepare.py --workdir=isic_1024 \
         --config.prepare.raw=ARCHIVES --config.prepare.labels=ARCHIVES
 
-See docs/isic.md. The report kept 47,557 images of about 71,000 labelled rows (project report, 2021). On two cores of a
-server about 20 to 30 images a second are prepared, so all years take less than an hour.
+See docs/isic.md. The report kept 47,557 images of about 71,000 labelled rows (project report, 2021). README says how
+many images a second are prepared.
 """
 from configs import default
 

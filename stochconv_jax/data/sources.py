@@ -148,12 +148,12 @@ def _decode_jpeg(content: bytes, least: tuple[int, int], shrink: int) -> np.ndar
         height, width = simplejpeg.decode_jpeg_header(content)[:2]
     except KeyError as error:  # simplejpeg 1.9 lacks a name for 4:4:1, which libjpeg-turbo 3 knows
         raise ValueError("a JPEG with chroma subsampling 4:4:1, which is not read: save it anew as 4:2:0") from error
-    orientation = _orientation(content)
-    _check_size((width, height) if orientation in _SIDEWAYS else (height, width), least)
+    turned = orientation(content)
+    _check_size((width, height) if turned in SIDEWAYS else (height, width), least)
     smallest = {"min_height": -(-height // shrink), "min_width": -(-width // shrink)}
     # Strict: a truncated file is an error and not half a grey picture.
     picture = simplejpeg.decode_jpeg(content, colorspace="RGB", strict=True, min_factor=shrink, **smallest)
-    return _upright(picture, orientation)
+    return _upright(picture, turned)
 
 
 def _check_size(size: tuple[int, int], least: tuple[int, int]) -> None:
@@ -166,7 +166,7 @@ _EXIF = b"Exif\0\0"
 # EXIF's orientations (JEITA CP-3451, tag 0x0112) as transposition, then turns by 90 degrees against the clock.
 _ORIENTATION_TAG = 0x0112
 _TURNS = {2: (True, 3), 3: (False, 2), 4: (True, 1), 5: (True, 0), 6: (False, 3), 7: (True, 2), 8: (False, 1)}
-_SIDEWAYS = (5, 6, 7, 8)
+SIDEWAYS = (5, 6, 7, 8)
 
 
 def _upright(picture: np.ndarray, orientation: int) -> np.ndarray:
@@ -177,7 +177,7 @@ def _upright(picture: np.ndarray, orientation: int) -> np.ndarray:
     return np.ascontiguousarray(np.rot90(picture, turns))
 
 
-def _orientation(content: bytes) -> int:
+def orientation(content: bytes) -> int:
     """EXIF's orientation of a JPEG; 1, upright, if it has none or its EXIF is damaged.
 
     Not PIL's reader: that one refuses images above a number of pixels, and warns of damage without naming the file.

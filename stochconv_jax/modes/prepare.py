@@ -27,17 +27,20 @@ def run(config: ConfigDict, overrides, workdir: str) -> None:
     settings = _settings(config)
     folder = pathlib.Path(workdir).expanduser().absolute()
     raw = [pathlib.Path(os.path.expanduser(part)).absolute() for part in _parts(config.prepare.raw)]
-    _refuse_nesting(folder, raw)
+    label_files = find_labels(config.prepare.labels, raw)
+    _refuse_nesting(folder, "raw", raw)
+    _refuse_nesting(folder, "labels", [*map(pathlib.Path, _parts(config.prepare.labels)), *label_files])
     if not raw and (folder / "units").exists():
         raise ValueError(
             f"{folder} holds prepared images, whose tables would be lost: set config.prepare.raw again, or choose "
             "another --workdir for the tables alone"
         )
     rule = rules.parse(config.prepare.rule)
-    contents = [labels.read(file) for file in find_labels(config.prepare.labels, raw)]
+    contents = [labels.read(file) for file in label_files]
     for content in contents:
         logger.info("%s: %s, %d rows", content.path, content.format, len(content.rows) + len(content.pairs))
     entries, conflicts = union.merge(contents, rule)
+    _warn_of_missing_labels(contents, entries)
     pairs = [pair for content in contents for pair in content.pairs]
     with locked(folder):
         remove_unfinished(folder)
@@ -76,7 +79,10 @@ def find_labels(text: str, raw: Sequence[pathlib.Path]) -> list[pathlib.Path]:
     files = []
     for part in _parts(text) or map(str, raw):
         path = pathlib.Path(os.path.expanduser(part))
-        found = sorted(path.rglob("*.csv")) if path.is_dir() else sorted(map(pathlib.Path, glob.glob(str(path))))
+        if path.is_dir():
+            found = sorted(file for file in scan.files_below(path) if file.suffix == ".csv")
+        else:
+            found = sorted(map(pathlib.Path, glob.glob(str(path))))
         if not found:
             raise ValueError(f"config.prepare.labels: {part!r} names no CSV file")
         files += found
@@ -85,11 +91,24 @@ def find_labels(text: str, raw: Sequence[pathlib.Path]) -> list[pathlib.Path]:
     return list(dict.fromkeys(files))  # a file that two patterns name counts once
 
 
-def _refuse_nesting(folder: pathlib.Path, raw: Sequence[pathlib.Path]) -> None:
-    """Originals must not be taken for prepared images, nor the other way round."""
-    for source in (path.resolve() for path in raw):
+def _refuse_nesting(folder: pathlib.Path, key: str, sources: Sequence[pathlib.Path]) -> None:
+    """What is read must not be taken for what is written, nor the other way round."""
+    for source in (path.expanduser().resolve() for path in sources):
         if folder.resolve().is_relative_to(source) or source.is_relative_to(folder.resolve()):
-            raise ValueError(f"--workdir={folder} and config.prepare.raw={source} must not lie in each other")
+            raise ValueError(f"--workdir={folder} and config.prepare.{key}={source} must not lie in each other")
+
+
+def _warn_of_missing_labels(contents: Sequence[labels.Contents], entries: union.Entries) -> None:
+    """Without its ground truth a year's metadata would make test images of all its images, and nobody be the wiser."""
+    for content in contents:
+        images = dict.fromkeys(row.image for row in content.rows)
+        without = [name for name in images if not any(row.labelled for row in entries[name].rows)]
+        if without:
+            logger.warning(
+                "%s: no label file has %d of its %d images (%s, ...), which become images to predict; if they are for "
+                "training, their ground truth is missing from config.prepare.labels",
+                *(content.path, len(without), len(images), without[0]),
+            )
 
 
 def _prepare_images(config, settings: prepare.Settings, folder, raw, entries: union.Entries, pairs):
@@ -101,24 +120,18 @@ def _prepare_images(config, settings: prepare.Settings, folder, raw, entries: un
     distance = config.prepare.hash_distance
     with Workers(config.prepare.num_workers) as workers:
         chosen = scan.choose(entries, by_image, workers, size=settings.size, looks=distance >= 0)
-        while True:
-            dropped = {name: entry.dropped for name, entry in entries.items()}
-            conflicts = union.drop_duplicates(entries, pairs, union.OFFICIAL)
-            if distance >= 0:
-                conflicts += scan.drop_alike(entries, chosen, distance)
-            units = prepare.plan(entries.values(), chosen, settings.images_per_shard)
-            outcomes = prepare.run(folder, units, settings, workers, **_reports(config, units))
-            images = [image for outcome in outcomes for image in outcome["images"]]
-            damaged = {image["image"]: image["dropped"] for image in images if image["dropped"]}
-            if not any(union.duplicate_of(entry) in damaged for entry in entries.values()):
-                break
-            # Only decoding shows damage: the copies that a damaged image went before are wanted after all.
-            for name, reason in (dropped | damaged).items():
-                entries[name].dropped = reason
-    for name, reason in damaged.items():
-        entries[name].dropped = reason
-    finish = lambda: prepare.finish(folder, units, outcomes, settings)  # noqa: E731
-    return conflicts, scan.unused(entries, by_image, chosen), finish
+        alike = scan.alike(entries, chosen, distance) if distance >= 0 else []
+        # Before one of each copies is kept: a damaged one must not go before a sound one.
+        copies = {name for pair in (*pairs, *alike) for name in pair}
+        damage = scan.drop_damaged(entries, chosen, copies, workers)
+        conflicts = union.drop_duplicates(entries, pairs, union.OFFICIAL)
+        conflicts += union.drop_duplicates(entries, alike, union.LOOKS)
+        units = prepare.plan(entries.values(), chosen, settings.images_per_shard)
+        outcomes = prepare.run(folder, units, settings, workers, **_reports(config, units))
+    for image in (image for outcome in outcomes for image in outcome["images"]):
+        entries[image["image"]].dropped = image["dropped"]
+    unused = scan.unused(entries, by_image, chosen, damage | prepare.damage(units, outcomes))
+    return conflicts, unused, lambda: prepare.finish(folder, units, outcomes, settings)
 
 
 def _reports(config: ConfigDict, units: Sequence[prepare.Unit]) -> dict:
@@ -152,9 +165,20 @@ def _write_images(config: ConfigDict, folder: pathlib.Path, entries: union.Entri
         if isinstance(error, folds.Leak):
             raise
         logger.warning("no splits.csv: %s", error)
-    without = [entry for entry in kept if prepare.split_of(entry) == "test"]
-    tables.write_unlabelled(folder / "unlabelled.csv", without, prepare.FOLDERS["test"])
+    _write_unlabelled(config, folder, [entry for entry in kept if prepare.split_of(entry) == "test"])
     write_csv(folder / "labels.csv", tables.LABELS, rows)
+
+
+def _write_unlabelled(config: ConfigDict, folder: pathlib.Path, entries: Sequence[union.Entry]) -> None:
+    """unlabelled.csv, whose images are plain files: where there are none there is no such table."""
+    if "folder" in config.prepare.formats:
+        tables.write_unlabelled(folder / "unlabelled.csv", entries, prepare.FOLDERS["test"])
+    elif entries:
+        logger.warning(
+            "%d images without labels are in the shards' split 'test' alone; --mode=predict reads files: for it add "
+            "'folder' to config.prepare.formats",
+            len(entries),
+        )
 
 
 def _tell(folder: pathlib.Path, report: Sequence[dict], summary: Sequence[dict], conflicts: Sequence) -> None:

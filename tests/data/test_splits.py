@@ -2,6 +2,7 @@
 import numpy as np
 import pytest
 
+from stochconv_jax.data import folds
 from stochconv_jax.data.splits import stratified_split
 
 
@@ -22,6 +23,17 @@ def test_the_seed_fixes_the_split():
     labels = random_labels(100)
     first, same, other = (stratified_split(labels, 0.2, seed=seed)[1].tolist() for seed in (1, 1, 2))
     assert first == same != other
+
+
+def test_the_split_is_the_same_on_every_machine():
+    """Pinned: the sides of a published data set must not change with a machine, a library or this code."""
+    labels = np.array([i % 3 == 0 for i in range(30)], np.int32)
+    groups = [f"IP_{i // 2}" for i in range(24)] + [""] * 6
+    years = [str(2019 + i % 4 // 2) for i in range(30)]
+    _, validation = stratified_split(labels, 0.25, seed=7, groups=groups, strata=years)
+    assert validation.tolist() == [4, 5, 6, 7, 10, 11, 12, 13]
+    fold = folds.k_folds(labels, 3, seed=7, groups=groups, strata=years)
+    assert "".join(map(str, fold)) == "112211112211111133332222323222"
 
 
 def test_a_stratum_is_a_label_and_a_value_of_the_column():

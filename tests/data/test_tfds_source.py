@@ -46,30 +46,35 @@ def test_the_same_images_as_the_folder(workdir):
         shards.column("colour")
 
 
-def config_for(workdir, source, **data):
+def config_for(workdir, source, *, num_workers=0, **data):
     config = isic_prepare.get_config()
     config.data.update(source=source, path=str(workdir), image_size=(64, 64), thumbnail_size=(16, 16), **data)
     if source == "folder":
         config.data.update(path=str(workdir / "images"), labels=str(workdir / "labels.csv"))
-    config.data.num_workers = 0
+    config.data.num_workers = num_workers
     config.batch_size = 6
     return config
 
 
-@pytest.mark.parametrize("data", [{}, {"fold": "2/3"}])
+def all_batches(config):
+    """Some batches to train on and all to evaluate on."""
+    train, validation = build.data_sources(config)
+    stream = build.train_batches(config, train, start_step=3)
+    batches = [*itertools.islice(stream, 4)]
+    stream.close()
+    reading = {"num_workers": config.data.num_workers, "on_bad_image": "error"}
+    evaluation = pipeline.EvalBatches(validation, batch_size=4, **reading, **build.pixels(config))
+    batches += list(evaluation)
+    evaluation.close()
+    return batches
+
+
+@pytest.mark.parametrize("data", [{}, {"fold": "2/3"}, {"num_workers": 1}])
 def test_the_same_batches_as_the_folder(workdir, data):
-    batches = {}
-    for source in ("folder", "tfds"):
-        config = config_for(workdir, source, **data)
-        train, validation = build.data_sources(config)
-        stream = build.train_batches(config, train, start_step=3)
-        batches[source] = [*itertools.islice(stream, 4)]
-        stream.close()
-        pixels = build.pixels(config)
-        evaluation = pipeline.EvalBatches(validation, batch_size=4, num_workers=0, on_bad_image="error", **pixels)
-        batches[source] += list(evaluation)
-        evaluation.close()
-    for ours, theirs in zip(batches["tfds"], batches["folder"], strict=True):
+    """Those of the folder are read in this process; those of the shards in a worker too."""
+    from_folder = all_batches(config_for(workdir, "folder", **data | {"num_workers": 0}))
+    from_shards = all_batches(config_for(workdir, "tfds", **data))
+    for ours, theirs in zip(from_shards, from_folder, strict=True):
         assert ours.keys() == theirs.keys()
         for name in ours:
             np.testing.assert_array_equal(ours[name], theirs[name])

@@ -39,6 +39,11 @@ def tree(folder: pathlib.Path) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
+def times(folder: pathlib.Path) -> dict[str, int]:
+    """When each file was written last, in nanoseconds."""
+    return {str(file.relative_to(folder)): file.stat().st_mtime_ns for file in folder.rglob("*") if file.is_file()}
+
+
 @pytest.fixture(scope="session")
 def archive(tmp_path_factory) -> pathlib.Path:
     """A folder as the archives give it, with something of every kind that goes wrong."""

@@ -1,5 +1,6 @@
 """--mode=prepare: reasons to drop, what is written, and the same bytes whoever makes them."""
 import csv
+import functools
 import json
 import shutil
 import subprocess
@@ -12,8 +13,8 @@ import simplejpeg
 from configs import isic_prepare
 from stochconv_jax.data.isic import shards
 from tests.conftest import ROOT
-from tests.data.isic.files import picture
-from tests.modes.isic_archive import KEPT, SHARDS, finish, run, start, table, tree
+from tests.data.isic.files import FILES, picture
+from tests.modes.isic_archive import KEPT, SHARDS, finish, run, start, table, times, tree
 
 
 def test_each_reason_to_drop(prepared):
@@ -70,10 +71,9 @@ def test_what_is_written(prepared):
 
 
 def test_a_second_run_changes_nothing(prepared, archive):
-    before = {file: (file.stat().st_mtime_ns, file.read_bytes()) for file in prepared.rglob("*") if file.is_file()}
+    before = tree(prepared), times(prepared)
     run(prepared, raw=archive)
-    after = {file: (file.stat().st_mtime_ns, file.read_bytes()) for file in prepared.rglob("*") if file.is_file()}
-    assert after == before
+    assert (tree(prepared), times(prepared)) == before
 
 
 @pytest.mark.parametrize("num_workers", [2, 3])
@@ -95,11 +95,15 @@ def test_other_originals_and_settings(prepared, archive, tmp_path):
     assert tree(workdir) == tree(fresh)
 
 
-def test_one_format_only(archive, tmp_path):
+def test_one_format_only(archive, tmp_path, caplog):
     folder = run(tmp_path / "folder", raw=archive, formats=("folder",))
     assert not (folder / "tfds").exists() and (folder / "images").exists()
     tfds = run(tmp_path / "tfds", raw=archive, formats=("tfds",))
     assert not (tfds / "images").exists() and (tfds / SHARDS / shards.DESCRIPTION).exists()
+    # A table of files to predict would name files that are not there.
+    assert (folder / "unlabelled.csv").exists() and not (tfds / "unlabelled.csv").exists()
+    assert caplog.text.count("1 images without labels are in the shards' split 'test' alone") == 1
+    assert "--mode=predict" in caplog.text
 
 
 def test_look_alikes_are_dropped_if_asked_for(archive, tmp_path):
@@ -124,12 +128,35 @@ def test_splits_csv_is_what_training_makes_of_labels_csv(prepared):
     assert sides == dict.fromkeys(train.names, "train") | dict.fromkeys(validation.names, "validation")
 
 
+def test_the_sides_are_the_same_on_every_machine(prepared):
+    """Pinned, by name: whoever prepares the same images with the same seed gets the same split."""
+    rows = table(prepared / "splits.csv")
+    validation = [row["image"] for row in rows if row["split"] == "validation"]
+    assert validation == [f"ISIC_30000{number}.jpg" for number in ("06", "07", "12", "13")]
+    assert "".join(row["fold"] for row in rows) == "11121221122221122221111"
+
+
 def test_labels_alone(archive, tmp_path):
     workdir = run(tmp_path / "run", labels=archive)
     report = table(workdir / "report.csv")
     assert {row["status"] for row in report} == {"kept", "dropped", "metadata"}
     assert not (workdir / "images").exists() and not (workdir / "tfds").exists()
     assert len(table(workdir / "labels.csv")) == 27
+
+
+def test_metadata_without_its_ground_truth_is_named(tmp_path, caplog):
+    names = ["2016_train.csv", "2017.csv", "2017_metadata.csv", "2019_metadata.csv"]
+    for name in names:
+        (tmp_path / name).write_bytes(FILES[name])
+    labels = ",".join(str(tmp_path / name) for name in names)
+    run(tmp_path / "run", labels=labels)
+    (warning,) = [record.getMessage() for record in caplog.records if "ground truth" in record.getMessage()]
+    # ISIC_0000001 is labelled in 2017.
+    assert warning.startswith(f"{tmp_path / '2019_metadata.csv'}: no label file has 1 of its 2 images (ISIC_0060000, ")
+    caplog.clear()
+    (tmp_path / "2019.csv").write_bytes(FILES["2019.csv"])
+    run(tmp_path / "run", labels=f"{labels},{tmp_path / '2019.csv'}")
+    assert "ground truth" not in caplog.text
 
 
 def test_shown(shared_data, tmp_path):
@@ -168,10 +195,17 @@ assert 'tensorflow' not in sys.modules
 
 
 def test_trains_evaluates_and_predicts_without_tensorflow(main, prepared, tmp_path):
-    """From the shards to predictions, with what else is known of the images beside each."""
-    workdir = tmp_path / "trained"
+    """From the shards to predictions, with what else is known of the images beside each.
+
+    Whoever imports TensorFlow, in the processes themselves or in their workers, gets an error that nobody expects.
+    """
+    workdir, traps = tmp_path / "trained", tmp_path / "traps"
+    traps.mkdir()
+    (traps / "tensorflow.py").write_text("raise AssertionError('TensorFlow was imported')")
+    main = functools.partial(main, environ={"PYTHONPATH": str(traps)})
     keys = {"data__source": "tfds", "data__path": prepared, "data__group_by": "group", "data__stratify_by": "year"}
-    main(workdir, **keys, data__image_size="(64,64)", data__thumbnail_size="(32,32)", num_epochs=1)
+    sizes = {"data__image_size": "(64,64)", "data__thumbnail_size": "(32,32)"}
+    main(workdir, **keys, **sizes, data__num_workers=1, num_epochs=1)
     main(workdir, mode="evaluate")
     known = {row["image"]: row for row in table(prepared / "labels.csv")}
     for row in table(workdir / "predictions.csv"):

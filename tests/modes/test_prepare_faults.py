@@ -1,17 +1,21 @@
 """--mode=prepare: what is refused, damaged, killed, or has no room."""
+import errno
+import json
 import os
+import pathlib
 import resource
 import shutil
 import signal
 import time
 
+import PIL.Image
 import pytest
 
 from stochconv_jax.data import folds
-from stochconv_jax.data.isic import shards, tables
+from stochconv_jax.data.isic import pictures, shards, tables
 from stochconv_jax.data.tfds_source import TfdsSource
 from tests.data.isic.files import write_jpeg
-from tests.modes.isic_archive import SHARDS, finish, run, start, table, tree
+from tests.modes.isic_archive import SHARDS, finish, run, start, table, times, tree
 
 
 def test_what_is_damaged_is_named_and_made_again(prepared, archive, tmp_path, caplog):
@@ -78,15 +82,30 @@ def test_a_planted_leak_ends_the_preparation(archive, tmp_path, monkeypatch, col
         ({"raw": "{archive}", "formats": ("tar",)}, r"config\.prepare\.formats"),
         ({"raw": "{archive}", "rule": "bad"}, r"config\.prepare\.rule"),
         ({"raw": "{archive}", "num_workers": -1}, r"config\.prepare\.num_workers"),
-        ({"raw": "{parent}", "labels": "{archive}"}, "must not lie in each other"),
+        ({"raw": "{archive}", "size": 2049}, r"size=2049 with config\.prepare\.crop='report'.*enlarged"),
+        ({"raw": "{parent}", "labels": "{archive}"}, r"--workdir=.*config\.prepare\.raw=.*must not lie in each other"),
+        ({"raw": "{archive}", "labels": "{parent}"}, r"config\.prepare\.labels=.*must not lie in each other"),
+        ({"raw": "", "labels": "{parent}"}, r"config\.prepare\.labels=.*must not lie in each other"),
+        ({"raw": "", "labels": "{parent}/run/*.csv"}, r"config\.prepare\.labels=.*must not lie in each other"),
     ],
 )
 def test_refused(archive, tmp_path, keys, words):
     (tmp_path / "empty").mkdir()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "labels.csv").write_text("image,target\nmine,1\n")
     places = {"archive": archive, "empty": tmp_path / "empty", "parent": tmp_path}
     keys = {key: value.format(**places) if isinstance(value, str) else value for key, value in keys.items()}
     with pytest.raises(ValueError, match=words):
         run(tmp_path / "run", **keys)
+    assert (tmp_path / "run" / "labels.csv").read_text() == "image,target\nmine,1\n"
+
+
+def test_a_folder_of_labels_around_the_workdir_is_refused_at_once(archive, tmp_path):
+    """Not only when a later run would find the tables of the first among the label files."""
+    (tmp_path / "mine.csv").write_text("image,target\nmine,1\n")
+    with pytest.raises(ValueError, match="must not lie in each other"):
+        run(tmp_path / "run", raw=archive, labels=tmp_path)
+    assert not (tmp_path / "run").exists()
 
 
 def test_files_of_others_are_not_removed(archive, tmp_path):
@@ -162,15 +181,75 @@ def test_kill_and_restart_byte_for_byte(tmp_path):
     assert tree(killed) == tree(tmp_path / "whole")
 
 
-def test_a_copy_comes_back_where_the_one_kept_proves_damaged(archive, tmp_path):
-    raw = tmp_path / "raw"
-    shutil.copytree(archive, raw)
-    kept = raw / "2020" / "ISIC_2637011.jpg"
-    kept.write_bytes(kept.read_bytes()[:2000])  # its header is whole
+@pytest.fixture
+def raw(archive, tmp_path):
+    """A copy of the archive, to spoil."""
+    shutil.copytree(archive, tmp_path / "raw")
+    return tmp_path / "raw"
+
+
+def truncate(file):
+    file.write_bytes(file.read_bytes()[:2000])  # the header is whole
+
+
+def test_a_copy_comes_back_where_the_one_kept_proves_damaged(raw, tmp_path, caplog):
+    truncate(raw / "2020" / "ISIC_2637011.jpg")
     first = run(tmp_path / "run", raw=raw)
     report = {row["image"]: row for row in table(first / "report.csv") if row["file"] == "2020.csv"}
     assert report["ISIC_2637011"]["reason"].startswith("ISIC_2637011.jpg: Premature end")
     assert report["ISIC_2637013"]["status"] == "kept"
     assert (first / "images" / "ISIC_2637013.jpg").exists()
-    before = tree(first)
-    assert tree(run(first, raw=raw)) == before
+    before = tree(first), times(first)
+    with caplog.at_level("INFO"):
+        run(first, raw=raw)
+    assert (tree(first), times(first)) == before
+    images = sum(len(json.loads(file.read_text())["images"]) for file in (first / "units").iterdir())
+    assert f"{images} of {images} images are prepared already" in caplog.text
+
+
+def test_where_the_largest_file_of_an_image_proves_damaged_the_next_is_used(raw, tmp_path):
+    """ISIC_0000001 has a file of 81x100 pixels and one of 70x90."""
+    other = "ISIC_0000001_downsampled.jpg"
+    intact = run(tmp_path / "intact", raw=raw)
+    truncate(raw / "2016" / "ISIC_0000001.jpg")
+    workdir = run(tmp_path / "run", raw=raw)
+    expected = pictures.prepare((raw / "2019" / other).read_bytes(), size=64, crop="report", quality=95)
+    assert (workdir / "images" / "ISIC_0000001.jpg").read_bytes() == expected
+    assert table(workdir / "labels.csv") == table(intact / "labels.csv")
+    reasons = {row["file"]: row["reason"] for row in table(workdir / "report.csv") if row["image"] == "ISIC_0000001"}
+    assert reasons["ISIC_0000001.jpg"].startswith("ISIC_0000001.jpg: Premature end") and other not in reasons
+    truncate(raw / "2019" / other)
+    rows = [row for row in table(run(workdir, raw=raw) / "report.csv") if row["image"] == "ISIC_0000001"]
+    assert not (workdir / "images" / "ISIC_0000001.jpg").exists()
+    reasons = {row["file"]: row["reason"].partition(" end")[0] for row in rows if row["status"] == "dropped"}
+    assert reasons["2019.csv"] == "ISIC_0000001.jpg: Premature" and reasons[other] == f"{other}: Premature"
+
+
+@pytest.mark.parametrize("when", ["measured", "decoded"])
+def test_an_original_that_cannot_be_read_ends_the_run(archive, tmp_path, monkeypatch, when):
+    """A disk in trouble is no damage of the image: the image is not dropped."""
+    reader = (PIL.Image, "open") if when == "measured" else (pathlib.Path, "read_bytes")
+    read = getattr(*reader)
+
+    def fail(file, *arguments):
+        if file.name == "ISIC_0000002.jpg":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))  # without the file's name, as of a read
+        return read(file, *arguments)
+
+    monkeypatch.setattr(*reader, fail)
+    with pytest.raises(OSError, match=r"raw/2016/ISIC_0000002\.jpg cannot be read: Input/output error; mend"):
+        run(tmp_path / "run", raw=shutil.copytree(archive, tmp_path / "raw"))
+    assert not (tmp_path / "run" / "labels.csv").exists()
+
+
+def test_a_folder_that_cannot_be_read_ends_the_run(raw, tmp_path, monkeypatch):
+    scandir = os.scandir
+
+    def fail(folder):
+        if pathlib.Path(folder).name == "2018":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", fail)
+    with pytest.raises(PermissionError, match="raw/2018"):
+        run(tmp_path / "run", raw=raw)

@@ -1,5 +1,5 @@
 """One original picture made ready: cropped, resized by area, encoded; and how big and how alike pictures are."""
-import struct
+import warnings
 
 import cv2
 import numpy as np
@@ -7,11 +7,11 @@ import PIL.Image
 import simplejpeg
 
 from stochconv_jax.data import augment
-from stochconv_jax.data.sources import decode
+from stochconv_jax.data.sources import SIDEWAYS, decode, orientation
 
 CROPS = ("report", "square")
 CROP_ABOVE, CROP_TO = 3048, 2048  # pixels, of the report's rule
-_ORIENTATION_TAG, _SIDEWAYS = 0x0112, (5, 6, 7, 8)  # EXIF's orientations that swap height and width
+VERSION = 1  # of what `prepare` makes of a picture: one more with any change of its pixels
 _HASH_SIDE, _HASH_WAVES = 32, 8
 
 
@@ -51,24 +51,37 @@ def prepare(content: bytes, *, size: int, crop: str, quality: int) -> bytes:
     )
 
 
+def versions() -> dict[str, str]:
+    """What the pixels of a prepared picture depend on, beside the settings: this module and the libraries it uses."""
+    return {"preparation": str(VERSION), "opencv": cv2.__version__, "simplejpeg": simplejpeg.__version__}
+
+
 def too_small(height: int, width: int, size: int) -> str:
     """The reason to drop such a picture."""
     return f"{width}x{height} pixels (width x height), smaller than {size} on a side"
 
 
 def read_size(file) -> tuple[int, int]:
-    """Height and width in pixels of an upright picture, from its header.
+    """Height and width in pixels of an upright picture, from its header; one whose EXIF is damaged counts as upright.
 
-    ValueError if it is not a picture, its EXIF is damaged, or it has more pixels than PIL takes for an honest file.
+    ValueError if it is not a picture, or has more pixels than PIL takes for an honest file. OSError if it cannot be
+    read.
     """
     try:
-        with PIL.Image.open(file) as picture:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of damaged EXIF and other notes, without the file's name
+            picture = PIL.Image.open(file)
+        with picture:
             width, height = picture.size
-            turned = picture.getexif().get(_ORIENTATION_TAG) in _SIDEWAYS
+            turned = orientation(picture.info.get("exif", b"")) in SIDEWAYS
     except PIL.UnidentifiedImageError as error:
         raise ValueError("not an image that can be read") from error
-    except (PIL.Image.DecompressionBombError, SyntaxError, struct.error) as error:
+    except (PIL.Image.DecompressionBombError, SyntaxError) as error:
         raise ValueError(str(error)) from error
+    except OSError as error:
+        if error.errno is None:  # PIL's own, about the content; those of the system have a number
+            raise ValueError(str(error)) from error
+        raise
     return (width, height) if turned else (height, width)
 
 

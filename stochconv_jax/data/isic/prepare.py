@@ -38,14 +38,23 @@ class Settings:
         if not self.formats or set(self.formats) - set(FORMATS):
             raise ValueError(f"config.prepare.formats={self.formats}: expected some of {', '.join(FORMATS)}")
         pictures.crop_box(1, 1, self.crop)
+        if self.crop == "report" and self.size > pictures.CROP_TO:
+            raise ValueError(
+                f"config.prepare.size={self.size} with config.prepare.crop='report': that rule leaves "
+                f"{pictures.CROP_TO} pixels of a large picture, which would be enlarged; choose a size up to that, or "
+                "crop='square'"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
 class Item:
-    """An image to prepare: its id, file, class (None without a label) and texts for its record."""
+    """An image to prepare: its id, class (None without a label) and texts for its record.
+
+    `files`: of the first that is not damaged it is made.
+    """
 
     image: str
-    file: pathlib.Path
+    files: tuple[pathlib.Path, ...]
     target: int | None
     texts: Mapping[str, str]
 
@@ -73,13 +82,13 @@ def split_of(entry: union.Entry) -> str:
     return "test" if entry.target is None else "train"
 
 
-def plan(entries: Iterable[union.Entry], chosen: Mapping[str, scan.Found], images_per_shard: int) -> list[Unit]:
-    """The units of the entries that are not dropped, each with its file."""
+def plan(entries: Iterable[union.Entry], chosen: scan.Chosen, images_per_shard: int) -> list[Unit]:
+    """The units of the entries that are not dropped, each with its files."""
     items: dict[str, list[Item]] = {split: [] for split in FOLDERS}
     for entry in entries:
         if not entry.dropped:
             about = tables.texts(entry)
-            items[split_of(entry)].append(Item(entry.image, chosen[entry.image].file, entry.target, about))
+            items[split_of(entry)].append(Item(entry.image, scan.usable(chosen[entry.image]), entry.target, about))
     units = []
     for split, members in items.items():
         starts = range(0, len(members), images_per_shard)
@@ -102,6 +111,7 @@ def run(
 
     `on_start` is told how many images are to be made, `on_images` how many are, `on_damage` what was found spoilt.
     """
+    _refuse_formats_left_behind(folder, settings)
     if not (folder / "units").exists() and (strangers := _strangers(folder, (), settings)):
         raise ValueError(f"{strangers[0]} is not from a preparation and would be lost: choose another --workdir")
     for name in ("units", *(FOLDERS.values() if "folder" in settings.formats else ())):
@@ -109,9 +119,8 @@ def run(
     if "tfds" in settings.formats:
         shards.folder(folder / "tfds", settings.size).mkdir(parents=True, exist_ok=True)
     found = workers.map(functools.partial(check, folder=folder, settings=settings), units)
-    for _, problem in found:
-        if problem:
-            on_damage(problem)
+    for problem in dict.fromkeys(problem for _, problem in found if problem):
+        on_damage(problem)
     missing = [unit for unit, (outcome, _) in zip(units, found) if outcome is None]
     if missing or _strangers(folder, units, settings):
         _close(folder, settings)
@@ -123,6 +132,18 @@ def run(
     outcomes = [made_of.get(unit.name, outcome) for unit, (outcome, _) in zip(units, found)]
     _remove_dropped(folder, units, outcomes, settings)
     return outcomes
+
+
+def _refuse_formats_left_behind(folder: pathlib.Path, settings: Settings) -> None:
+    """Files of a format that is not wanted any more would stay as they are while labels.csv changes."""
+    places = {"folder": FOLDERS.values(), "tfds": ("tfds",)}
+    for name in sorted(set(FORMATS) - set(settings.formats)):
+        left = [folder / place for place in places[name] if (folder / place).exists()]
+        if left and (folder / "units").exists():
+            raise ValueError(
+                f"config.prepare.formats={settings.formats}, but {' and '.join(map(str, left))} of an earlier run with "
+                f"{name!r} would be left out of date: add {name!r}, remove what is there, or choose another --workdir"
+            )
 
 
 class _Counter:
@@ -138,8 +159,9 @@ def fingerprint(unit: Unit, settings: Settings) -> str:
     """Of everything that a unit is made from: settings, names, classes, texts, and the originals' sizes and times."""
     parts = [dataclasses.asdict(settings), unit.split, unit.index, unit.count]
     for item in unit.items:
-        state = item.file.stat()
-        parts.append([item.image, item.file.name, state.st_size, state.st_mtime_ns, item.target, dict(item.texts)])
+        files = [(file.name, file.stat()) for file in item.files]
+        states = [[name, state.st_size, state.st_mtime_ns] for name, state in files]
+        parts.append([item.image, states, item.target, dict(item.texts)])
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -154,6 +176,9 @@ def check(unit: Unit, *, folder: pathlib.Path, settings: Settings) -> tuple[Outc
         return None, f"{record} is damaged"
     if outcome.get("fingerprint") != fingerprint(unit, settings):
         return None, ""
+    if (old := outcome["versions"]) != (new := pictures.versions()):
+        changes = ", ".join(f"{name} {old[name]}, which is now {new[name]}" for name in new if old[name] != new[name])
+        return None, f"{folder} holds images prepared with {changes}"
     for file, sha256 in _written(unit, outcome, folder, settings):
         if not file.exists():
             return None, f"{file} is gone"
@@ -178,7 +203,8 @@ def _plain_file(folder: pathlib.Path, split: str, image: str) -> pathlib.Path:
 
 def make(unit: Unit, *, folder: pathlib.Path, settings: Settings) -> Outcome:
     """Makes the unit and writes its record. OSError naming the file that cannot be written."""
-    outcome: Outcome = {"fingerprint": fingerprint(unit, settings), "split": unit.split, "images": []}
+    about = {"fingerprint": fingerprint(unit, settings), "versions": pictures.versions(), "split": unit.split}
+    outcome: Outcome = about | {"images": []}
     examples = _examples(unit, outcome["images"], folder, settings)
     if "tfds" in settings.formats:
         features = isic_melanoma.builder(str(folder / "tfds"), settings.size).info.features
@@ -193,19 +219,26 @@ def make(unit: Unit, *, folder: pathlib.Path, settings: Settings) -> Outcome:
 
 def _examples(unit: Unit, images: list, folder: pathlib.Path, settings: Settings) -> Iterator[dict[str, Any]]:
     """The unit's examples one after the other; notes in `images` what became of each image, and writes plain files."""
+    use = functools.partial(pictures.prepare, size=settings.size, crop=settings.crop, quality=settings.quality)
     for item in unit.items:
-        try:
-            content = item.file.read_bytes()
-            jpeg = pictures.prepare(content, size=settings.size, crop=settings.crop, quality=settings.quality)
-        except (OSError, ValueError) as error:
-            images.append({"image": item.image, "dropped": f"{item.file.name}: {error}"})
+        jpeg, damaged = scan.first_sound(item.files, use)
+        about = {"image": item.image, "damaged": damaged, "dropped": "" if jpeg else damaged[0]}
+        if jpeg is None:
+            images.append(about)
             continue
         if "folder" in settings.formats:
             with replace(_plain_file(folder, unit.split, item.image)) as file:
                 file.write_bytes(jpeg)
-        images.append({"image": item.image, "dropped": "", "sha256": hashlib.sha256(jpeg).hexdigest()})
+        images.append(about | {"sha256": hashlib.sha256(jpeg).hexdigest()})
         target = isic_melanoma.NO_TARGET if item.target is None else item.target
         yield {"image": jpeg, "image_id": item.image, "target": target, **item.texts}
+
+
+def damage(units: Sequence[Unit], outcomes: Sequence[Outcome]) -> dict[pathlib.Path, str]:
+    """The files that proved damaged, each with the reason."""
+    items = [item for unit in units for item in unit.items]
+    images = [image for outcome in outcomes for image in outcome["images"]]
+    return {file: reason for item, image in zip(items, images) for file, reason in zip(item.files, image["damaged"])}
 
 
 def _close(folder: pathlib.Path, settings: Settings) -> None:
