@@ -61,15 +61,8 @@ def fit(picture: np.ndarray, size: Size) -> np.ndarray:
 
 
 def resize(picture: np.ndarray, size: Size) -> np.ndarray:
-    """Area resize to `size`: each output pixel is the mean of what it covers, rounded."""
-    # "Not exact" lets OpenCV take IPP's area filter where there is one, which is as near to the mean and two to four
-    # times as fast; they differ where the mean is half way between two levels.
-    before = cv2.ipp.useIPP_NotExact()
-    cv2.ipp.setUseIPP_NotExact(True)
-    try:
-        return cv2.resize(picture, size[::-1], interpolation=cv2.INTER_AREA)
-    finally:
-        cv2.ipp.setUseIPP_NotExact(before)  # for this filter alone
+    """Area resize to `size`: each output pixel is the mean of what it covers."""
+    return cv2.resize(picture, size[::-1], interpolation=cv2.INTER_AREA)
 
 
 def random_affine(random: np.random.Generator, size: Size, ranges: Augmentation) -> np.ndarray:
