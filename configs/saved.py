@@ -29,8 +29,10 @@ def complete(saved: Mapping[str, Any], where: Any) -> ConfigDict:
     """A config from the values that a run, perhaps of an older version, has saved.
 
     Keys that are new since take their defaults, and the log says so. ValueError for keys that are no more: what they
-    meant cannot be repeated.
+    meant cannot be repeated, and for values of another kind.
     """
+    if not isinstance(saved, Mapping):
+        raise ValueError(f"{where}: its config is no table of keys but {saved!r}")
     config = default.get_config()
     known, values = flatten(config.to_dict()), flatten(saved)
     removed = sorted(values.keys() - known.keys())
@@ -38,9 +40,12 @@ def complete(saved: Mapping[str, Any], where: Any) -> ConfigDict:
         raise ValueError(f"{where} has keys that this version does not know: {', '.join(removed)}")
     for key in sorted(known.keys() - values.keys()):
         logger.warning("%s is of an older version: config.%s takes its default, %r", where, key, known[key])
-    config.update_from_flattened_dict(
-        {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-    )
+    try:
+        config.update_from_flattened_dict(
+            {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        )
+    except TypeError as error:
+        raise ValueError(f"{where}: {error}") from error
     return config
 
 

@@ -85,9 +85,12 @@ class RunFolder:
         if not file.exists():
             return None
         try:
-            return json.loads(file.read_text())
+            content = json.loads(file.read_text())
+            if not isinstance(content, dict):
+                raise ValueError("it holds no table of names and values")
         except ValueError as error:
             raise ValueError(f"{file} is not valid JSON ({error}); choose another --workdir or mend it") from error
+        return content
 
     def read_metrics(self) -> list[dict[str, str]]:
         """The rows of metrics.csv as written; [] where there is none."""

@@ -107,20 +107,29 @@ def run(config, overrides, workdir) -> None:
     build.use_compilation_cache(config)
     for topic in config.show.topics:
         build.choice(topic, TOPICS, "show.topics")
+    if "relevance" in config.show.topics and config.show.passes < places.LEAST_PASSES:
+        raise ValueError(f"config.show.passes={config.show.passes}: at least {places.LEAST_PASSES} for topic relevance")
     devices = mesh.create()
     with jax.set_mesh(devices):
         network = Network(build.classifier(config), _variables(folder, config, devices, trained), config.seed)
         topics = _topics(config, network, trained)
-        shown = list(_images(config))
-        if not shown:
-            raise ValueError("none of the images can be used")
         output = folder.create().path / "show"
         output.mkdir(exist_ok=True)
-        for topic in topics:
-            for name, figure, what in TOPICS[topic](config, network, shown):
-                path = output / f"{name}_{topic}.png"
-                figures.save(figure, path)
-                logger.info("%s: %s", path, what)
+        first = []
+        for image in _images(config):
+            first = [*first, image][:TOGETHER]
+            _draw(config, network, [topic for topic in topics if topic != "sampling"], [image], output)
+        if not first:
+            raise ValueError("none of the images can be used")
+        _draw(config, network, [topic for topic in topics if topic == "sampling"], first, output)
+
+
+def _draw(config, network: Network, topics: list[str], shown: list[Shown], output: pathlib.Path) -> None:
+    for topic in topics:
+        for name, figure, what in TOPICS[topic](config, network, shown):
+            path = output / f"{name}_{topic}.png"
+            figures.save(figure, path)
+            logger.info("%s: %s", path, what)
 
 
 def _variables(folder: RunFolder, config, devices: jax.sharding.Mesh, trained: bool) -> Any:
@@ -195,8 +204,7 @@ def _coverage(config, network, shown):
         yield image.file, figure, f"share of pixels covered, by passes: {found}"
 
 
-def _sampling(config, network, shown):
-    together = shown[:TOGETHER]
+def _sampling(config, network, together):
     if len(together) < 2:
         logger.warning("sampling: left out, for it compares the images of a batch, and there is one only")
         return

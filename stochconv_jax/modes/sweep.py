@@ -149,14 +149,15 @@ def _make(run: Run, received: list[int], progress: Progress) -> tuple[str, str]:
             evaluate = [(run.evaluate, run.evaluated)] if run.config.sweep.passes else []
             for command, done in [(run.train, run.trained), *evaluate]:
                 _wait_for_others(run, received)
-                if done() or received:
-                    continue
-                start = log.seek(0, 2)
-                code = _process(command(), log, received, lambda: progress.tick(run))
-                log.seek(start)
-                output = log.read().decode(errors="replace")
-                if not done() and not received:
-                    return FAILED, _reason(code, output)
+                while not (done() or received):
+                    start = log.seek(0, 2)
+                    code = _process(command(), log, received, lambda: progress.tick(run))
+                    log.seek(start)
+                    output = log.read().decode(errors="replace")
+                    # In use: another sweep, whose share holds this run too, was quicker.
+                    if not (done() or received or _in_use(run)):
+                        return FAILED, _reason(code, output)
+                    _wait_for_others(run, received)
     except OSError as error:
         return FAILED, str(error)
     return (FINISHED if run.finished() else STOPPED), ""
@@ -165,17 +166,21 @@ def _make(run: Run, received: list[int], progress: Progress) -> tuple[str, str]:
 def _wait_for_others(run: Run, received: list[int]) -> None:
     """Until no other process, such as that of a sweep that was killed, works in the run's folder."""
     said = False
-    while not received:
-        try:
-            with locked(run.folder.path):
-                return
-        except OSError as error:
-            if error.errno != errno.EAGAIN:
-                raise
+    while not received and _in_use(run):
         if not said:
             logger.warning("%s: waiting for the process that works there", run.folder.path)
         said = True
         time.sleep(POLL)
+
+
+def _in_use(run: Run) -> bool:
+    try:
+        with locked(run.folder.path):
+            return False
+    except OSError as error:
+        if error.errno != errno.EAGAIN:
+            raise
+        return True
 
 
 def _process(command: Sequence[str], log: IO[bytes], received: list[int], tick: Callable[[], None]) -> int:

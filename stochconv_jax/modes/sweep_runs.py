@@ -30,9 +30,8 @@ class Run:
     flags: Mapping[str, Any]
 
     def epochs(self) -> int:
-        """Epochs that are done."""
-        rows = self.folder.read_metrics()
-        return int(rows[-1]["epoch"]) if rows else 0
+        """Epochs that are done. None of a damaged metrics.csv: the run itself will say what is wrong with it."""
+        return self._last_row("epoch")
 
     def trained(self) -> bool:
         """Whether the last epoch is done, with this very config, and saved or evaluated. What is damaged is not."""
@@ -74,8 +73,13 @@ class Run:
         return self._command("--mode=evaluate", keys=dict(self.flags) | asked)
 
     def _last_step(self) -> int:
-        rows = self.folder.read_metrics()
-        return int(rows[-1]["step"]) if rows else 0
+        return self._last_row("step")
+
+    def _last_row(self, column: str) -> int:
+        try:
+            return int(self.folder.read_metrics()[-1][column])
+        except (ValueError, TypeError, LookupError):
+            return 0
 
     def _command(self, *words: str, keys: Mapping[str, Any]) -> list[str]:
         settings = [f"--config.{key}={value}" for key, value in keys.items()]

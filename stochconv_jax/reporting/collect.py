@@ -20,6 +20,7 @@ from stochconv_jax.run_folder import FREE_KEYS, METRICS, RunFolder
 
 REQUIRED = ("epoch", "val_roc_auc")
 EVALUATION = "evaluation.json"
+BY_PASSES = "roc_auc_by_passes"
 # What the report takes from config.json, and of what kind it must be.
 ABOUT = {"config": Mapping, "data": Mapping, "parameters": numbers.Real, "multiply_adds": numbers.Real}
 SETTINGS = {"seed": int, "num_epochs": numbers.Real, "model.branches": list}
@@ -106,7 +107,7 @@ def collect(root: pathlib.Path) -> tuple[list[Group], list[str]]:
     for file in sorted(root.rglob("metrics.csv")):
         try:
             run = read(file.parent, root)
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             remarks.append(f"left out: {error}")
         else:
             runs.append(run)
@@ -121,9 +122,18 @@ def collect(root: pathlib.Path) -> tuple[list[Group], list[str]]:
 def _without_an_epoch(root: pathlib.Path) -> list[str]:
     """Sentences about folders where a run, perhaps one of a sweep that failed, was begun and no epoch ended."""
     begun = {file.parent for name in ("config.json", "output.log") for file in root.rglob(name)}
-    folders = sorted(folder for folder in begun if not (folder / "metrics.csv").exists())
+    folders = sorted(folder for folder in begun if not (folder / "metrics.csv").exists() and _is_run(folder))
     says = {folder: "; output.log says more" if (folder / "output.log").exists() else "" for folder in folders}
     return [f"left out: {folder} was begun but has no metrics.csv, so no epoch{says[folder]}" for folder in folders]
+
+
+def _is_run(folder: pathlib.Path) -> bool:
+    """Whether a config.json, which many programs write, is there and not a run's."""
+    try:
+        about = RunFolder(folder).read_config()
+    except (ValueError, OSError):
+        return True
+    return about is None or "config" in about
 
 
 def read(path: pathlib.Path, root: pathlib.Path) -> Run:
@@ -139,7 +149,7 @@ def read(path: pathlib.Path, root: pathlib.Path) -> Run:
         remarks.append(f"{path}: no config in config.json; its model is known by the folder's name alone")
     in_name = SEED.search(name)
     seed = settings.get("seed", int(in_name[1]) if in_name else None)
-    evaluation = _of_kinds({"roc_auc_by_passes": list}, folder.read_json(EVALUATION), path / EVALUATION, remarks)
+    evaluation = _of_kinds({BY_PASSES: list}, folder.read_json(EVALUATION), path / EVALUATION, remarks)
     predictions = _predictions(path / "predictions.csv", remarks)
     run = Run(name, seed, about, settings, metrics, evaluation, predictions, tuple(remarks))
     return dataclasses.replace(run, remarks=(*remarks, *_shortcomings(run, path)))
@@ -155,11 +165,7 @@ def _shortcomings(run: Run, path: pathlib.Path) -> Iterator[str]:
 
 def _of_kinds(kinds: Mapping[str, type], content: Any, file: pathlib.Path, remarks: list[str]) -> dict[str, Any]:
     """`content` without what is not of its kind, which is remarked: the file may be another program's."""
-    if content is None:
-        return {}
-    if not isinstance(content, Mapping):
-        remarks.append(f"{file} is not used: it holds no table of names and values")
-        return {}
+    content = content or {}
     wrong = [key for key, kind in kinds.items() if key in content and not isinstance(content[key], kind)]
     remarks += [f"{file}: {key} is not used: {content[key]!r} is not what it should be" for key in wrong]
     return {key: value for key, value in content.items() if key not in wrong}
@@ -227,7 +233,8 @@ def group(runs: Iterable[Run]) -> tuple[list[Group], list[str]]:
         by_identity[run.identity()].append(run)
     by_name = collections.defaultdict(list)
     for members in by_identity.values():
-        by_name[_common_name([run.name for run in members])].append(_one_per_seed(members, remarks))
+        kept = _one_per_seed(members, remarks)
+        by_name[_common_name([run.name for run in kept])].append(kept)
     groups = []
     for name, parts in by_name.items():
         if len(parts) > 1:
@@ -238,13 +245,13 @@ def group(runs: Iterable[Run]) -> tuple[list[Group], list[str]]:
 
 
 def _one_per_seed(runs: Sequence[Run], remarks: list[str]) -> list[Run]:
-    """Of runs that share a seed the longest: repeats would pass for independent ones and narrow the intervals."""
+    """Of runs that share a seed the longest, or that with most passes: repeats would pass for independent ones."""
     kept: dict[Any, Run] = {}
     for run in runs:
         key = run.name if run.seed is None else run.seed
         other = kept.get(key)
         if other is not None:
-            longest = max(other, run, key=lambda r: len(r.metrics["epoch"]))
+            longest = max(other, run, key=lambda r: (len(r.metrics["epoch"]), len(r.evaluation.get(BY_PASSES, ()))))
             remarks.append(f"{other.name} and {run.name} are of one config and seed; only {longest.name} counts")
             run = longest
         kept[key] = run
@@ -252,8 +259,13 @@ def _one_per_seed(runs: Sequence[Run], remarks: list[str]) -> list[Run]:
 
 
 def _common_name(names: Sequence[str]) -> str:
-    """What the folders' names have in common, without their seeds."""
+    """What the folders' names have in common, without their seeds: folders at either end, else the first words."""
     bare = [SEED.sub("", name) for name in names]
+    if len(set(bare)) > 1:
+        parts = [name.split("/") for name in bare]
+        start, end = _common_start(parts), _common_start([part[::-1] for part in parts])[::-1]
+        if start or end:
+            return "/".join([*start, *end])
     words = _common_start([re.split(r"([-_=./, ]+)", name) for name in bare])
     return "".join(words).rstrip("-_=./, ").lstrip("-=./, ") or "".join(_common_start(bare)) or names[0]
 

@@ -3,6 +3,7 @@
 Models differ in colour (Okabe & Ito's palette, which colour-blind readers can tell apart), marker and line, so that
 print without colour will do too.
 """
+import math
 import pathlib
 from collections.abc import Callable, Sequence
 
@@ -124,7 +125,7 @@ def _against(cost: Callable[[Result], float], label: str):
     """A figure of last-epoch quality against a cost."""
 
     def figure_of(results: Sequence[Result]):
-        known = [result for result in results if cost(result) > 0 and result.last.count]
+        known = [result for result in results if 0 < cost(result) < math.inf and result.last.count]
         if not known:
             return None
         figure, (axes,) = _axes(2.5, known)

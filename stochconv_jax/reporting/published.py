@@ -6,7 +6,10 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True)
 class Published:
-    """Validation ROC AUC, the highest of all epochs: of the best of `runs`, and their mean."""
+    """Validation ROC AUC, the highest of all epochs: of the best of `runs`, and their mean.
+
+    Where its table and its per-epoch files differ about the best, the higher.
+    """
 
     runs: int
     best: float

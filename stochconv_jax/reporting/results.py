@@ -2,13 +2,13 @@
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from stochconv_jax import statistics
 from stochconv_jax.reporting import published
-from stochconv_jax.reporting.collect import Group
+from stochconv_jax.reporting.collect import Group, Run
 
 NAN = float("nan")
 
@@ -24,10 +24,11 @@ class Mean(NamedTuple):
 
 
 class Quality(NamedTuple):
-    """Of predictions.csv, means over the runs that have one; of two classes."""
+    """Of predictions.csv, means over the runs that have one; of two classes. `evaluated`: see `_evaluated`."""
 
     runs: int
     images: int
+    evaluated: frozenset[tuple[str, str]]
     roc_auc: float
     brier_score: float
     calibration_error: float
@@ -86,16 +87,28 @@ def _average(values) -> float:
 
 
 def _quality(group: Group) -> Quality | None:
-    found = [run.predictions for run in group.finished if run.predictions]
-    if not found:
+    runs = [run for run in group.finished if run.predictions]
+    if not runs:
         return None
+    found = [run.predictions for run in runs]
     return Quality(
         len(found),
         len(found[0].images),
+        _evaluated(runs),
         _average(statistics.delong_placements(p.label, p.probability)[0] for p in found),
         _average(np.square(p.probability - p.label).mean() for p in found),
         _average(statistics.reliability(p.label, p.probability).error() for p in found),
     )
+
+
+def _evaluated(runs: Sequence[Run]) -> frozenset[tuple[str, str]]:
+    """Which checkpoints predicted, with how many passes; '?' where evaluation.json does not say."""
+    found = set()
+    for run in runs:
+        step = run.evaluation.get("checkpoint_step")
+        which = "?" if step is None else "last" if step == run.metrics["step"][-1] else "earlier"
+        found.add((which, str(run.evaluation.get("passes", "?"))))
+    return frozenset(found)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,6 +123,7 @@ class Comparison:
     images: statistics.Difference
     image_count: int
     image_pairs: int
+    evaluated_alike: bool
 
     def verdict(self) -> str:
         """In plain words, at the 5 % level."""
@@ -126,7 +140,8 @@ class Comparison:
         if math.isnan(self.images.p):
             return words
         told = _better(self.images.value) if self.images.p < 0.05 else "not told apart"
-        return f"{words}; on the predicted images {told}"
+        how = "" if self.evaluated_alike else ", but of other checkpoints or passes"
+        return f"{words}; on the predicted images {told}{how}"
 
 
 def _better(difference: float) -> str:
@@ -140,12 +155,14 @@ def compare(result: Result, baseline: Result) -> Comparison:
     areas = np.array([[run.last() for run in pair] for pair in pairs]).reshape(-1, 2).T
     if len(pairs):
         seeds = statistics.student_difference(*areas)
-    images, image_pairs, image_count = _compare_predictions(pairs)
+    images, predicted = _compare_predictions(pairs)
+    image_count = len(predicted[0][0].predictions.images) if predicted else 0
+    alike = len({_evaluated(side) for side in zip(*predicted)}) < 2
     interval = statistics.bootstrap_interval(*areas)
-    return Comparison(result, baseline, len(pairs), seeds, interval, images, image_count, image_pairs)
+    return Comparison(result, baseline, len(pairs), seeds, interval, images, image_count, len(predicted), alike)
 
 
-def _pairs(group: Group, other: Group) -> list[tuple[Any, Any]]:
+def _pairs(group: Group, other: Group) -> list[tuple[Run, Run]]:
     """Finished runs of equal seeds whose last epoch has an area; none where validation images are known to differ."""
     data, other_data = (g.first.about.get("data", {}).get("validation") for g in (group, other))
     if data != other_data and None not in (data, other_data):
@@ -155,14 +172,14 @@ def _pairs(group: Group, other: Group) -> list[tuple[Any, Any]]:
     return [pair for pair in pairs if not any(math.isnan(run.last()) for run in pair)]
 
 
-def _compare_predictions(pairs) -> tuple[statistics.Difference, int, int]:
-    """DeLong's difference, the number of pairs that it is the mean of and the number of images."""
-    found = [pair for pair in (tuple(run.predictions for run in runs) for runs in pairs) if all(pair)]
-    found = [pair for pair in found if all(part.same_images(found[0][0]) for part in pair)]
+def _compare_predictions(pairs) -> tuple[statistics.Difference, list[tuple[Run, Run]]]:
+    """DeLong's difference, and the pairs that it is the mean of: those with predictions of the same images."""
+    found = [pair for pair in pairs if all(run.predictions for run in pair)]
+    found = [pair for pair in found if all(run.predictions.same_images(found[0][0].predictions) for run in pair)]
     if not found:
-        return statistics.Difference(NAN, NAN, NAN, NAN), 0, 0
-    scores = ([pair[side].probability for pair in found] for side in (0, 1))
-    return statistics.delong_difference(found[0][0].label, *scores), len(found), len(found[0][0].images)
+        return statistics.Difference(NAN, NAN, NAN, NAN), []
+    scores = ([pair[side].predictions.probability for pair in found] for side in (0, 1))
+    return statistics.delong_difference(found[0][0].predictions.label, *scores), found
 
 
 def baseline(results: Sequence[Result], name: str) -> Result:

@@ -16,7 +16,8 @@ ABOUT_RESULTS = (
 )
 ABOUT_PUBLISHED = (
     "The project report's figures (2021) are of its own images, about 9,500 of them for validation: maxima over "
-    "epochs, of the best of its runs and their mean. They can be set against ours only where the images are the same. "
+    "epochs, of the best of its runs, by its table or files, and their mean. They can be set against ours only where "
+    "the images are the same. "
     "Its code shares the weights of a stage's repeats and draws a batch's windows together, on the images' diagonal."
 )
 _THREE = published.FULL_SPLIT_OF_THREE_PASSES
@@ -32,12 +33,13 @@ ABOUT_COMPARISONS = (
     "seeds the truth lies outside one time in four, with ten one in ten."
 )
 ABOUT_IMAGES = (
-    "The differences on predicted images are of the predictions.csv of equal images, from the checkpoint that was "
-    "evaluated (the best one by default), mean over common seeds, with DeLong's paired interval: it says how much "
+    "The differences on predicted images are of the predictions.csv of equal images, with the checkpoints and passes "
+    "that the table of predictions names, mean over common seeds, with DeLong's paired interval: it says how much "
     "depends on which images were drawn, not on the seed."
 )
 ABOUT_QUALITY = (
-    "From predictions.csv, of the checkpoint that was evaluated; means over its runs. Calibration error: mean "
+    "From predictions.csv; means over its runs. Checkpoint: of the last step or an earlier one, such as the best. "
+    "Passes: draws of windows that a probability is the mean of. Calibration error: mean "
     "distance between predicted probability and share of class 1, in ten bins of equal width."
 )
 
@@ -126,13 +128,14 @@ def comparison_paragraphs(comparisons: Sequence[Comparison]) -> list[str]:
 
 def quality_table(results: Sequence[Result]) -> Table:
     """A line for each model with predictions."""
-    columns = ["model", "runs", "images", "ROC AUC", "Brier score", "calibration error"]
+    columns = ["model", "runs", "images", "checkpoint", "passes", "ROC AUC", "Brier score", "calibration error"]
     rows = [
         [
             result.group.name,
             str(result.quality.runs),
             f"{result.quality.images:,}",
-            *(_number(value, ".4f") for value in result.quality[2:]),
+            *(", ".join(sorted(map(str, set(values)))) for values in zip(*result.quality.evaluated)),
+            *(_number(value, ".4f") for value in result.quality[3:]),
         ]
         for result in results
         if result.quality

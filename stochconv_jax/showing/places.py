@@ -9,6 +9,7 @@ import numpy as np
 from stochconv_jax import statistics
 
 Size = tuple[int, int]
+LEAST_PASSES = 8
 # What the ridge is tried at, relative to the mean square of the passes' coverage.
 PENALTIES = 10.0 ** np.arange(-3, 3.5, 0.5)
 
@@ -23,8 +24,8 @@ class Relevance(NamedTuple):
     """`map`: float64 `[H, W]`, see `relevance`.
 
     `explained`: share of the predictions' variance that the places explain in passes left out of the fit; below zero
-    where the mean of the other passes would have predicted better, NaN where predictions do not vary. The ridge was
-    chosen by it, so it is a little too high.
+    where the mean of the other passes would have predicted better, NaN where predictions or windows do not vary. The
+    ridge was chosen by it, so it is a little too high.
     """
 
     map: np.ndarray
@@ -48,16 +49,17 @@ def relevance(
 
     Returns:
       A map in units of the predictions: by how much a pass in which every filter's window covers that place differs
-      from a mean pass, on average over the windows that cover the place; and how far it can be trusted.
+      from a mean pass, on average over the windows that cover the place, shrunk somewhat by the ridge; and how far it
+      can be trusted.
 
     Raises:
-      ValueError: fewer than 8 passes.
+      ValueError: fewer than `LEAST_PASSES`.
     """
     passes, filters, _ = windows.shape
-    if passes < 8:
-        raise ValueError(f"{passes} passes are too few to tell places apart: at least 8")
+    if passes < LEAST_PASSES:
+        raise ValueError(f"{passes} passes are too few to tell places apart: at least {LEAST_PASSES}")
     predictions = np.asarray(predictions, np.float64)
-    if np.ptp(predictions) == 0:
+    if np.ptp(predictions) == 0 or not np.ptp(windows, axis=0).any():
         return Relevance(np.zeros(image_size), float("nan"))
     similar = np.zeros((passes, passes))
     for number in range(filters):

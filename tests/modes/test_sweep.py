@@ -1,9 +1,12 @@
 """--mode=sweep as a real process: shares, interruption, failures, what is skipped; and what it refuses."""
+import contextlib
 import csv
 import os
 import pathlib
 import re
+import shutil
 import signal
+import threading
 import time
 
 import pytest
@@ -11,7 +14,7 @@ import pytest
 from configs import quickstart
 from stochconv_jax.modes import sweep, sweep_runs
 from stochconv_jax.reporting import collect
-from stochconv_jax.run_folder import locked
+from stochconv_jax.run_folder import RunFolder, locked
 from tests.modes.conftest import LONG, TINY
 from tests.modes.test_main import assert_same_run, numbers, wait_for_step
 
@@ -65,9 +68,9 @@ def test_shares_at_once_and_killed_in_the_middle_are_the_whole(main, config, who
     other = main.start(tmp_path, config, mode="sweep", sweep__shard="2/2", **SETTINGS)
     first, second = tmp_path / NAMES[0], tmp_path / NAMES[1]
     process = main.start(tmp_path, config, mode="sweep", sweep__shard="1/2", **SETTINGS)
-    wait_for_step(process, first, step=4)
+    wait_for_step(process, first, step=2)
     kill(process)
-    assert len(numbers(first)) < 2 and not second.exists()
+    assert len(numbers(first)) < 3 and not second.exists()
     process = main.start(tmp_path, config, mode="sweep", sweep__shard="1/2", **SETTINGS)
     while "--mode=evaluate" not in (first / "output.log").read_text():
         assert process.poll() is None
@@ -86,13 +89,22 @@ def test_shares_at_once_and_killed_in_the_middle_are_the_whole(main, config, who
 
 def kill(sweeping):
     """Ends a sweep and the run that it is making, as the machine would."""
-    (child,) = map(int, pathlib.Path(f"/proc/{sweeping.pid}/task/{sweeping.pid}/children").read_text().split())
+    children = pathlib.Path(f"/proc/{sweeping.pid}/task/{sweeping.pid}/children")
+    while not (child := children.read_text()):
+        time.sleep(0.01)
     sweeping.kill()
-    os.kill(child, signal.SIGKILL)
+    os.kill(int(child), signal.SIGKILL)
     sweeping.communicate()
 
 
-def test_finished_runs_are_skipped_and_another_config_is_not_taken_for_finished(main, config, whole):
+@pytest.fixture
+def copy(whole, tmp_path):
+    """The sweep, for a test to change."""
+    shutil.copytree(whole, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def test_finished_runs_are_skipped_and_another_config_is_not_taken_for_finished(main, config, whole, copy):
     before = {file: file.read_bytes() for name in NAMES for file in (whole / name).glob("*.*")}
     with locked(whole, ".sweep.lock"):
         assert f"another process works in {whole}" in main(whole, config, mode="sweep", code=1, **SETTINGS)
@@ -100,21 +112,21 @@ def test_finished_runs_are_skipped_and_another_config_is_not_taken_for_finished(
     output = main(whole, config, mode="sweep", platform="none_such", **SETTINGS)
     assert "4 runs, of which 4 are finished" in output
     assert before == {file: file.read_bytes() for name in NAMES for file in (whole / name).glob("*.*")}
-    output = main(whole, config, mode="sweep", code=1, sweep__shard="1/4", batch_size=4, **drop("batch_size"))
-    assert f"{NAMES[0]} failed: ValueError: {whole / NAMES[0]} holds another run" in output
-    assert "batch_size: 8 there, 4 now" in (whole / NAMES[0] / "output.log").read_text()
-    assert numbers(whole / NAMES[0])[-1]["epoch"] == "3"
+    output = main(copy, config, mode="sweep", code=1, sweep__shard="1/4", batch_size=4, **drop("batch_size"))
+    assert f"{NAMES[0]} failed: ValueError: {copy / NAMES[0]} holds another run" in output
+    assert "batch_size: 8 there, 4 now" in (copy / NAMES[0] / "output.log").read_text()
+    assert numbers(copy / NAMES[0])[-1]["epoch"] == "3"
 
 
 def drop(name):
     return {key: value for key, value in SETTINGS.items() if key != name}
 
 
-def test_more_passes_evaluate_anew_without_training(main, config, whole):
-    checkpoints, metrics = whole / NAMES[2] / "checkpoints", whole / NAMES[2] / "metrics.csv"
+def test_more_passes_evaluate_anew_without_training(main, config, copy):
+    checkpoints, metrics = copy / NAMES[2] / "checkpoints", copy / NAMES[2] / "metrics.csv"
     before = sorted(checkpoints.rglob("*")), metrics.stat().st_mtime_ns
-    main(whole, config, mode="sweep", sweep__passes=3, sweep__shard="2/4", **drop("sweep__passes"))
-    assert len(collect.read(whole / NAMES[2], whole).evaluation["roc_auc_by_passes"]) == 3
+    main(copy, config, mode="sweep", sweep__passes=3, sweep__shard="2/4", **drop("sweep__passes"))
+    assert len(collect.read(copy / NAMES[2], copy).evaluation["roc_auc_by_passes"]) == 3
     assert before == (sorted(checkpoints.rglob("*")), metrics.stat().st_mtime_ns)
 
 
@@ -143,6 +155,63 @@ def test_a_signal_is_handed_on_and_ends_the_sweep_once_the_run_has_saved(main, c
     assert re.search(r"stopped and saved at step \d+\n$", (folder / "output.log").read_text())
     assert [state for state, _ in states(tmp_path).values()] == ["stopped", "waiting", "waiting", "waiting"]
     assert not (tmp_path / NAMES[1]).exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("metrics.csv", b"epoch,step\nx,1\n"),
+        ("metrics.csv", b"\xff\xfe\n\x00"),
+        ("metrics.csv", b"epoch,step\n1\n"),
+        ("metrics.csv", b"a,b\n1,2\n"),
+        ("config.json", b"[1]"),
+        ("config.json", b'{"config": []}'),
+        ("config.json", b'{"config": {"num_epochs": "x"}}'),
+        ("evaluation.json", b"[1]"),
+    ],
+)
+def test_a_run_with_a_damaged_file_is_to_be_made_and_stops_no_other(file, content, tmp_path):
+    config = quickstart.get_config()
+    ablated = ablation(tmp_path, VARIANTS).removeprefix("--config=")
+    planned = sweep_runs.plan(config, {}, ablated, tmp_path / "runs")
+    folder = planned[0].folder.create()
+    folder.write_json("config.json", {"config": config.to_dict()})
+    folder.write_metrics([{"epoch": config.num_epochs, "step": 1}])
+    folder.write_json("evaluation.json", {"checkpoint_step": 1, "passes": config.sweep.passes})
+    assert planned[0].finished()
+    (folder.path / file).write_bytes(content)
+    waiting = sweep.States(tmp_path / "sweep.csv", planned).those(sweep.WAITING)
+    assert waiting == planned and sweep.Progress(waiting, every=1)
+
+
+def test_a_run_that_another_sweep_was_quicker_to_take_is_waited_for(tmp_path, monkeypatch):
+    class FakeRun:
+        def __init__(self):
+            self.folder, self.config, self.commands = RunFolder(tmp_path / "run"), quickstart.get_config(), []
+
+        def train(self):
+            return ["train"]
+
+        def trained(self):
+            return len(self.commands) == 2
+
+        finished = trained
+
+    def process(command, log, received, tick):
+        run.commands.append(command)
+        if len(run.commands) == 1:  # the other has begun just before
+            held = contextlib.ExitStack()
+            held.enter_context(locked(run.folder.path))
+            threading.Timer(0.2, held.close).start()
+        return 1
+
+    run = FakeRun()
+    run.config.sweep.passes = 0
+    monkeypatch.setattr(sweep, "_process", process)
+    assert sweep._make(run, [], None) == (sweep.FINISHED, "")
+    run.commands.clear()
+    monkeypatch.setattr(sweep, "_process", lambda command, log, received, tick: 1)
+    assert sweep._make(run, [], None) == (sweep.FAILED, "exit code 1")
 
 
 def test_a_config_without_a_sweep_is_refused(main, tmp_path):

@@ -25,6 +25,16 @@ def test_runs_that_differ_by_seed_alone_are_a_model_wherever_they_lie(tmp_path):
     assert names(groups) == {"again": [0], "deep/b0": [0, 1, 2], "split": [0, 1, 2]} and not remarks
 
 
+def test_runs_of_one_model_in_two_sweeps_are_named_by_what_their_folders_share(tmp_path):
+    for name, config in (("full_split", SPLIT), ("plain", THUMBNAIL)):
+        for seed in (0, 1):
+            write(tmp_path / "quick_first" / name / f"seed_{seed}", [0.6], config=config, seed=seed)
+        for seed in (1, 2):
+            write(tmp_path / "quick_second" / name / f"seed_{seed}", [0.7], config=config, seed=seed)
+    groups, remarks = collect.collect(tmp_path)
+    assert names(groups) == {"full_split": [0, 1, 2], "plain": [0, 1, 2]} and len(remarks) == 2
+
+
 def test_other_images_make_another_model_and_mixed_configs_are_said(tmp_path):
     write(tmp_path / "m" / "seed_0", [0.6], config=THUMBNAIL)
     write(tmp_path / "m" / "seed_1", [0.6], config=SPLIT, seed=1)
@@ -52,6 +62,14 @@ def test_a_repeated_seed_counts_once_and_it_is_the_longer_run(tmp_path):
     assert [run.last() for run in groups[0].runs] == [0.8]
     assert any("only b0/again counts" in remark for remark in remarks)
     assert any("unfinished, 1 of 3 epochs" in remark for remark in remarks)
+
+
+def test_of_equally_long_repeats_the_one_of_most_passes_counts(tmp_path):
+    for name, passes in (("a", 1), ("b", 16), ("c", 3)):
+        evaluation = {"roc_auc_by_passes": [0.5] * passes}
+        write(tmp_path / name, [0.6, 0.7], config=THUMBNAIL, evaluation=evaluation)
+    (group,), _ = collect.collect(tmp_path)
+    assert group.name == "b"
 
 
 def test_rows_without_a_number_leave_gaps_and_are_said(tmp_path):
@@ -97,6 +115,8 @@ def test_a_table_that_is_no_text_is_named(tmp_path):
     assert [run.predictions for run in group.runs] == [None, None]
     assert "other/predictions.csv, line 2, column probability: 'high' is not a number" in remarks[0]
     assert "run/predictions.csv is not a CSV file in UTF-8" in remarks[1]
+    (tmp_path / "folder" / "metrics.csv").mkdir(parents=True)
+    assert "folder/metrics.csv" in str(collect.collect(tmp_path)[1])
     (tmp_path / "run" / "metrics.csv").write_bytes(b"epoch,val_roc_auc\n1,\xff\n")
     assert "run/metrics.csv is not a CSV file in UTF-8" in str(collect.collect(tmp_path)[1])
 
@@ -107,25 +127,27 @@ def test_json_files_of_another_program_are_used_as_far_as_they_go(tmp_path):
     for name, content in odd.items():
         write(tmp_path / name, [0.6, 0.7], evaluation={"roc_auc_by_passes": ["x", "y"]})
         (tmp_path / name / "config.json").write_text(json.dumps(content))
-    write(tmp_path / "fine", [0.6, 0.7], config=THUMBNAIL, evaluation=["x"])
+    write(tmp_path / "fine", [0.6, 0.7], config=THUMBNAIL)
+    write(tmp_path / "odd", [0.6, 0.7], config=THUMBNAIL, evaluation=["x"])
     report.run(default.get_config(), {}, str(tmp_path))
     groups, remarks = collect.collect(tmp_path)
-    assert names(groups) == {"fine": [0], "inner": [None], "kinds": [None], "list": [None]}
+    assert names(groups) == {"fine": [0], "inner": [None], "kinds": [None]}
     for words in (
-        "list/config.json is not used: it holds no table",
+        "list/config.json is not valid JSON (it holds no table",
         "kinds/config.json: parameters is not used: 'many' is",
         "inner/config.json: num_epochs is not used: None",
         "inner/config.json: model.branches is not used: 3",
-        "fine/evaluation.json is not used",
+        "odd/evaluation.json is not valid JSON",
     ):
         assert any(words in remark for remark in remarks), words
 
 
 def test_a_run_that_failed_before_its_first_epoch_is_named(tmp_path):
     write(tmp_path / "b0" / "seed_0", [0.6], config=THUMBNAIL)
-    for file in ("b0/seed_1/config.json", "b0/seed_2/output.log"):
+    files = {"b0/seed_1/config.json": '{"config": {}}', "b0/seed_2/output.log": "", "of_another/config.json": "{}"}
+    for file, text in files.items():
         (tmp_path / file).parent.mkdir()
-        (tmp_path / file).write_text("{}")
+        (tmp_path / file).write_text(text)
     _, remarks = collect.collect(tmp_path)
     assert len(remarks) == 2 and all("no metrics.csv, so no epoch" in remark for remark in remarks)
     assert "b0/seed_1 was begun" in remarks[0] and remarks[1].endswith("output.log says more")

