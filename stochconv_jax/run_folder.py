@@ -89,7 +89,7 @@ class RunFolder:
             if not isinstance(content, dict):
                 raise ValueError("it holds no table of names and values")
         except ValueError as error:
-            raise ValueError(f"{file} is not valid JSON ({error}); choose another --workdir or mend it") from error
+            raise ValueError(f"{file} is not valid JSON ({error}); mend it, or choose another --workdir") from error
         return content
 
     def read_metrics(self) -> list[dict[str, str]]:
@@ -102,7 +102,7 @@ class RunFolder:
         if not file.exists():
             return []
         try:
-            with file.open(newline="", encoding="utf-8") as lines:
+            with file.open(newline="", encoding="utf-8-sig") as lines:
                 return list(csv.DictReader(lines))
         except (csv.Error, UnicodeDecodeError) as error:
             raise ValueError(f"{file} is not a CSV file in UTF-8 ({error})") from error

@@ -171,10 +171,10 @@ def _difference(value: float, error: float, distribution, level: float) -> Diffe
 def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
     """Student's interval of the mean of values in 0..1, such as ROC AUCs over seeds, cut off at 0 and 1.
 
-    NaN for fewer than two values: one says nothing of how they vary.
+    NaN for fewer than two values, or where all are the same: they say nothing of how others would vary.
     """
     values = np.asarray(values, np.float64)
-    if len(values) < 2:
+    if len(values) < 2 or np.ptp(values) < 1e-12:
         return float("nan"), float("nan")
     half = scipy.stats.t.ppf(0.5 + level / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
     return max(0.0, float(values.mean() - half)), min(1.0, float(values.mean() + half))

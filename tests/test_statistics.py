@@ -42,7 +42,8 @@ def test_the_interval_covers_the_true_area_about_95_times_in_100():
 
 def test_the_interval_of_a_perfect_result_is_not_a_point():
     low, high = statistics.roc_auc_interval(np.array([0] * 10 + [1] * 10), np.arange(20.0))
-    assert 0.5 < low < 0.9 and high == 1.0
+    # As if each of ten were a success of chance p: p to the tenth is 0.025.
+    assert low == pytest.approx(0.025 ** (1 / 10)) and high == 1.0
     assert np.isnan(statistics.roc_auc_interval(np.array([0, 0, 1]), np.arange(3.0))).all()
 
 
@@ -99,6 +100,26 @@ def two_models(random, n):
     return labels, *(shared + random.normal(size=(2, n)))
 
 
+def jackknife_variance(labels, value):
+    """Of `value`, a function of which images are kept. Leaving one out moves an area as the image's placement says:
+    DeLong's variance is the jackknife's.
+    """
+    variance = 0
+    for k in (0, 1):
+        left_out = [value(np.arange(len(labels)) != i) for i in np.flatnonzero(labels == k)]
+        variance += np.var(left_out, ddof=1) * (len(left_out) - 1) ** 2 / len(left_out)
+    return variance
+
+
+def test_the_interval_of_an_area_agrees_with_the_jackknife():
+    labels, score = simulated(np.random.default_rng(), 80)
+    area = sklearn.metrics.roc_auc_score(labels, score)
+    variance = jackknife_variance(labels, lambda keep: sklearn.metrics.roc_auc_score(labels[keep], score[keep]))
+    half = 1.959964 * np.sqrt(variance) / (area * (1 - area))  # on the scale of the log-odds
+    expected = scipy.special.expit(scipy.special.logit(area) + np.array([-half, half]))
+    np.testing.assert_allclose(statistics.roc_auc_interval(labels, score), expected, rtol=1e-6)
+
+
 def test_paired_delong_agrees_with_the_jackknife_and_counts_seeds_as_a_mean():
     labels, first, second = two_models(np.random.default_rng(), 80)
     got = statistics.delong_difference(labels, first, second)
@@ -108,11 +129,7 @@ def test_paired_delong_agrees_with_the_jackknife_and_counts_seeds_as_a_mean():
         return areas[0] - areas[1]
 
     np.testing.assert_allclose(got.value, difference(np.arange(80)), atol=1e-12)
-    # Leaving out an image of one class moves the area as its placement says: DeLong's variance is the jackknife's.
-    variance = 0
-    for k in (0, 1):
-        left_out = [difference(np.arange(80) != i) for i in np.flatnonzero(labels == k)]
-        variance += np.var(left_out, ddof=1) * (len(left_out) - 1) ** 2 / len(left_out)
+    variance = jackknife_variance(labels, difference)
     np.testing.assert_allclose(got.high - got.value, 1.959964 * np.sqrt(variance), rtol=1e-6)
     np.testing.assert_allclose(got.p, 2 * scipy.special.ndtr(-abs(got.value) / np.sqrt(variance)), rtol=1e-6)
     swapped = statistics.delong_difference(labels, [second, second], [first, first])
@@ -156,7 +173,7 @@ def test_paired_differences_against_scipy_and_what_few_seeds_cannot_say():
         atol=0.05,
     )
     assert statistics.mean_interval([0.99, 0.9, 0.999])[1] == 1.0
-    assert np.isnan(statistics.mean_interval([0.9])).all()
+    assert np.isnan([*statistics.mean_interval([0.9]), *statistics.mean_interval([0.1 + 0.2, 0.3])]).all()
     assert np.isnan(statistics.student_difference([0.9], [0.8])[1:]).all()
     assert np.isnan(statistics.bootstrap_interval([0.9], [0.8])).all()
     assert np.isnan(statistics.student_difference([0.9, 0.8], [0.8, 0.7])[1:]).all()

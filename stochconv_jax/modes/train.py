@@ -3,7 +3,7 @@ import contextlib
 import functools
 import logging
 import signal
-import threading
+import time
 from collections.abc import Callable
 
 import jax
@@ -18,6 +18,8 @@ from stochconv_jax.training import evaluation, loop, mesh, progress, state
 from stochconv_jax.training.checkpoints import LAST, Checkpoints
 
 logger = logging.getLogger(__name__)
+
+SAME_SIGNAL = 2.0  # seconds
 
 
 def run(config, overrides, workdir) -> None:
@@ -119,22 +121,27 @@ def _write_bad_batch(folder: RunFolder, error: loop.NonFiniteLoss, names: list[s
 
 
 def _stop_requested() -> Callable[[int], bool]:
-    """Tells, called before every step, whether to stop there because SIGTERM has come; a second one ends at once.
+    """Tells, called before every step, whether to stop there because SIGTERM has come; a later one ends at once.
 
-    Of several processes it may come to any: they agree on a step that none of them has passed, without the devices.
+    One that follows within `SAME_SIGNAL` seconds is the same once more: a job's launcher signals all its processes, and
+    a sweep hands its own on. Of several processes it may come to any: they agree on a step that none of them has
+    passed, without the devices.
     """
     if jax.process_count() > 1:
         return multihost_utils.reached_preemption_sync_point
-    requested = threading.Event()
+    came = []
 
     def handle(number, frame):
         del frame
-        logger.warning("SIGTERM: saving after this step, then stopping")
-        requested.set()
-        signal.signal(number, signal.SIG_DFL)
+        came.append(time.monotonic())
+        if len(came) == 1:
+            logger.warning("SIGTERM: saving after this step, then stopping")
+        elif came[-1] - came[0] > SAME_SIGNAL:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
 
     signal.signal(signal.SIGTERM, handle)
-    return lambda step: requested.is_set()
+    return lambda step: bool(came)
 
 
 def _log_balance(config, **parts: sources.Source) -> None:

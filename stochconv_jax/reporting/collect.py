@@ -15,15 +15,17 @@ from typing import Any
 
 import numpy as np
 
+from configs import default
 from configs.saved import flatten
 from stochconv_jax.run_folder import FREE_KEYS, METRICS, RunFolder
 
 REQUIRED = ("epoch", "val_roc_auc")
-EVALUATION = "evaluation.json"
+CONFIG, EVALUATION = "config.json", "evaluation.json"
 BY_PASSES = "roc_auc_by_passes"
 # What the report takes from config.json, and of what kind it must be.
 ABOUT = {"config": Mapping, "data": Mapping, "parameters": numbers.Real, "multiply_adds": numbers.Real}
 SETTINGS = {"seed": int, "num_epochs": numbers.Real, "model.branches": list}
+DEFAULTS = flatten(default.get_config().to_dict())
 SEED = re.compile(r"[-_., /]*(?<![a-z])seeds?[-_= /]?(\d+)", re.IGNORECASE)
 
 
@@ -73,7 +75,9 @@ class Run:
         """Equal for runs that differ by their seed alone; without a config, for folders named alike but for it."""
         if not self.settings:
             return "folder " + SEED.sub("", self.name)
-        kept = {k: v for k, v in self.settings.items() if k != "seed" and not k.startswith(FREE_KEYS)}
+        # A key that is new since the run has its default there.
+        settings = DEFAULTS | self.settings
+        kept = {k: v for k, v in settings.items() if k != "seed" and not k.startswith(FREE_KEYS)}
         return json.dumps([kept, self.about.get("data")], sort_keys=True)
 
 
@@ -121,7 +125,7 @@ def collect(root: pathlib.Path) -> tuple[list[Group], list[str]]:
 
 def _without_an_epoch(root: pathlib.Path) -> list[str]:
     """Sentences about folders where a run, perhaps one of a sweep that failed, was begun and no epoch ended."""
-    begun = {file.parent for name in ("config.json", "output.log") for file in root.rglob(name)}
+    begun = {file.parent for name in (CONFIG, "output.log") for file in root.rglob(name)}
     folders = sorted(folder for folder in begun if not (folder / "metrics.csv").exists() and _is_run(folder))
     says = {folder: "; output.log says more" if (folder / "output.log").exists() else "" for folder in folders}
     return [f"left out: {folder} was begun but has no metrics.csv, so no epoch{says[folder]}" for folder in folders]
@@ -143,13 +147,13 @@ def read(path: pathlib.Path, root: pathlib.Path) -> Run:
     if not SEED.sub("", name).strip("."):
         name = f"{root.resolve().name}/{name}".removesuffix("/.")
     metrics, remarks = _metrics(folder)
-    about = _of_kinds(ABOUT, folder.read_config(), path / "config.json", remarks)
-    settings = _of_kinds(SETTINGS, flatten(about.get("config", {})), path / "config.json", remarks)
+    about = _of_kinds(ABOUT, folder, CONFIG, remarks)
+    settings = _drop_odd(SETTINGS, flatten(about.get("config", {})), path / CONFIG, remarks)
     if not settings:
         remarks.append(f"{path}: no config in config.json; its model is known by the folder's name alone")
     in_name = SEED.search(name)
     seed = settings.get("seed", int(in_name[1]) if in_name else None)
-    evaluation = _of_kinds({BY_PASSES: list}, folder.read_json(EVALUATION), path / EVALUATION, remarks)
+    evaluation = _of_kinds({BY_PASSES: list}, folder, EVALUATION, remarks)
     predictions = _predictions(path / "predictions.csv", remarks)
     run = Run(name, seed, about, settings, metrics, evaluation, predictions, tuple(remarks))
     return dataclasses.replace(run, remarks=(*remarks, *_shortcomings(run, path)))
@@ -163,9 +167,20 @@ def _shortcomings(run: Run, path: pathlib.Path) -> Iterator[str]:
         yield f"{path}: the last epoch has no validation ROC AUC; the run is in no mean of last epochs"
 
 
-def _of_kinds(kinds: Mapping[str, type], content: Any, file: pathlib.Path, remarks: list[str]) -> dict[str, Any]:
-    """`content` without what is not of its kind, which is remarked: the file may be another program's."""
-    content = content or {}
+def _of_kinds(kinds: Mapping[str, type], folder: RunFolder, name: str, remarks: list[str]) -> dict[str, Any]:
+    """The content of a JSON file, as far as it can be used: it may be damaged or another program's."""
+    try:
+        content = folder.read_json(name) or {}
+    except ValueError as error:
+        remarks.append(f"not used: {error}")
+        content = {}
+    return _drop_odd(kinds, content, folder.path / name, remarks)
+
+
+def _drop_odd(
+    kinds: Mapping[str, type], content: Mapping[str, Any], file: pathlib.Path, remarks: list[str]
+) -> dict[str, Any]:
+    """`content` without what is not of its kind, which is remarked."""
     wrong = [key for key, kind in kinds.items() if key in content and not isinstance(content[key], kind)]
     remarks += [f"{file}: {key} is not used: {content[key]!r} is not what it should be" for key in wrong]
     return {key: value for key, value in content.items() if key not in wrong}

@@ -106,7 +106,8 @@ def _evaluated(runs: Sequence[Run]) -> frozenset[tuple[str, str]]:
     found = set()
     for run in runs:
         step = run.evaluation.get("checkpoint_step")
-        which = "?" if step is None else "last" if step == run.metrics["step"][-1] else "earlier"
+        last = run.metrics["step"][-1]
+        which = "?" if step is None or np.isnan(last) else "last" if step == last else "earlier"
         found.add((which, str(run.evaluation.get("passes", "?"))))
     return frozenset(found)
 

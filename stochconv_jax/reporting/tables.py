@@ -2,7 +2,6 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from stochconv_jax.reporting import published
 from stochconv_jax.reporting.page import Table
 from stochconv_jax.reporting.results import Comparison, Mean, Result
 
@@ -20,12 +19,8 @@ ABOUT_PUBLISHED = (
     "the images are the same. "
     "Its code shares the weights of a stage's repeats and draws a batch's windows together, on the images' diagonal."
 )
-_THREE = published.FULL_SPLIT_OF_THREE_PASSES
-ABOUT_THREE_PASSES = (
-    f"With three passes its full split had {_THREE.best:.4f} in the best of {_THREE.runs} runs and "
-    f"{_THREE.mean:.4f} in their mean."
-)
 ABOUT_ONE_RUN = "One run only, so no interval: nothing tells how far another seed's result would lie"
+ABOUT_EQUAL_RUNS = "The same figure in every run, so no interval: how others would vary cannot be told from these"
 ABOUT_COMPARISONS = (
     "Last epoch of the model minus that of the baseline, mean over common seeds. Student's paired interval and its "
     "two-sided p decide whether the two are told apart at the 5 % level; p is not corrected for the number of models. "
@@ -91,12 +86,12 @@ def results_table(results: Sequence[Result]) -> Table:
 def results_paragraphs(results: Sequence[Result]) -> list[str]:
     """What the table shows, and why an interval or a figure is missing."""
     paragraphs = [ABOUT_RESULTS]
+    if equal := [result.group.name for result in results if result.last.count > 1 and math.isnan(result.last.low)]:
+        paragraphs.append(f"{ABOUT_EQUAL_RUNS}: {', '.join(equal)}.")
     if alone := [result.group.name for result in results if result.last.count == 1]:
         paragraphs.append(f"{ABOUT_ONE_RUN}: {', '.join(alone)}.")
     if any(result.published for result in results):
         paragraphs.append(ABOUT_PUBLISHED)
-    if any(result.published is published.FULL_SPLIT for result in results):
-        paragraphs.append(ABOUT_THREE_PASSES)
     return paragraphs
 
 

@@ -89,12 +89,17 @@ def test_shares_at_once_and_killed_in_the_middle_are_the_whole(main, config, who
 
 def kill(sweeping):
     """Ends a sweep and the run that it is making, as the machine would."""
+    child = child_of(sweeping)
+    sweeping.kill()
+    os.kill(child, signal.SIGKILL)
+    sweeping.communicate()
+
+
+def child_of(sweeping):
     children = pathlib.Path(f"/proc/{sweeping.pid}/task/{sweeping.pid}/children")
     while not (child := children.read_text()):
         time.sleep(0.01)
-    sweeping.kill()
-    os.kill(int(child), signal.SIGKILL)
-    sweeping.communicate()
+    return int(child)
 
 
 @pytest.fixture
@@ -149,6 +154,8 @@ def test_a_signal_is_handed_on_and_ends_the_sweep_once_the_run_has_saved(main, c
                 break
         assert states(tmp_path)[NAMES[0]] == ("running", "") and not (folder / "config.json").exists()
     wait_for_step(process, folder, step=2)
+    # As a job's launcher does, which signals every process: what the sweep hands on is then a second one.
+    os.kill(child_of(process), signal.SIGTERM)
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 128 + signal.SIGINT, output

@@ -103,8 +103,22 @@ def test_files_that_are_not_what_they_should_be_are_named(tmp_path):
     write(tmp_path / "broken", [0.6], config=SPLIT)
     (tmp_path / "broken" / "config.json").write_text("{")
     groups, remarks = collect.collect(tmp_path)
-    assert names(groups) == {"classes": [0]} and groups[0].first.predictions is None
-    assert "broken/config.json is not valid JSON" in remarks[0] and "targets should be 0 or 1" in remarks[1]
+    assert names(groups) == {"broken": [None], "classes": [0]} and groups[1].first.predictions is None
+    assert "broken/config.json is not valid JSON" in remarks[0] and "targets should be 0 or 1" in remarks[-1]
+
+
+def test_a_run_from_before_a_key_existed_is_of_the_model_with_its_default(tmp_path):
+    write(tmp_path / "b0" / "seed_0", [0.6], config=THUMBNAIL)
+    write(tmp_path / "b0" / "seed_1", [0.6], config=THUMBNAIL | {"optimizer.accumulate_steps": 1}, seed=1)
+    write(tmp_path / "b0" / "seed_2", [0.6], config=THUMBNAIL | {"optimizer.accumulate_steps": 2}, seed=2)
+    assert names(collect.collect(tmp_path)[0]) == {"b0 #1": [0, 1], "b0 #2": [2]}
+
+
+def test_a_table_with_a_byte_order_mark_is_read(tmp_path):
+    write(tmp_path / "b0", [0.6], config=THUMBNAIL)
+    file = tmp_path / "b0" / "metrics.csv"
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    assert names(collect.collect(tmp_path)[0]) == {"b0": [0]}
 
 
 def test_a_table_that_is_no_text_is_named(tmp_path):
@@ -127,17 +141,16 @@ def test_json_files_of_another_program_are_used_as_far_as_they_go(tmp_path):
     for name, content in odd.items():
         write(tmp_path / name, [0.6, 0.7], evaluation={"roc_auc_by_passes": ["x", "y"]})
         (tmp_path / name / "config.json").write_text(json.dumps(content))
-    write(tmp_path / "fine", [0.6, 0.7], config=THUMBNAIL)
-    write(tmp_path / "odd", [0.6, 0.7], config=THUMBNAIL, evaluation=["x"])
+    write(tmp_path / "fine", [0.6, 0.7], config=THUMBNAIL, evaluation=["x"])
     report.run(default.get_config(), {}, str(tmp_path))
     groups, remarks = collect.collect(tmp_path)
-    assert names(groups) == {"fine": [0], "inner": [None], "kinds": [None]}
+    assert names(groups) == {"fine": [0], "inner": [None], "kinds": [None], "list": [None]}
     for words in (
         "list/config.json is not valid JSON (it holds no table",
         "kinds/config.json: parameters is not used: 'many' is",
         "inner/config.json: num_epochs is not used: None",
         "inner/config.json: model.branches is not used: 3",
-        "odd/evaluation.json is not valid JSON",
+        "fine/evaluation.json is not valid JSON",
     ):
         assert any(words in remark for remark in remarks), words
 
