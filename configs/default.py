@@ -48,7 +48,9 @@ def get_config() -> ConfigDict:
             },
             "prepare": prepare(),
             "report": {
-                "baseline": "",  # model to compare with, by its name in the table; '': the first thumbnail-only one
+                # Model to compare with, by its name in the table; '': what the runs' own configs say here, as those of
+                # an ablation do, else the smallest thumbnail-only one.
+                "baseline": "",
             },
             "sweep": {
                 "seeds": (0, 1, 2, 3, 4),  # each variant runs once with each

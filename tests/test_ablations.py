@@ -61,6 +61,7 @@ def test_names_last_and_every_key_exists(name):
     assert {run.name for run in runs} == {f"{variant}/seed_{seed}" for variant in NAMES[name] for seed in seeds}
     assert len(seeds) >= 3, "fewer give no interval worth the name"
     assert {run.config.seed for run in runs} == set(seeds)
+    assert {run.config.report.baseline for run in runs} < NAMES[name] and runs[0].config.report.baseline
     # One data set for all, or they could not be compared; all sizes of one are made of the same images.
     assert len({run.config.data.seed for run in runs}) == 1
 
@@ -83,4 +84,5 @@ def test_the_changes_of_a_config_make_it_of_another():
     for model in models.values():
         made = module("integration").get_config()
         made.update_from_flattened_dict(ablations.changes(model.get_config(), made))
-        assert made.to_dict() == model.get_config().to_dict()
+        assert made.report.baseline == "thumbnail_only"  # of the sweep, as its seeds are
+        assert made.to_dict() == ablations.compared_with("thumbnail_only", model.get_config()).to_dict()

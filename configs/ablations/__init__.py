@@ -16,7 +16,14 @@ from configs import quickstart, saved
 def changes(config: ConfigDict, base: ConfigDict) -> dict[str, Any]:
     """The keys of a run, with dots, in which `config` differs from `base`, with its values."""
     values, before = saved.flatten(config.to_dict()), saved.flatten(base.to_dict())
-    return {key: value for key, value in values.items() if value != before[key] and not key.startswith("sweep.")}
+    of_the_sweep = ("sweep.", "report.")
+    return {key: value for key, value in values.items() if value != before[key] and not key.startswith(of_the_sweep)}
+
+
+def compared_with(baseline: str, config: ConfigDict) -> ConfigDict:
+    """`config`, whose runs the report compares with the variant `baseline` unless it is told otherwise."""
+    config.report.baseline = baseline
+    return config
 
 
 def quick_config() -> ConfigDict:

@@ -17,7 +17,7 @@ from configs import (
     b4,
     b4_stochastic_stem,
 )
-from configs.ablations import changes
+from configs.ablations import changes, compared_with
 
 MODELS = {
     "thumbnail_only": b0,
@@ -33,7 +33,7 @@ MODELS = {
 
 def get_config():
     """Full split on B0."""
-    return b0_full_split.get_config()
+    return compared_with("thumbnail_only", b0_full_split.get_config())
 
 
 def sweep():

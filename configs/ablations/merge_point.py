@@ -7,11 +7,12 @@ Cost: by the report's minutes an epoch on two RTX Titans (2 at the stem, 2.5 aft
 straight line between them, 26 hours a seed.
 """
 from configs import b0_full_split
+from configs.ablations import compared_with
 
 
 def get_config():
     """Full split on B0."""
-    return b0_full_split.get_config()
+    return compared_with("head", b0_full_split.get_config())
 
 
 def sweep():

@@ -9,7 +9,7 @@ Cost: by the report's minutes an epoch on two RTX Titans (stem 2, skip 2.5, full
 which it gives none, 10.5 hours a seed, and the evaluation.
 """
 from configs import b0_full_split, b0_pure_stochastic, b0_stochastic_skip, b0_stochastic_stem
-from configs.ablations import changes
+from configs.ablations import changes, compared_with
 
 MODELS = {
     "stochastic_stem": b0_stochastic_stem,
@@ -23,7 +23,7 @@ def get_config():
     """Full split on B0, evaluated with 16 draws."""
     config = b0_full_split.get_config()
     config.sweep.passes = 16
-    return config
+    return compared_with("full_split", config)
 
 
 def sweep():

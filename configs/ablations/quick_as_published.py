@@ -4,9 +4,12 @@ Takes minutes. The tiny network has one block a stage and so no weights for a st
 are the details of the blocks, and windows on the diagonal that the whole batch shares. See as_published.py for the
 question on real images, and quick_integration.py for what drawn ones can tell.
 """
-from configs.ablations import quick_config as get_config
+from configs.ablations import compared_with, quick_config
 
-__all__ = ["get_config", "sweep"]
+
+def get_config():
+    """The quick full split."""
+    return compared_with("full_split", quick_config())
 
 THUMBNAIL = {"model.branches": ("thumbnail",)}
 CODE = {"model.conventions": "as_published"}

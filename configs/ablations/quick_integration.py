@@ -6,9 +6,12 @@
 The class lies in texture alone that the thumbnail is too small to show, so this is about finding it and says nothing of
 real lesions. See integration.py for the question as the report asked it.
 """
-from configs.ablations import quick_config as get_config
+from configs.ablations import compared_with, quick_config
 
-__all__ = ["get_config", "sweep"]
+
+def get_config():
+    """The quick full split."""
+    return compared_with("thumbnail_only", quick_config())
 
 
 def sweep():

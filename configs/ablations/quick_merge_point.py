@@ -2,9 +2,12 @@
 
 See merge_point.py for the question on real images, and quick_integration.py for what drawn ones can tell.
 """
-from configs.ablations import quick_config as get_config
+from configs.ablations import compared_with, quick_config
 
-__all__ = ["get_config", "sweep"]
+
+def get_config():
+    """The quick full split."""
+    return compared_with("head", quick_config())
 
 
 def sweep():

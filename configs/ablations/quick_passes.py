@@ -2,14 +2,14 @@
 
 See passes.py for the question on real images, and quick_integration.py for what drawn ones can tell.
 """
-from configs.ablations import quick_config
+from configs.ablations import compared_with, quick_config
 
 
 def get_config():
     """The quick full split, evaluated with 16 draws."""
     config = quick_config()
     config.sweep.passes = 16
-    return config
+    return compared_with("full_split", config)
 
 
 def sweep():

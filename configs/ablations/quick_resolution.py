@@ -4,9 +4,12 @@ The texture that tells the classes apart has a period of about four pixels at ev
 image, so a larger image has more of the same to see while a window covers a smaller share of it. See resolution.py for
 the question on real images, and quick_integration.py for what drawn ones can tell.
 """
-from configs.ablations import quick_config as get_config
+from configs.ablations import compared_with, quick_config
 
-__all__ = ["get_config", "sweep"]
+
+def get_config():
+    """The quick full split."""
+    return compared_with("320x320", quick_config())
 
 
 def sweep():

@@ -2,7 +2,12 @@
 
 See sampling.py for the question on real images, and quick_integration.py for what drawn ones can tell.
 """
-from configs.ablations import quick_config as get_config
+from configs.ablations import compared_with, quick_config
 from configs.ablations.sampling import sweep
 
 __all__ = ["get_config", "sweep"]
+
+
+def get_config():
+    """The quick full split."""
+    return compared_with("per_image_independent", quick_config())

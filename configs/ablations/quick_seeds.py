@@ -2,14 +2,14 @@
 
 See seeds.py for the question on real images, and quick_integration.py for what drawn ones can tell.
 """
-from configs.ablations import quick_config
+from configs.ablations import compared_with, quick_config
 
 
 def get_config():
     """The quick full split, eight seeds."""
     config = quick_config()
     config.sweep.seeds = tuple(range(8))
-    return config
+    return compared_with("thumbnail_only", config)
 
 
 def sweep():

@@ -10,11 +10,12 @@ Cost: by the report's 4 minutes an epoch on two RTX Titans at 1024x1024, 20 hour
 limit; decoding and warping take longer in proportion to their pixels.
 """
 from configs import b0_full_split
+from configs.ablations import compared_with
 
 
 def get_config():
     """Full split on B0."""
-    return b0_full_split.get_config()
+    return compared_with("1024x1024", b0_full_split.get_config())
 
 
 def sweep():

@@ -10,11 +10,12 @@ Cost: by the report's 4 minutes an epoch on two RTX Titans, 24 hours a seed.
 import itertools
 
 from configs import b0_full_split
+from configs.ablations import compared_with
 
 
 def get_config():
     """Full split on B0."""
-    return b0_full_split.get_config()
+    return compared_with("per_image_independent", b0_full_split.get_config())
 
 
 def sweep():

@@ -24,7 +24,7 @@ CONFIG, EVALUATION = "config.json", "evaluation.json"
 BY_PASSES = "roc_auc_by_passes"
 # What the report takes from config.json, and of what kind it must be.
 ABOUT = {"config": Mapping, "data": Mapping, "parameters": numbers.Real, "multiply_adds": numbers.Real}
-SETTINGS = {"seed": int, "num_epochs": numbers.Real, "model.branches": list}
+SETTINGS = {"seed": int, "num_epochs": numbers.Real, "model.branches": list, "report.baseline": str}
 DEFAULTS = flatten(default.get_config().to_dict())
 SEED = re.compile(r"[-_., /]*(?<![a-z])seeds?[-_= /]?(\d+)", re.IGNORECASE)
 

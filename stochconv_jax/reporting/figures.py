@@ -25,6 +25,7 @@ COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#00
 MARKERS = "os^vDPX*"
 LINES = ("-", "--", "-.", ":")
 WIDTH = 3.6  # inches: a column of a page
+LONGEST = 44  # characters of a name that fit into it
 SETTINGS = {
     "font.size": 8,
     "axes.spines.top": False,
@@ -82,7 +83,9 @@ def _legend(figure, axes) -> None:
 
 
 def _label(name: str) -> str:
-    """A name may begin with an underscore, which hides a line, or hold a dollar sign, which begins a formula."""
+    """A name may begin with an underscore, which hides a line, hold a dollar, which begins a formula, or be long."""
+    if len(name) > LONGEST:
+        name = f"{name[: LONGEST // 2 - 1]}…{name[-LONGEST // 2 :]}"
     return "\u200b" + name.replace("$", r"\$")
 
 

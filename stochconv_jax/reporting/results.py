@@ -184,9 +184,10 @@ def _compare_predictions(pairs) -> tuple[statistics.Difference, list[tuple[Run, 
 
 
 def baseline(results: Sequence[Result], name: str) -> Result:
-    """The result called `name`, or if it is '' the first thumbnail-only one, else the first. ValueError if none.
+    """The result called `name`. ValueError if there is none.
 
-    Where nobody named one, those with finished runs come before others.
+    If it is '' that which the runs' own config.report.baseline names, as those of an ablation do; else the smallest
+    thumbnail-only one, else the first. There those with finished runs come before others.
     """
     if name:
         for result in results:
@@ -194,4 +195,11 @@ def baseline(results: Sequence[Result], name: str) -> Result:
                 return result
         names = ", ".join(result.group.name for result in results)
         raise ValueError(f"config.report.baseline={name!r}: no such model; there are {names}")
-    return min(results, key=lambda r: (not r.last.count, r.group.first.settings.get("model.branches") != ["thumbnail"]))
+    wished = {result.group.first.settings.get("report.baseline") or "" for result in results} - {""}
+
+    def rank(result: Result):
+        folder = result.group.name.rpartition("/")[2]
+        plain = result.group.first.settings.get("model.branches") == ["thumbnail"]
+        return not result.last.count, {folder} != wished, not plain, result.parameters if plain else 0
+
+    return min(results, key=rank)

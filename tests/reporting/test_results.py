@@ -223,6 +223,23 @@ def test_one_seed_gets_no_interval_and_is_told_why(tmp_path):
     assert tables.comparison_table([got]).rows[0][:5] == ["b", "1", "+0.1000", "–", "–"]
 
 
+def test_the_baseline_is_what_the_runs_say_or_the_smallest_thumbnail_only_model(tmp_path):
+    about = {"a_large": 8, "b_small": 5, "c_split": 3, "d_split": 2}
+    for name, size in about.items():
+        write(tmp_path / name, [0.6], config=(THUMBNAIL if size > 3 else SPLIT) | {"model.dropout": size})
+        file = tmp_path / name / "config.json"
+        file.write_text(file.read_text().replace("4000000", f"{size}000000"))
+    found = list(summarised(tmp_path).values())
+    assert results.baseline(found, "").group.name == "b_small"
+    for name in about:
+        file = tmp_path / name / "config.json"
+        file.write_text(file.read_text().replace('"seed"', '"report": {"baseline": "c_split"}, "seed"'))
+    found = list(summarised(tmp_path).values())
+    assert results.baseline(found, "").group.name == "c_split"
+    assert results.baseline(found, "a_large").group.name == "a_large"
+    assert results.baseline([r for r in found if "split" not in r.group.name], "").group.name == "b_small"
+
+
 def test_the_baseline_is_the_first_thumbnail_only_model_or_the_one_named(tmp_path):
     for name, config in (("a", SPLIT), ("b", THUMBNAIL), ("c", THUMBNAIL | {"model.variant": "b4"})):
         write(tmp_path / name, [0.6], config=config)
