@@ -35,7 +35,7 @@ def test_curves_are_means_with_bands_over_all_runs_and_name_their_axes(tmp_path)
 def test_passes_begin_at_one_and_are_those_of_finished_runs(tmp_path):
     for seed, areas in enumerate(([0.7, 0.75, 0.8], [0.8, 0.85, 0.9])):
         evaluation = {"roc_auc_by_passes": areas}
-        write(tmp_path / "b0" / f"seed_{seed}", [0.7], config=SPLIT, seed=seed, evaluation=evaluation)
+        write(tmp_path / "b0" / f"seed_{seed}", [0.7] * 3, config=SPLIT, seed=seed, evaluation=evaluation)
     unfinished = {"config": SPLIT | {"num_epochs": 3}, "seed": 2, "evaluation": {"roc_auc_by_passes": [0.1, 0.1, 0.1]}}
     write(tmp_path / "b0" / "seed_2", [0.7, 0.7], **unfinished)
     (axes,) = drawn(tmp_path, "passes")
