@@ -76,16 +76,17 @@ def unfinished(workdir, since):
 
 
 def test_killed_at_any_moment_and_gone_on_each_time_it_is_the_same_run(main, finished, tmp_path):
-    """Kills in saves, soon after a new checkpoint, and at any moment after the first step, in turn; ten in all."""
+    """Kills in saves and soon after a new checkpoint, and after four of these also at any moment; ten in all."""
     seed = random.randrange(2**32)
     print(f"moments drawn with seed {seed}")
     moments, kills, ended, in_saves, later = random.Random(seed), 0, False, 0, 0
     while kills < KILLS and not ended:
         since, before = time.time(), last_step(tmp_path)
         process = main.start(tmp_path, checkpoint__every_steps=1 + kills % 2, log_every_seconds=0.01)
-        if kills % 3 == 0:
+        kind = kills % 3 if kills >= 4 else kills % 2
+        if kind == 0:
             seen(process, lambda since=since: unfinished(tmp_path, since))
-        elif kills % 3 == 1:
+        elif kind == 1:
             later += seen(process, lambda before=before: last_step(tmp_path) > before)
             time.sleep(moments.uniform(0.0, 0.4))
         else:
