@@ -1,5 +1,7 @@
 """How much does averaging over draws of windows help? Asked of drawn images and a tiny network, in minutes.
 
+Cost: 9 runs like the 15 of quick_integration.py, which take 11 minutes on two cores, and their 16 draws.
+
 See passes.py for the question on real images, and quick_integration.py for what drawn ones can tell.
 """
 from configs.ablations import compared_with, quick_config

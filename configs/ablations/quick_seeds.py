@@ -1,5 +1,7 @@
 """How far apart do runs lie that differ in their seed alone? Asked of drawn images and a tiny network, in minutes.
 
+Cost: 16 runs like the 15 of quick_integration.py, which take 11 minutes on two cores.
+
 See seeds.py for the question on real images, and quick_integration.py for what drawn ones can tell.
 """
 from configs.ablations import compared_with, quick_config
