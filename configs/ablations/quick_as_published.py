@@ -1,6 +1,6 @@
 """Is what the report's code computed as good as what it describes? Asked of drawn images and a tiny network.
 
-Cost: 12 runs like the 15 of quick_integration.py, which take 11 minutes on two cores. The tiny network has one block a
+Cost: 12 runs, 11 minutes on two cores of an Intel Xeon with other work beside them. The tiny network has one block a
 stage and so no weights for a stage's repeats to share: what is compared are the details of the blocks, and windows on
 the diagonal that the whole batch shares. See as_published.py for the question on real images, and quick_integration.py
 for what drawn ones can tell.
