@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from stochconv_jax.data import folds
 from stochconv_jax.data.isic import labels, prepare, rules, scan, tables, union
 from stochconv_jax.data.isic.files import remove_unfinished, write_csv, write_text
+from stochconv_jax.data.isic.units import FOLDERS, Settings, Unit, plan, split_of
 from stochconv_jax.data.isic.workers import Workers
 from stochconv_jax.run_folder import locked
 from stochconv_jax.training.progress import Progress
@@ -57,8 +58,8 @@ def run(config: ConfigDict, overrides, workdir: str) -> None:
         _tell(folder, report, union.summary(entries, conflicts, rule), conflicts)
 
 
-def _settings(config: ConfigDict) -> prepare.Settings:
-    return prepare.Settings(
+def _settings(config: ConfigDict) -> Settings:
+    return Settings(
         size=config.prepare.size,
         crop=config.prepare.crop,
         quality=config.prepare.jpeg_quality,
@@ -111,7 +112,7 @@ def _warn_of_missing_labels(contents: Sequence[labels.Contents], entries: union.
             )
 
 
-def _prepare_images(config, settings: prepare.Settings, folder, raw, entries: union.Entries, pairs):
+def _prepare_images(config, settings: Settings, folder, raw, entries: union.Entries, pairs):
     """Makes the images and drops the entries that have none of use.
 
     Returns the conflicts between duplicates, report rows of unused files, and what is to be done last.
@@ -126,7 +127,7 @@ def _prepare_images(config, settings: prepare.Settings, folder, raw, entries: un
         damage = scan.drop_damaged(entries, chosen, copies, workers)
         conflicts = union.drop_duplicates(entries, pairs, union.OFFICIAL)
         conflicts += union.drop_duplicates(entries, alike, union.LOOKS)
-        units = prepare.plan(entries.values(), chosen, settings.images_per_shard)
+        units = plan(entries.values(), chosen, settings.images_per_shard)
         outcomes = prepare.run(folder, units, settings, workers, **_reports(config, units))
     for image in (image for outcome in outcomes for image in outcome["images"]):
         entries[image["image"]].dropped = image["dropped"]
@@ -134,7 +135,7 @@ def _prepare_images(config, settings: prepare.Settings, folder, raw, entries: un
     return conflicts, unused, lambda: prepare.finish(folder, units, outcomes, settings)
 
 
-def _reports(config: ConfigDict, units: Sequence[prepare.Unit]) -> dict:
+def _reports(config: ConfigDict, units: Sequence[Unit]) -> dict:
     """What `prepare.run` tells, to the log."""
     total = sum(len(unit.items) for unit in units)
     progress = Progress(total, every=config.log_every_seconds)
@@ -154,7 +155,7 @@ def _write_images(config: ConfigDict, folder: pathlib.Path, entries: union.Entri
     """labels.csv, splits.csv and unlabelled.csv."""
     kept = [entry for entry in entries.values() if not entry.dropped]
     copies = [entry for entry in entries.values() if union.is_duplicate(entry)]
-    rows = tables.label_rows([entry for entry in kept if prepare.split_of(entry) == "train"], pairs, copies)
+    rows = tables.label_rows([entry for entry in kept if split_of(entry) == "train"], pairs, copies)
     try:
         sides = tables.split_rows(
             rows, fraction=config.data.validation_fraction, num_folds=config.prepare.folds, seed=config.data.seed
@@ -165,14 +166,14 @@ def _write_images(config: ConfigDict, folder: pathlib.Path, entries: union.Entri
         if isinstance(error, folds.Leak):
             raise
         logger.warning("no splits.csv: %s", error)
-    _write_unlabelled(config, folder, [entry for entry in kept if prepare.split_of(entry) == "test"])
+    _write_unlabelled(config, folder, [entry for entry in kept if split_of(entry) == "test"])
     write_csv(folder / "labels.csv", tables.LABELS, rows)
 
 
 def _write_unlabelled(config: ConfigDict, folder: pathlib.Path, entries: Sequence[union.Entry]) -> None:
     """unlabelled.csv, whose images are plain files: where there are none there is no such table."""
     if "folder" in config.prepare.formats:
-        tables.write_unlabelled(folder / "unlabelled.csv", entries, prepare.FOLDERS["test"])
+        tables.write_unlabelled(folder / "unlabelled.csv", entries, FOLDERS["test"])
     elif entries:
         logger.warning(
             "%d images without labels are in the shards' split 'test' alone; --mode=predict reads files: for it add "
