@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from ml_collections import ConfigDict
 
 from stochconv_jax.data import folds
-from stochconv_jax.data.isic import labels, prepare, rules, scan, tables, union
+from stochconv_jax.data.isic import earlier, labels, prepare, rules, scan, tables, union
 from stochconv_jax.data.isic.files import remove_unfinished, write_csv, write_text
 from stochconv_jax.data.isic.units import FOLDERS, Settings, Unit, plan, split_of
 from stochconv_jax.data.isic.workers import Workers
@@ -48,6 +48,7 @@ def run(config: ConfigDict, overrides, workdir: str) -> None:
         if raw:
             more, unused, finish = _prepare_images(config, settings, folder, raw, entries, pairs)
         else:
+            earlier.refuse_labels_of_others(folder)
             more, unused, finish = union.drop_duplicates(entries, pairs, union.OFFICIAL), [], lambda: None
         conflicts += more
         report = [*union.report(contents, entries, rule), *unused]
@@ -172,9 +173,11 @@ def _write_images(config: ConfigDict, folder: pathlib.Path, entries: union.Entri
 
 def _write_unlabelled(config: ConfigDict, folder: pathlib.Path, entries: Sequence[union.Entry]) -> None:
     """unlabelled.csv, whose images are plain files: where there are none there is no such table."""
-    if "folder" in config.prepare.formats:
+    if config.prepare.raw and "folder" in config.prepare.formats:
         tables.write_unlabelled(folder / "unlabelled.csv", entries, FOLDERS["test"])
-    elif entries:
+        return
+    (folder / "unlabelled.csv").unlink(missing_ok=True)
+    if config.prepare.raw and entries:
         logger.warning(
             "%d images without labels are in the shards' split 'test' alone; --mode=predict reads files: for it add "
             "'folder' to config.prepare.formats",

@@ -93,6 +93,7 @@ def test_refused(archive, tmp_path, keys, words):
     (tmp_path / "empty").mkdir()
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "labels.csv").write_text("image,target\nmine,1\n")
+    (tmp_path / "run" / "report.csv").write_text("of an earlier run")
     places = {"archive": archive, "empty": tmp_path / "empty", "parent": tmp_path}
     keys = {key: value.format(**places) if isinstance(value, str) else value for key, value in keys.items()}
     with pytest.raises(ValueError, match=words):
@@ -106,13 +107,6 @@ def test_a_folder_of_labels_around_the_workdir_is_refused_at_once(archive, tmp_p
     with pytest.raises(ValueError, match="must not lie in each other"):
         run(tmp_path / "run", raw=archive, labels=tmp_path)
     assert not (tmp_path / "run").exists()
-
-
-def test_files_of_others_are_not_removed(archive, tmp_path):
-    precious = write_jpeg(tmp_path / "run" / "images" / "mine.jpg", 10, 10)
-    with pytest.raises(ValueError, match="is not from a preparation and would be lost"):
-        run(tmp_path / "run", raw=archive)
-    assert precious.exists()
 
 
 def test_a_folder_that_cannot_be_written(archive, tmp_path):

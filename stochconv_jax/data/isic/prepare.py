@@ -14,7 +14,7 @@ from typing import Any
 
 from stochconv_jax.data.isic import earlier, isic_melanoma, pictures, scan, shards
 from stochconv_jax.data.isic.files import replace, write_text
-from stochconv_jax.data.isic.units import FOLDERS, Outcome, Settings, Unit, plain_file
+from stochconv_jax.data.isic.units import FOLDERS, Outcome, Settings, Unit, plain_file, read_record
 from stochconv_jax.data.isic.workers import Workers
 
 
@@ -32,9 +32,8 @@ def run(
 
     `on_start` is told how many images are to be made, `on_images` how many are, `on_damage` what was found spoilt.
     """
-    earlier.refuse_formats_left_behind(folder, settings)
-    if not (folder / "units").exists() and (strangers := earlier.strangers(folder, (), settings)):
-        raise ValueError(f"{strangers[0]} is not from a preparation and would be lost: choose another --workdir")
+    earlier.refuse_left_behind(folder, settings)
+    earlier.refuse_files_of_others(folder, units, settings)
     for name in ("units", *(FOLDERS.values() if "folder" in settings.formats else ())):
         (folder / name).mkdir(exist_ok=True)
     if "tfds" in settings.formats:
@@ -43,15 +42,19 @@ def run(
     for problem in dict.fromkeys(problem for _, problem in found if problem):
         on_damage(problem)
     missing = [unit for unit, (outcome, _) in zip(units, found) if outcome is None]
-    if missing or earlier.strangers(folder, units, settings):
+    superfluous = earlier.superfluous(folder, units, settings)
+    if missing or superfluous:
         earlier.close(folder, settings)
-    earlier.remove_strangers(folder, units, settings)
+        earlier.begin(folder, units, settings)
+    for file in superfluous:
+        file.unlink()
     on_start(sum(len(unit.items) for unit in missing))
     counter = _Counter(on_images)
     made = workers.map(functools.partial(make, folder=folder, settings=settings), missing, counter)
     made_of = dict(zip((unit.name for unit in missing), made))
     outcomes = [made_of.get(unit.name, outcome) for unit, (outcome, _) in zip(units, found)]
     _remove_dropped(folder, units, outcomes, settings)
+    earlier.end(folder)
     return outcomes
 
 
@@ -79,15 +82,19 @@ def check(unit: Unit, *, folder: pathlib.Path, settings: Settings) -> tuple[Outc
     record = folder / "units" / unit.name
     if not record.exists():
         return None, ""
-    try:
-        outcome = json.loads(record.read_text())
-    except ValueError:
+    outcome = read_record(record)
+    if outcome is None:
         return None, f"{record} is damaged"
     if outcome.get("fingerprint") != fingerprint(unit, settings):
         return None, ""
-    if (old := outcome["versions"]) != (new := pictures.versions()):
-        changes = ", ".join(f"{name} {old[name]}, which is now {new[name]}" for name in new if old[name] != new[name])
-        return None, f"{folder} holds images prepared with {changes}"
+    if "tfds" in settings.formats and "shard" not in outcome:
+        return None, f"{record} is damaged"
+    old, new = outcome.get("versions", {}), pictures.versions()
+    if old != new:
+        changes = (
+            f"{name} {old.get(name, 'unknown')}, which is now {new[name]}" for name in new if old.get(name) != new[name]
+        )
+        return None, f"{folder} holds images prepared with {', '.join(changes)}"
     for file, sha256 in _written(unit, outcome, folder, settings):
         if not file.exists():
             return None, f"{file} is gone"
@@ -103,7 +110,7 @@ def _written(unit: Unit, outcome: Outcome, folder: pathlib.Path, settings: Setti
     if "folder" in settings.formats:
         for image in outcome["images"]:
             if not image["dropped"]:
-                yield plain_file(folder, unit.split, image["image"]), image["sha256"]
+                yield plain_file(folder, unit.split, image["image"]), image.get("sha256")
 
 
 def make(unit: Unit, *, folder: pathlib.Path, settings: Settings) -> Outcome:
@@ -134,7 +141,8 @@ def _examples(unit: Unit, images: list, folder: pathlib.Path, settings: Settings
         if "folder" in settings.formats:
             with replace(plain_file(folder, unit.split, item.image)) as file:
                 file.write_bytes(jpeg)
-        images.append(about | {"sha256": hashlib.sha256(jpeg).hexdigest()})
+            about["sha256"] = hashlib.sha256(jpeg).hexdigest()  # of the plain file, which by this is known as ours
+        images.append(about)
         target = isic_melanoma.NO_TARGET if item.target is None else item.target
         yield {"image": jpeg, "image_id": item.image, "target": target, **item.texts}
 

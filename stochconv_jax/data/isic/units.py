@@ -1,5 +1,6 @@
 """What is to be prepared: settings, and the units of the plan, each of which becomes one shard."""
 import dataclasses
+import json
 import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -63,7 +64,6 @@ class Unit:
         """Of its record."""
         return f"{self.split}-{self.index:05d}.json"
 
-
     def shard(self, folder: pathlib.Path, size: int) -> pathlib.Path:
         """The file that it becomes in the preparation's folder."""
         return shards.folder(folder / "tfds", size) / shards.file_name(self.split, self.index, self.count)
@@ -75,6 +75,27 @@ Outcome = dict[str, Any]  # what a unit's record says
 def plain_file(folder: pathlib.Path, split: str, image: str) -> pathlib.Path:
     """Where an image is as a file of its own."""
     return folder / FOLDERS[split] / f"{image}.jpg"
+
+
+def read_record(file: pathlib.Path) -> Outcome | None:
+    """A unit's record; None if it is damaged."""
+    try:
+        outcome = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        return None
+    return outcome if _is_outcome(outcome) else None
+
+
+def _is_outcome(content: Any) -> bool:
+    if not isinstance(content, dict) or not isinstance(content.get("images"), list):
+        return False
+    shard = content.get("shard", {"file": "", "sha256": ""})
+    return (
+        isinstance(content.get("versions", {}), dict)
+        and isinstance(shard, dict)
+        and {"file", "sha256"} <= shard.keys()
+        and all(isinstance(image, dict) and {"image", "dropped"} <= image.keys() for image in content["images"])
+    )
 
 
 def split_of(entry: union.Entry) -> str:
