@@ -46,15 +46,15 @@ def run(config: ConfigDict, overrides, workdir: str) -> None:
     with locked(folder):
         remove_unfinished(folder)
         if raw:
-            more, unused, finish = _prepare_images(config, settings, folder, raw, entries, pairs)
+            more, alike, unused, finish = _prepare_images(config, settings, folder, raw, entries, pairs)
         else:
             earlier.refuse_labels_of_others(folder)
-            more, unused, finish = union.drop_duplicates(entries, pairs, union.OFFICIAL), [], lambda: None
+            more, alike, unused, finish = union.drop_duplicates(entries, pairs), [], [], lambda: None
         conflicts += more
         report = [*union.report(contents, entries, rule), *unused]
         write_csv(folder / "report.csv", union.REPORT, report)
         write_csv(folder / "conflicts.csv", tables.CONFLICTS, tables.conflict_rows(conflicts, rule))
-        _write_images(config, folder, entries, pairs)
+        _write_images(config, folder, list(entries.values()), [*pairs, *alike])
         finish()
         _tell(folder, report, union.summary(entries, conflicts, rule), conflicts)
 
@@ -116,7 +116,8 @@ def _warn_of_missing_labels(contents: Sequence[labels.Contents], entries: union.
 def _prepare_images(config, settings: Settings, folder, raw, entries: union.Entries, pairs):
     """Makes the images and drops the entries that have none of use.
 
-    Returns the conflicts between duplicates, report rows of unused files, and what is to be done last.
+    Returns the conflicts between duplicates, pairs that look alike, report rows of unused files, and what is to be done
+    last.
     """
     by_image = scan.find(raw)
     distance = config.prepare.hash_distance
@@ -126,14 +127,13 @@ def _prepare_images(config, settings: Settings, folder, raw, entries: union.Entr
         # Before one of each copies is kept: a damaged one must not go before a sound one.
         copies = {name for pair in (*pairs, *alike) for name in pair}
         damage = scan.drop_damaged(entries, chosen, copies, workers)
-        conflicts = union.drop_duplicates(entries, pairs, union.OFFICIAL)
-        conflicts += union.drop_duplicates(entries, alike, union.LOOKS)
+        conflicts = union.drop_duplicates(entries, pairs, alike)
         units = plan(entries.values(), chosen, settings.images_per_shard)
         outcomes = prepare.run(folder, units, settings, workers, **_reports(config, units))
     for image in (image for outcome in outcomes for image in outcome["images"]):
         entries[image["image"]].dropped = image["dropped"]
     unused = scan.unused(entries, by_image, chosen, damage | prepare.damage(units, outcomes))
-    return conflicts, unused, lambda: prepare.finish(folder, units, outcomes, settings)
+    return conflicts, alike, unused, lambda: prepare.finish(folder, units, outcomes, settings)
 
 
 def _reports(config: ConfigDict, units: Sequence[Unit]) -> dict:
@@ -152,11 +152,9 @@ def _reports(config: ConfigDict, units: Sequence[Unit]) -> dict:
     }
 
 
-def _write_images(config: ConfigDict, folder: pathlib.Path, entries: union.Entries, pairs) -> None:
+def _write_images(config: ConfigDict, folder: pathlib.Path, entries: Sequence[union.Entry], pairs) -> None:
     """labels.csv, splits.csv and unlabelled.csv."""
-    kept = [entry for entry in entries.values() if not entry.dropped]
-    copies = [entry for entry in entries.values() if union.is_duplicate(entry)]
-    rows = tables.label_rows([entry for entry in kept if split_of(entry) == "train"], pairs, copies)
+    rows = tables.label_rows(entries, pairs)
     try:
         sides = tables.split_rows(
             rows, fraction=config.data.validation_fraction, num_folds=config.prepare.folds, seed=config.data.seed
@@ -167,7 +165,8 @@ def _write_images(config: ConfigDict, folder: pathlib.Path, entries: union.Entri
         if isinstance(error, folds.Leak):
             raise
         logger.warning("no splits.csv: %s", error)
-    _write_unlabelled(config, folder, [entry for entry in kept if split_of(entry) == "test"])
+    unlabelled = [entry for entry in entries if not entry.dropped and split_of(entry) == "test"]
+    _write_unlabelled(config, folder, unlabelled)
     write_csv(folder / "labels.csv", tables.LABELS, rows)
 
 
