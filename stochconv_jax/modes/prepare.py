@@ -54,6 +54,7 @@ def run(config: ConfigDict, overrides, workdir: str) -> None:
         report = [*union.report(contents, entries, rule), *unused]
         write_csv(folder / "report.csv", union.REPORT, report)
         write_csv(folder / "conflicts.csv", tables.CONFLICTS, tables.conflict_rows(conflicts, rule))
+        _refuse_nothing(folder, settings, entries, report)
         _write_images(config, folder, list(entries.values()), [*pairs, *alike])
         finish()
         _tell(folder, report, union.summary(entries, conflicts, rule), conflicts)
@@ -150,6 +151,19 @@ def _reports(config: ConfigDict, units: Sequence[Unit]) -> dict:
         "on_images": progress.update,
         "on_damage": lambda message: logger.warning("%s; it is made again", message),
     }
+
+
+def _refuse_nothing(folder: pathlib.Path, settings: Settings, entries: union.Entries, report: Sequence[dict]) -> None:
+    """Raises ValueError if no image is left to train on, unless there are only images to predict to begin with."""
+    kept = [entry for entry in entries.values() if not entry.dropped]
+    labels = any(row.labelled for entry in entries.values() for row in entry.rows)
+    if any(entry.target is not None for entry in kept) or (kept and not labels):
+        return
+    earlier.close(folder, settings)  # tables of an earlier run are not of these files
+    (folder / "splits.csv").unlink(missing_ok=True)
+    reasons = collections.Counter(row["reason"] for row in report if row["status"] == "dropped")
+    often = "".join(f"; {count} times: {reason}" for reason, count in reasons.most_common(1))
+    raise ValueError(f"no labelled image is kept, and {folder / 'report.csv'} says why{often}")
 
 
 def _write_images(config: ConfigDict, folder: pathlib.Path, entries: Sequence[union.Entry], pairs) -> None:

@@ -122,6 +122,37 @@ def test_a_folder_that_cannot_be_written(archive, tmp_path):
         run(folder, raw=archive)
 
 
+NOTHING = "ISIC_1.jpg: not an image that can be read"
+
+
+@pytest.mark.parametrize(
+    "content, keys, reason",
+    [
+        ("image,target\nISIC_1,0\nISIC_2,1\n", {}, f"1 times: {NOTHING}"),
+        ("image,target\nISIC_1,0\n", {"formats": ("folder",)}, f"1 times: {NOTHING}"),
+        ("image,patient\nISIC_1,IP_1\n", {}, f"1 times: {NOTHING}"),
+        ("image_id,label\nISIC_1,benign\n", {"raw": "", "rule": "MEL=1,NV=0"}, "no class for 'benign'"),
+    ],
+)
+def test_where_no_labelled_image_is_kept_there_is_no_data_set(tmp_path, caplog, content, keys, reason):
+    raw, workdir = tmp_path / "raw", tmp_path / "run"
+    raw.mkdir()
+    (raw / "labels.csv").write_text(content)
+    (raw / "ISIC_1.jpg").write_bytes(b"none")
+    with pytest.raises(ValueError, match=rf"no labelled image is kept, and {workdir}/report\.csv says why; .*{reason}"):
+        run(workdir, **{"raw": raw, "labels": raw} | keys)
+    assert table(workdir / "report.csv") and "argmin" not in caplog.text
+    assert not (workdir / "labels.csv").exists() and not list(workdir.rglob(shards.DESCRIPTION))
+
+
+def test_images_to_predict_alone_are_prepared(tmp_path, caplog):
+    write_jpeg(tmp_path / "raw" / "ISIC_1.jpg", 64, 64)
+    (tmp_path / "raw" / "test.csv").write_text("image,patient\nISIC_1,IP_1\n")
+    workdir = run(tmp_path / "run", raw=tmp_path / "raw")
+    assert [row["image"] for row in table(workdir / "unlabelled.csv")] == ["test/ISIC_1.jpg"]
+    assert "no splits.csv: there is no labelled image" in caplog.text
+
+
 def test_two_at_once(archive, tmp_path):
     from stochconv_jax.run_folder import locked
 
