@@ -83,7 +83,7 @@ def find_labels(text: str, raw: Sequence[pathlib.Path]) -> list[pathlib.Path]:
     for part in _parts(text) or map(str, raw):
         path = pathlib.Path(os.path.expanduser(part))
         if path.is_dir():
-            found = sorted(file for file in scan.files_below(path) if file.suffix == ".csv")
+            found = sorted(file for file in scan.files_below(path) if file.suffix.lower() == ".csv")
         else:
             found = sorted(map(pathlib.Path, glob.glob(str(path))))
         if not found:
@@ -121,6 +121,8 @@ def _prepare_images(config, settings: Settings, folder, raw, entries: union.Entr
     last.
     """
     by_image = scan.find(raw)
+    # Once more: a link in one of the folders may lead here.
+    _refuse_nesting(folder, "raw", sorted({file.parent for files in by_image.values() for file in files}))
     distance = config.prepare.hash_distance
     with Workers(config.prepare.num_workers) as workers:
         chosen = scan.choose(entries, by_image, workers, size=settings.size, looks=distance >= 0)

@@ -278,3 +278,24 @@ def test_a_folder_that_cannot_be_read_ends_the_run(raw, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "scandir", fail)
     with pytest.raises(PermissionError, match="raw/2018"):
         run(tmp_path / "run", raw=raw)
+
+
+def test_a_file_s_ending_is_known_in_any_case_and_a_linked_folder_is_entered_once(prepared, archive, raw, tmp_path):
+    moved = tmp_path / "another disk"
+    (raw / "2020").rename(moved)
+    (raw / "2020").symlink_to(moved)
+    (moved / "back").symlink_to(raw)  # a loop
+    (raw / "2019.csv").rename(raw / "2019.CSV")
+    workdir = run(tmp_path / "run", raw=raw)
+    assert table(workdir / "labels.csv") == table(prepared / "labels.csv")
+    names = [row["image"] for row in table(workdir / "report.csv")]
+    assert sorted(names) == sorted(row["image"] for row in table(prepared / "report.csv"))  # no file twice
+
+
+def test_a_link_from_the_originals_to_the_workdir_is_refused(raw, tmp_path):
+    workdir = run(tmp_path / "run", raw=raw)
+    before = tree(workdir)
+    (raw / "prepared").symlink_to(workdir / "images")
+    with pytest.raises(ValueError, match="must not lie in each other"):
+        run(workdir, raw=raw)
+    assert tree(workdir) == before
