@@ -153,6 +153,20 @@ def test_images_to_predict_alone_are_prepared(tmp_path, caplog):
     assert "no splits.csv: there is no labelled image" in caplog.text
 
 
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
+def test_a_folder_that_the_system_lets_nobody_write_is_named(archive, tmp_path, monkeypatch, number):
+    mkdir = pathlib.Path.mkdir
+
+    def fail(path, *arguments, **keys):
+        if path.name == "run":
+            raise OSError(number, os.strerror(number), str(path))
+        return mkdir(path, *arguments, **keys)
+
+    monkeypatch.setattr(pathlib.Path, "mkdir", fail)
+    with pytest.raises(OSError, match=rf"cannot write into {tmp_path}/run: {os.strerror(number)}.*another --workdir"):
+        run(tmp_path / "run", raw=archive)
+
+
 def test_two_at_once(archive, tmp_path):
     from stochconv_jax.run_folder import locked
 
@@ -182,7 +196,7 @@ def test_a_full_disk(archive, tmp_path, prepared, formats):
 def test_kill_and_restart_byte_for_byte(tmp_path):
     raw = tmp_path / "raw"
     rows = ["image,target"]
-    for number in range(36):
+    for number in range(72):
         write_jpeg(raw / f"ISIC_{number:07d}.jpg", 900, 1000, number % 3)
         rows.append(f"ISIC_{number:07d},{number % 2}")
     (raw / "labels.csv").write_text("\n".join(rows))
@@ -201,8 +215,10 @@ def test_kill_and_restart_byte_for_byte(tmp_path):
         assert not (killed / "labels.csv").exists() and not list(killed.rglob(shards.DESCRIPTION))
     assert kills == 2
     done = len(list((killed / "units").glob("*.json")))
+    for name in ("images/.ISIC_0000071.jpg", "units/.train-00023.json", "tfds/isic_melanoma/512/1.0.0/.a"):
+        (killed / f"{name}.123.part").write_bytes(b"half")  # what a kill at another moment leaves
     output = finish(start(killed, **keys))
-    assert f"{3 * done} of 36 images are prepared already" in output
+    assert f"{3 * done} of 72 images are prepared already" in output
     assert tree(killed) == tree(tmp_path / "whole")
 
 
