@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 import PIL.Image
 
 from stochconv_jax.data.isic import isic_melanoma, pictures, prepare
+from stochconv_jax.data.isic.units import FORMATS, Item, Settings, Unit
 from stochconv_jax.data.isic.workers import Workers
 
 QUALITY = 95
@@ -37,10 +38,10 @@ def ours(
     files: Sequence[pathlib.Path], folder: pathlib.Path, *, size: int, workers: Workers, formats: Sequence[str]
 ) -> None:
     """The same work as --mode=prepare does it, with records and checksums."""
-    settings = prepare.Settings(size, "report", QUALITY, tuple(formats), images_per_shard=8)
-    items = [prepare.Item(file.stem, (file,), 0, dict.fromkeys(isic_melanoma.TEXTS, "")) for file in files]
+    settings = Settings(size, "report", QUALITY, tuple(formats), images_per_shard=8)
+    items = [Item(file.stem, (file,), 0, dict.fromkeys(isic_melanoma.TEXTS, "")) for file in files]
     parts = [tuple(items[start : start + 8]) for start in range(0, len(items), 8)]
-    units = [prepare.Unit("train", index, len(parts), part) for index, part in enumerate(parts)]
+    units = [Unit("train", index, len(parts), part) for index, part in enumerate(parts)]
     prepare.run(folder, units, settings, workers)
 
 
@@ -69,7 +70,7 @@ def measure(files: Sequence[pathlib.Path], size: int, num_workers: int, rounds: 
     """The best of `rounds` for each, taken in turn so that a busy machine is busy for all."""
     with Workers(1) as one, Workers(num_workers) as all_of_them:
         many = {"size": size, "workers": all_of_them}
-        both = functools.partial(ours, **many, formats=prepare.FORMATS)
+        both = functools.partial(ours, **many, formats=FORMATS)
         images_a_second(both, files[:8])  # starts the processes
         cases = {
             **{f"PIL loop, {n}": functools.partial(pil_loop, size=size, resample=f) for n, f in FILTERS.items()},

@@ -22,6 +22,8 @@ def stratified_split(
     if not 0 < fraction < 1:
         raise ValueError(f"config.data.validation_fraction={fraction}: expected a share between 0 and 1")
     labels = np.asarray(labels)
+    if not len(labels):
+        raise ValueError("there is no labelled image to split into training and validation")
     stratum = _codes(list(zip(labels.tolist(), strata if strata is not None else [""] * len(labels))))
     names = [group or f"\0{i}" for i, group in enumerate(groups)] if groups is not None else range(len(labels))
     group = _codes(list(names))

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from ml_collections import ConfigDict
 
 from stochconv_jax.data import folds
-from stochconv_jax.data.isic import labels, prepare, rules, scan, tables, union
+from stochconv_jax.data.isic import earlier, labels, prepare, rules, scan, tables, union
 from stochconv_jax.data.isic.files import remove_unfinished, write_csv, write_text
+from stochconv_jax.data.isic.units import FOLDERS, Settings, Unit, plan, split_of
 from stochconv_jax.data.isic.workers import Workers
 from stochconv_jax.run_folder import locked
 from stochconv_jax.training.progress import Progress
@@ -45,20 +46,22 @@ def run(config: ConfigDict, overrides, workdir: str) -> None:
     with locked(folder):
         remove_unfinished(folder)
         if raw:
-            more, unused, finish = _prepare_images(config, settings, folder, raw, entries, pairs)
+            more, alike, unused, finish = _prepare_images(config, settings, folder, raw, entries, pairs)
         else:
-            more, unused, finish = union.drop_duplicates(entries, pairs, union.OFFICIAL), [], lambda: None
+            earlier.refuse_labels_of_others(folder)
+            more, alike, unused, finish = union.drop_duplicates(entries, pairs), [], [], lambda: None
         conflicts += more
         report = [*union.report(contents, entries, rule), *unused]
         write_csv(folder / "report.csv", union.REPORT, report)
         write_csv(folder / "conflicts.csv", tables.CONFLICTS, tables.conflict_rows(conflicts, rule))
-        _write_images(config, folder, entries, pairs)
+        _refuse_nothing(folder, settings, entries, report)
+        _write_images(config, folder, list(entries.values()), [*pairs, *alike])
         finish()
         _tell(folder, report, union.summary(entries, conflicts, rule), conflicts)
 
 
-def _settings(config: ConfigDict) -> prepare.Settings:
-    return prepare.Settings(
+def _settings(config: ConfigDict) -> Settings:
+    return Settings(
         size=config.prepare.size,
         crop=config.prepare.crop,
         quality=config.prepare.jpeg_quality,
@@ -80,7 +83,7 @@ def find_labels(text: str, raw: Sequence[pathlib.Path]) -> list[pathlib.Path]:
     for part in _parts(text) or map(str, raw):
         path = pathlib.Path(os.path.expanduser(part))
         if path.is_dir():
-            found = sorted(file for file in scan.files_below(path) if file.suffix == ".csv")
+            found = sorted(file for file in scan.files_below(path) if file.suffix.lower() == ".csv")
         else:
             found = sorted(map(pathlib.Path, glob.glob(str(path))))
         if not found:
@@ -111,12 +114,15 @@ def _warn_of_missing_labels(contents: Sequence[labels.Contents], entries: union.
             )
 
 
-def _prepare_images(config, settings: prepare.Settings, folder, raw, entries: union.Entries, pairs):
+def _prepare_images(config, settings: Settings, folder, raw, entries: union.Entries, pairs):
     """Makes the images and drops the entries that have none of use.
 
-    Returns the conflicts between duplicates, report rows of unused files, and what is to be done last.
+    Returns the conflicts between duplicates, pairs that look alike, report rows of unused files, and what is to be done
+    last.
     """
     by_image = scan.find(raw)
+    # Once more: a link in one of the folders may lead here.
+    _refuse_nesting(folder, "raw", sorted({file.parent for files in by_image.values() for file in files}))
     distance = config.prepare.hash_distance
     with Workers(config.prepare.num_workers) as workers:
         chosen = scan.choose(entries, by_image, workers, size=settings.size, looks=distance >= 0)
@@ -124,17 +130,16 @@ def _prepare_images(config, settings: prepare.Settings, folder, raw, entries: un
         # Before one of each copies is kept: a damaged one must not go before a sound one.
         copies = {name for pair in (*pairs, *alike) for name in pair}
         damage = scan.drop_damaged(entries, chosen, copies, workers)
-        conflicts = union.drop_duplicates(entries, pairs, union.OFFICIAL)
-        conflicts += union.drop_duplicates(entries, alike, union.LOOKS)
-        units = prepare.plan(entries.values(), chosen, settings.images_per_shard)
+        conflicts = union.drop_duplicates(entries, pairs, alike)
+        units = plan(entries.values(), chosen, settings.images_per_shard)
         outcomes = prepare.run(folder, units, settings, workers, **_reports(config, units))
     for image in (image for outcome in outcomes for image in outcome["images"]):
         entries[image["image"]].dropped = image["dropped"]
     unused = scan.unused(entries, by_image, chosen, damage | prepare.damage(units, outcomes))
-    return conflicts, unused, lambda: prepare.finish(folder, units, outcomes, settings)
+    return conflicts, alike, unused, lambda: prepare.finish(folder, units, outcomes, settings)
 
 
-def _reports(config: ConfigDict, units: Sequence[prepare.Unit]) -> dict:
+def _reports(config: ConfigDict, units: Sequence[Unit]) -> dict:
     """What `prepare.run` tells, to the log."""
     total = sum(len(unit.items) for unit in units)
     progress = Progress(total, every=config.log_every_seconds)
@@ -150,11 +155,22 @@ def _reports(config: ConfigDict, units: Sequence[prepare.Unit]) -> dict:
     }
 
 
-def _write_images(config: ConfigDict, folder: pathlib.Path, entries: union.Entries, pairs) -> None:
-    """labels.csv, splits.csv and unlabelled.csv."""
+def _refuse_nothing(folder: pathlib.Path, settings: Settings, entries: union.Entries, report: Sequence[dict]) -> None:
+    """Raises ValueError if no image is left to train on, unless there are only images to predict to begin with."""
     kept = [entry for entry in entries.values() if not entry.dropped]
-    copies = [entry for entry in entries.values() if union.is_duplicate(entry)]
-    rows = tables.label_rows([entry for entry in kept if prepare.split_of(entry) == "train"], pairs, copies)
+    labels = any(row.labelled for entry in entries.values() for row in entry.rows)
+    if any(entry.target is not None for entry in kept) or (kept and not labels):
+        return
+    earlier.close(folder, settings)  # tables of an earlier run are not of these files
+    (folder / "splits.csv").unlink(missing_ok=True)
+    reasons = collections.Counter(row["reason"] for row in report if row["status"] == "dropped")
+    often = "".join(f"; {count} times: {reason}" for reason, count in reasons.most_common(1))
+    raise ValueError(f"no labelled image is kept, and {folder / 'report.csv'} says why{often}")
+
+
+def _write_images(config: ConfigDict, folder: pathlib.Path, entries: Sequence[union.Entry], pairs) -> None:
+    """labels.csv, splits.csv and unlabelled.csv."""
+    rows = tables.label_rows(entries, pairs)
     try:
         sides = tables.split_rows(
             rows, fraction=config.data.validation_fraction, num_folds=config.prepare.folds, seed=config.data.seed
@@ -165,15 +181,18 @@ def _write_images(config: ConfigDict, folder: pathlib.Path, entries: union.Entri
         if isinstance(error, folds.Leak):
             raise
         logger.warning("no splits.csv: %s", error)
-    _write_unlabelled(config, folder, [entry for entry in kept if prepare.split_of(entry) == "test"])
+    unlabelled = [entry for entry in entries if not entry.dropped and split_of(entry) == "test"]
+    _write_unlabelled(config, folder, unlabelled)
     write_csv(folder / "labels.csv", tables.LABELS, rows)
 
 
 def _write_unlabelled(config: ConfigDict, folder: pathlib.Path, entries: Sequence[union.Entry]) -> None:
     """unlabelled.csv, whose images are plain files: where there are none there is no such table."""
-    if "folder" in config.prepare.formats:
-        tables.write_unlabelled(folder / "unlabelled.csv", entries, prepare.FOLDERS["test"])
-    elif entries:
+    if config.prepare.raw and "folder" in config.prepare.formats:
+        tables.write_unlabelled(folder / "unlabelled.csv", entries, FOLDERS["test"])
+        return
+    (folder / "unlabelled.csv").unlink(missing_ok=True)
+    if config.prepare.raw and entries:
         logger.warning(
             "%d images without labels are in the shards' split 'test' alone; --mode=predict reads files: for it add "
             "'folder' to config.prepare.formats",

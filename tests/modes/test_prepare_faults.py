@@ -93,6 +93,7 @@ def test_refused(archive, tmp_path, keys, words):
     (tmp_path / "empty").mkdir()
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "labels.csv").write_text("image,target\nmine,1\n")
+    (tmp_path / "run" / "report.csv").write_text("of an earlier run")
     places = {"archive": archive, "empty": tmp_path / "empty", "parent": tmp_path}
     keys = {key: value.format(**places) if isinstance(value, str) else value for key, value in keys.items()}
     with pytest.raises(ValueError, match=words):
@@ -108,13 +109,6 @@ def test_a_folder_of_labels_around_the_workdir_is_refused_at_once(archive, tmp_p
     assert not (tmp_path / "run").exists()
 
 
-def test_files_of_others_are_not_removed(archive, tmp_path):
-    precious = write_jpeg(tmp_path / "run" / "images" / "mine.jpg", 10, 10)
-    with pytest.raises(ValueError, match="is not from a preparation and would be lost"):
-        run(tmp_path / "run", raw=archive)
-    assert precious.exists()
-
-
 def test_a_folder_that_cannot_be_written(archive, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match=r"cannot write into .*file/run: .*choose another --workdir"):
@@ -126,6 +120,51 @@ def test_a_folder_that_cannot_be_written(archive, tmp_path):
         pytest.skip("this user may write anywhere: a read-only folder cannot be tried")
     with pytest.raises(OSError, match="cannot write into"):
         run(folder, raw=archive)
+
+
+NOTHING = "ISIC_1.jpg: not an image that can be read"
+
+
+@pytest.mark.parametrize(
+    "content, keys, reason",
+    [
+        ("image,target\nISIC_1,0\nISIC_2,1\n", {}, f"1 times: {NOTHING}"),
+        ("image,target\nISIC_1,0\n", {"formats": ("folder",)}, f"1 times: {NOTHING}"),
+        ("image,patient\nISIC_1,IP_1\n", {}, f"1 times: {NOTHING}"),
+        ("image_id,label\nISIC_1,benign\n", {"raw": "", "rule": "MEL=1,NV=0"}, "no class for 'benign'"),
+    ],
+)
+def test_where_no_labelled_image_is_kept_there_is_no_data_set(tmp_path, caplog, content, keys, reason):
+    raw, workdir = tmp_path / "raw", tmp_path / "run"
+    raw.mkdir()
+    (raw / "labels.csv").write_text(content)
+    (raw / "ISIC_1.jpg").write_bytes(b"none")
+    with pytest.raises(ValueError, match=rf"no labelled image is kept, and {workdir}/report\.csv says why; .*{reason}"):
+        run(workdir, **{"raw": raw, "labels": raw} | keys)
+    assert table(workdir / "report.csv") and "argmin" not in caplog.text
+    assert not (workdir / "labels.csv").exists() and not list(workdir.rglob(shards.DESCRIPTION))
+
+
+def test_images_to_predict_alone_are_prepared(tmp_path, caplog):
+    write_jpeg(tmp_path / "raw" / "ISIC_1.jpg", 64, 64)
+    (tmp_path / "raw" / "test.csv").write_text("image,patient\nISIC_1,IP_1\n")
+    workdir = run(tmp_path / "run", raw=tmp_path / "raw")
+    assert [row["image"] for row in table(workdir / "unlabelled.csv")] == ["test/ISIC_1.jpg"]
+    assert "no splits.csv: there is no labelled image" in caplog.text
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
+def test_a_folder_that_the_system_lets_nobody_write_is_named(archive, tmp_path, monkeypatch, number):
+    mkdir = pathlib.Path.mkdir
+
+    def fail(path, *arguments, **keys):
+        if path.name == "run":
+            raise OSError(number, os.strerror(number), str(path))
+        return mkdir(path, *arguments, **keys)
+
+    monkeypatch.setattr(pathlib.Path, "mkdir", fail)
+    with pytest.raises(OSError, match=rf"cannot write into {tmp_path}/run: {os.strerror(number)}.*another --workdir"):
+        run(tmp_path / "run", raw=archive)
 
 
 def test_two_at_once(archive, tmp_path):
@@ -157,7 +196,7 @@ def test_a_full_disk(archive, tmp_path, prepared, formats):
 def test_kill_and_restart_byte_for_byte(tmp_path):
     raw = tmp_path / "raw"
     rows = ["image,target"]
-    for number in range(36):
+    for number in range(72):
         write_jpeg(raw / f"ISIC_{number:07d}.jpg", 900, 1000, number % 3)
         rows.append(f"ISIC_{number:07d},{number % 2}")
     (raw / "labels.csv").write_text("\n".join(rows))
@@ -176,8 +215,10 @@ def test_kill_and_restart_byte_for_byte(tmp_path):
         assert not (killed / "labels.csv").exists() and not list(killed.rglob(shards.DESCRIPTION))
     assert kills == 2
     done = len(list((killed / "units").glob("*.json")))
+    for name in ("images/.ISIC_0000071.jpg", "units/.train-00023.json", "tfds/isic_melanoma/512/1.0.0/.a"):
+        (killed / f"{name}.123.part").write_bytes(b"half")  # what a kill at another moment leaves
     output = finish(start(killed, **keys))
-    assert f"{3 * done} of 36 images are prepared already" in output
+    assert f"{3 * done} of 72 images are prepared already" in output
     assert tree(killed) == tree(tmp_path / "whole")
 
 
@@ -253,3 +294,24 @@ def test_a_folder_that_cannot_be_read_ends_the_run(raw, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "scandir", fail)
     with pytest.raises(PermissionError, match="raw/2018"):
         run(tmp_path / "run", raw=raw)
+
+
+def test_a_file_s_ending_is_known_in_any_case_and_a_linked_folder_is_entered_once(prepared, archive, raw, tmp_path):
+    moved = tmp_path / "another disk"
+    (raw / "2020").rename(moved)
+    (raw / "2020").symlink_to(moved)
+    (moved / "back").symlink_to(raw)  # a loop
+    (raw / "2019.csv").rename(raw / "2019.CSV")
+    workdir = run(tmp_path / "run", raw=raw)
+    assert table(workdir / "labels.csv") == table(prepared / "labels.csv")
+    names = [row["image"] for row in table(workdir / "report.csv")]
+    assert sorted(names) == sorted(row["image"] for row in table(prepared / "report.csv"))  # no file twice
+
+
+def test_a_link_from_the_originals_to_the_workdir_is_refused(raw, tmp_path):
+    workdir = run(tmp_path / "run", raw=raw)
+    before = tree(workdir)
+    (raw / "prepared").symlink_to(workdir / "images")
+    with pytest.raises(ValueError, match="must not lie in each other"):
+        run(workdir, raw=raw)
+    assert tree(workdir) == before

@@ -69,9 +69,7 @@ def read(path: pathlib.Path) -> Contents:
         header, body = [name.lower() for name in table[0][1]], table[1:]
     if {"image_name_1", "image_name_2"} <= set(header):
         return Contents(path, "2020 duplicates", pairs=tuple(_pairs(path, header, body)))
-    form = next((form for form in _FORMATS if set(form.columns) <= set(header)), None)
-    if form is None:
-        raise ValueError(f"{path}: no known label file has the header {','.join(table[0][1])!r}")
+    form = _format_of(path, header, ",".join(table[0][1]))
     if not body:
         raise ValueError(f"{path} has no rows below its header")
     return Contents(path, form.name, rows=tuple(_rows(path, form, header, body)))
@@ -192,18 +190,37 @@ def _with_target(cells: Cells) -> dict:
     return {"target": int(cells["target"])} | about | _metadata(cells)
 
 
-_FORMATS = (  # the first whose columns a file has
+_LABELS = (
     _Format("2020", "2020", ("image_name", "benign_malignant", "target"), _2020),
-    _Format("2020 metadata", "2020", ("image_name", "patient_id"), _metadata),
-    _Format("2020 metadata", "2020", ("image", "patient"), _metadata),
     _Format("2019", "2019", ("image", *_ONE_HOT_2019), _one_hot(_ONE_HOT_2019)),
     _Format("2018", "2018", ("image", *_ONE_HOT_2018), _one_hot(_ONE_HOT_2018)),
     _Format("2018 HAM10000", "2018", ("image_id", "lesion_id", "dx"), _ham10000),
-    _Format("2018 metadata", "2018", ("image", "lesion_id", "diagnosis_confirm_type"), _metadata),
     _Format("2017", "2017", ("image_id", "melanoma", "seborrheic_keratosis"), _2017),
-    _Format("2017 metadata", "2017", ("image_id", "age_approximate", "sex"), _metadata),
     _Format("2016", "2016", ("image_id", "label"), _2016),
     _Format("2016", "2016", ("img_id", "label"), _2016),
     _Format("image,target", "", ("image", "target"), _with_target),
+)
+_METADATA = (
+    _Format("2020 metadata", "2020", ("image_name", "patient_id"), _metadata),
+    _Format("2020 metadata", "2020", ("image", "patient"), _metadata),
+    _Format("2018 metadata", "2018", ("image", "lesion_id", "diagnosis_confirm_type"), _metadata),
+    _Format("2017 metadata", "2017", ("image_id", "age_approximate", "sex"), _metadata),
     _Format("2019 metadata", "2019", ("image", "age_approx", "anatom_site_general", "sex"), _metadata),
 )
+_SAY_A_CLASS = frozenset({"target", "benign_malignant", "label", "melanoma", "mel", "dx"})
+
+
+def _format_of(path: pathlib.Path, header: list[str], as_written: str) -> _Format:
+    """The first kind of file whose columns are in the header; metadata last, so that no file's labels are passed over.
+
+    ValueError where there is none, or where metadata has a column that would be a label in another file.
+    """
+    form = next((form for form in (*_LABELS, *_METADATA) if set(form.columns) <= set(header)), None)
+    if form is None:
+        raise ValueError(f"{path}: no known label file has the header {as_written!r}")
+    if form in _METADATA and (unread := [name for name in header if name in _SAY_A_CLASS]):
+        raise ValueError(
+            f"{path}: the header {as_written!r} is that of {form.name}, but for {', '.join(unread)}, which would not "
+            "be read; for classes of your own name the columns image,target, else take these columns out"
+        )
+    return form

@@ -1,4 +1,5 @@
 """One original picture made ready: cropped, resized by area, encoded; and how big and how alike pictures are."""
+import errno
 import warnings
 
 import cv2
@@ -79,7 +80,8 @@ def read_size(file) -> tuple[int, int]:
     except (PIL.Image.DecompressionBombError, SyntaxError) as error:
         raise ValueError(str(error)) from error
     except OSError as error:
-        if error.errno is None:  # PIL's own, about the content; those of the system have a number
+        # PIL's own, about the content, have no number; a place that no file can have, as damage makes it, is EINVAL.
+        if error.errno in (None, errno.EINVAL):
             raise ValueError(str(error)) from error
         raise
     return (width, height) if turned else (height, width)

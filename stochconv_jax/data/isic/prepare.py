@@ -9,92 +9,13 @@ import functools
 import hashlib
 import json
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from stochconv_jax.data.isic import isic_melanoma, pictures, scan, shards, tables, union
+from stochconv_jax.data.isic import earlier, isic_melanoma, pictures, scan, shards
 from stochconv_jax.data.isic.files import replace, write_text
+from stochconv_jax.data.isic.units import FOLDERS, Outcome, Settings, Unit, plain_file, read_record
 from stochconv_jax.data.isic.workers import Workers
-
-FORMATS = ("folder", "tfds")
-FOLDERS = {"train": "images", "test": "test"}  # of the plain files, by split
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """What is made. `size` in pixels; `quality` of the JPEGs, 1..100. ValueError naming the key for what cannot be."""
-
-    size: int
-    crop: str
-    quality: int
-    formats: tuple[str, ...]
-    images_per_shard: int
-
-    def __post_init__(self):
-        if self.size < 1 or self.images_per_shard < 1:
-            raise ValueError("config.prepare.size and config.prepare.images_per_shard must be 1 or more")
-        if not 1 <= self.quality <= 100:
-            raise ValueError(f"config.prepare.jpeg_quality={self.quality}: expected 1 to 100")
-        if not self.formats or set(self.formats) - set(FORMATS):
-            raise ValueError(f"config.prepare.formats={self.formats}: expected some of {', '.join(FORMATS)}")
-        pictures.crop_box(1, 1, self.crop)
-        if self.crop == "report" and self.size > pictures.CROP_TO:
-            raise ValueError(
-                f"config.prepare.size={self.size} with config.prepare.crop='report': that rule leaves "
-                f"{pictures.CROP_TO} pixels of a large picture, which would be enlarged; choose a size up to that, or "
-                "crop='square'"
-            )
-
-
-@dataclasses.dataclass(frozen=True)
-class Item:
-    """An image to prepare: its id, class (None without a label) and texts for its record.
-
-    `files`: of the first that is not damaged it is made.
-    """
-
-    image: str
-    files: tuple[pathlib.Path, ...]
-    target: int | None
-    texts: Mapping[str, str]
-
-
-@dataclasses.dataclass(frozen=True)
-class Unit:
-    """Shard `index` of `count` of a split."""
-
-    split: str
-    index: int
-    count: int
-    items: tuple[Item, ...]
-
-    @property
-    def name(self) -> str:
-        """Of its record."""
-        return f"{self.split}-{self.index:05d}.json"
-
-
-Outcome = dict[str, Any]  # what a unit's record says
-
-
-def split_of(entry: union.Entry) -> str:
-    """'train' for an image with a label, 'test' for one without."""
-    return "test" if entry.target is None else "train"
-
-
-def plan(entries: Iterable[union.Entry], chosen: scan.Chosen, images_per_shard: int) -> list[Unit]:
-    """The units of the entries that are not dropped, each with its files."""
-    items: dict[str, list[Item]] = {split: [] for split in FOLDERS}
-    for entry in entries:
-        if not entry.dropped:
-            about = tables.texts(entry)
-            items[split_of(entry)].append(Item(entry.image, scan.usable(chosen[entry.image]), entry.target, about))
-    units = []
-    for split, members in items.items():
-        starts = range(0, len(members), images_per_shard)
-        parts = [tuple(members[start : start + images_per_shard]) for start in starts]
-        units += [Unit(split, index, len(parts), part) for index, part in enumerate(parts)]
-    return units
 
 
 def run(
@@ -111,9 +32,8 @@ def run(
 
     `on_start` is told how many images are to be made, `on_images` how many are, `on_damage` what was found spoilt.
     """
-    _refuse_formats_left_behind(folder, settings)
-    if not (folder / "units").exists() and (strangers := _strangers(folder, (), settings)):
-        raise ValueError(f"{strangers[0]} is not from a preparation and would be lost: choose another --workdir")
+    earlier.refuse_left_behind(folder, settings)
+    earlier.refuse_files_of_others(folder, units, settings)
     for name in ("units", *(FOLDERS.values() if "folder" in settings.formats else ())):
         (folder / name).mkdir(exist_ok=True)
     if "tfds" in settings.formats:
@@ -122,28 +42,20 @@ def run(
     for problem in dict.fromkeys(problem for _, problem in found if problem):
         on_damage(problem)
     missing = [unit for unit, (outcome, _) in zip(units, found) if outcome is None]
-    if missing or _strangers(folder, units, settings):
-        _close(folder, settings)
-    _remove_strangers(folder, units, settings)
+    superfluous = earlier.superfluous(folder, units, settings)
+    if missing or superfluous:
+        earlier.close(folder, settings)
+        earlier.begin(folder, units, settings)
+    for file in superfluous:
+        file.unlink()
     on_start(sum(len(unit.items) for unit in missing))
     counter = _Counter(on_images)
     made = workers.map(functools.partial(make, folder=folder, settings=settings), missing, counter)
     made_of = dict(zip((unit.name for unit in missing), made))
     outcomes = [made_of.get(unit.name, outcome) for unit, (outcome, _) in zip(units, found)]
     _remove_dropped(folder, units, outcomes, settings)
+    earlier.end(folder)
     return outcomes
-
-
-def _refuse_formats_left_behind(folder: pathlib.Path, settings: Settings) -> None:
-    """Files of a format that is not wanted any more would stay as they are while labels.csv changes."""
-    places = {"folder": FOLDERS.values(), "tfds": ("tfds",)}
-    for name in sorted(set(FORMATS) - set(settings.formats)):
-        left = [folder / place for place in places[name] if (folder / place).exists()]
-        if left and (folder / "units").exists():
-            raise ValueError(
-                f"config.prepare.formats={settings.formats}, but {' and '.join(map(str, left))} of an earlier run with "
-                f"{name!r} would be left out of date: add {name!r}, remove what is there, or choose another --workdir"
-            )
 
 
 class _Counter:
@@ -170,15 +82,19 @@ def check(unit: Unit, *, folder: pathlib.Path, settings: Settings) -> tuple[Outc
     record = folder / "units" / unit.name
     if not record.exists():
         return None, ""
-    try:
-        outcome = json.loads(record.read_text())
-    except ValueError:
+    outcome = read_record(record)
+    if outcome is None:
         return None, f"{record} is damaged"
     if outcome.get("fingerprint") != fingerprint(unit, settings):
         return None, ""
-    if (old := outcome["versions"]) != (new := pictures.versions()):
-        changes = ", ".join(f"{name} {old[name]}, which is now {new[name]}" for name in new if old[name] != new[name])
-        return None, f"{folder} holds images prepared with {changes}"
+    if "tfds" in settings.formats and "shard" not in outcome:
+        return None, f"{record} is damaged"
+    old, new = outcome.get("versions", {}), pictures.versions()
+    if old != new:
+        changes = (
+            f"{name} {old.get(name, 'unknown')}, which is now {new[name]}" for name in new if old.get(name) != new[name]
+        )
+        return None, f"{folder} holds images prepared with {', '.join(changes)}"
     for file, sha256 in _written(unit, outcome, folder, settings):
         if not file.exists():
             return None, f"{file} is gone"
@@ -194,11 +110,7 @@ def _written(unit: Unit, outcome: Outcome, folder: pathlib.Path, settings: Setti
     if "folder" in settings.formats:
         for image in outcome["images"]:
             if not image["dropped"]:
-                yield _plain_file(folder, unit.split, image["image"]), image["sha256"]
-
-
-def _plain_file(folder: pathlib.Path, split: str, image: str) -> pathlib.Path:
-    return folder / FOLDERS[split] / f"{image}.jpg"
+                yield plain_file(folder, unit.split, image["image"]), image.get("sha256")
 
 
 def make(unit: Unit, *, folder: pathlib.Path, settings: Settings) -> Outcome:
@@ -208,7 +120,7 @@ def make(unit: Unit, *, folder: pathlib.Path, settings: Settings) -> Outcome:
     examples = _examples(unit, outcome["images"], folder, settings)
     if "tfds" in settings.formats:
         features = isic_melanoma.builder(str(folder / "tfds"), settings.size).info.features
-        file = shards.folder(folder / "tfds", settings.size) / shards.file_name(unit.split, unit.index, unit.count)
+        file = unit.shard(folder, settings.size)
         outcome["shard"] = shards.write(file, examples, features)
     else:
         for _ in examples:
@@ -227,9 +139,10 @@ def _examples(unit: Unit, images: list, folder: pathlib.Path, settings: Settings
             images.append(about)
             continue
         if "folder" in settings.formats:
-            with replace(_plain_file(folder, unit.split, item.image)) as file:
+            with replace(plain_file(folder, unit.split, item.image)) as file:
                 file.write_bytes(jpeg)
-        images.append(about | {"sha256": hashlib.sha256(jpeg).hexdigest()})
+            about["sha256"] = hashlib.sha256(jpeg).hexdigest()  # of the plain file, which by this is known as ours
+        images.append(about)
         target = isic_melanoma.NO_TARGET if item.target is None else item.target
         yield {"image": jpeg, "image_id": item.image, "target": target, **item.texts}
 
@@ -241,32 +154,6 @@ def damage(units: Sequence[Unit], outcomes: Sequence[Outcome]) -> dict[pathlib.P
     return {file: reason for item, image in zip(items, images) for file, reason in zip(item.files, image["damaged"])}
 
 
-def _close(folder: pathlib.Path, settings: Settings) -> None:
-    """Takes away what makes the files a data set: while they change, nobody reads them."""
-    (folder / "labels.csv").unlink(missing_ok=True)
-    if "tfds" in settings.formats:
-        (shards.folder(folder / "tfds", settings.size) / shards.DESCRIPTION).unlink(missing_ok=True)
-
-
-def _strangers(folder: pathlib.Path, units: Sequence[Unit], settings: Settings) -> list[pathlib.Path]:
-    """Records, shards and images of an earlier plan that are in none of the units."""
-    known = {folder / "units" / unit.name for unit in units}
-    there = set((folder / "units").glob("*.json"))
-    if "folder" in settings.formats:
-        known |= {_plain_file(folder, unit.split, item.image) for unit in units for item in unit.items}
-        there |= {file for name in FOLDERS.values() for file in (folder / name).glob("*.jpg")}
-    if "tfds" in settings.formats:
-        place = shards.folder(folder / "tfds", settings.size)
-        known |= {place / shards.file_name(unit.split, unit.index, unit.count) for unit in units}
-        there |= set(place.glob("*.array_record-*"))
-    return sorted(there - known)
-
-
-def _remove_strangers(folder: pathlib.Path, units: Sequence[Unit], settings: Settings) -> None:
-    for file in _strangers(folder, units, settings):
-        file.unlink()
-
-
 def _remove_dropped(
     folder: pathlib.Path, units: Sequence[Unit], outcomes: Sequence[Outcome], settings: Settings
 ) -> None:
@@ -275,7 +162,7 @@ def _remove_dropped(
         for unit, outcome in zip(units, outcomes):
             for image in outcome["images"]:
                 if image["dropped"]:
-                    _plain_file(folder, unit.split, image["image"]).unlink(missing_ok=True)
+                    plain_file(folder, unit.split, image["image"]).unlink(missing_ok=True)
 
 
 def finish(folder: pathlib.Path, units: Sequence[Unit], outcomes: Sequence[Outcome], settings: Settings) -> None:

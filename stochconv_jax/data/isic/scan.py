@@ -48,12 +48,22 @@ def find(folders: Iterable[pathlib.Path]) -> dict[str, list[pathlib.Path]]:
 
 
 def files_below(folder: pathlib.Path) -> Iterator[pathlib.Path]:
-    """The files in the folder and below. OSError naming a folder that cannot be read: its files would be missing."""
+    """The files in the folder and below, in folders that links lead to too; each folder once, for links may loop.
+
+    OSError naming a folder that cannot be read: its files would be missing.
+    """
 
     def fail(error: OSError) -> None:
         raise error
 
-    for place, _, names in os.walk(folder, onerror=fail):
+    seen = set()
+    for place, folders, names in os.walk(folder, onerror=fail, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders.sort()  # so that of two ways to a folder every machine takes the same
         yield from (pathlib.Path(place, name) for name in names)
 
 

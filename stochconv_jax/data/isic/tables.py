@@ -26,16 +26,15 @@ def texts(entry: Entry) -> dict[str, str]:
     return about | dict(entry.metadata)
 
 
-def label_rows(entries: Sequence[Entry], pairs: Iterable[tuple[str, str]], copies: Sequence[Entry] = ()) -> list[dict]:
-    """Rows of labels.csv for labelled images, with the group that a split must keep together.
+def label_rows(entries: Sequence[Entry], pairs: Iterable[tuple[str, str]]) -> list[dict]:
+    """Rows of labels.csv for the labelled images that are not dropped, with the group that a split must keep together.
 
-    `copies`: images dropped as duplicates; whose they are, by patient and lesion, the image kept for them is too.
+    `entries`: the dropped ones too, since what they are tied to by patient, lesion or `pairs` is tied together by them.
     """
-    pairs = [*pairs, *((union.duplicate_of(copy), copy.image) for copy in copies)]
-    groups = union.groups([*entries, *copies], pairs)
     return [
         {"image": f"{entry.image}.jpg", "target": entry.target, **texts(entry), "group": group}
-        for entry, group in zip(entries, groups)
+        for entry, group in zip(entries, union.groups(entries, pairs))
+        if not entry.dropped and entry.target is not None
     ]
 
 

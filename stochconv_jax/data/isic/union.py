@@ -16,7 +16,7 @@ class Entry:
     """One image id. `row`: the row whose word counts; `target`: its class, None if there is no label.
 
     `metadata`: patient, lesion, age, sex and site, from whichever rows have them. `dropped`: why the image is not in
-    the data, '' if it is.
+    the data, '' if it is. `copy_of`: the image that stands for it in the data, '' if it was not dropped as a duplicate.
     """
 
     image: str
@@ -25,6 +25,7 @@ class Entry:
     target: int | None
     metadata: Mapping[str, str]
     dropped: str = ""
+    copy_of: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,23 +68,29 @@ def _entry(image: str, rows: Sequence[Row], rule: Rule) -> Entry:
     return entry
 
 
-def drop_duplicates(entries: Entries, pairs: Iterable[tuple[str, str]], why: str) -> list[Conflict]:
-    """Of each set of images that `pairs` ties together keeps one, and returns the classes that disagree with its own.
+def drop_duplicates(
+    entries: Entries, official: Sequence[tuple[str, str]], alike: Sequence[tuple[str, str]] = ()
+) -> list[Conflict]:
+    """Of each set of images that pairs tie together keeps one, and returns the classes that disagree with its own.
 
-    Kept is the one of the latest year and among these the one that `pairs` names first. Only labelled images that are
-    not dropped yet take part. `why` names the list in the report.
+    `official`: pairs of the list of duplicates; `alike`: of images that look the same. Any image ties, one that is not
+    in the data too; kept is a labelled one that is not dropped yet, of the latest year and among these the one that the
+    pairs name first.
     """
-    used = [pair for pair in pairs if all(name in entries and _is_candidate(entries[name]) for name in pair)]
-    order = {name: place for place, name in reversed(list(enumerate(name for pair in used for name in pair)))}
+    pairs = [*official, *alike]
+    order = {name: place for place, name in reversed(list(enumerate(name for pair in pairs for name in pair)))}
+    listed = {name: number for number, names in enumerate(connected(official)) for name in names}
     conflicts = []
-    for names in connected(used):
-        ranked = sorted(names, key=lambda name: order[name])
-        first, *others = sorted(ranked, key=lambda name: entries[name].row.year, reverse=True)
-        kept = entries[first]
+    for names in connected(pairs):
+        candidates = [name for name in names if name in entries and _is_candidate(entries[name])]
+        ranked = sorted(candidates, key=lambda name: order[name])
+        first, *others = sorted(ranked, key=lambda name: entries[name].row.year, reverse=True) or [""]
         for name in others:
-            entries[name].dropped = f"{why} of {first}"
-            if entries[name].target != kept.target:
-                conflicts.append(Conflict(kept.row, entries[name].row))
+            on_list = name in listed and listed[name] == listed.get(first)
+            entries[name].dropped = f"{OFFICIAL if on_list else LOOKS} of {first}"
+            entries[name].copy_of = first
+            if entries[name].target != entries[first].target:
+                conflicts.append(Conflict(entries[first].row, entries[name].row))
     return conflicts
 
 
@@ -112,10 +119,9 @@ def connected(pairs: Iterable[tuple[str, str]]) -> list[list[str]]:
 def groups(entries: Sequence[Entry], pairs: Iterable[tuple[str, str]]) -> list[str]:
     """A group for each image: those with the same patient or lesion, or that `pairs` ties together, have the same.
 
-    It is named by the patient where one is known, else by the lesion, else by the image.
+    It is named by a patient where one is known, else by a lesion, else by an image.
     """
-    inside = {entry.image for entry in entries}
-    ties = [("3" + first, "3" + second) for first, second in pairs if first in inside and second in inside]
+    ties = [("3" + first, "3" + second) for first, second in pairs]
     for entry in entries:
         # The digit keeps the three kinds of names apart and puts the patient's first.
         keys = ["1" + entry.metadata["patient_id"], "2" + entry.metadata["lesion_id"], "3" + entry.image]
@@ -167,7 +173,7 @@ def summary(entries: Entries, conflicts: Iterable[Conflict], rule: Rule) -> list
 def _summary(year: str, rows: Sequence[tuple[Row, Entry]], overruled: Sequence[Row], rule: Rule) -> dict:
     deciding = [(row, entry) for row, entry in rows if row is entry.row]
     kept = [entry for _, entry in deciding if not entry.dropped]
-    copies = sum(is_duplicate(entry) for _, entry in deciding)
+    copies = sum(bool(entry.copy_of) for _, entry in deciding)
     return {
         "year": year or "unknown",
         "rows": len(rows),
@@ -182,16 +188,6 @@ def _summary(year: str, rows: Sequence[tuple[Row, Entry]], overruled: Sequence[R
 
 
 OFFICIAL, LOOKS = "on the official list as a duplicate", "looks like a duplicate"
-
-
-def is_duplicate(entry: Entry) -> bool:
-    """Whether the image was dropped for another that shows the same."""
-    return entry.dropped.startswith((OFFICIAL, LOOKS))
-
-
-def duplicate_of(entry: Entry) -> str:
-    """The image that this one was dropped for, or ''."""
-    return entry.dropped.rpartition(" of ")[2] if is_duplicate(entry) else ""
 
 
 def as_text(table: Sequence[Mapping]) -> str:

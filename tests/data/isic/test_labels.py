@@ -89,6 +89,35 @@ def test_format(read, name, year, targets):
     assert {row.year for row in rows} == {year}
 
 
+@pytest.mark.parametrize(
+    "header, values",
+    [
+        ("image,target,patient", "x,1,IP_1"),
+        ("image,target,lesion_id,diagnosis_confirm_type", "x,1,IL_1,histopathology"),
+        ("image,target,age_approx,anatom_site_general,sex", "x,1,50,torso,male"),
+        ("image,patient,MEL,NV,BCC,AKIEC,BKL,DF,VASC", "x,IP_1,1,0,0,0,0,0,0"),
+    ],
+)
+def test_labels_beside_metadata_are_not_passed_over(read, header, values):
+    (row,) = read(f"{header}\n{values}\n".encode()).rows
+    assert REPORT.target(row) == 1
+
+
+@pytest.mark.parametrize(
+    "header, column",
+    [
+        ("image_name,patient_id,target", "target"),
+        ("image_name,patient_id,sex,diagnosis,benign_malignant", "benign_malignant"),
+        ("image,patient,label", "label"),
+        ("image_id,age_approximate,sex,melanoma", "melanoma"),
+        ("image,age_approx,anatom_site_general,sex,dx", "dx"),
+    ],
+)
+def test_metadata_with_a_column_that_says_a_class_is_refused_with_its_header(read, header, column):
+    with pytest.raises(ValueError, match=rf"'{header}' is that of 20.. metadata, but for {column}, which would not"):
+        read(f"{header}\n{','.join('x' for _ in header.split(','))}\n".encode())
+
+
 def test_what_else_a_file_says_is_kept(read):
     ham = read(FILES["2018_ham.csv"]).rows[1]
     assert (ham.image, ham.lesion_id, ham.category, ham.diagnosis) == (

@@ -152,6 +152,15 @@ def test_a_header_with_more_pixels_than_pil_takes_is_refused_by_name(tmp_path, m
         pictures.read_size(file)
 
 
+@pytest.mark.parametrize("place", [2**40, 2**62, 2**63 - 1, 2**63, 2**64 - 1])
+def test_a_tiff_whose_directory_is_at_a_place_that_no_file_has_is_damaged(tmp_path, place):
+    """Going there fails with a number of the system's, as a bad disk does."""
+    file = tmp_path / "ISIC_0000001.tif"
+    file.write_bytes(b"II+\0\x08\0\0\0" + place.to_bytes(8, "little"))
+    with pytest.raises(ValueError):
+        pictures.read_size(file)
+
+
 def test_too_small():
     with pytest.raises(ValueError, match=r"100x60 pixels \(width x height\), smaller than 64 on a side"):
         pictures.prepare(encoded(picture(60, 100)), size=64, crop="report", quality=95)

@@ -58,16 +58,16 @@ def test_metadata_joins_by_id(drawn):
 def test_official_duplicates(drawn):
     entries, _ = union.merge(drawn, REPORT)
     pairs = [pair for content in drawn for pair in content.pairs]
-    assert not union.drop_duplicates(entries, pairs, union.OFFICIAL)
+    assert not union.drop_duplicates(entries, pairs)
     assert not entries["ISIC_2637011"].dropped
     assert entries["ISIC_2637013"].dropped == "on the official list as a duplicate of ISIC_2637011"
-    assert union.is_duplicate(entries["ISIC_2637013"])
+    assert entries["ISIC_2637013"].copy_of == "ISIC_2637011"
 
 
 def test_duplicates_of_another_class_and_in_a_chain(drawn):
     entries, _ = union.merge(drawn, REPORT)
     chain = [("ISIC_0060000", "ISIC_2637012"), ("ISIC_2637012", "ISIC_0027419"), ("ISIC_2637012", "ISIC_nowhere")]
-    conflicts = union.drop_duplicates(entries, chain, "looks like a duplicate")
+    conflicts = union.drop_duplicates(entries, [], chain)
     assert not entries["ISIC_2637012"].dropped  # of the latest year
     assert entries["ISIC_0060000"].dropped and entries["ISIC_0027419"].dropped
     assert sorted(c.other.image for c in conflicts) == ["ISIC_0027419", "ISIC_0060000"]
@@ -75,7 +75,7 @@ def test_duplicates_of_another_class_and_in_a_chain(drawn):
 
 def test_every_row_is_accounted_for(drawn):
     entries, conflicts = union.merge(drawn, REPORT)
-    union.drop_duplicates(entries, [("ISIC_2637011", "ISIC_2637013")], union.OFFICIAL)
+    union.drop_duplicates(entries, [("ISIC_2637011", "ISIC_2637013")])
     report = union.report(drawn, entries, REPORT)
     assert len(report) == sum(len(content.rows) for content in drawn)
     assert all(line["reason"] for line in report if line["status"] != "kept")
@@ -123,10 +123,37 @@ def test_a_copy_that_was_dropped_ties_the_kept_image_to_its_patient(drawn):
     patient = "ISIC_2637011"
     assert entries[patient].metadata["patient_id"] and not entries["ISIC_0000004"].metadata["patient_id"]
     entries[patient].dropped = f"{union.LOOKS} of ISIC_0000004"
-    kept = [entry for entry in entries.values() if not entry.dropped]
-    group = {row["image"]: row["group"] for row in tables.label_rows(kept, [], [entries[patient]])}
+    rows = tables.label_rows(list(entries.values()), [(patient, "ISIC_0000004")])
+    group = {row["image"]: row["group"] for row in rows}
     assert group["ISIC_0000004.jpg"] == group["ISIC_2637013.jpg"] == "IP_1"
-    assert [row["image"] for row in tables.label_rows(kept, [])] == list(group)
+    labelled = [name for name, entry in entries.items() if not entry.dropped and entry.target is not None]
+    assert list(group) == [f"{name}.jpg" for name in labelled]
+
+
+@pytest.mark.parametrize("between", ["damaged", "without a class", "in no label file"])
+@pytest.mark.parametrize("official", [0, 1, 2])
+def test_pairs_tie_through_an_image_that_is_not_in_the_data(drawn, between, official):
+    """Of A-B and B-C, A and C show the same whatever became of B, and whichever list has which pair."""
+    entries, _ = union.merge(drawn, REPORT)
+    middle = "ISIC_9999999" if between == "in no label file" else "ISIC_0060000"
+    if between == "damaged":
+        entries[middle].dropped = "no image file"
+    if between == "without a class":
+        entries[middle].target = None
+    pairs = [("ISIC_0000004", middle), (middle, "ISIC_2637012")]
+    assert not union.drop_duplicates(entries, pairs[:official], pairs[official:])
+    assert not entries["ISIC_2637012"].dropped and entries["ISIC_0000004"].copy_of == "ISIC_2637012"
+    reason = union.OFFICIAL if official == 2 else union.LOOKS
+    assert entries["ISIC_0000004"].dropped == f"{reason} of ISIC_2637012"
+
+
+def test_groups_tie_through_an_image_that_is_not_in_the_data(drawn):
+    entries, _ = union.merge(drawn, REPORT)
+    entries["ISIC_0060000"].dropped = "no image file"
+    pairs = [("ISIC_0000004", "ISIC_0060000"), ("ISIC_0060000", "ISIC_2637012")]
+    group = {row["image"]: row["group"] for row in tables.label_rows(list(entries.values()), pairs)}
+    assert group["ISIC_0000004.jpg"] == group["ISIC_2637012.jpg"] == "IP_2"
+    assert "ISIC_0060000.jpg" not in group
 
 
 # awk, over all ground-truth files with `_downsampled` removed, gives the latest year's class to each id; then a class
@@ -156,8 +183,8 @@ def test_union_of_all_years(shared_data):
     # grep of the three ids: benign in both training files of 2016, melanoma since.
     assert [(c.kept.year, c.other.year) for c in conflicts] == [("2019", "2016")] * 6
     pairs = [pair for content in contents for pair in content.pairs]
-    assert not union.drop_duplicates(entries, pairs, union.OFFICIAL)
-    assert sum(union.is_duplicate(entry) for entry in entries.values()) == 425
+    assert not union.drop_duplicates(entries, pairs)
+    assert sum(bool(entry.copy_of) for entry in entries.values()) == 425
     report = union.report(contents, entries, REPORT)
     assert len(report) == sum(len(content.rows) for content in contents)
     status = collections.Counter(line["status"] for line in report)
