@@ -54,7 +54,10 @@ def run(config: ConfigDict, overrides, workdir: str) -> None:
         report = [*union.report(contents, entries, rule), *unused]
         write_csv(folder / "report.csv", union.REPORT, report)
         write_csv(folder / "conflicts.csv", tables.CONFLICTS, tables.conflict_rows(conflicts, rule))
-        _refuse_nothing(folder, settings, entries, report)
+        if _nothing_left(entries):
+            reasons = collections.Counter(row["reason"] for row in report if row["status"] == "dropped")
+            often = "".join(f"; {count} times: {reason}" for reason, count in reasons.most_common(1))
+            raise ValueError(f"no labelled image is kept, and {folder / 'report.csv'} says why{often}")
         _write_images(config, folder, list(entries.values()), [*pairs, *alike])
         finish()
         _tell(folder, report, union.summary(entries, conflicts, rule), conflicts)
@@ -131,10 +134,15 @@ def _prepare_images(config, settings: Settings, folder, raw, entries: union.Entr
         copies = {name for pair in (*pairs, *alike) for name in pair}
         damage = scan.drop_damaged(entries, chosen, copies, workers)
         conflicts = union.drop_duplicates(entries, pairs, alike)
+        if _nothing_left(entries):  # most likely a wrong folder: what is prepared stays as it is
+            return conflicts, alike, scan.unused(entries, by_image, chosen, damage), lambda: None
         units = plan(entries.values(), chosen, settings.images_per_shard)
         outcomes = prepare.run(folder, units, settings, workers, **_reports(config, units))
     for image in (image for outcome in outcomes for image in outcome["images"]):
         entries[image["image"]].dropped = image["dropped"]
+    if _nothing_left(entries):
+        earlier.close(folder, settings)  # tables of an earlier run are not of these files
+        (folder / "splits.csv").unlink(missing_ok=True)
     unused = scan.unused(entries, by_image, chosen, damage | prepare.damage(units, outcomes))
     return conflicts, alike, unused, lambda: prepare.finish(folder, units, outcomes, settings)
 
@@ -155,17 +163,11 @@ def _reports(config: ConfigDict, units: Sequence[Unit]) -> dict:
     }
 
 
-def _refuse_nothing(folder: pathlib.Path, settings: Settings, entries: union.Entries, report: Sequence[dict]) -> None:
-    """Raises ValueError if no image is left to train on, unless there are only images to predict to begin with."""
+def _nothing_left(entries: union.Entries) -> bool:
+    """Whether no image is left to train on. Where there never were labels there may be images to predict alone."""
     kept = [entry for entry in entries.values() if not entry.dropped]
     labels = any(row.labelled for entry in entries.values() for row in entry.rows)
-    if any(entry.target is not None for entry in kept) or (kept and not labels):
-        return
-    earlier.close(folder, settings)  # tables of an earlier run are not of these files
-    (folder / "splits.csv").unlink(missing_ok=True)
-    reasons = collections.Counter(row["reason"] for row in report if row["status"] == "dropped")
-    often = "".join(f"; {count} times: {reason}" for reason, count in reasons.most_common(1))
-    raise ValueError(f"no labelled image is kept, and {folder / 'report.csv'} says why{often}")
+    return not any(entry.target is not None for entry in kept) and (labels or not kept)
 
 
 def _write_images(config: ConfigDict, folder: pathlib.Path, entries: Sequence[union.Entry], pairs) -> None:

@@ -147,8 +147,8 @@ def test_what_a_broken_off_run_has_written_is_its_own_though_the_plan_has_change
             run(tmp_path / "run", raw=raw)
     left = sorted(file.name for file in (tmp_path / "run" / "images").iterdir())
     assert len(left) > 4  # the first unit's, and one that no record names
-    (raw / "2020" / left[-1]).unlink(missing_ok=True)
-    (raw / "2016" / left[-1]).unlink(missing_ok=True)
+    (original,) = raw.rglob(left[-1])
+    original.unlink()
     run(tmp_path / "run", raw=raw)
     assert tree(tmp_path / "run") == tree(run(tmp_path / "fresh", raw=raw))
 
@@ -169,4 +169,35 @@ def test_a_record_without_versions_is_made_again(archive, prepared, again, caplo
     record.write_text(json.dumps({k: v for k, v in json.loads(record.read_text()).items() if k != "versions"}))
     run(again, raw=archive)
     assert "prepared with preparation unknown, which is now 1" in caplog.text
+    assert tree(again) == tree(prepared)
+
+
+def test_a_lost_or_damaged_record_does_not_make_files_those_of_others(archive, again):
+    (again / "units" / "train-00000.json").unlink()
+    (again / "units" / "train-00001.json").write_text("")
+    run(again, raw=archive, images_per_shard=3)
+    assert tree(again) == tree(run(again.parent / "fresh", raw=archive, images_per_shard=3))
+
+
+def test_what_holds_no_file_is_not_left_out_of_date(archive, prepared, tmp_path):
+    with pytest.raises(ValueError, match="no labelled image is kept"):
+        run(tmp_path / "run", raw=archive, size=999)
+    for folder in ("tfds/isic_melanoma/999/1.0.0", "units"):
+        (tmp_path / "run" / folder).mkdir(parents=True, exist_ok=True)
+    run(tmp_path / "run", raw=archive)
+    assert (tmp_path / "run" / "labels.csv").read_bytes() == (prepared / "labels.csv").read_bytes()
+
+
+def test_a_wrong_folder_of_originals_costs_no_prepared_image(archive, again, tmp_path):
+    other = write_jpeg(tmp_path / "other" / "ISIC_9999999.jpg", 90, 90).parent
+    images = {file: content for file, content in tree(again).items() if file not in ("report.csv", "conflicts.csv")}
+    with pytest.raises(ValueError, match=r"no labelled image is kept.*no image file"):
+        run(again, raw=other, labels=archive)
+    assert images.items() <= tree(again).items()
+
+
+def test_a_damaged_description_of_the_shards_is_written_again(archive, prepared, again):
+    file = again / "tfds" / "isic_melanoma" / "64" / "1.0.0" / "dataset_info.json"
+    file.write_text(file.read_text()[:20])
+    run(again, raw=archive)
     assert tree(again) == tree(prepared)

@@ -244,7 +244,7 @@ def test_a_copy_comes_back_where_the_one_kept_proves_damaged(raw, tmp_path, capl
     with caplog.at_level("INFO"):
         run(first, raw=raw)
     assert (tree(first), times(first)) == before
-    images = sum(len(json.loads(file.read_text())["images"]) for file in (first / "units").iterdir())
+    images = sum(len(json.loads(file.read_text())["images"]) for file in (first / "units").glob("*.json"))
     assert f"{images} of {images} images are prepared already" in caplog.text
 
 

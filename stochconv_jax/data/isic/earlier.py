@@ -6,8 +6,9 @@ from stochconv_jax.data.isic import shards
 from stochconv_jax.data.isic.files import write_text
 from stochconv_jax.data.isic.units import FOLDERS, FORMATS, Settings, Unit, plain_file, read_record
 
-# What is about to be written: a run that was killed has written some of it, of which there is no record yet.
-_UNFINISHED = "unfinished.txt"
+# The files that are a preparation's, and while one is under way those that it may write: a run that was killed has
+# written some of which there is no record yet, and a record may be lost.
+_NOTE = "files.txt"
 
 
 def refuse_left_behind(folder: pathlib.Path, settings: Settings) -> None:
@@ -19,24 +20,28 @@ def refuse_left_behind(folder: pathlib.Path, settings: Settings) -> None:
         return
     places = {"folder": FOLDERS.values(), "tfds": ("tfds",)}
     for name in sorted(set(FORMATS) - set(settings.formats)):
-        left = [folder / place for place in places[name] if (folder / place).exists()]
+        left = [folder / place for place in places[name] if _holds_files(folder / place)]
         if left:
             raise ValueError(
                 f"config.prepare.formats={settings.formats}, but {' and '.join(map(str, left))} of an earlier run with "
                 f"{name!r} would be left out of date: add {name!r}, remove what is there, or choose another --workdir"
             )
     wanted = shards.folder(folder / "tfds", settings.size).parent
-    if others := sorted(set(wanted.parent.glob("*/")) - {wanted}):
+    if others := sorted(place for place in set(wanted.parent.glob("*/")) - {wanted} if _holds_files(place)):
         raise ValueError(
             f"config.prepare.size={settings.size}, but {others[0]} of an earlier run with another size would be left "
             "out of date: set that size, remove what is there, or choose another --workdir"
         )
 
 
-def refuse_files_of_others(folder: pathlib.Path, units: Sequence[Unit], settings: Settings) -> None:
+def _holds_files(folder: pathlib.Path) -> bool:
+    return any(file.is_file() for file in folder.rglob("*"))
+
+
+def refuse_files_of_others(folder: pathlib.Path, settings: Settings) -> None:
     """Refuses a folder with images or shards that no earlier run has made, or another's labels.csv."""
     refuse_labels_of_others(folder)
-    if others := _there(folder, settings) - _made(folder, units, settings):
+    if others := _there(folder, settings) - _made(folder, settings):
         raise ValueError(_lost(min(others), folder))
 
 
@@ -64,21 +69,26 @@ def _there(folder: pathlib.Path, settings: Settings) -> set[pathlib.Path]:
     return there
 
 
-def _made(folder: pathlib.Path, units: Sequence[Unit], settings: Settings) -> set[pathlib.Path]:
+def _made(folder: pathlib.Path, settings: Settings) -> set[pathlib.Path]:
     """The files that earlier runs have made or may have made."""
     made: set[pathlib.Path] = set()
-    for record in (folder / "units").glob("*.json"):
+    for record in _records(folder):
         split = record.name.rpartition("-")[0]
-        if split in FOLDERS and (outcome := read_record(record)):
+        if outcome := read_record(record):
             names = [image["image"] for image in outcome["images"] if "sha256" in image]
             made |= {plain_file(folder, split, name) for name in names}
             if "shard" in outcome:
                 made.add(shards.folder(folder / "tfds", settings.size) / outcome["shard"]["file"])
-        else:  # damaged: what it has named is most likely what its unit is to be made of now
-            made |= _planned(folder, [unit for unit in units if unit.name == record.name], settings)
-    unfinished = folder / "units" / _UNFINISHED
-    lines = unfinished.read_text(encoding="utf-8").splitlines() if unfinished.exists() else []
-    return made | {folder / line for line in lines}
+    return made | {folder / line for line in _noted(folder).splitlines()}
+
+
+def _records(folder: pathlib.Path) -> set[pathlib.Path]:
+    return {file for split in FOLDERS for file in (folder / "units").glob(f"{split}-*.json")}
+
+
+def _noted(folder: pathlib.Path) -> str:
+    note = folder / "units" / _NOTE
+    return note.read_text(encoding="utf-8", errors="replace") if note.exists() else ""
 
 
 def close(folder: pathlib.Path, settings: Settings) -> None:
@@ -91,7 +101,7 @@ def close(folder: pathlib.Path, settings: Settings) -> None:
 
 def superfluous(folder: pathlib.Path, units: Sequence[Unit], settings: Settings) -> list[pathlib.Path]:
     """Images, shards and records that are in none of the units."""
-    there = _there(folder, settings) | set((folder / "units").glob("*.json"))
+    there = _there(folder, settings) | _records(folder)
     return sorted(there - _planned(folder, units, settings) - {folder / "units" / unit.name for unit in units})
 
 
@@ -107,11 +117,15 @@ def _planned(folder: pathlib.Path, units: Sequence[Unit], settings: Settings) ->
 
 def begin(folder: pathlib.Path, units: Sequence[Unit], settings: Settings) -> None:
     """Notes what may be written from here on, beside what is there: all of it belongs to the preparation."""
-    files = _there(folder, settings) | _planned(folder, units, settings)
-    lines = sorted(file.relative_to(folder).as_posix() + "\n" for file in files)
-    write_text(folder / "units" / _UNFINISHED, "".join(lines))
+    _note(folder, _there(folder, settings) | _planned(folder, units, settings))
 
 
-def end(folder: pathlib.Path) -> None:
-    """Takes the note away: there is a record of everything."""
-    (folder / "units" / _UNFINISHED).unlink(missing_ok=True)
+def end(folder: pathlib.Path, settings: Settings) -> None:
+    """Notes what has been made."""
+    _note(folder, _there(folder, settings))
+
+
+def _note(folder: pathlib.Path, files: set[pathlib.Path]) -> None:
+    text = "".join(sorted(file.relative_to(folder).as_posix() + "\n" for file in files))
+    if text != _noted(folder):
+        write_text(folder / "units" / _NOTE, text)

@@ -95,7 +95,10 @@ def _rows(path: pathlib.Path, form: _Format, header: list[str], body: Iterable[t
 def _pairs(path: pathlib.Path, header: list[str], body: Iterable[tuple[int, list[str]]]) -> Iterable[tuple[str, str]]:
     for line, cells in body:
         named = _named(f"{path}, row {line}", header, cells)
-        yield image_id(named["image_name_1"]), image_id(named["image_name_2"])
+        pair = image_id(named["image_name_1"]), image_id(named["image_name_2"])
+        if "" in pair:  # it would tie all that are paired with it
+            raise ValueError(f"{path}, row {line}: a cell without an image")
+        yield pair
 
 
 def _named(where: str, header: list[str], cells: list[str]) -> Cells:

@@ -33,11 +33,12 @@ def run(
     `on_start` is told how many images are to be made, `on_images` how many are, `on_damage` what was found spoilt.
     """
     earlier.refuse_left_behind(folder, settings)
-    earlier.refuse_files_of_others(folder, units, settings)
+    earlier.refuse_files_of_others(folder, settings)
     for name in ("units", *(FOLDERS.values() if "folder" in settings.formats else ())):
         (folder / name).mkdir(exist_ok=True)
     if "tfds" in settings.formats:
         shards.folder(folder / "tfds", settings.size).mkdir(parents=True, exist_ok=True)
+        shards.remove_damaged_description(folder / "tfds", settings.size)
     found = workers.map(functools.partial(check, folder=folder, settings=settings), units)
     for problem in dict.fromkeys(problem for _, problem in found if problem):
         on_damage(problem)
@@ -54,7 +55,7 @@ def run(
     made_of = dict(zip((unit.name for unit in missing), made))
     outcomes = [made_of.get(unit.name, outcome) for unit, (outcome, _) in zip(units, found)]
     _remove_dropped(folder, units, outcomes, settings)
-    earlier.end(folder)
+    earlier.end(folder, settings)
     return outcomes
 
 

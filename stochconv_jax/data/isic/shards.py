@@ -1,5 +1,6 @@
 """ArrayRecord shards of `isic_melanoma`, written whole or not at all, and what makes them a TFDS data set."""
 import hashlib
+import json
 import pathlib
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,8 +18,19 @@ DESCRIPTION = "dataset_info.json"  # written last: without it TFDS finds no data
 
 
 def folder(data_dir: pathlib.Path, size: int) -> pathlib.Path:
-    """Where the shards for images of `size` lie."""
-    return pathlib.Path(isic_melanoma.builder(str(data_dir), size).data_dir)
+    """Where the shards for images of `size` lie; asking TFDS would read a description that may be damaged."""
+    return data_dir / "isic_melanoma" / str(size) / str(isic_melanoma.IsicMelanoma.VERSION)
+
+
+def remove_damaged_description(data_dir: pathlib.Path, size: int) -> None:
+    """Removes a description that TFDS would fail on, so that it is written again."""
+    file = folder(data_dir, size) / DESCRIPTION
+    try:
+        json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        pass
+    except ValueError:
+        file.unlink()
 
 
 def file_name(split: str, index: int, count: int) -> str:

@@ -93,7 +93,7 @@ def _is_outcome(content: Any) -> bool:
     return (
         isinstance(content.get("versions", {}), dict)
         and isinstance(shard, dict)
-        and {"file", "sha256"} <= shard.keys()
+        and all(isinstance(shard.get(key), str) for key in ("file", "sha256"))
         and all(isinstance(image, dict) and {"image", "dropped"} <= image.keys() for image in content["images"])
     )
 

@@ -159,6 +159,7 @@ def test_dialects(read, encoding, separator, ending):
         (b"image,target\nx,yes\n", "labels.csv, row 2: target is 'yes'"),
         (b"image,target\nx,1,2\n", "row 2: 3 cells"),
         (b"image,target\n,1\n", "row 2: no image"),
+        (b"image_name_1,image_name_2\nISIC_1,\n", "row 2: a cell without an image"),
         (b'image,target\n"x,1\n', "not a CSV file"),
         (b"img_id,Label\nISIC_1,bad\n", "row 2: the label is 'bad'"),
         (FILES["2017.csv"] + b"ISIC_9,1.0,1.0\n", "row 5: melanoma and seborrheic_keratosis"),
