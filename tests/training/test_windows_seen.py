@@ -66,9 +66,10 @@ def test_what_lies_outside_the_windows_of_a_pass_does_not_change_evaluation_s_lo
         assert not seen.all(axis=(1, 2, 3)).any()
         same = np.asarray(evaluate(variables, batch_of(np.where(seen, images, others)))["logits"])
         np.testing.assert_allclose(same[number], expected[number], rtol=1e-5, atol=1e-6)
-        assert np.abs(np.delete(same - expected, number, axis=0)).min() > 1e-4
+        # Ten times the rounding; of several logits one random network in many moves one by less, and none all of them.
+        assert np.abs(np.delete(same - expected, number, axis=0)).max() > 2e-5
         changed = np.asarray(evaluate(variables, batch_of(np.where(seen, others, images)))["logits"])
-        assert np.abs(changed[number] - expected[number]).min() > 1e-4
+        assert np.abs(changed[number] - expected[number]).max() > 2e-5
 
 
 def test_each_filter_looks_through_the_window_reported_for_it():
