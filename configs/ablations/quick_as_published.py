@@ -7,14 +7,14 @@ for what drawn ones can tell.
 """
 from configs.ablations import compared_with, quick_config
 
+THUMBNAIL = {"model.branches": ("thumbnail",)}
+CODE = {"model.conventions": "as_published"}
+WINDOWS = {"model.sampling": "per_batch", "model.axes": "diagonal"}
+
 
 def get_config():
     """The quick full split."""
     return compared_with("full_split", quick_config())
-
-THUMBNAIL = {"model.branches": ("thumbnail",)}
-CODE = {"model.conventions": "as_published"}
-WINDOWS = {"model.sampling": "per_batch", "model.axes": "diagonal"}
 
 
 def sweep():

@@ -132,7 +132,7 @@ def _without_an_epoch(root: pathlib.Path) -> list[str]:
 
 
 def _is_run(folder: pathlib.Path) -> bool:
-    """Whether a config.json, which many programs write, is there and not a run's."""
+    """False where its config.json, a name that many programs use, is not a run's."""
     try:
         about = RunFolder(folder).read_config()
     except (ValueError, OSError):
