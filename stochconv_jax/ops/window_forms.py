@@ -1,8 +1,8 @@
 """The loops over windows that window_conv and its gradient rule are made of.
 
-One window at a time: what is read of the image stays in the cache, and nothing of the windows' size over the whole
-batch exists. On the CPU a window's pixels are first regrouped, so that what one weight sees lies side by side. A TPU
-runs the kernels of window_pallas instead, unless `window_parts.parts_of` finds that they do not serve.
+One image at a time: nothing of the windows' size over the whole batch exists. On the CPU the pixels of an image's
+windows are first regrouped, so that what one weight sees lies side by side; elsewhere windows are read one by one. A
+TPU runs the kernels of window_pallas instead, unless `window_parts.parts_of` finds that they do not serve.
 """
 from functools import partial
 
@@ -16,7 +16,7 @@ from stochconv_jax.ops.per_device import varying_alike
 from stochconv_jax.ops.window_parts import parts_of
 
 Size = tuple[int, int]
-STRIP = 16  # output rows summed at once in the kernel's gradient: fewer, and the CPU's compiler does not vectorise
+STRIP = 28  # output rows summed at once in the kernel's gradient: with fewer than 16 the CPU's compiler does not vectorise
 
 
 def forward(strides: Size, window_size: Size):
@@ -80,9 +80,7 @@ def _looped_forward(strides, window_size, image, windows, kernel):
     lines = _lines(image)
 
     def one_image(b_windows):
-        b, windows = b_windows
-        out = lax.map(lambda window_weights: form(lines, b, *window_weights), (windows, weights))
-        return jnp.moveaxis(out, 0, 2)
+        return jnp.moveaxis(form(lines, *b_windows, weights), 0, 2)
 
     return lax.map(one_image, (jnp.arange(image.shape[0]), windows)).astype(kernel.dtype)
 
@@ -95,8 +93,7 @@ def _looped_gradient(strides, window_size, kernel_shape, kernel_dtype, image, wi
     lines = _lines(image)
 
     def add_image(total, b_windows_g):
-        b, windows, g = b_windows_g
-        return total + lax.map(lambda window_g: form(lines, b, *window_g), (windows, g)), None
+        return total + form(lines, *b_windows_g), None
 
     zeros = _zeros((kernel_shape[3], *kernel_shape[:3]), dtype, planes)
     total, _ = lax.scan(add_image, zeros, (jnp.arange(image.shape[0]), windows, planes))
@@ -125,12 +122,15 @@ def _on_tpu(parts, kernels, loops):
 
 
 def _by_platform(strided, regrouped):
-    """The form of (lines, b, window, operand) for the platform that the program is lowered for."""
+    """The form of (lines, b, windows, operand) for the platform that the program is lowered for.
+
+    Both are of one image: windows [F, 2], and an operand of each filter.
+    """
     return lambda *args: lax.platform_dependent(*args, cpu=regrouped, default=strided)
 
 
 def _taps(kernel_shape: tuple) -> list[tuple[int, int, int]]:
-    kh, kw, channels = kernel_shape[:3]
+    kh, kw, channels = kernel_shape
     return [(i, j, c) for i in range(kh) for j in range(kw) for c in range(channels)]
 
 
@@ -145,76 +145,102 @@ def _seen(lines, b, window, window_size, size, strides, kernel_shape, dtype):
         yield lax.slice(crop, (i, j, c), limit, (sh, sw, 1))[..., 0].astype(dtype)
 
 
-def _strided_forward(strides, window_size, size, lines, b, window, weights):
-    """One filter's output [h, w]."""
-    seen = _seen(lines, b, window, window_size, size, strides, weights.shape, weights.dtype)
-    return sum(weight * pixels for weight, pixels in zip(weights.reshape(-1), seen))
+def _strided_forward(strides, window_size, size, lines, b, windows, weights):
+    """One image's output [F, h, w]."""
+
+    def one_filter(window_weights):
+        window, weights = window_weights
+        seen = _seen(lines, b, window, window_size, size, strides, weights.shape, weights.dtype)
+        return sum(weight * pixels for weight, pixels in zip(weights.reshape(-1), seen))
+
+    return lax.map(one_filter, (windows, weights))
 
 
-def _strided_gradient(strides, window_size, kernel_shape, lines, b, window, g):
-    """One window's share of its filter's gradient, [kh, kw, C]."""
-    seen = _seen(lines, b, window, window_size, g.shape, strides, kernel_shape, g.dtype)
-    return jnp.stack([jnp.sum(g * pixels) for pixels in seen]).reshape(kernel_shape[:3])
+def _strided_gradient(strides, window_size, kernel_shape, lines, b, windows, g):
+    """One image's share of the gradient, [F, kh, kw, C]."""
+
+    def one_filter(window_g):
+        window, g = window_g
+        seen = _seen(lines, b, window, window_size, g.shape, strides, kernel_shape[:3], g.dtype)
+        return jnp.stack([jnp.sum(g * pixels) for pixels in seen]).reshape(kernel_shape[:3])
+
+    return lax.map(one_filter, (windows, g))
 
 
-def _regroup(lines, b, top, left, size, groups, sw, channels):
-    """[rows, sw * C, groups]: pixel x of a row, channel c, at [(x % sw) * C + c, x // sw]; the lines' dtype.
+def _on_planes(form, size, strides, kernel_shape, lines, b, windows, operand):
+    """form(planes, operand) for planes [F, rows, sw * C, groups] of the lines' dtype.
 
-    `size` is (rows, columns) in pixels. Whole groups are read, up to sw - 1 pixels more than the columns; where
-    these would lie right of the image, zeros stand for them. No weight sees them.
+    Pixel x of a row of a window, channel c, lies at [(x % sw) * C + c, x // sw]. Whole groups are read, up to sw - 1
+    pixels more than the window; where these would lie right of the image, zeros stand for them in all of the image's
+    windows. No weight sees them. XLA's CPU compiler shares a computation out between the cores in the branches of a
+    `cond`, but not in the body of a loop.
     """
-    (rows, columns), width, reach = size, lines.shape[2] // channels, groups * sw
+    (h, w), (sh, sw), (kh, kw, channels) = size, strides, kernel_shape
+    rows, columns, groups = (h - 1) * sh + kh, (w - 1) * sw + kw, w + -(-kw // sw) - 1
+    width, reach = lines.shape[2] // channels, groups * sw
     columns = min(columns, reach)
 
-    def read(pixels, lines, b, top, left):
-        crop = lax.dynamic_slice(lines, (b, top, left * channels), (1, rows, pixels * channels))
-        crop = jnp.pad(crop[0], ((0, 0), (0, (reach - pixels) * channels)))
-        planes = crop.reshape(rows, groups, sw * channels).transpose(0, 2, 1)
+    def read(pixels, lines, b, windows, operand):
+        def regroup(window):
+            crop = lax.dynamic_slice(lines, (b, window[0], window[1] * channels), (1, rows, pixels * channels))
+            crop = jnp.pad(crop[0], ((0, 0), (0, (reach - pixels) * channels)))
+            return crop.reshape(rows, groups, sw * channels).transpose(0, 2, 1)
+
+        planes = jax.vmap(regroup)(windows)
         # The barrier keeps the compiler from regrouping anew for every weight.
-        return lax.optimization_barrier(planes.reshape(-1)).reshape(rows, sw * channels, groups)
+        return form(lax.optimization_barrier(planes.reshape(-1)).reshape(planes.shape), operand)
 
     if reach > width:
-        return read(columns, lines, b, top, left)
-    return lax.cond(left + reach <= width, partial(read, reach), partial(read, columns), lines, b, top, left)
+        return read(columns, lines, b, windows, operand)
+    inside = (windows[:, 1] + reach <= width).all()
+    return lax.cond(inside, partial(read, reach), partial(read, columns), lines, b, windows, operand)
 
 
-def _regrouped_forward(strides, size, lines, b, window, weights):
-    """As _strided_forward."""
-    (h, w), (sh, sw), (kh, kw, channels) = size, strides, weights.shape
-    groups, window_size = w + -(-kw // sw) - 1, ((h - 1) * sh + kh, (w - 1) * sw + kw)
-    planes = _regroup(lines, b, window[0], window[1], window_size, groups, sw, channels)
+def _regrouped_forward(strides, size, lines, b, windows, weights):
+    """As _strided_forward, all filters at once."""
+    (h, w), (sh, sw), channels = size, strides, weights.shape[3]
 
-    def seen(i, j, c):
-        rows = planes[i : i + (h - 1) * sh + 1 : sh, (j % sw) * channels + c, j // sw : j // sw + w]
-        return rows.astype(weights.dtype)
+    def convolve(planes, weights):
+        def seen(i, j, c):
+            rows = planes[:, i : i + (h - 1) * sh + 1 : sh, (j % sw) * channels + c, j // sw : j // sw + w]
+            return rows.astype(weights.dtype)
 
-    return sum(weights[tap] * seen(*tap) for tap in _taps(weights.shape))
+        return sum(weights[:, i, j, c, None, None] * seen(i, j, c) for i, j, c in _taps(weights.shape[1:]))
+
+    return _on_planes(convolve, size, strides, weights.shape[1:], lines, b, windows, weights)
 
 
-def _regrouped_gradient(strides, kernel_shape, lines, b, window, g):
-    """As _strided_gradient, strip by strip: sums over rows first, all columns apart, which vectorises."""
-    (h, w), (sh, sw), (kh, kw, channels) = g.shape, strides, kernel_shape[:3]
-    shifts = -(-kw // sw)
+def _regrouped_gradient(strides, kernel_shape, lines, b, windows, g):
+    """As _strided_gradient, all filters at once, strip by strip: first over rows, each column apart: it vectorises."""
+    (_, h, w), (sh, sw), (kh, kw, channels) = g.shape, strides, kernel_shape[:3]
+    shifts = range(-(-kw // sw))
 
-    def add(y, number, sums):
-        """sums + what `number` output rows from row y on give: for each shift [kh, sw * C, w]."""
-        strip, groups = ((number - 1) * sh + kh, (w - 1) * sw + kw), w + shifts - 1
-        planes = _regroup(lines, b, window[0] + y * sh, window[1], strip, groups, sw, channels)
-        planes = lax.optimization_barrier(planes.astype(g.dtype))
-        g_rows = lax.optimization_barrier(lax.dynamic_slice(g, (y, 0), (number, w)))
+    def add(number, y, planes, g, sums):
+        """sums + what `number` output rows from row y on give: for each shift [F, kh, the pixels it sees * C, w]."""
+        planes = lax.dynamic_slice_in_dim(planes, y * sh, (number - 1) * sh + kh, 1)
+        planes, g = lax.optimization_barrier((planes, lax.dynamic_slice_in_dim(g, y, number, 1)))
 
-        def taps(shift):
-            return sum(planes[r * sh : r * sh + kh, :, shift : shift + w] * g_rows[r] for r in range(number))
+        def seen(r, shift, pixels):
+            return planes[:, r * sh : r * sh + kh, :pixels, shift : shift + w].astype(g.dtype)
 
-        return tuple(total + taps(shift) for shift, total in enumerate(sums))
+        return [
+            total + sum(seen(r, shift, total.shape[2]) * g[:, r, None, None] for r in range(number))
+            for shift, total in zip(shifts, sums)
+        ]
 
-    sums = (_zeros((kh, sw * channels, w), g.dtype, g),) * shifts
-    if h >= STRIP:
-        sums = lax.fori_loop(0, h // STRIP, lambda n, sums: add(n * STRIP, STRIP, sums), sums)
-    if h % STRIP:
-        sums = add(h - h % STRIP, h % STRIP, sums)
-    gradient = jnp.stack([total.sum(2) for total in sums], 1)  # [kh, shifts, sw * C]
-    return gradient.reshape(kh, shifts * sw, channels)[:, :kw]
+    def over_rows(planes, g):
+        def add_strip(n, sums):  # the condition holds: see _on_planes
+            return lax.cond(n >= 0, partial(add, STRIP), lambda *args: args[-1], n * STRIP, planes, g, sums)
+
+        pixels = [min(sw, kw - shift * sw) for shift in shifts]
+        sums = [_zeros((len(g), kh, n * channels, w), g.dtype, g) for n in pixels]
+        if h >= STRIP:
+            sums = lax.fori_loop(0, h // STRIP, add_strip, sums)
+        if h % STRIP:
+            sums = add(h % STRIP, h - h % STRIP, planes, g, sums)
+        return jnp.concatenate([total.sum(3) for total in sums], 2).reshape(-1, kh, kw, channels)
+
+    return _on_planes(over_rows, (h, w), strides, kernel_shape[:3], lines, b, windows, g)
 
 
 def _spread(g, weights, strides, window_size):
