@@ -77,7 +77,15 @@ class Rules:
 
     def pointwise(self, filters: int, *, name: str, use_bias: bool = False) -> nn.Dense:
         """A 1x1 convolution."""
-        return nn.Dense(filters, use_bias=use_bias, dtype=self.dtype, kernel_init=conv_init, name=name)
+        return nn.Dense(
+            filters, use_bias=use_bias, dtype=self.dtype, kernel_init=conv_init, dot_general=_over_channels, name=name
+        )
+
+
+def _over_channels(x: jax.Array, kernel: jax.Array, dimension_numbers, precision=None) -> jax.Array:
+    """What `nn.Dense` asks lax.dot_general for."""
+    del dimension_numbers, precision  # always x's last axis and the kernel's first; pointwise layers set no precision
+    return ops.pointwise_conv(x, kernel)
 
 
 class DepthwiseConv(nn.Module):
