@@ -19,7 +19,7 @@ METADATA = "http://{}/computeMetadata/v1/instance/attributes/{}"
 def join(settings: ConfigDict, *, stops_together: bool) -> None:
     """Connects this process with the others of the run, if there are any; call it before JAX looks for devices.
 
-    `settings`: config.distributed. `stops_together`: SIGTERM in one process is to reach all, see `stop_requested`;
+    `settings`: config.distributed. `stops_together`: SIGTERM in one process is to reach all, see `stopping`;
     otherwise it ends the process as usual. Raises rendezvous.NotAllHere, naming who is missing.
     """
     import jax  # half a second that other modes need not wait for; it also says in `environ` whether there are TPUs

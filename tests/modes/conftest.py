@@ -1,5 +1,6 @@
 """The entry point as a real process, on pictures so small that a run takes seconds."""
 import os
+import signal
 import subprocess
 import sys
 
@@ -21,15 +22,42 @@ TINY = {
 }
 # A run that a test ends. Its learning rate does not depend on its length, so that all such runs share a program.
 LONG = {"num_epochs": 2000, "optimizer__schedule": "constant"}
+CHANGED = """
+import runpy, sys
+sys.path.insert(0, {root!r})
+{before}
+runpy.run_path(sys.path[0] + "/main.py", run_name="__main__")
+"""
+SIGNAL = """
+import importlib, itertools, signal
+module, calls = importlib.import_module("stochconv_jax.{module}"), itertools.count(1)
+real = module.{name}
+def interrupted(*arguments, **keys):
+    if next(calls) == {call}:
+        signal.raise_signal({number})
+    return real(*arguments, **keys)
+module.{name} = interrupted
+"""
+
+
+def signal_in(function, number=signal.SIGTERM, call=1):
+    """`before` for a process that gets a signal in the given call of a function such as 'training.steps.eval_step'.
+
+    That one and 'training.steps.train_step' are called when they are compiled, for the first batch.
+    """
+    module, _, name = function.rpartition(".")
+    return SIGNAL.format(module=module, name=name, call=call, number=int(number))
 
 
 class Main:
     """Runs main.py."""
 
-    def start(self, workdir, *flags, mode="train", devices=1, platform="cpu", environ=None, **keys) -> subprocess.Popen:
+    def start(
+        self, workdir, *flags, mode="train", devices=1, platform="cpu", environ=None, before="", **keys
+    ) -> subprocess.Popen:
         """A process under way; `keys` are config keys with '__' for dots, `environ` further variables.
 
-        In mode None it gets no config of ours.
+        In mode None it gets no config of ours. `before`: Python that the process runs first, see `signal_in`.
         """
         settings = {"compilation_cache": CACHE} | {name.replace("__", "."): value for name, value in keys.items()}
         if mode:
@@ -38,8 +66,9 @@ class Main:
             settings = TINY | settings
             flags = (f"--config={ROOT / 'configs' / 'quickstart.py'}", *flags)
         arguments = [f"--config.{name}={value}" for name, value in settings.items()]
+        program = ["-c", CHANGED.format(root=str(ROOT), before=before)] if before else [ROOT / "main.py"]
         return subprocess.Popen(
-            [sys.executable, ROOT / "main.py", f"--workdir={workdir}", *flags, *arguments],
+            [sys.executable, *program, f"--workdir={workdir}", *flags, *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
