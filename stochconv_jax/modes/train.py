@@ -49,7 +49,7 @@ def run(config, overrides, workdir) -> None:
         batches = stack.enter_context(contextlib.closing(build.train_batches(config, train_source, start)))
         val_batches = stack.enter_context(contextlib.closing(build.eval_batches(config, val_source, devices)))
         eval_step = build.eval_step(config, model, devices)
-        stop_requested = stopping.on_sigterm()
+        stop_requested = stopping.on_sigterm(config.checkpoint.grace_seconds)
 
         def evaluate(variables):
             on_devices = mesh.to_devices(val_batches, devices)

@@ -1,6 +1,5 @@
 """The entry point as a real process, on pictures so small that a run takes seconds."""
 import os
-import signal
 import subprocess
 import sys
 
@@ -28,25 +27,29 @@ sys.path.insert(0, {root!r})
 {before}
 runpy.run_path(sys.path[0] + "/main.py", run_name="__main__")
 """
-SIGNAL = """
-import importlib, itertools, signal
-module, calls = importlib.import_module("stochconv_jax.{module}"), itertools.count(1)
-real = module.{name}
-def interrupted(*arguments, **keys):
-    if next(calls) == {call}:
-        signal.raise_signal({number})
-    return real(*arguments, **keys)
-module.{name} = interrupted
+CHANGE = """
+import os, pkgutil, itertools, signal, time
+def change():
+    owner, calls = pkgutil.resolve_name("stochconv_jax.{owner}"), itertools.count(1)
+    real = owner.{name}
+    def changed(*arguments, **keys):
+        if next(calls) == {call}:
+            {action}
+        return real(*arguments, **keys)
+    owner.{name} = changed
+change()
 """
+SIGTERM, SIGKILL = (f"os.kill(os.getpid(), signal.{name})" for name in ("SIGTERM", "SIGKILL"))
+HANG = "time.sleep(1e6)"
 
 
-def signal_in(function, number=signal.SIGTERM, call=1):
-    """`before` for a process that gets a signal in the given call of a function such as 'training.steps.eval_step'.
+def when(function, action, call=1):
+    """`before` for a process that does `action` in the given call of a function such as 'training.steps.eval_step'.
 
     That one and 'training.steps.train_step' are called when they are compiled, for the first batch.
     """
-    module, _, name = function.rpartition(".")
-    return SIGNAL.format(module=module, name=name, call=call, number=int(number))
+    owner, _, name = function.rpartition(".")
+    return CHANGE.format(owner=owner, name=name, call=call, action=action)
 
 
 class Main:
@@ -57,7 +60,7 @@ class Main:
     ) -> subprocess.Popen:
         """A process under way; `keys` are config keys with '__' for dots, `environ` further variables.
 
-        In mode None it gets no config of ours. `before`: Python that the process runs first, see `signal_in`.
+        In mode None it gets no config of ours. `before`: Python that the process runs first, see `when`.
         """
         settings = {"compilation_cache": CACHE} | {name.replace("__", "."): value for name, value in keys.items()}
         if mode:
