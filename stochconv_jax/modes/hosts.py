@@ -12,9 +12,9 @@ from stochconv_jax.training import launch, rendezvous
 
 logger = logging.getLogger(__name__)
 
-# Seconds without a sign of life after which a process counts as dead, at most. A thread of JAX's own gives it every few
-# seconds, whatever the process does: neither a slow step nor a compilation is a reason to wait for longer, but a network
-# that is gone for a minute is. So it does not grow with `distributed.timeout_seconds`, which is about coming late.
+# Seconds without a sign of life after which a process counts as dead, at most. A thread of JAX's own gives it, whatever
+# else the process does: neither a slow step nor a long compilation is a reason to wait for longer. So it does not grow
+# with `distributed.timeout_seconds`, which is about those that come late; it is JAX's default.
 HEARTBEAT = 100
 METADATA = "http://{}/computeMetadata/v1/instance/attributes/{}"
 
