@@ -30,6 +30,7 @@ FREE_KEYS = (
     "data.num_workers",
     "data.timeout_seconds",
     "checkpoint.every_steps",
+    "checkpoint.grace_seconds",
     "eval.batch_size",
     "eval.checkpoint",
     "distributed.",

@@ -12,14 +12,17 @@ from stochconv_jax.training import launch, rendezvous
 
 logger = logging.getLogger(__name__)
 
-HEARTBEAT = 100  # seconds without a sign of life after which a process counts as dead, at most
+# Seconds without a sign of life after which a process counts as dead, at most. A thread of JAX's own gives it, whatever
+# else the process does: neither a slow step nor a long compilation is a reason to wait for longer. So it does not grow
+# with `distributed.timeout_seconds`, which is about those that come late; it is JAX's default.
+HEARTBEAT = 100
 METADATA = "http://{}/computeMetadata/v1/instance/attributes/{}"
 
 
 def join(settings: ConfigDict, *, stops_together: bool) -> None:
     """Connects this process with the others of the run, if there are any; call it before JAX looks for devices.
 
-    `settings`: config.distributed. `stops_together`: SIGTERM in one process is to reach all, see `stop_requested`;
+    `settings`: config.distributed. `stops_together`: SIGTERM in one process is to reach all, see `stopping`;
     otherwise it ends the process as usual. Raises rendezvous.NotAllHere, naming who is missing.
     """
     import jax  # half a second that other modes need not wait for; it also says in `environ` whether there are TPUs

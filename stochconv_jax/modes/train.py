@@ -2,24 +2,18 @@
 import contextlib
 import functools
 import logging
-import signal
-import time
-from collections.abc import Callable
 
 import jax
 import tensorboardX
-from jax.experimental import multihost_utils
 
 from stochconv_jax.data import sources
 from stochconv_jax.models import keras_weights, summary, variants
-from stochconv_jax.modes import build, runs
+from stochconv_jax.modes import build, runs, stopping
 from stochconv_jax.run_folder import RunFolder, locked
 from stochconv_jax.training import evaluation, loop, mesh, progress, state
 from stochconv_jax.training.checkpoints import LAST, Checkpoints
 
 logger = logging.getLogger(__name__)
-
-SAME_SIGNAL = 2.0  # seconds
 
 
 def run(config, overrides, workdir) -> None:
@@ -55,14 +49,17 @@ def run(config, overrides, workdir) -> None:
         batches = stack.enter_context(contextlib.closing(build.train_batches(config, train_source, start)))
         val_batches = stack.enter_context(contextlib.closing(build.eval_batches(config, val_source, devices)))
         eval_step = build.eval_step(config, model, devices)
+        stop_requested = stopping.on_sigterm(config.checkpoint.grace_seconds)
 
         def evaluate(variables):
-            predictions = evaluation.predict(eval_step, variables, mesh.to_devices(val_batches, devices))
-            runs.log_skipped(config, val_source, predictions.skipped)
+            on_devices = mesh.to_devices(val_batches, devices)
+            predictions = evaluation.predict(eval_step, variables, on_devices, stop_requested=stop_requested)
+            if predictions is not None:
+                runs.log_skipped(config, val_source, predictions.skipped)
             return predictions
 
         try:
-            train_state = loop.train(
+            train_state, finished = loop.train(
                 train_state,
                 epochs=epochs,
                 train_step=build.train_step(config, model, optimizer, devices),
@@ -70,10 +67,10 @@ def run(config, overrides, workdir) -> None:
                 batches=mesh.to_devices(batches, devices),
                 checkpoints=saved,
                 open_epoch=open_epoch,
-                log_epoch=MetricsLog(folder, start),
+                log_epoch=MetricsLog(folder, start if open_epoch.steps else start + 1),
                 learning_rate=rate,
                 save_every=config.checkpoint.every_steps,
-                stop_requested=_stop_requested(),
+                stop_requested=stop_requested,
                 log_skipped=functools.partial(runs.log_skipped, config, train_source),
                 progress=progress.Progress(
                     epochs.total_steps * config.batch_size,
@@ -85,7 +82,8 @@ def run(config, overrides, workdir) -> None:
             _write_bad_batch(folder, error, [train_source.names[index] for index in error.images])
             raise
     done = int(train_state.step)
-    logger.info("%s at step %d", "finished" if done >= epochs.total_steps else "stopped and saved", done)
+    # Where no step was made, there was nothing to save.
+    logger.info("%s at step %d", "finished" if finished else "stopped and saved" if done else "stopped", done)
 
 
 def _begin_or_go_on(
@@ -120,30 +118,6 @@ def _write_bad_batch(folder: RunFolder, error: loop.NonFiniteLoss, names: list[s
         folder.write_json(file.name, {"step": error.step, "reason": str(error), "images": names})
 
 
-def _stop_requested() -> Callable[[int], bool]:
-    """Tells, called before every step, whether to stop there because SIGTERM has come; a later one ends at once.
-
-    One that follows within `SAME_SIGNAL` seconds is the same once more: a job's launcher signals all its processes, and
-    a sweep hands its own on. Of several processes it may come to any: they agree on a step that none of them has
-    passed, without the devices.
-    """
-    if jax.process_count() > 1:
-        return multihost_utils.reached_preemption_sync_point
-    came = []
-
-    def handle(number, frame):
-        del frame
-        came.append(time.monotonic())
-        if len(came) == 1:
-            logger.warning("SIGTERM: saving after this step, then stopping")
-        elif came[-1] - came[0] > SAME_SIGNAL:
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
-
-    signal.signal(signal.SIGTERM, handle)
-    return lambda step: bool(came)
-
-
 def _log_balance(config, **parts: sources.Source) -> None:
     for name, source in parts.items():
         counts = sources.class_counts(source.labels, config.data.num_classes)
@@ -154,16 +128,16 @@ def _log_balance(config, **parts: sources.Source) -> None:
 class MetricsLog:
     """Writes an epoch's row to metrics.csv, to TensorBoard's event files and to the log. Only the first host writes.
 
-    Rows after `step` are dropped: they are of steps that a killed run did and did not save.
+    Rows of `first_step` and later are dropped: they are to come, and a killed run that did those steps did not save.
     """
 
-    def __init__(self, folder: RunFolder, step: int):
+    def __init__(self, folder: RunFolder, first_step: int):
         self._folder = folder
-        self._rows = [row for row in folder.read_metrics() if int(row["step"]) <= step]
+        self._rows = [row for row in folder.read_metrics() if int(row["step"]) < first_step]
         self._writes = jax.process_index() == 0
         if self._writes:
             folder.write_metrics(self._rows)
-            self._events = tensorboardX.SummaryWriter(str(folder.events), purge_step=step + 1)
+            self._events = tensorboardX.SummaryWriter(str(folder.events), purge_step=first_step)
 
     def __call__(self, row: dict[str, float]) -> None:
         """Adds `row`, whose keys are the columns of metrics.csv."""

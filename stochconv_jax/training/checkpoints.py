@@ -11,6 +11,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
+from stochconv_jax.run_folder import write_text
 from stochconv_jax.training import checksums
 
 logger = logging.getLogger(__name__)
@@ -28,6 +29,15 @@ class NotSaved(OSError):
     """A checkpoint could not be written; the message names the folder and the reason."""
 
 
+class _Manager(ocp.CheckpointManager):
+    """Orbax's. It would ask, for its log alone, whether a SIGTERM has come, and the numbers it asks with, which are of
+    steps, would be taken for those that several processes agree by: see `modes.stopping`.
+    """
+
+    def reached_preemption(self, step: int) -> bool:
+        return False
+
+
 class Checkpoints:
     """The checkpoints in `folder`. A checkpoint holds the train state and the open epoch's predictions so far.
 
@@ -39,6 +49,7 @@ class Checkpoints:
         self.folder = folder
         self._best_metric, self._read_only = best_metric, read_only
         self._saving: int | None = None
+        self._restored: int | None = None
         self._faults: dict[int, str] = {}  # by step; a checkpoint set aside is no longer listed
 
     def __enter__(self) -> "Checkpoints":
@@ -55,7 +66,7 @@ class Checkpoints:
             logger.error("%s", self._not_saved(failure))  # and the error under way goes on
 
     @functools.cached_property
-    def _manager(self) -> ocp.CheckpointManager:
+    def _manager(self) -> _Manager:
         """What saves. Made at the first save: it reads what is there, which must be sound by then."""
         policies = ocp.checkpoint_managers
         best = policies.BestN(get_metric_fn=self._quality, n=1, keep_checkpoints_without_metrics=False)
@@ -68,13 +79,17 @@ class Checkpoints:
             cleanup_tmp_directories=True,
             async_options=ocp.AsyncOptions(post_finalization_callback=self._add_checksums),
         )
-        return ocp.CheckpointManager(self.folder, options=options)
+        return _Manager(self.folder, options=options)
 
     def save(self, step: int, state: Any, open_epoch: dict, metrics: dict[str, float] | None = None) -> None:
-        """Starts to save `state` at `step`; `metrics` are given where an epoch ends.
+        """Starts to save `state` at `step`; `metrics` are given where an epoch ends, and evaluated.
 
-        Raises NotSaved, also for the save before, which ends here.
+        The checkpoint that was restored has this state already: it gets the `metrics` that it lacked. Raises NotSaved,
+        also for the save before, which ends here.
         """
+        if step == self._restored:
+            self._complete(step, metrics)
+            return
         items = {"state": ocp.args.StandardSave(state), "open_epoch": ocp.args.JsonSave(open_epoch)}
         try:
             self._manager.wait_until_finished()
@@ -82,6 +97,19 @@ class Checkpoints:
             self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics, force=True)
         except Exception as error:
             raise self._not_saved(error) from error
+
+    def _complete(self, step: int, metrics: dict[str, float]) -> None:
+        """Adds a file, and changes none but the checksums: it is whole at any moment, whatever happens."""
+        if jax.process_index() == 0:
+            self._saving = step
+            try:
+                (self._path(step) / _METRICS).mkdir(exist_ok=True)
+                write_text(self._metrics_file(step), json.dumps(metrics))
+                if checksums.exist(self._path(step)):
+                    checksums.write(self._path(step))
+            except OSError as error:
+                raise self._not_saved(error) from error
+        multihost_utils.sync_global_devices("metrics of an epoch")  # all of them read it for the next save
 
     def _add_checksums(self) -> None:
         """When all files are written and before the checkpoint takes its name."""
@@ -98,9 +126,10 @@ class Checkpoints:
     def restore(self, which: str, shapes: Any) -> tuple[int, Any, dict] | None:
         """The step, state and open epoch of checkpoint `which`: 'best', 'last' or a number; None if there is none.
 
-        The state comes on the shardings in `shapes`. In place of a damaged 'best' or 'last' comes the next one that is
-        sound, with a warning; unless `read_only`, the damaged ones get another name. Raises Damaged where none is sound
-        or the one of that number is not, and ValueError for a number that there is not.
+        The open epoch of one with metrics is {}. The state comes on the shardings in `shapes`. In place of a damaged
+        'best' or 'last' comes the next one that is sound, with a warning; unless `read_only`, the damaged ones get
+        another name. Raises Damaged where none is sound or the one of that number is not, and ValueError for a number
+        that there is not.
         """
         while (step := self._find(which)) is not None:
             try:
@@ -115,6 +144,7 @@ class Checkpoints:
                     logger.warning("%s is used instead", self._path(step))
                 if not self._read_only and jax.process_index() == 0:
                     self._set_aside()
+                self._restored = step
                 return step, *restored
         return None
 
@@ -122,7 +152,7 @@ class Checkpoints:
         items = {"state": ocp.args.StandardRestore(shapes), "open_epoch": ocp.args.JsonRestore()}
         with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
             restored = reader.restore(self._path(step), args=ocp.args.Composite(**items))
-        return restored["state"], restored["open_epoch"]
+        return restored["state"], restored["open_epoch"] if self._metrics(step) is None else {}
 
     def _find(self, which: str) -> int | None:
         """`_choose` by the first process, for all."""
@@ -188,8 +218,11 @@ class Checkpoints:
 
     def _metrics(self, step: int) -> dict[str, float] | None:
         """The epoch's row with which `step` was saved; None if it was saved inside an epoch."""
-        file = self._path(step) / _METRICS / _METRICS
+        file = self._metrics_file(step)
         return json.loads(file.read_text()) if file.exists() else None
+
+    def _metrics_file(self, step: int) -> pathlib.Path:
+        return self._path(step) / _METRICS / _METRICS
 
     def _quality(self, metrics: dict[str, float]) -> float:
         value = metrics[self._best_metric]

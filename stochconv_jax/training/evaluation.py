@@ -35,14 +35,18 @@ def predict(
     variables: Any,
     batches: Iterable[Mapping[str, jax.Array]],
     on_batch: Callable[[int], None] = lambda done: None,
-) -> Predictions:
+    stop_requested: Callable[[], bool] = lambda: False,
+) -> Predictions | None:
     """Runs `eval_step` over `batches`; its outputs are global and replicated, so every host gets every prediction.
 
-    `on_batch` is told the number of images done after each batch. Results are fetched one batch late, so that the
-    devices never wait for the host.
+    `on_batch` is told the number of images done after each batch. `stop_requested` is asked before each, and where it
+    is true there are no predictions: None. Results are fetched one batch late, so that the devices never wait for the
+    host.
     """
     fetched, pending, done = [], None, 0
     for batch in batches:
+        if stop_requested():
+            return None
         outputs = eval_step(variables, batch)
         if pending is not None:
             fetched.append(jax.device_get(pending))

@@ -64,6 +64,11 @@ class OpenEpoch:
         self.seconds = seconds
         self._pending: tuple[int, Outputs] | None = None
 
+    @property
+    def steps(self) -> int:
+        """Steps made in it, with the one that is pending."""
+        return len(self.loss) + (self._pending is not None)
+
     def add(self, step: int, outputs: Outputs) -> None:
         """Takes the outputs of step `step`, which may still be computed, and fetches those of the step before."""
         self.fetch()
@@ -103,45 +108,48 @@ def train(
     *,
     epochs: Epochs,
     train_step: Callable[[TrainState, Any], tuple[TrainState, Outputs]],
-    evaluate: Callable[[Mapping[str, Any]], Predictions],
+    evaluate: Callable[[Mapping[str, Any]], Predictions | None],
     batches: Iterator[Any],
     checkpoints: Checkpoints,
     open_epoch: OpenEpoch,
     log_epoch: Callable[[dict[str, float]], None],
     learning_rate: Callable[[int], float],
     save_every: int,
-    stop_requested: Callable[[int], bool],
+    stop_requested: Callable[[], bool],
     log_skipped: Callable[[list[int]], None],
     progress: Progress,
     clock: Callable[[], float] = time.monotonic,
-) -> TrainState:
-    """Trains from `state` to the end of the last epoch, or until `stop_requested(step)`, when it saves and returns.
+) -> tuple[TrainState, bool]:
+    """Trains from `state` to the end of the last epoch, or until `stop_requested()`, when it saves and returns.
 
     `batches` begins with the batch of step `state.step`. Where an epoch ends the model is evaluated, `log_epoch` gets
     the epoch's row (columns of metrics.csv), `log_skipped` the indices of images that could not be read, and a
-    checkpoint is saved. Raises NonFiniteLoss.
+    checkpoint is saved. `evaluate` returns None where it was left for a stop: the epoch stays open, and the run that
+    goes on begins with its evaluation. Also returns whether the last epoch is done. Raises NonFiniteLoss.
     """
-    step = begun = first_step = int(state.step)
-    first_time = clock()
-    earlier_seconds = open_epoch.seconds  # spent on this epoch before a restart
+    step = begun = int(state.step)
+    epoch_began = clock() - open_epoch.seconds  # as if there had been no restart
     while True:
-        stopping = stop_requested(step)
-        if step > begun and (epoch := epochs.ended_at(step)):
+        stopping, predictions = stop_requested(), None
+        # What is still open where an epoch ends was not evaluated, by this run or by the one that it goes on with.
+        if not stopping and open_epoch.steps and (epoch := epochs.ended_at(step)):
             row = {"epoch": epoch, "step": step} | open_epoch.metrics()
-            rate = (step - first_step) * epochs.batch_size / (clock() - first_time)
-            row |= _validation(evaluate(state.to_evaluate()))
+            rate = open_epoch.steps * epochs.batch_size / (clock() - epoch_began)
+            predictions = evaluate(state.to_evaluate())
+            stopping = predictions is None
+        if predictions is not None:
+            row |= _validation(predictions)
             row |= {"learning_rate": float(learning_rate(step - 1)), "images_per_second": rate}
-            row["seconds"] = earlier_seconds + clock() - first_time
+            row["seconds"] = clock() - epoch_began
             log_epoch(row)
             log_skipped(open_epoch.skipped)
-            open_epoch = OpenEpoch()
+            open_epoch, epoch_began = OpenEpoch(), clock()
             checkpoints.save(step, state, open_epoch.as_json(), row)
-            first_step, first_time, earlier_seconds = step, clock(), 0.0
         elif step > begun and (stopping or (save_every and step % save_every == 0)):
-            open_epoch.seconds = earlier_seconds + clock() - first_time
+            open_epoch.seconds = clock() - epoch_began
             checkpoints.save(step, state, open_epoch.as_json())
         if stopping or step >= epochs.total_steps:
-            return state
+            return state, step >= epochs.total_steps and not open_epoch.steps
         state, outputs = train_step(state, next(batches))
         open_epoch.add(step, outputs)
         step += 1

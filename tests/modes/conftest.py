@@ -21,15 +21,46 @@ TINY = {
 }
 # A run that a test ends. Its learning rate does not depend on its length, so that all such runs share a program.
 LONG = {"num_epochs": 2000, "optimizer__schedule": "constant"}
+CHANGED = """
+import runpy, sys
+sys.path.insert(0, {root!r})
+{before}
+runpy.run_path(sys.path[0] + "/main.py", run_name="__main__")
+"""
+CHANGE = """
+import os, pkgutil, itertools, signal, time
+def change():
+    owner, calls = pkgutil.resolve_name("stochconv_jax.{owner}"), itertools.count(1)
+    real = owner.{name}
+    def changed(*arguments, **keys):
+        if next(calls) == {call}:
+            {action}
+        return real(*arguments, **keys)
+    owner.{name} = changed
+change()
+"""
+SIGTERM, SIGKILL = (f"os.kill(os.getpid(), signal.{name})" for name in ("SIGTERM", "SIGKILL"))
+HANG = "time.sleep(1e6)"
+
+
+def when(function, action, call=1):
+    """`before` for a process that does `action` in the given call of a function such as 'training.steps.eval_step'.
+
+    That one and 'training.steps.train_step' are called when they are compiled, for the first batch.
+    """
+    owner, _, name = function.rpartition(".")
+    return CHANGE.format(owner=owner, name=name, call=call, action=action)
 
 
 class Main:
     """Runs main.py."""
 
-    def start(self, workdir, *flags, mode="train", devices=1, platform="cpu", environ=None, **keys) -> subprocess.Popen:
+    def start(
+        self, workdir, *flags, mode="train", devices=1, platform="cpu", environ=None, before="", **keys
+    ) -> subprocess.Popen:
         """A process under way; `keys` are config keys with '__' for dots, `environ` further variables.
 
-        In mode None it gets no config of ours.
+        In mode None it gets no config of ours. `before`: Python that the process runs first, see `when`.
         """
         settings = {"compilation_cache": CACHE} | {name.replace("__", "."): value for name, value in keys.items()}
         if mode:
@@ -38,8 +69,9 @@ class Main:
             settings = TINY | settings
             flags = (f"--config={ROOT / 'configs' / 'quickstart.py'}", *flags)
         arguments = [f"--config.{name}={value}" for name, value in settings.items()]
+        program = ["-c", CHANGED.format(root=str(ROOT), before=before)] if before else [ROOT / "main.py"]
         return subprocess.Popen(
-            [sys.executable, ROOT / "main.py", f"--workdir={workdir}", *flags, *arguments],
+            [sys.executable, *program, f"--workdir={workdir}", *flags, *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -1,15 +1,19 @@
 """main.py as several real processes that train and evaluate as one, and what happens when one of them goes."""
+import concurrent.futures
 import json
 import re
 import signal
 import socket
 
+import cv2
 import jax
 import numpy as np
 import pytest
 
+from stochconv_jax.modes import build, runs
 from stochconv_jax.training import checksums
-from tests.modes.test_main import rows, variables, wait_for_step
+from tests.modes.conftest import SIGKILL, SIGTERM, when
+from tests.modes.test_main import assert_same_run, rows, variables, wait_for_step
 
 # A rate at which the network learns, and rounding is not blown up from step to step as by Adam's division.
 TRAINED = {
@@ -20,6 +24,7 @@ TRAINED = {
     "num_epochs": 2,
 }
 ROUNDING = 1e-5
+BOUND = 20  # seconds that a process may give no sign of life, in tests in which one goes
 
 
 def free_port():
@@ -36,14 +41,18 @@ def alone(main, tmp_path_factory):
     return workdir
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def start(main):
-    """Starts two processes of two devices each; what still runs at the end of the test is killed."""
+    """Starts two processes of two devices each; what still runs at the end of the tests is killed."""
     started = []
 
-    def start(workdir, **settings):
+    def start(workdir, before=("", ""), **settings):
+        """`before`: of each, see `Main.start`."""
         settings |= {"distributed__coordinator": f"localhost:{free_port()}", "distributed__num_processes": 2}
-        pair = [main.start(workdir, devices=2, distributed__process_id=i, **settings) for i in range(2)]
+        pair = [
+            main.start(workdir, devices=2, distributed__process_id=number, before=code, **settings)
+            for number, code in enumerate(before)
+        ]
         started.extend(pair)
         return pair
 
@@ -54,9 +63,15 @@ def start(main):
         process.wait()
 
 
+def outputs_of(processes, timeout=300):
+    """What each printed, read at once, for one that cannot write waits, and the others for it."""
+    with concurrent.futures.ThreadPoolExecutor(len(processes)) as pool:
+        return list(pool.map(lambda process: process.communicate(timeout=timeout)[0], processes))
+
+
 def finish(processes):
     """What each printed; all must end with 0."""
-    outputs = [process.communicate(timeout=300)[0] for process in processes]
+    outputs = outputs_of(processes)
     assert [process.returncode for process in processes] == [0] * len(processes), "\n".join(outputs)
     return outputs
 
@@ -74,14 +89,21 @@ def assert_same_to_rounding(first, second):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=ROUNDING), *both)
 
 
-def test_two_processes_train_as_one(start, alone, tmp_path):
-    first, second = finish(start(tmp_path, **TRAINED))
-    assert_same_to_rounding(tmp_path, alone)
+@pytest.fixture(scope="module")
+def together(start, tmp_path_factory):
+    """Two processes that nothing interrupts, and what each printed."""
+    workdir = tmp_path_factory.mktemp("together")
+    return workdir, finish(start(workdir, **TRAINED))
+
+
+def test_two_processes_train_as_one(together, alone):
+    workdir, (first, second) = together
+    assert_same_to_rounding(workdir, alone)
     assert "config.distributed: process 0 of 2" in first and "finished at step 13" in first
     # Only the first writes and tells; the other says where it belongs, and then nothing.
     assert len(own_lines(second)) == 1
-    assert len(list(tmp_path.glob("events/*"))) == 1
-    about = json.loads((tmp_path / "config.json").read_text())
+    assert len(list(workdir.glob("events/*"))) == 1
+    about = json.loads((workdir / "config.json").read_text())
     assert about["devices"]["hosts"] == 2 and about["config"]["distributed"]["coordinator"] == ""
 
 
@@ -103,7 +125,7 @@ def test_what_slurm_starts_evaluates_as_one(main, alone):
     np.testing.assert_allclose(*probabilities, atol=ROUNDING)
 
 
-def test_sigterm_in_one_process_stops_all_at_the_same_step_and_one_alone_goes_on(main, start, alone, tmp_path):
+def test_sigterm_in_one_process_stops_all_at_a_step_and_one_alone_and_two_go_on(main, start, alone, tmp_path):
     processes = start(tmp_path, **TRAINED)
     wait_for_step(processes[0], tmp_path, step=1)
     processes[1].send_signal(signal.SIGTERM)
@@ -111,16 +133,58 @@ def test_sigterm_in_one_process_stops_all_at_the_same_step_and_one_alone_goes_on
     saved = {int(path.name.removeprefix("step_")): path for path in tmp_path.glob("checkpoints/step_*")}
     assert 1 < stopped < 13 and max(saved) == stopped
     assert checksums.exist(saved[stopped]) and checksums.fault(saved[stopped]) is None
-    main(tmp_path, devices=4, **TRAINED)
+    output = main(tmp_path, devices=4, before=when("training.steps.train_step", SIGTERM), **TRAINED)
+    assert f"stopped and saved at step {stopped + 1}" in output
+    assert f": step {stopped + 1} of 13" in finish(start(tmp_path, **TRAINED))[0]
     assert_same_to_rounding(tmp_path, alone)
 
 
+def test_two_processes_stopped_in_an_evaluation_and_killed_in_a_save_go_on_bit_for_bit(start, together, tmp_path):
+    endless = "from stochconv_jax.data import pipeline; pipeline.num_batches = lambda *_: 10**6\n"
+    signalled = endless + when("training.evaluation.predict", SIGTERM)
+    assert "stopped and saved at step 7" in finish(start(tmp_path, before=(endless, signalled), **TRAINED))[0]
+    assert not rows(tmp_path / "metrics.csv")
+    # The evaluation of step 7 adds to its checkpoint, step 8 is saved, and step 9 is not.
+    killed = when("training.checksums.write", SIGKILL, call=3)
+    first, second = start(tmp_path, before=(killed, ""), distributed__timeout_seconds=BOUND, **TRAINED)
+    output, _ = first.communicate(timeout=300)
+    assert first.returncode == -signal.SIGKILL, output
+    output, _ = second.communicate(timeout=3 * BOUND)
+    assert second.returncode > 0 or second.returncode == -signal.SIGABRT, output
+    assert list(tmp_path.glob("checkpoints/step_9.*tmp*")) and not (tmp_path / "checkpoints" / "step_9").exists()
+    assert "step 8 of 13" in finish(start(tmp_path, **TRAINED))[0]
+    assert_same_run(tmp_path, together[0])
+
+
+def test_an_error_in_one_process_ends_all_and_its_log_says_what(start, tmp_path):
+    gone = when("data.pipeline.Reader.picture", "raise OSError('the disk of this host is gone')", call=30)
+    processes = start(tmp_path, before=("", gone), distributed__timeout_seconds=BOUND, **TRAINED)
+    assert any("OSError: the disk of this host is gone" in line for line in processes[1].stdout)
+    outputs = outputs_of(processes, timeout=3 * BOUND)
+    assert all(process.returncode for process in processes), "\n".join(outputs)
+
+
+def test_prediction_by_two_processes_is_that_of_one(main, start, alone, tmp_path):
+    _, config = runs.load({}, alone)
+    _, source = build.data_sources(config)
+    for index, name in enumerate(source.names):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), source.read(index)[..., ::-1])
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8 not a picture")
+    settings = {"mode": "predict", "predict__images": tmp_path, "eval__batch_size": 4}
+    main(alone, devices=4, predict__output=tmp_path / "one.csv", **settings)
+    first, _ = finish(start(alone, predict__output=tmp_path / "two.csv", **settings))
+    one, two = (rows(tmp_path / f"{name}.csv") for name in ("one", "two"))
+    assert [row["image"] for row in one] == [row["image"] for row in two] and len(one) == len(source)
+    probabilities = ([float(row["probability"]) for row in each] for each in (one, two))
+    np.testing.assert_allclose(*probabilities, atol=ROUNDING)
+    assert "broken.jpg" in first and "11 of 12 images predicted" in first
+
+
 def test_a_killed_process_leaves_none_behind(start, tmp_path):
-    bound = 20
-    processes = start(tmp_path, distributed__timeout_seconds=bound, **TRAINED)
+    processes = start(tmp_path, distributed__timeout_seconds=BOUND, **TRAINED)
     wait_for_step(processes[0], tmp_path, step=1)
     processes[1].kill()
-    output, _ = processes[0].communicate(timeout=3 * bound)
+    output, _ = processes[0].communicate(timeout=3 * BOUND)
     # JAX's words differ with what process 0 was waiting for; the number of the dead one is in both.
     named = re.search(r"Task 1 heartbeat timeout|\(stopped sending heartbeats\):\n1\n", output)
     assert processes[0].returncode and named, output

@@ -45,14 +45,15 @@ def save(folder, metrics, best_metric="val_roc_auc"):
 
 
 def restored(folder, which="last", **options):
-    """The step restored, whose state and open epoch are those that were saved, bit for bit."""
+    """The step restored, whose state and, without metrics, open epoch are those that were saved, bit for bit."""
     with Checkpoints(folder, best_metric="val_roc_auc", **options) as kept:
         step, arrays, epoch = kept.restore(which, SHAPES)
     for name, expected in values(step).items():
         assert arrays[name].dtype == expected.dtype
         for shard in arrays[name].addressable_shards:  # of two processes neither has all
             np.testing.assert_array_equal(shard.data, expected[shard.index], err_msg=name)
-    assert epoch == open_epoch(step)
+    evaluated = (folder / f"step_{step}" / "metrics" / "metrics").exists()
+    assert epoch == ({} if evaluated else open_epoch(step))
     return step
 
 
@@ -95,6 +96,21 @@ def test_the_last_two_and_the_best_are_kept(tmp_path, best_metric, best):
         assert [kept.restore(which, SHAPES)[0] for which in ("best", "last", "8")] == [best, 9, 8]
         with pytest.raises(ValueError, match=rf"checkpoint='7': expected .* \[{best}, 8, 9\]"):
             kept.restore("7", SHAPES)
+
+
+def test_what_was_restored_is_evaluated_and_kept_as_if_saved_with_its_metrics(tmp_path):
+    save(tmp_path, {2: 0.6, 4: None})
+    for step, metric in ((4, 0.9), (8, 0.1)):
+        with Checkpoints(tmp_path, best_metric="val_roc_auc") as kept:
+            assert kept.restore("last", SHAPES)[0::2] == (step, open_epoch(step))
+            kept.save(step, state(step), {}, {"val_roc_auc": metric})
+            kept.save(step + 2, state(step + 2), open_epoch(step + 2))
+            kept.save(step + 4, state(step + 4), open_epoch(step + 4))
+        assert names(tmp_path) == {"step_4", f"step_{step + 2}", f"step_{step + 4}"}
+    assert restored(tmp_path, "best") == 4
+    flip(tmp_path / "step_4" / "metrics" / "metrics")
+    with pytest.raises(Damaged, match="step_4: metrics/metrics"):
+        restored(tmp_path, "4")
 
 
 def test_where_nothing_is_saved_there_is_nothing_to_restore(tmp_path):

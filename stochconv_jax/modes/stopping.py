@@ -1,0 +1,75 @@
+"""SIGTERM: a run stops where it can go on from, and saves; where it cannot, it ends in time and says why."""
+import functools
+import itertools
+import logging
+import pathlib
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from typing import NoReturn
+
+import jax
+from jax.experimental import multihost_utils
+
+from stochconv_jax.data import stalled
+
+logger = logging.getLogger(__name__)
+
+SAME_SIGNAL = 2.0  # seconds
+PACKAGE = pathlib.Path(__file__).parents[1]
+
+
+def on_sigterm(grace_seconds: float) -> Callable[[], bool]:
+    """What tells, asked between steps and between batches of an evaluation, whether to stop there: SIGTERM has come.
+
+    A process that is still there `grace_seconds` after it has noticed is ended with code 1, and says what it waited
+    for. Of several processes SIGTERM may come to any, from `hosts.join` on: they agree, without the devices, on a call
+    that none of them has made, so all must make the same calls. Of one process a later SIGTERM ends it at once; one
+    that follows within `SAME_SIGNAL` seconds is the same once more: a job's launcher signals all its processes, and a
+    sweep hands its own on.
+    """
+    if jax.process_count() > 1:
+        return functools.partial(_agreed, itertools.count(1), grace_seconds)
+    came = []
+
+    def handle(number, frame):
+        del frame
+        came.append(time.monotonic())
+        if len(came) == 1:
+            _notice(grace_seconds)
+        elif came[-1] - came[0] > SAME_SIGNAL:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+
+    signal.signal(signal.SIGTERM, handle)
+    return lambda: bool(came)
+
+
+def _agreed(calls: itertools.count, grace_seconds: float) -> bool:
+    if reached := multihost_utils.reached_preemption_sync_point(next(calls)):
+        _notice(grace_seconds)
+    return reached
+
+
+def _notice(grace_seconds: float) -> None:
+    logger.warning("SIGTERM: saving, then stopping")
+    guard = threading.Timer(grace_seconds, _give_up, (grace_seconds,))
+    guard.daemon = True  # it keeps no process that has done its work
+    guard.start()
+
+
+def _give_up(grace_seconds: float) -> NoReturn:
+    """Ends the process, whose main thread waits for what may never come, and cannot be interrupted."""
+    stack = traceback.extract_stack(sys._current_frames()[threading.main_thread().ident])
+    # After our last line the libraries leave each other, which may wait too.
+    place = next((frame for frame in reversed(stack) if PACKAGE in pathlib.Path(frame.filename).parents), stack[-1])
+    print(
+        f"main.py: not ended within {grace_seconds:g} s of SIGTERM (config.checkpoint.grace_seconds), says process "
+        f"{jax.process_index()}: it waits in {place.filename}, line {place.lineno}, for {place.line}. Complete "
+        "checkpoints are as they were; run the same command again",
+        file=sys.stderr,
+    )
+    stalled.end_process(1)
