@@ -108,6 +108,10 @@ def test_a_collective_that_a_tpu_runs_beside_others_is_one():
         ("all-reduce", "u8", [(8,)], "", compiled.IMAGES),
         ("all-to-all", "f32", [(16, 32, 24, 3)], "stem/norm/mul", compiled.IMAGES),
         ("all-gather", "s32", [(40, 128)], "", compiled.IMAGES),  # as large as an image, and no parameter is an integer
+        ("all-gather", "f32", [(2, 4, 4, 7)], "", compiled.UNKNOWN),  # features
+        ("all-reduce", "f32", [(40, 128), (9,)], "transpose(jvp(f))/dense/dot", compiled.UNKNOWN),
+        ("all-reduce", "f32", [(9,)], "jvp(f)/stem/norm/reduce_sum", compiled.UNKNOWN),  # channels that no layer has
+        ("all-gather", "s32", [(8,)], "", compiled.UNKNOWN),  # as many as a bias has, and no parameter is an integer
     ],
 )
 def test_purposes(kind, dtype, shapes, name, what):
