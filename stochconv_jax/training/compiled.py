@@ -7,9 +7,18 @@ from collections.abc import Iterable
 
 import jax
 
-KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute", "collective-broadcast")
+KINDS = (
+    "all-reduce",
+    "all-gather",
+    "reduce-scatter",
+    "all-to-all",
+    "ragged-all-to-all",
+    "collective-permute",
+    "collective-broadcast",
+)
 REDUCTIONS = ("all-reduce", "reduce-scatter")
 IMAGES, GRADIENTS, BATCH_NORM, PARAMETERS, OUTPUTS = "images", "gradients", "batch norm", "parameters", "outputs"
+UNKNOWN = "unknown"
 
 _HEADER = re.compile(r"^(ENTRY )?%?([\w.-]+) \(.*\{$")
 _INSTRUCTION = re.compile(
@@ -125,9 +134,10 @@ def _bits(dtype: str) -> int:
 
 
 def purpose(collective: Collective, *, parameters: Iterable[int], outputs: Iterable[int], image: int) -> str:
-    """What a collective is for: 'batch norm', 'gradients', 'parameters', 'outputs', or 'images', which should not be.
+    """What a collective is for: 'batch norm', 'gradients', 'parameters', 'outputs'; or 'images', which should not be.
 
     'images' are uint8, which nothing else is, or of at least `image` elements and neither a parameter nor an output.
+    'unknown' is what has the size of none of them, such as features on their way between layers.
 
     Args:
       collective: one of `collectives`.
@@ -135,20 +145,22 @@ def purpose(collective: Collective, *, parameters: Iterable[int], outputs: Itera
       image: number of elements of the smallest image of the batch.
     """
     parameters, outputs = set(parameters), set(outputs)
+    sizes, anything = set(collective.sizes), parameters | outputs | {1}
     reduces, flat = collective.kind in REDUCTIONS, all(len(shape) <= 1 for _, shape in collective.arrays)
     floats = all(dtype.startswith(("f", "bf")) for dtype, _ in collective.arrays)
     for (dtype, _), size in zip(collective.arrays, collective.sizes):
         known = size in outputs or (floats and size in parameters)
         if dtype == "u8" or (size >= image and not known):
             return IMAGES
+    if not sizes <= anything:
+        return UNKNOWN
     if floats and reduces and flat and "norm/" in collective.name:
         return BATCH_NORM
     # The compiler joins small collectives: a gradient may carry logits with it. What could be either, its origin tells.
-    sizes = set(collective.sizes)
     of_parameters = sizes & parameters - outputs or "transpose(" in collective.name
-    if floats and of_parameters and sizes <= parameters | outputs | {1}:
+    if floats and of_parameters:
         return GRADIENTS if reduces else PARAMETERS
-    return OUTPUTS
+    return OUTPUTS if sizes <= outputs | {1} else UNKNOWN
 
 
 def refuse_images(purposes: Iterable[tuple[Collective, str]]) -> None:

@@ -113,14 +113,22 @@ def words(plan: Plan) -> list[str]:
             "model.dtype=bfloat16, or sharding.parameters=sharded where the parameters are what is large."
         )
     said += _limit(plan, train)
-    images = [c for step in plan.steps.values() for c, what in step.moved if what == compiled.IMAGES]
+    images, unknown = (_of_purpose(plan, what) for what in (compiled.IMAGES, compiled.UNKNOWN))
     said.append(f"IMAGES CROSS CHIPS in {len(images)} places." if images else "No image crosses chips.")
+    if unknown:
+        said.append(f"Collectives of unknown purpose: {len(unknown)}, of {sum(unknown):,} bytes.")
     said.append(
         "The compiler counts the body of a loop once (except on TPUs the window stem has some, one round an image), "
         "and as memory traffic also what it may keep on the chip: the times are estimates, "
         "the memory is what it will use."
     )
     return said
+
+
+def _of_purpose(plan: Plan, purpose: str) -> list[int]:
+    """Bytes of each collective of `purpose`, over every run of a loop's body."""
+    moved = (pair for step in plan.steps.values() for pair in step.moved)
+    return [collective.bytes * collective.times for collective, what in moved if what == purpose]
 
 
 def largest(plan: Plan) -> str:

@@ -108,6 +108,10 @@ def test_a_collective_that_a_tpu_runs_beside_others_is_one():
         ("all-reduce", "u8", [(8,)], "", compiled.IMAGES),
         ("all-to-all", "f32", [(16, 32, 24, 3)], "stem/norm/mul", compiled.IMAGES),
         ("all-gather", "s32", [(40, 128)], "", compiled.IMAGES),  # as large as an image, and no parameter is an integer
+        ("all-gather", "f32", [(2, 4, 4, 7)], "", compiled.UNKNOWN),  # features
+        ("all-reduce", "f32", [(40, 128), (9,)], "transpose(jvp(f))/dense/dot", compiled.UNKNOWN),
+        ("all-reduce", "f32", [(9,)], "jvp(f)/stem/norm/reduce_sum", compiled.UNKNOWN),  # channels that no layer has
+        ("all-gather", "s32", [(8,)], "", compiled.UNKNOWN),  # as many as a bias has, and no parameter is an integer
     ],
 )
 def test_purposes(kind, dtype, shapes, name, what):
@@ -116,18 +120,28 @@ def test_purposes(kind, dtype, shapes, name, what):
     assert compiled.purpose(collective, **sizes) == what
 
 
-@pytest.fixture(scope="module")
-def planned(eight):
-    """The tiny network's training step for eight devices: shapes of state and batch, the step, and its plan."""
+def tiny_full_split():
+    """The config of a small full split on small images."""
     config = quickstart.get_config()
     config.update({"batch_size": 16, "data": {"image_size": (96, 80), "thumbnail_size": (32, 32)}})
+    return config
+
+
+def plan_of(config, mesh):
+    """The config's training step for the devices of `mesh`: shapes of state and batch, the step, and its plan."""
     model = build.classifier(config)
     optimizer = build.optimizer(config, build.schedule(config, steps_per_epoch=5.0))
-    shapes = state.shapes(build.initializer(config, model, optimizer), build.placement(config, eight))
-    batch = build.batch_shapes(config, 16, meshes.batch_sharding(eight))
-    step = build.train_step(config, model, optimizer, eight)
-    with jax.set_mesh(eight):
+    shapes = state.shapes(build.initializer(config, model, optimizer), build.placement(config, mesh))
+    batch = build.batch_shapes(config, config.batch_size, meshes.batch_sharding(mesh))
+    step = build.train_step(config, model, optimizer, mesh)
+    with jax.set_mesh(mesh):
         return shapes, batch, step, planning.compile_step(step, shapes, batch, parameters=shapes.params)
+
+
+@pytest.fixture(scope="module")
+def planned(eight):
+    """The plan of the tiny full split for eight devices."""
+    return plan_of(tiny_full_split(), eight)
 
 
 def test_memory_is_the_compilers_own(eight, planned):

@@ -87,3 +87,10 @@ def test_traffic_counts_every_run():
     assert row == {
         "purpose": "batch norm", "kind": "all-reduce", "dtype": "f32", "runs": 2, "bytes": 192, "largest": [16],
     }  # fmt: skip
+
+
+def test_what_nobody_knows_the_purpose_of_is_named():
+    features = compiled.Collective("collective-permute", (("f32", (2, 4, 4, 40)),), 5120, 2, "")
+    assert "unknown" not in plan_report.text(plan(program()))
+    said = plan_report.text(plan(program(moved=[(features, compiled.UNKNOWN)])))
+    assert "Collectives of unknown purpose: 1, of 10,240 bytes." in said
