@@ -16,7 +16,7 @@ from stochconv_jax.ops.per_device import varying_alike
 from stochconv_jax.ops.window_parts import parts_of
 
 Size = tuple[int, int]
-STRIP = 28  # output rows summed at once in the kernel's gradient: with fewer than 16 the CPU's compiler does not vectorise
+STRIP = 28  # output rows summed at once in the kernel's gradient: below 16 the CPU's compiler does not vectorise
 
 
 def forward(strides: Size, window_size: Size):

@@ -79,6 +79,16 @@ def setup_state(mesh):
     return state.create(setup(1)[1], meshes.replicated(mesh))
 
 
+@pytest.mark.parametrize("devices", [1, 8])
+def test_every_step_runs_the_program_of_the_first(devices):
+    mesh, init, step = setup(devices)
+    with jax.set_mesh(mesh):
+        now = state.create(init, meshes.replicated(mesh))
+        for seed in range(3):
+            now, _ = step(now, batch_of(mesh, seed))
+            assert step.function._cache_size() == 1
+
+
 def test_the_average_follows_parameters_and_statistics():
     mesh, init, step = setup(1)
     with jax.set_mesh(mesh):
