@@ -77,8 +77,10 @@ def test_what_differs_from_the_commit_can_be_applied_to_it(checkout, tmp_path):
     names = []
     for content in ("one\nTWO\n", "one\ntwö\nthree\n", "one\nTWO\n"):
         (checkout / "code.py").write_text(content)
+        if "three" in content:  # staged or not, it is not committed
+            git("add", "code.py", cwd=checkout)
         names.append(provenance.describe(folder)["git"]["diff"])
-        git("checkout", "code.py", cwd=checkout)
+        git("reset", "--hard", cwd=checkout)
         git("apply", folder / names[-1], cwd=checkout)
         assert (checkout / "code.py").read_text() == content
     assert names[0] == names[2] != names[1] and {file.name for file in folder.iterdir()} == set(names)
