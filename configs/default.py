@@ -71,7 +71,7 @@ def get_config() -> ConfigDict:
 
 
 def distributed() -> ConfigDict:
-    """The processes that train, evaluate or predict together. Where SLURM, Open MPI, a TPU VM or variables such as
+    """The processes that train, evaluate or predict together. Where SLURM, MPI, a TPU VM or variables such as
     JAX_COORDINATOR_ADDRESS say it, the first three need not be set.
     """
     return ConfigDict(

@@ -3,12 +3,18 @@ import importlib.metadata
 import os
 import pathlib
 import platform
+import re
 import subprocess
 import sys
+import zlib
 from typing import Any
 
 import jax
 
+from stochconv_jax.run_folder import write_text
+
+CHECKOUT = pathlib.Path(__file__).parents[2]
+LONGEST_DIFF = 2**20  # bytes
 PACKAGES = (
     "jax",
     "jaxlib",
@@ -21,16 +27,25 @@ PACKAGES = (
     "simplejpeg",
     "scikit-learn",
 )
-FLAGS = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "JAX_PLATFORMS", "JAX_NUM_CPU_DEVICES", "JAX_DEFAULT_MATMUL_PRECISION")
+ACCELERATED_BY = ("libtpu", "jax-cuda", "jax-rocm", "nvidia-")  # beginnings of packages that not every machine has
+FLAGS = ("JAX_", "XLA_", "LIBTPU_INIT_ARGS", "NVIDIA_TF32_OVERRIDE")  # beginnings of variables
+NUMERICS = (  # of jax.config
+    "jax_default_matmul_precision",
+    "jax_default_prng_impl",
+    "jax_enable_x64",
+    "jax_numpy_dtype_promotion",
+    "jax_threefry_partitionable",
+)
 
 
-def describe() -> dict[str, Any]:
-    """For config.json."""
+def describe(folder: pathlib.Path) -> dict[str, Any]:
+    """For config.json. Where the code is not as committed, what differs is saved in `folder`."""
     return {
         "command": sys.argv,
-        "versions": {"python": platform.python_version()} | {p: importlib.metadata.version(p) for p in PACKAGES},
-        "flags": {name: os.environ[name] for name in FLAGS if name in os.environ},
-        "git": _git(),
+        "versions": _versions(),
+        "flags": {name: value for name, value in sorted(os.environ.items()) if name.startswith(FLAGS)},
+        "jax_config": {name: getattr(jax.config, name, None) for name in NUMERICS},
+        "git": _git(folder),
         "devices": {
             "kind": jax.devices()[0].device_kind,
             "platform": jax.default_backend(),
@@ -40,16 +55,33 @@ def describe() -> dict[str, Any]:
     }
 
 
-def _git() -> dict[str, Any] | None:
-    """The commit and whether files differ from it; None outside a checkout or without git."""
-    here = pathlib.Path(__file__).parents[2]
-    if not (here / ".git").exists():
+def _versions() -> dict[str, str]:
+    installed = (re.sub(r"[-_.]+", "-", str(found.name)).lower() for found in importlib.metadata.distributions())
+    packages = (*PACKAGES, *sorted({name for name in installed if name.startswith(ACCELERATED_BY)}))
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}
+
+
+def _git(folder: pathlib.Path) -> dict[str, str | None] | None:
+    """The commit, and the file in `folder` with what differs from it, None if nothing does; None without git.
+
+    Files that git does not track are not looked at.
+    """
+    if not (CHECKOUT / ".git").exists():
         return None
     try:
-        commit, changed = (
-            subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
-            for words in (("rev-parse", "HEAD"), ("status", "--porcelain", "--untracked-files=no"))
+        commit, diff = (
+            subprocess.run(["git", *words], cwd=CHECKOUT, capture_output=True, check=True).stdout
+            for words in (("rev-parse", "HEAD"), ("diff", "--no-color", "--no-ext-diff", "HEAD"))
         )
     except (OSError, subprocess.CalledProcessError):
         return None
-    return {"commit": commit, "changed": bool(changed)}
+    return {"commit": commit.decode().strip(), "diff": _save(folder, diff) if diff else None}
+
+
+def _save(folder: pathlib.Path, diff: bytes) -> str:
+    """Writes `diff`, or its beginning, unless an earlier start has. Returns the file's name, made of its content."""
+    file = folder / f"uncommitted_{zlib.crc32(diff):08x}.diff"
+    if not file.exists():
+        cut = f"\n... cut: {len(diff):,} bytes in all\n" if len(diff) > LONGEST_DIFF else ""
+        write_text(file, diff[:LONGEST_DIFF].decode(errors="replace") + cut)
+    return file.name

@@ -1,4 +1,5 @@
 """What the modes share about the run in --workdir: claiming it, reading its config, restoring its model."""
+import datetime
 import json
 import logging
 import zlib
@@ -42,7 +43,23 @@ def claim(folder: RunFolder, config: ConfigDict, *, size: Mapping[str, int], dat
             raise ValueError(f"{folder.path} holds another run; choose another --workdir. What differs:\n{listing}")
     elif jax.process_index() == 0:
         about = {"config": content, **size, "data": data}
-        folder.write_json("config.json", about | provenance.describe())
+        folder.write_json("config.json", about | provenance.describe(folder.path))
+
+
+def record_start(folder: RunFolder, step: int) -> None:
+    """Adds to the `starts` of config.json that the run begins, or goes on, at `step`, by whom and on what.
+
+    What is other than when the run first began is written there too, and the log names it.
+    """
+    if jax.process_index() != 0:
+        return
+    about, now = folder.read_config(), provenance.describe(folder.path)
+    other = {name: value for name, value in now.items() if about.get(name) != value}
+    if other:
+        logger.warning("not as the run first began: %s; see `starts` in config.json", ", ".join(other))
+    time = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    start = {"time": time, "step": step, "devices": now["devices"], "git": now["git"]} | other
+    folder.write_json("config.json", about | {"starts": [*about.get("starts", ()), start]})
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

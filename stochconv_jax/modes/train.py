@@ -45,6 +45,7 @@ def run(config, overrides, workdir) -> None:
         saved = stack.enter_context(Checkpoints(folder.checkpoints, best_metric=runs.best_metric(config)))
         train_state, open_epoch = _begin_or_go_on(config, saved, init, shapes)
         start = int(train_state.step)
+        runs.record_start(folder, start)
         logger.info("%s: step %d of %d", folder.path, start, epochs.total_steps)
         batches = stack.enter_context(contextlib.closing(build.train_batches(config, train_source, start)))
         val_batches = stack.enter_context(contextlib.closing(build.eval_batches(config, val_source, devices)))

@@ -49,7 +49,8 @@ def detect(
     found = " and ".join(reversed(found))
     missing = [f"config.distributed.{key}" for key in KEYS if key not in known]
     if missing:
-        raise ValueError(f"{found}: several processes, but nothing says {' nor '.join(missing)}: set it")
+        address = "" if "coordinator" in known else ", or JAX_COORDINATOR_ADDRESS to host:port of process 0"
+        raise ValueError(f"{found}: several processes, but nothing says {' nor '.join(missing)}: set it{address}")
     if not 0 <= known["process_id"] < known["num_processes"]:
         count = known["num_processes"]
         raise ValueError(f"{found}: process_id is {known['process_id']}, expected 0..{count - 1} of {count} processes")
@@ -68,6 +69,9 @@ def _launcher(environ: Mapping[str, str], metadata: Callable[[str], str | None])
     if int(environ.get("OMPI_COMM_WORLD_SIZE", 1)) > 1:
         alone = environ.get("OMPI_COMM_WORLD_LOCAL_SIZE") == "1"
         return "Open MPI", "deactivate" if alone else "ompi", _open_mpi(environ, port)
+    if int(environ.get("PMI_SIZE", 1)) > 1:  # says nothing of process 0's address
+        fields = {"num_processes": int(environ["PMI_SIZE"]), "process_id": _first(environ, "PMI_RANK")}
+        return "MPICH, Intel MPI or Cray (PMI)", "deactivate", fields
     hosts = environ.get("TPU_PROCESS_ADDRESSES", environ.get("TPU_WORKER_HOSTNAMES"))
     if hosts and "TPU_WORKER_ID" in environ:
         return "TPU_WORKER_HOSTNAMES", "deactivate", _tpu(hosts.split(","), environ["TPU_WORKER_ID"], environ.get, port)

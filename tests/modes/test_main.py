@@ -80,6 +80,8 @@ def test_a_run_killed_in_the_middle_goes_on_bit_for_bit(main, finished, tmp_path
     assert len(rows(tmp_path / "run" / "metrics.csv")) < 3
     main(tmp_path / "run", checkpoint__every_steps=2)
     assert_same_run(tmp_path / "run", finished)
+    first, second = json.loads((tmp_path / "run" / "config.json").read_text())["starts"]
+    assert first["step"] == 0 and second["step"] >= 10 and first["time"] <= second["time"]
 
 
 def test_sigterm_saves_and_the_run_goes_on_bit_for_bit(main, finished, tmp_path):
@@ -203,7 +205,7 @@ def test_a_saved_config_repeats_its_run(main, finished, tmp_path):
     assert process.returncode == 0, output
     assert_same_run(tmp_path / "run", finished)
     about = json.loads((tmp_path / "run" / "config.json").read_text())
-    assert set(about) >= {"command", "versions", "flags", "git", "devices", "parameters", "data"}
+    assert set(about) >= {"command", "versions", "flags", "git", "devices", "parameters", "data", "starts"}
 
 
 def test_a_run_of_an_older_version_goes_on_with_new_keys_at_their_defaults(main, finished, tmp_path):

@@ -9,6 +9,7 @@ from stochconv_jax.training import launch
 SLURM = {"SLURM_JOB_ID": "1234567", "SLURM_NTASKS": "6", "SLURM_PROCID": "4", "SLURM_LOCALID": "0"}
 NODES = ("node001", "node001,host2", "node[001-015],host2", "gpu-[7,9]", "a-b1,c[1-2]")
 MPI = {"OMPI_COMM_WORLD_SIZE": "3", "OMPI_COMM_WORLD_RANK": "2", "OMPI_COMM_WORLD_LOCAL_RANK": "0"}
+PMI = {"PMI_SIZE": "3", "PMI_RANK": "2"}  # as MPICH, Intel MPI and Cray's launcher set it
 URIS = (
     "1531576320.0;tcp://10.96.0.1,10.148.0.1,10.108.0.1:34911",
     "1531576320.0;tcp://10.96.0.1:34911",
@@ -77,6 +78,7 @@ ALONE = [
     SLURM | {"SLURM_NTASKS": "1", "SLURM_STEP_NODELIST": "node001"},
     SLURM,  # the batch script itself, outside srun
     {"OMPI_COMM_WORLD_SIZE": "1", "OMPI_COMM_WORLD_RANK": "0"},
+    {"PMI_SIZE": "1", "PMI_RANK": "0"},
     {"TPU_WORKER_HOSTNAMES": "localhost", "TPU_WORKER_ID": "0"},
     {"JOB_COMPLETION_INDEX": "3"},  # an indexed job whose pods have nothing to do with each other
 ]
@@ -103,6 +105,20 @@ def test_job_sets_say_it_beside_the_coordinators_address(environ, expected):
         assert known(place) == (whole, *expected) and place.found == "JAX_COORDINATOR_ADDRESS"
 
 
+def test_with_pmi_only_the_address_is_to_be_given():
+    named = launch.detect(PMI, coordinator="host:1234")
+    by_variable = launch.detect(PMI | {"JAX_COORDINATOR_ADDRESS": "host:1234"})
+    assert known(named) == known(by_variable) == ("host:1234", 3, 2)
+    assert named.found == "config.distributed and MPICH, Intel MPI or Cray (PMI)"
+    assert by_variable.found == "JAX_COORDINATOR_ADDRESS and MPICH, Intel MPI or Cray (PMI)"
+    assert named.method == by_variable.method == "deactivate"
+
+
+def test_slurm_which_knows_the_address_comes_before_pmi_which_it_sets_too():
+    place = launch.detect(SLURM | {"SLURM_STEP_NODELIST": "node001"} | PMI)
+    assert place.found == "SLURM" and known(place)[1:] == (6, 4)
+
+
 def test_settings_come_before_the_environment():
     environ = SLURM | {"SLURM_STEP_NODELIST": "node001"}
     assert known(launch.detect(environ, **KEYS)) == ("host:1234", 5, 3)
@@ -117,7 +133,9 @@ def test_settings_come_before_the_environment():
         ({}, {"process_id": 1}, "config.distributed.coordinator nor config.distributed.num_processes"),
         ({}, KEYS | {"process_id": None}, "nothing says config.distributed.process_id"),
         ({"JAX_COORDINATOR_ADDRESS": "a:1"}, {}, "num_processes nor config.distributed.process_id"),
-        (MPI, {}, "Open MPI: several processes, but nothing says config.distributed.coordinator"),
+        (MPI, {}, "Open MPI: several processes, but nothing says config.distributed.coordinator: set it, or JAX_COORD"),
+        (PMI, {}, r"\(PMI\): .* config.distributed.coordinator: set it, or JAX_COORDINATOR_ADDRESS to host:port"),
+        ({"PMI_SIZE": "3"}, {"coordinator": "a:1"}, "nothing says config.distributed.process_id: set it$"),
         ({}, KEYS | {"process_id": 5}, "process_id is 5, expected 0..4 of 5"),
         ({}, KEYS | {"coordinator": "host"}, "the coordinator is 'host', expected host:port"),
     ],

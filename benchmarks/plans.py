@@ -1,0 +1,125 @@
+"""The table of all plans: what the training step of each config needs on each machine, as --mode=plan says.
+
+    python -m benchmarks.plans --python .venv/tpu/bin/python --configs b0 b0_full_split \
+        --topologies v5e:2x4 v5e:16x16 --images 8 --out plans.json
+
+Each plan is a process of its own and takes minutes. What --out holds is not planned again, so that the same command
+goes on where it was broken off; what failed is tried again. The table is printed, and written beside --out as Markdown.
+"""
+import argparse
+import itertools
+import json
+import math
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+
+from stochconv_jax.run_folder import write_text
+
+MAIN = pathlib.Path(__file__).parents[1] / "main.py"
+HEAD = (
+    "config", "topology", "chips", "images a chip", "GiB of HBM a chip", "fits", "GFLOP", "ms at least, limited by",
+    "bytes between chips", "compiled in s",
+)  # fmt: skip
+
+
+def plan(name: str, topology: str, images: int | None, python: str) -> dict:
+    """The content of plan.json without its longest lists; 'failed' with the last line printed if the mode failed."""
+    config, *argument = name.split(":")
+    file = ":".join([str(MAIN.parent / "configs" / f"{config}.py"), *argument])
+    settings = {"plan.topology": topology, "plan.largest_batch": False}
+    if images:
+        settings["batch_size"] = images * math.prod(map(int, topology.split(":")[1].split("x")))
+    with tempfile.TemporaryDirectory() as workdir:
+        flags = [f"--config.{key}={value}" for key, value in settings.items()]
+        command = [python, str(MAIN), "--mode=plan", f"--config={file}", f"--workdir={workdir}", *flags]
+        ended = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        if ended.returncode:
+            return {"failed": ended.stdout.strip().splitlines()[-1] if ended.stdout.strip() else "no word of why"}
+        content = json.loads((pathlib.Path(workdir) / "plan.json").read_text())
+    for step in content["steps"].values():
+        del step["moved"]
+    del content["parts"]
+    return content
+
+
+def plan_all(pairs: list[tuple[str, str]], *, images: int | None, python: str, out: pathlib.Path) -> dict[str, dict]:
+    """The plans of all `pairs` of a config and a topology by 'CONFIG, TOPOLOGY, IMAGES a chip', and those in `out`."""
+    results = json.loads(out.read_text()) if out.exists() else {}
+    batch = f"{images} a chip" if images else "its own batch"
+    left = {f"{name}, {topology}, {batch}": (name, topology) for name, topology in pairs}
+    left = {title: pair for title, pair in left.items() if "failed" in results.get(title, {"failed": ""})}
+    begun = time.monotonic()
+    for number, (title, pair) in enumerate(left.items(), 1):
+        results[title] = plan(*pair, images, python)
+        write_text(out, json.dumps(results, indent=2) + "\n")
+        seconds = time.monotonic() - begun
+        rest = seconds / number * (len(left) - number)
+        print(f"{number} of {len(left)}: {title}: {results[title].get('failed', 'planned')}; {seconds:.0f} s gone, "
+              f"about {rest:.0f} s left", flush=True)  # fmt: skip
+    return results
+
+
+def table(results: dict[str, dict]) -> str:
+    """The results as lines of Markdown."""
+    lines = ["| " + " | ".join(HEAD) + " |", "| --- " * len(HEAD) + "|"]
+    return "\n".join(lines + ["| " + " | ".join(_cells(title, content)) + " |" for title, content in results.items()])
+
+
+def _cells(title: str, content: dict) -> list[str]:
+    name, topology, _ = title.split(", ")
+    if "failed" in content:
+        return [name, topology, f"failed: {content['failed']}", *[""] * (len(HEAD) - 3)]
+    train, memory, chips = content["steps"]["train"], content["chip"]["memory"], content["chips"]
+    needed = "?" if train["needed"] is None else f"{train['needed'] / 2**30:.2f}"
+    cells = [name, topology, f"{chips:,}", f"{train['batch_size'] / chips:g}"]
+    cells += [f"{needed} of {memory / 2**30:.2f}" if memory else needed, _fits(content)]
+    if train["refusal"]:
+        return [*cells, "", "", "", f"{train['seconds']:.0f}"]
+    times = train["seconds_by_limit"]
+    limit = max(times, key=times.get, default="")
+    moved = dict.fromkeys((row["purpose"] for row in train["traffic"]), 0)
+    for row in train["traffic"]:
+        moved[row["purpose"]] += row["bytes"]
+    return [
+        *cells,
+        f"{train['costs']['flops'] / 1e9:,.1f}",
+        f"{1e3 * times[limit]:.3g}, {limit}" if times else "",
+        ", ".join(f"{purpose} {size:,.0f}" for purpose, size in moved.items()),
+        f"{train['seconds']:.0f}",
+    ]
+
+
+def _fits(content: dict) -> str:
+    """Whether both steps do; '?' where the chip's memory is not known."""
+    steps, memory = content["steps"].values(), content["chip"]["memory"]
+    if not memory:
+        return "?"
+    return "yes" if all(not step["refusal"] and step["needed"] <= memory for step in steps) else "NO"
+
+
+def main(args: list[str] | None = None) -> None:
+    """Plans, prints and writes; exit code 1 if a plan failed."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.plans", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--configs", nargs="+", required=True, help="NAME or NAME:ARGUMENT")
+    parser.add_argument("--topologies", nargs="+", required=True, help="as config.plan.topology: v5e:16x16, devices")
+    parser.add_argument("--images", type=int, help="a chip of a TPU; else the config's batch_size over all chips")
+    parser.add_argument("--python", default=sys.executable, help="of an environment with requirements-tpu.txt")
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("plans.json"), help="where to write")
+    options = parser.parse_args(args)
+    if options.images and "devices" in options.topologies:
+        parser.error("--images is for TPUs by name: leave it out for the devices here")
+    pairs = list(itertools.product(options.configs, options.topologies))
+    results = plan_all(pairs, images=options.images, python=options.python, out=options.out)
+    lines = table(results)
+    page = write_text(options.out.with_suffix(".md"), f"{lines}\n")
+    print(f"{lines}\nwritten to {options.out} and {page}")
+    sys.exit(any("failed" in content for content in results.values()))
+
+
+if __name__ == "__main__":
+    main()
