@@ -17,7 +17,8 @@ def window_conv(
     """Convolves, without padding, each filter with its own window of each image.
 
     `out[b, :, :, f]` is the VALID strided convolution of `kernel[..., f]` with the crop of `image[b]` at
-    `windows[b, f]`, to rounding. No window is copied out, and the gradient is a rule of its own: no scatter.
+    `windows[b, f]`, to rounding. Windows are never copied out for the whole batch, on a CPU for an image at a time, and
+    the gradient is a rule of its own: no scatter.
     Source: "Stochastic Convolutions for High Resolution Medical Image Classification" (C. Reekie, 2021).
 
     Under jit with a mesh in context (`jax.set_mesh`) whose axis 'data' is Auto and divides B,

@@ -22,7 +22,7 @@ STRIP = 28  # output rows summed at once in the kernel's gradient: below 16 the 
 def forward(strides: Size, window_size: Size):
     """The function (image [B, H, W, C], windows [B, F, 2], kernel [kh, kw, C, F]) -> [B, h, w, F]."""
 
-    @sequential_vmap  # under vmap a loop over the new axis: batched windows would become gathers
+    @sequential_vmap  # under vmap a loop over the new axis: no windows of several images are copied out at once
     def run(image, windows, kernel):
         parts = parts_of(image.shape, image.dtype, kernel.shape, kernel.dtype, strides, window_size)
         loops = partial(_looped_forward, strides, window_size)
@@ -171,29 +171,37 @@ def _on_planes(form, size, strides, kernel_shape, lines, b, windows, operand):
     """form(planes, operand) for planes [F, rows, sw * C, groups] of the lines' dtype.
 
     Pixel x of a row of a window, channel c, lies at [(x % sw) * C + c, x // sw]. Whole groups are read, up to sw - 1
-    pixels more than the window; where these would lie right of the image, zeros stand for them in all of the image's
-    windows. No weight sees them. XLA's CPU compiler shares a computation out between the cores in the branches of a
-    `cond`, but not in the body of a loop.
+    pixels more than the window; where these would lie right of the image for one of its windows, zeros stand for them
+    in all. No weight sees them. The windows' places become those of one gather, which reads runs of bytes like slices.
+    XLA's CPU compiler shares the sums out between the cores in the branches of a `cond`, but not in a loop's body,
+    where it writes them straight into the loop's output.
     """
     (h, w), (sh, sw), (kh, kw, channels) = size, strides, kernel_shape
     rows, columns, groups = (h - 1) * sh + kh, (w - 1) * sw + kw, w + -(-kw // sw) - 1
     width, reach = lines.shape[2] // channels, groups * sw
-    columns = min(columns, reach)
 
     def read(pixels, lines, b, windows, operand):
+        whole = pixels // sw  # groups: all, or all but the last
+
+        def crop(window, first, number):
+            start = (b, window[0], (window[1] + first) * channels)
+            return lax.dynamic_slice(lines, start, (1, rows, number * channels))[0]
+
         def regroup(window):
-            crop = lax.dynamic_slice(lines, (b, window[0], window[1] * channels), (1, rows, pixels * channels))
-            crop = jnp.pad(crop[0], ((0, 0), (0, (reach - pixels) * channels)))
-            return crop.reshape(rows, groups, sw * channels).transpose(0, 2, 1)
+            return crop(window, 0, whole * sw).reshape(rows, whole, sw * channels).transpose(0, 2, 1)
+
+        def last_group(window):
+            rest = crop(window, whole * sw, pixels - whole * sw)
+            return jnp.pad(rest, ((0, 0), (0, (reach - pixels) * channels)))[..., None]
 
         planes = jax.vmap(regroup)(windows)
+        if whole < groups:  # padded apart: padding all of them would slow the copy
+            planes = jnp.concatenate([lax.optimization_barrier(planes), jax.vmap(last_group)(windows)], 3)
         # The barrier keeps the compiler from regrouping anew for every weight.
         return form(lax.optimization_barrier(planes.reshape(-1)).reshape(planes.shape), operand)
 
-    if reach > width:
-        return read(columns, lines, b, windows, operand)
     inside = (windows[:, 1] + reach <= width).all()
-    return lax.cond(inside, partial(read, reach), partial(read, columns), lines, b, windows, operand)
+    return lax.cond(inside, partial(read, min(reach, width)), partial(read, columns), lines, b, windows, operand)
 
 
 def _regrouped_forward(strides, size, lines, b, windows, weights):
