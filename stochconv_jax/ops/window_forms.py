@@ -22,7 +22,7 @@ STRIP = 28  # output rows summed at once in the kernel's gradient: below 16 the 
 def forward(strides: Size, window_size: Size):
     """The function (image [B, H, W, C], windows [B, F, 2], kernel [kh, kw, C, F]) -> [B, h, w, F]."""
 
-    @sequential_vmap  # under vmap a loop over the new axis: no windows of several images are copied out at once
+    @sequential_vmap  # under vmap a loop over the new axis: no gather of the windows of many images
     def run(image, windows, kernel):
         parts = parts_of(image.shape, image.dtype, kernel.shape, kernel.dtype, strides, window_size)
         loops = partial(_looped_forward, strides, window_size)
