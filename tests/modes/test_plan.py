@@ -1,5 +1,4 @@
 """--mode=plan refuses the real training step where images cross devices, by the collective that moves them."""
-import contextlib
 import functools
 
 import jax
@@ -10,11 +9,6 @@ from stochconv_jax.run_folder import RunFolder
 from stochconv_jax.training import compiled, steps
 from stochconv_jax.training import mesh as meshes
 from tests.training.test_compiled import tiny_full_split
-
-
-def without_the_mesh(monkeypatch):
-    """The window operation does not learn that the batch is shared out, and loops over all of it."""
-    monkeypatch.setattr(jax, "set_mesh", lambda mesh: contextlib.nullcontext())
 
 
 def with_every_image_on_every_device(monkeypatch):
@@ -29,11 +23,10 @@ def with_every_image_on_every_device(monkeypatch):
     monkeypatch.setattr(steps, "train_step", gathered)
 
 
-@pytest.mark.parametrize("spoil", [without_the_mesh, with_every_image_on_every_device])
-def test_a_step_that_gathers_images_is_refused_by_its_collective_and_bytes(spoil, monkeypatch, tmp_path):
+def test_a_step_that_gathers_images_is_refused_by_its_collective_and_bytes(monkeypatch, tmp_path):
     config = tiny_full_split()
     config.plan.topology = "devices"
-    spoil(monkeypatch)
+    with_every_image_on_every_device(monkeypatch)
     # All 16 images of 96x80 in three colours, flat or not.
     with pytest.raises(compiled.ImagesCrossDevices, match=r"all-gather of u8\[16, 96, .*\], 368,640 bytes.*train_step"):
         plan.run(config, {}, tmp_path)

@@ -21,8 +21,6 @@ def test_a_signal_at_any_moment_leaves_a_run_that_goes_on_bit_for_bit(main, fini
     assert interrupted("training.steps.eval_step") == ("stopped and saved at step 7", [], {"step_1", "step_7"})
     killed = interrupted("training.checkpoints.write_text", SIGKILL, code=-signal.SIGKILL)
     assert killed[1:] == (["7"], {"step_1", "step_7"})
-    last = interrupted("training.evaluation.predict", call=3)
-    assert last[:2] == ("stopped and saved at step 20", ["7", "13"]) and "step_20" in last[2]
     assert "finished at step 20" in main(tmp_path)
     assert_same_run(tmp_path, finished)
 
