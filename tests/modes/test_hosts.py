@@ -156,14 +156,6 @@ def test_two_processes_stopped_in_an_evaluation_and_killed_in_a_save_go_on_bit_f
     assert_same_run(tmp_path, together[0])
 
 
-def test_an_error_in_one_process_ends_all_and_its_log_says_what(start, tmp_path):
-    gone = when("data.pipeline.Reader.picture", "raise OSError('the disk of this host is gone')", call=30)
-    processes = start(tmp_path, before=("", gone), distributed__timeout_seconds=BOUND, **TRAINED)
-    assert any("OSError: the disk of this host is gone" in line for line in processes[1].stdout)
-    outputs = outputs_of(processes, timeout=3 * BOUND)
-    assert all(process.returncode for process in processes), "\n".join(outputs)
-
-
 def test_prediction_by_two_processes_is_that_of_one(main, start, alone, tmp_path):
     _, config = runs.load({}, alone)
     _, source = build.data_sources(config)
