@@ -4,10 +4,15 @@ import csv
 import errno
 import fcntl
 import json
+import logging
 import os
 import pathlib
+import socket
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+logger = logging.getLogger(__name__)
 
 METRICS = (
     "epoch",
@@ -163,17 +168,30 @@ def _named(what: str, path: pathlib.Path) -> Iterator[None]:
 def locked(folder: pathlib.Path, name: str = ".lock") -> Iterator[None]:
     """Holds `folder` for this process, creating it. OSError naming it if another has it, or it cannot be written.
 
-    `name`: of the file that is locked, where several may work in the folder on different things.
+    `name`: of the file that is locked, where several may work in the folder on different things. The lock goes with the
+    process, however that ends, and holds over hosts as far as the file system's `flock` does.
     """
     with _named("write into", folder):
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder / name, os.O_CREAT | os.O_RDWR, 0o644)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(handle)
-        raise OSError(errno.EAGAIN, f"another process works in {folder}: wait for it or end it") from error
-    try:
+        _lock(handle, folder)
         yield
     finally:
         os.close(handle)
+
+
+def _lock(handle: int, folder: pathlib.Path) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        holder = os.pread(handle, 1000, 0).decode(errors="replace").strip() or "it has not said which"
+        message = f"another process works in {folder} ({holder}): wait for it or end it"
+        raise OSError(errno.EAGAIN, message) from error
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
+            raise
+        logger.warning("%s is on a file system without locks: see that no other process works in it", folder)
+    with _named("write into", folder):
+        os.truncate(handle, 0)
+        os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()} since {time.ctime()}\n".encode(), 0)

@@ -1,9 +1,12 @@
 """Files of a run are whole or not there."""
+import errno
+import os
 import subprocess
 
 import pytest
 
-from stochconv_jax.run_folder import METRICS, RunFolder, atomic, write_csv
+from stochconv_jax import run_folder
+from stochconv_jax.run_folder import METRICS, RunFolder, atomic, locked, write_csv
 
 
 def test_a_write_that_fails_leaves_the_file_before_it(tmp_path):
@@ -42,3 +45,23 @@ def test_a_damaged_config_is_named(tmp_path):
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(ValueError, match=r"config\.json is not valid JSON"):
         RunFolder(tmp_path).read_config()
+
+
+def test_who_holds_a_folder_is_named_and_the_last_that_did_is_not_in_the_way(tmp_path):
+    for _ in range(2):
+        with locked(tmp_path / "run"), pytest.raises(OSError, match=rf"run \(process {os.getpid()} on \S+ since .*\)"):
+            locked(tmp_path / "run").__enter__()
+
+
+@pytest.mark.parametrize("number, goes_on", [(errno.ENOSYS, True), (errno.ENOLCK, True), (errno.EIO, False)])
+def test_where_the_file_system_has_no_locks_a_warning_says_so(tmp_path, monkeypatch, caplog, number, goes_on):
+    def fails(handle, operation):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(run_folder.fcntl, "flock", fails)
+    if goes_on:
+        with locked(tmp_path):
+            assert f"{tmp_path} is on a file system without locks" in caplog.text
+    else:
+        with pytest.raises(OSError, match=os.strerror(number)):
+            locked(tmp_path).__enter__()

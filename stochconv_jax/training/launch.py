@@ -63,12 +63,13 @@ def detect(
 def _launcher(environ: Mapping[str, str], metadata: Callable[[str], str | None]) -> tuple[str, str, Fields]:
     """Its name in words and in JAX, and what it says; no fields where there is none, or it started one process."""
     port = environ.get("JAX_COORDINATOR_PORT")
-    if int(environ.get("SLURM_NTASKS", 1)) > 1 and "SLURM_STEP_NODELIST" in environ:  # a step: inside srun
-        alone = environ.get("SLURM_STEP_NUM_NODES") == environ["SLURM_NTASKS"]
-        return "SLURM", "deactivate" if alone else "slurm", _slurm(environ, port)
+    # MPI's launchers start their daemons by srun, whose variables, of the daemon, its processes inherit.
     if int(environ.get("OMPI_COMM_WORLD_SIZE", 1)) > 1:
         alone = environ.get("OMPI_COMM_WORLD_LOCAL_SIZE") == "1"
         return "Open MPI", "deactivate" if alone else "ompi", _open_mpi(environ, port)
+    if int(environ.get("SLURM_NTASKS", 1)) > 1 and "SLURM_STEP_NODELIST" in environ and _pmi_is_slurms(environ):
+        alone = environ.get("SLURM_STEP_NUM_NODES") == environ["SLURM_NTASKS"]
+        return "SLURM", "deactivate" if alone else "slurm", _slurm(environ, port)
     if int(environ.get("PMI_SIZE", 1)) > 1:  # says nothing of process 0's address
         fields = {"num_processes": int(environ["PMI_SIZE"]), "process_id": _first(environ, "PMI_RANK")}
         return "MPICH, Intel MPI or Cray (PMI)", "deactivate", fields
@@ -82,6 +83,12 @@ def _launcher(environ: Mapping[str, str], metadata: Callable[[str], str | None])
         workers = [worker.split(":")[-1] for worker in (metadata("worker-network-endpoints") or "").split(",")]
         return "Cloud TPU VM", "deactivate", _tpu(workers, number, slices.get, port)
     return "", "deactivate", {}
+
+
+def _pmi_is_slurms(environ: Mapping[str, str]) -> bool:
+    """Whether PMI, which SLURM may set too, says the same as SLURM, or nothing."""
+    pairs = ("PMI_SIZE", "SLURM_NTASKS"), ("PMI_RANK", "SLURM_PROCID")
+    return all(environ.get(pmi, environ.get(slurm)) == environ.get(slurm) for pmi, slurm in pairs)
 
 
 def _slurm(environ: Mapping[str, str], port: str | None) -> Fields:

@@ -97,13 +97,14 @@ def _by_parts(function: Callable[[Batch, Any], tuple[Any, jax.Array]], batch: Ba
 def eval_step(
     variables: Mapping[str, Any], batch: Batch, *, model: Classifier, seed: int | jax.Array, passes: int, whole: Place
 ) -> dict[str, jax.Array]:
-    """Logits `[passes, B, K]` of a batch, with 'label', 'index', 'mask' and 'skipped' `[B]` handed through.
+    """Logits `[passes, B, K]` of a batch, with 'label', 'index', 'mask' and 'skipped' `[B]`, int32, handed through.
 
     `whole`: where the variables are computed with, by shape. See `passes_over` for the passes.
     """
     variables = meshes.constrain(variables, whole)
     logits, _ = passes_over(variables, batch, jnp.arange(passes), model=model, seed=seed)
-    return {"logits": logits} | {name: batch[name] for name in ("label", "index", "mask", "skipped")}
+    # As int32, so that the TPU's compiler does not pack the mask into words, which plan could not tell the purpose of.
+    return {"logits": logits} | {name: jnp.int32(batch[name]) for name in ("label", "index", "mask", "skipped")}
 
 
 def passes_over(

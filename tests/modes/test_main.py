@@ -193,10 +193,10 @@ def test_planned_batches_are_those_of_the_pipeline():
 
 
 def test_another_config_is_refused_and_nothing_is_overwritten(main, finished):
-    before = {file: file.read_bytes() for file in finished.glob("*.*") if file.is_file()}
+    before = {file: file.read_bytes() for file in finished.glob("[!.]*.*") if file.is_file()}
     output = main(finished, code=1, optimizer__learning_rate=0.5, seed=3)
     assert "optimizer.learning_rate: 0.003 there, 0.5 now" in output and "seed: 0 there, 3 now" in output
-    assert before == {file: file.read_bytes() for file in finished.glob("*.*") if file.is_file()}
+    assert before == {file: file.read_bytes() for file in finished.glob("[!.]*.*") if file.is_file()}
 
 
 def test_a_saved_config_repeats_its_run(main, finished, tmp_path):
@@ -277,7 +277,8 @@ def test_two_runs_in_one_folder_are_refused(main, tmp_path):
     first = main.start(tmp_path / "run", checkpoint__every_steps=1, **LONG)
     try:
         wait_for_step(first, tmp_path / "run", step=1)
-        assert f"another process works in {tmp_path / 'run'}" in main(tmp_path / "run", code=1, **LONG)
+        output = main(tmp_path / "run", code=1, **LONG)
+        assert f"another process works in {tmp_path / 'run'} (process {first.pid} on " in output
     finally:
         first.kill()
         first.communicate()

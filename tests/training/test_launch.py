@@ -114,9 +114,14 @@ def test_with_pmi_only_the_address_is_to_be_given():
     assert named.method == by_variable.method == "deactivate"
 
 
-def test_slurm_which_knows_the_address_comes_before_pmi_which_it_sets_too():
-    place = launch.detect(SLURM | {"SLURM_STEP_NODELIST": "node001"} | PMI)
-    assert place.found == "SLURM" and known(place)[1:] == (6, 4)
+def test_slurm_sets_pmi_too_and_mpi_inherits_slurm_s_variables_of_its_daemon():
+    step = SLURM | {"SLURM_STEP_NODELIST": "node001"}
+    assert launch.detect(step | {"PMI_SIZE": "6", "PMI_RANK": "4"}) == launch.detect(step)
+    by_pmi = launch.detect(step | PMI, coordinator="host:1234")
+    assert known(by_pmi) == ("host:1234", 3, 2) and "PMI" in by_pmi.found
+    environ = MPI | {"OMPI_MCA_orte_hnp_uri": URIS[0]}
+    assert launch.detect(step | environ) == launch.detect(environ)
+    assert launch.detect(step | {"PMI_SIZE": "1", "PMI_RANK": "0"}) is None
 
 
 def test_settings_come_before_the_environment():
