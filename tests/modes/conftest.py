@@ -17,6 +17,7 @@ TINY = {
     "batch_size": 8,
     "eval.batch_size": 8,
     "num_epochs": 3,
+    "optimizer.ema_decay": 0.9,
     "log_every_seconds": 1.0,
 }
 # A run that a test ends. Its learning rate does not depend on its length, so that all such runs share a program.

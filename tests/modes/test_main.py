@@ -38,8 +38,14 @@ def variables(workdir):
     return jax.tree.map(np.asarray, runs.restore(folder, config, mesh.create())[1])
 
 
+def best_step(workdir):
+    return runs.restore(*runs.load({"eval.checkpoint": "best"}, workdir), mesh.create())[0]
+
+
 def assert_same_run(first, second):
     assert numbers(first) == numbers(second)
+    best = max(rows(second / "metrics.csv"), key=lambda row: (float(row["val_roc_auc"]), int(row["step"])))
+    assert best_step(first) == best_step(second) == int(best["step"])
     jax.tree.map(np.testing.assert_array_equal, variables(first), variables(second))
 
 
@@ -246,8 +252,8 @@ def test_a_run_that_ended_before_its_first_checkpoint_is_no_run_yet(main, tmp_pa
 
 
 def test_evaluation_refuses_what_would_measure_something_else(main, finished):
-    output = main(finished, mode="evaluate", code=1, optimizer__ema_decay=0.9)
-    assert "config.optimizer.ema_decay=0.9: the run in" in output
+    output = main(finished, mode="evaluate", code=1, optimizer__ema_decay=0.5)
+    assert "config.optimizer.ema_decay=0.5: the run in" in output
     about = (finished / "config.json").read_text()
     other = json.loads(about)
     other["data"]["validation"]["crc32"] += 1
