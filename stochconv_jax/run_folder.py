@@ -176,7 +176,11 @@ def locked(folder: pathlib.Path, name: str = ".lock") -> Iterator[None]:
         handle = os.open(folder / name, os.O_CREAT | os.O_RDWR, 0o644)
     try:
         _lock(handle, folder)
-        yield
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):  # no holder any more: what is left of equal runs is equal
+                os.truncate(handle, 0)
     finally:
         os.close(handle)
 
