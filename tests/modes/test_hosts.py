@@ -107,21 +107,26 @@ def test_two_processes_train_as_one(together, alone):
     assert about["devices"]["hosts"] == 2 and about["config"]["distributed"]["coordinator"] == ""
 
 
-def test_what_slurm_starts_evaluates_as_one(main, alone):
+def test_what_slurm_starts_trains_and_evaluates_as_one(main, alone, tmp_path):
+    def in_four(workdir, **settings):
+        step = {"SLURM_JOB_ID": "1", "SLURM_NTASKS": "4", "SLURM_STEP_NODELIST": "localhost", "SLURM_LOCALID": "0"}
+        step["JAX_COORDINATOR_PORT"] = str(free_port())
+        tasks = [step | {"SLURM_PROCID": str(number)} for number in range(4)]
+        return finish([main.start(workdir, environ=task, **settings) for task in tasks])[0]
+
+    assert "SLURM: process 0 of 4" in in_four(tmp_path, **TRAINED)
+    assert_same_to_rounding(tmp_path, alone)
     main(alone, mode="evaluate", eval__batch_size=3)
-    summary, table = json.loads((alone / "evaluation.json").read_text()), rows(alone / "predictions.csv")
-    step = {"SLURM_JOB_ID": "1", "SLURM_NTASKS": "4", "SLURM_STEP_NODELIST": "localhost", "SLURM_LOCALID": "0"}
-    step["JAX_COORDINATOR_PORT"] = str(free_port())
-    tasks = [step | {"SLURM_PROCID": str(number)} for number in range(4)]
-    outputs = finish([main.start(alone, mode="evaluate", environ=task) for task in tasks])
-    assert "SLURM: process 0 of 4" in outputs[0]
-    together = json.loads((alone / "evaluation.json").read_text())
-    assert together.keys() == summary.keys() and together["n"] == 11
+    in_four(tmp_path, mode="evaluate")
+    (one, first), (four, second) = (
+        (json.loads((workdir / "evaluation.json").read_text()), rows(workdir / "predictions.csv"))
+        for workdir in (alone, tmp_path)
+    )
+    assert four.keys() == one.keys() and four["n"] == 11
     for name in ("roc_auc", "log_loss", "average_precision"):
-        np.testing.assert_allclose(together[name], summary[name], rtol=ROUNDING)
-    got = rows(alone / "predictions.csv")
-    assert [row["image"] for row in got] == [row["image"] for row in table]
-    probabilities = ([float(row["probability"]) for row in each] for each in (got, table))
+        np.testing.assert_allclose(four[name], one[name], rtol=ROUNDING)
+    assert [row["image"] for row in first] == [row["image"] for row in second]
+    probabilities = ([float(row["probability"]) for row in each] for each in (first, second))
     np.testing.assert_allclose(*probabilities, atol=ROUNDING)
 
 

@@ -1,10 +1,33 @@
 """A run as a real process that a signal comes to at a certain moment."""
+import os
 import re
 import signal
+import subprocess
+import sys
 
 from stochconv_jax.training import checksums
+from tests.conftest import ROOT
 from tests.modes.conftest import HANG, SIGKILL, SIGTERM, when
+from tests.modes.test_hosts import free_port, outputs_of
 from tests.modes.test_main import assert_same_run, rows
+
+# Two processes that stop together, after which one never comes to where the other waits for it.
+PARTED = """
+import os, signal, sys, time
+from jax.experimental import multihost_utils
+from ml_collections import ConfigDict
+from stochconv_jax.modes import hosts, stopping
+
+where, number = sys.argv[1], int(sys.argv[2])
+place = {"coordinator": where, "num_processes": 2, "process_id": number, "timeout_seconds": 100}
+hosts.join(ConfigDict(place), stops_together=True)
+stop = stopping.on_sigterm(2.0)
+if number == 1:
+    os.kill(os.getpid(), signal.SIGTERM)
+while not stop():
+    time.sleep(0.05)
+time.sleep(1e6) if number else multihost_utils.sync_global_devices("saved")
+"""
 
 
 def test_a_signal_at_any_moment_leaves_a_run_that_goes_on_bit_for_bit(main, finished, tmp_path):
@@ -34,3 +57,17 @@ def test_a_run_that_cannot_save_ends_in_time_and_says_what_it_waits_for(main, fi
     assert [path.name for path in tmp_path.glob("checkpoints/*") if "tmp" not in path.name] == ["step_7"]
     assert "step 7 of 20" in main(tmp_path)
     assert_same_run(tmp_path, finished)
+
+
+def test_of_two_processes_that_wait_for_each_other_each_ends_in_time_and_says_so():
+    command, environ = [sys.executable, "-c", PARTED, f"localhost:{free_port()}"], os.environ | {"JAX_PLATFORMS": "cpu"}
+    output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "cwd": ROOT, "env": environ}
+    processes = [subprocess.Popen([*command, str(number)], **output) for number in range(2)]
+    try:
+        outputs = outputs_of(processes, timeout=60)
+    finally:
+        for process in processes:
+            process.kill()
+    for number, printed in enumerate(outputs):
+        assert processes[number].returncode == 1, printed
+        assert f"not ended within 2 s of SIGTERM (config.checkpoint.grace_seconds), says process {number}" in printed

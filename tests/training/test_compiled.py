@@ -84,6 +84,7 @@ def test_lines_of_a_tpu_program(line, kind, arrays, size):
     (found,) = compiled.collectives(text, devices=8)
     assert (found.kind, found.arrays, found.bytes, found.times) == (kind, arrays, size, 1)
     assert found.name == "jit(step)/here"
+    assert compiled.collectives(text, devices=1) == []  # over a group of one nothing moves
 
 
 def test_a_collective_that_a_tpu_runs_beside_others_is_one():
