@@ -11,6 +11,7 @@ import itertools
 import json
 import math
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -31,7 +32,7 @@ def plan(name: str, topology: str, images: int | None, python: str) -> dict:
     file = ":".join([str(MAIN.parent / "configs" / f"{config}.py"), *argument])
     settings = {"plan.topology": topology, "plan.largest_batch": False}
     if images:
-        settings["batch_size"] = images * math.prod(map(int, topology.split(":")[1].split("x")))
+        settings["batch_size"] = images * math.prod(map(int, re.findall(r"\d+", topology.partition(":")[2])))
     with tempfile.TemporaryDirectory() as workdir:
         flags = [f"--config.{key}={value}" for key, value in settings.items()]
         command = [python, str(MAIN), "--mode=plan", f"--config={file}", f"--workdir={workdir}", *flags]

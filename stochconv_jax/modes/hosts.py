@@ -1,8 +1,10 @@
 """Several processes, on one host or many, that train, evaluate or predict as one."""
 import logging
 import os
+import socket
 import sys
 import threading
+import time
 import urllib.request
 
 import numpy as np
@@ -17,6 +19,7 @@ logger = logging.getLogger(__name__)
 # with `distributed.timeout_seconds`, which is about those that come late; it is JAX's default.
 HEARTBEAT = 100
 METADATA = "http://{}/computeMetadata/v1/instance/attributes/{}"
+PAUSES = (1, 2, 4, 8)  # seconds between two requests for metadata, whose server may be busy when a pod starts
 
 
 def join(settings: ConfigDict, *, stops_together: bool) -> None:
@@ -93,11 +96,19 @@ def _on_tpu_vm() -> bool:
 
 
 def _metadata(name: str) -> str | None:
-    """An attribute of this Cloud VM; None where there is no such attribute or no such server."""
+    """An attribute of this Cloud VM; None where there is no such attribute or no such server.
+
+    OSError naming it where the server does not answer: this process would take itself for the only one.
+    """
     url = METADATA.format(os.environ.get("GCE_METADATA_IP", "metadata.google.internal"), name)
     request = urllib.request.Request(url, headers={"Metadata-Flavor": "Google"})
-    try:
-        with urllib.request.urlopen(request, timeout=10) as page:
-            return page.read().decode()
-    except OSError:
-        return None
+    for pause in (*PAUSES, None):
+        try:
+            with urllib.request.urlopen(request, timeout=10) as page:
+                return page.read().decode()
+        except OSError as error:
+            if getattr(error, "code", 0) == 404 or isinstance(getattr(error, "reason", None), socket.gaierror):
+                return None
+            if pause is None:
+                raise OSError(f"which worker of the TPU this is cannot be told: {url}: {error}") from error
+        time.sleep(pause)

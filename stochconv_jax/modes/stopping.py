@@ -27,7 +27,8 @@ def on_sigterm(grace_seconds: float) -> Callable[[], bool]:
 
     A process that is still there `grace_seconds` after it has noticed is ended with code 1, and says what it waited
     for. Of several processes SIGTERM may come to any, from `hosts.join` on: they agree, without the devices, on a call
-    that none of them has made, so all must make the same calls. Of one process a later SIGTERM ends it at once; one
+    that none of them has made, so all must make the same calls; one that waits for something else notices when that
+    comes, or ends in its time. Of one process a later SIGTERM ends it at once; one
     that follows within `SAME_SIGNAL` seconds is the same once more: a job's launcher signals all its processes, and a
     sweep hands its own on.
     """
@@ -56,18 +57,26 @@ def _agreed(calls: itertools.count, grace_seconds: float) -> bool:
 
 def _notice(grace_seconds: float) -> None:
     logger.warning("SIGTERM: saving, then stopping")
-    guard = threading.Timer(grace_seconds, _give_up, (grace_seconds,))
+    end_within(grace_seconds, of="SIGTERM")
+
+
+def end_within(grace_seconds: float, of: str) -> None:
+    """Ends this process with code 1 if it is still there `grace_seconds` from now, and says what it waited for.
+
+    `of`: what happened now, for that message.
+    """
+    guard = threading.Timer(grace_seconds, _give_up, (grace_seconds, of))
     guard.daemon = True  # it keeps no process that has done its work
     guard.start()
 
 
-def _give_up(grace_seconds: float) -> NoReturn:
+def _give_up(grace_seconds: float, of: str) -> NoReturn:
     """Ends the process, whose main thread waits for what may never come, and cannot be interrupted."""
     stack = traceback.extract_stack(sys._current_frames()[threading.main_thread().ident])
     # After our last line the libraries leave each other, which may wait too.
     place = next((frame for frame in reversed(stack) if PACKAGE in pathlib.Path(frame.filename).parents), stack[-1])
     print(
-        f"main.py: not ended within {grace_seconds:g} s of SIGTERM (config.checkpoint.grace_seconds), says process "
+        f"main.py: not ended within {grace_seconds:g} s of {of} (config.checkpoint.grace_seconds), says process "
         f"{jax.process_index()}: it waits in {place.filename}, line {place.lineno}, for {place.line}. Complete "
         "checkpoints are as they were; run the same command again",
         file=sys.stderr,

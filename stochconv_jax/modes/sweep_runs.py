@@ -82,7 +82,8 @@ class Run:
             return 0
 
     def _command(self, *words: str, keys: Mapping[str, Any]) -> list[str]:
-        settings = [f"--config.{key}={value}" for key, value in keys.items()]
+        # Each is a run of its own, also where a launcher's variables say that several such sweeps belong together.
+        settings = [f"--config.{key}={value}" for key, value in {**keys, "distributed.num_processes": 1}.items()]
         return [sys.executable, str(MAIN), *words, f"--workdir={self.folder.path}", *settings]
 
 

@@ -79,8 +79,11 @@ def run(config, overrides, workdir) -> None:
                     done=start * config.batch_size,
                 ),
             )
-        except loop.NonFiniteLoss as error:
-            _write_bad_batch(folder, error, [train_source.names[index] for index in error.images])
+        except Exception as error:
+            # It is printed when the save under way has ended, which may hang as well.
+            stopping.end_within(config.checkpoint.grace_seconds, of=f"{type(error).__name__}: {error}")
+            if isinstance(error, loop.NonFiniteLoss):
+                _write_bad_batch(folder, error, [train_source.names[index] for index in error.images])
             raise
     done = int(train_state.step)
     # Where no step was made, there was nothing to save.

@@ -64,14 +64,14 @@ def _launcher(environ: Mapping[str, str], metadata: Callable[[str], str | None])
     """Its name in words and in JAX, and what it says; no fields where there is none, or it started one process."""
     port = environ.get("JAX_COORDINATOR_PORT")
     # MPI's launchers start their daemons by srun, whose variables, of the daemon, its processes inherit.
-    if int(environ.get("OMPI_COMM_WORLD_SIZE", 1)) > 1:
+    if _count(environ, "OMPI_COMM_WORLD_SIZE") > 1:
         alone = environ.get("OMPI_COMM_WORLD_LOCAL_SIZE") == "1"
         return "Open MPI", "deactivate" if alone else "ompi", _open_mpi(environ, port)
-    if int(environ.get("SLURM_NTASKS", 1)) > 1 and "SLURM_STEP_NODELIST" in environ and _pmi_is_slurms(environ):
+    if _count(environ, "SLURM_NTASKS") > 1 and "SLURM_STEP_NODELIST" in environ and _pmi_is_slurms(environ):
         alone = environ.get("SLURM_STEP_NUM_NODES") == environ["SLURM_NTASKS"]
         return "SLURM", "deactivate" if alone else "slurm", _slurm(environ, port)
-    if int(environ.get("PMI_SIZE", 1)) > 1:  # says nothing of process 0's address
-        fields = {"num_processes": int(environ["PMI_SIZE"]), "process_id": _first(environ, "PMI_RANK")}
+    if _count(environ, "PMI_SIZE") > 1:  # says nothing of process 0's address
+        fields = {"num_processes": _count(environ, "PMI_SIZE"), "process_id": _first(environ, "PMI_RANK")}
         return "MPICH, Intel MPI or Cray (PMI)", "deactivate", fields
     hosts = environ.get("TPU_PROCESS_ADDRESSES", environ.get("TPU_WORKER_HOSTNAMES"))
     if hosts and "TPU_WORKER_ID" in environ:
@@ -80,7 +80,9 @@ def _launcher(environ: Mapping[str, str], metadata: Callable[[str], str | None])
         lines = (line.split(":", 1) for line in (metadata("tpu-env") or "").splitlines() if ":" in line)
         slices = {name.strip(): value.strip().strip("'") for name, value in lines} | dict(environ)
         # Each worker is a host's name or, as older VMs have it, name:number:address.
-        workers = [worker.split(":")[-1] for worker in (metadata("worker-network-endpoints") or "").split(",")]
+        if not (endpoints := metadata("worker-network-endpoints")):
+            raise ValueError(f"Cloud TPU VM: this is worker {number}, but no worker-network-endpoints name the others")
+        workers = [worker.split(":")[-1] for worker in endpoints.split(",")]
         return "Cloud TPU VM", "deactivate", _tpu(workers, number, slices.get, port)
     return "", "deactivate", {}
 
@@ -96,8 +98,8 @@ def _slurm(environ: Mapping[str, str], port: str | None) -> Fields:
     prefix, number = re.match(r"([^,\[]+)(?:\[(\w+))?", environ["SLURM_STEP_NODELIST"]).groups("")
     return {
         "coordinator": f"{prefix}{number}:{port or _port_of_job(int(environ['SLURM_JOB_ID']))}",
-        "num_processes": int(environ["SLURM_NTASKS"]),
-        "process_id": int(environ["SLURM_PROCID"]),
+        "num_processes": _count(environ, "SLURM_NTASKS"),
+        "process_id": _first(environ, "SLURM_PROCID"),
     }
 
 
@@ -106,8 +108,8 @@ def _open_mpi(environ: Mapping[str, str], port: str | None) -> Fields:
     uri = re.match(r"(\d+)\..*?tcp6?://\[?([^,\]]+?)(?=[,\]]|:\d+$)", environ.get("OMPI_MCA_orte_hnp_uri", ""))
     return {
         "coordinator": f"{uri[2]}:{port or _port_of_job(int(uri[1]) // 2**12)}" if uri else None,
-        "num_processes": int(environ["OMPI_COMM_WORLD_SIZE"]),
-        "process_id": int(environ["OMPI_COMM_WORLD_RANK"]),
+        "num_processes": _count(environ, "OMPI_COMM_WORLD_SIZE"),
+        "process_id": _first(environ, "OMPI_COMM_WORLD_RANK"),
     }
 
 
@@ -129,17 +131,30 @@ def _tpu(workers: list[str], number: str, slices: Callable[[str], str | None], p
 def _jax_variables(environ: Mapping[str, str]) -> Fields:
     """What JobSets of Kubernetes say, as XPK, Kubeflow and indexed jobs name it, beside JAX_COORDINATOR_ADDRESS."""
     address = environ.get("JAX_COORDINATOR_ADDRESS")
-    if not address:
-        return {}
+    count = _first(environ, "JAX_NUM_PROCESSES", "JAX_PROCESS_COUNT")
+    if not address:  # others read the other names too, for purposes of their own
+        return {"num_processes": count, "process_id": _first(environ, "JAX_PROCESS_ID") if count else None}
     if ":" not in address:
         address = f"{address}:{environ.get('JAX_COORDINATOR_PORT', TPU_PORT)}"
     number = _first(environ, "JAX_PROCESS_ID", "NODE_RANK")
     if number is None and (index := _first(environ, "JOB_COMPLETION_INDEX")) is not None:
         job, processes = (_first(environ, name) or 0 for name in ("JOB_INDEX", "PROCESSES_IN_JOB"))
         number = job * processes + index
-    count = _first(environ, "JAX_NUM_PROCESSES", "JAX_PROCESS_COUNT", "NNODES")
+    if count is None:
+        count = _first(environ, "NNODES")
     return {"coordinator": address, "num_processes": count, "process_id": number}
 
 
+def _count(environ: Mapping[str, str], name: str) -> int:
+    """Processes by a launcher's variable; 1 where it is not set."""
+    return _first(environ, name) or 1
+
+
 def _first(environ: Mapping[str, str], *names: str) -> int | None:
-    return next((int(environ[name]) for name in names if environ.get(name)), None)
+    """The number in the first of the variables that is set. ValueError naming one that holds none."""
+    for name in names:
+        if text := environ.get(name):
+            if not text.isdecimal():
+                raise ValueError(f"the variable {name} is {text!r}, expected a whole number")
+            return int(text)
+    return None

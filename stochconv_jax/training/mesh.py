@@ -13,9 +13,15 @@ SMALLEST_SPLIT = 4096
 
 
 def create(devices: Sequence[jax.Device] = ()) -> Mesh:
-    """A mesh of `devices`, or of every device there is."""
+    """A mesh of `devices`, or of every device there is, those of process 0 first, then those of process 1 and so on.
+
+    Each process reads its block of a batch, and the blocks in order are the batch. In the order of `jax.make_mesh`,
+    along a TPU pod's torus, the processes' devices alternate, and so would their rows.
+    """
     devices = devices or jax.devices()
-    return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
+    along = jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
+    blocks = sorted(along.devices, key=lambda device: device.process_index)
+    return Mesh(np.array(blocks), (AXIS,), axis_types=(AxisType.Auto,))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -1,16 +1,18 @@
 """main.py as several real processes that train and evaluate as one, and what happens when one of them goes."""
 import concurrent.futures
+import http.server
 import json
 import re
 import signal
 import socket
+import threading
 
 import cv2
 import jax
 import numpy as np
 import pytest
 
-from stochconv_jax.modes import build, runs
+from stochconv_jax.modes import build, hosts, runs
 from stochconv_jax.training import checksums
 from tests.modes.conftest import SIGKILL, SIGTERM, when
 from tests.modes.test_main import assert_same_run, rows, variables, wait_for_step
@@ -193,3 +195,31 @@ def test_a_missing_process_is_named(main, tmp_path):
     output = main(tmp_path, code=1, **{f"distributed__{name}": value for name, value in keys.items()})
     assert f"main.py: processes 1, 2 of 3 have not come to {where} within 1 s" in output
     assert "Traceback" not in output and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("answers, expected", [([503, 503, 200], "3"), ([404], None), ([503] * 9, OSError)])
+def test_a_busy_metadata_server_is_asked_again(answers, expected, monkeypatch):
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            assert self.path.endswith("/attributes/agent-worker-number") and self.headers["Metadata-Flavor"] == "Google"
+            self.send_response(answers.pop(0))
+            self.end_headers()
+            self.wfile.write(b"3")
+
+        def log_message(self, *_):
+            pass
+
+    monkeypatch.setattr(hosts, "PAUSES", (0, 0, 0))
+    with http.server.HTTPServer(("localhost", 0), Handler) as server:
+        monkeypatch.setenv("GCE_METADATA_IP", f"localhost:{server.server_port}")
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            if expected is OSError:
+                with pytest.raises(OSError, match=r"cannot be told: http://localhost.*503"):
+                    hosts._metadata("agent-worker-number")
+            else:
+                assert hosts._metadata("agent-worker-number") == expected
+        finally:
+            server.shutdown()
+            thread.join()

@@ -11,7 +11,7 @@ from tests.modes.conftest import HANG, SIGKILL, SIGTERM, when
 from tests.modes.test_hosts import free_port, outputs_of
 from tests.modes.test_main import assert_same_run, rows
 
-# Two processes that stop together, after which one never comes to where the other waits for it.
+# Two processes; they do `then`, and the first waits where the second never comes.
 PARTED = """
 import os, signal, sys, time
 from jax.experimental import multihost_utils
@@ -19,14 +19,21 @@ from ml_collections import ConfigDict
 from stochconv_jax.modes import hosts, stopping
 
 where, number = sys.argv[1], int(sys.argv[2])
-place = {"coordinator": where, "num_processes": 2, "process_id": number, "timeout_seconds": 100}
+place = {"coordinator": where, "num_processes": 2, "process_id": number, "timeout_seconds": 10}
 hosts.join(ConfigDict(place), stops_together=True)
 stop = stopping.on_sigterm(2.0)
+then
+time.sleep(1e6) if number else multihost_utils.sync_global_devices("saved")
+"""
+AGREE = """
 if number == 1:
     os.kill(os.getpid(), signal.SIGTERM)
 while not stop():
     time.sleep(0.05)
-time.sleep(1e6) if number else multihost_utils.sync_global_devices("saved")
+"""
+FAIL = """
+if number == 1:
+    raise ValueError("broken")
 """
 
 
@@ -49,6 +56,11 @@ def test_a_signal_at_any_moment_leaves_a_run_that_goes_on_bit_for_bit(main, fini
 
 
 def test_a_run_that_cannot_save_ends_in_time_and_says_what_it_waits_for(main, finished, tmp_path):
+    """Nor does it when an error ends it, which it names."""
+    broken = when("training.checksums.write", HANG) + when("training.evaluation.predict", 'raise OSError("no")', call=2)
+    output = main(tmp_path / "broken", before=broken, code=1, checkpoint__grace_seconds=3)
+    assert "not ended within 3 s of OSError: no (config.checkpoint.grace_seconds)" in output.splitlines()[-1]
+    assert not [path for path in (tmp_path / "broken/checkpoints").iterdir() if "tmp" not in path.name]
     hanging = when("training.checksums.write", HANG, call=2) + when("training.evaluation.predict", SIGTERM, call=2)
     output = main(tmp_path, before=hanging, code=1, checkpoint__grace_seconds=3)
     last = output.splitlines()[-1]
@@ -59,15 +71,26 @@ def test_a_run_that_cannot_save_ends_in_time_and_says_what_it_waits_for(main, fi
     assert_same_run(tmp_path, finished)
 
 
-def test_of_two_processes_that_wait_for_each_other_each_ends_in_time_and_says_so():
-    command, environ = [sys.executable, "-c", PARTED, f"localhost:{free_port()}"], os.environ | {"JAX_PLATFORMS": "cpu"}
-    output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "cwd": ROOT, "env": environ}
-    processes = [subprocess.Popen([*command, str(number)], **output) for number in range(2)]
+def two(then):
+    """Two processes of `PARTED` and what each printed, once both have ended."""
+    command = [sys.executable, "-c", PARTED.replace("then", then), f"localhost:{free_port()}"]
+    settings = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "cwd": ROOT}
+    settings["env"] = os.environ | {"JAX_PLATFORMS": "cpu"}
+    processes = [subprocess.Popen([*command, str(number)], **settings) for number in range(2)]
     try:
-        outputs = outputs_of(processes, timeout=60)
+        return processes, outputs_of(processes, timeout=60)
     finally:
         for process in processes:
             process.kill()
-    for number, printed in enumerate(outputs):
-        assert processes[number].returncode == 1, printed
-        assert f"not ended within 2 s of SIGTERM (config.checkpoint.grace_seconds), says process {number}" in printed
+
+
+def test_of_two_processes_that_wait_for_each_other_each_ends_in_time_and_says_so():
+    for number, (process, output) in enumerate(zip(*two(AGREE))):
+        assert process.returncode == 1, output
+        assert f"not ended within 2 s of SIGTERM (config.checkpoint.grace_seconds), says process {number}" in output
+
+
+def test_of_two_processes_of_which_one_fails_both_end():
+    processes, outputs = two(FAIL)
+    assert all(process.returncode for process in processes), outputs
+    assert "ValueError: broken" in outputs[1]

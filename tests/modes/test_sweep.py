@@ -77,7 +77,9 @@ def test_shares_at_once_and_killed_in_the_middle_are_the_whole(main, config, who
         time.sleep(0.05)
     kill(process)
     assert not (first / "evaluation.json").exists() and not second.exists()
-    main(tmp_path, config, mode="sweep", sweep__shard="1/2", **SETTINGS)
+    # As a task of two, each of which has its own share: their runs must not look for each other.
+    task = {"SLURM_JOB_ID": "1", "SLURM_NTASKS": "2", "SLURM_PROCID": "1", "SLURM_STEP_NODELIST": "localhost"}
+    main(tmp_path, config, mode="sweep", sweep__shard="1/2", environ=task, **SETTINGS)
     output, _ = other.communicate(timeout=300)
     assert other.returncode == 0, output
     assert set(states(tmp_path, "sweep_1_of_2.csv")) | set(states(tmp_path, "sweep_2_of_2.csv")) == set(NAMES)

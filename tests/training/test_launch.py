@@ -80,6 +80,7 @@ ALONE = [
     {"OMPI_COMM_WORLD_SIZE": "1", "OMPI_COMM_WORLD_RANK": "0"},
     {"PMI_SIZE": "1", "PMI_RANK": "0"},
     {"TPU_WORKER_HOSTNAMES": "localhost", "TPU_WORKER_ID": "0"},
+    {"JAX_NUM_PROCESSES": "1"},
     {"JOB_COMPLETION_INDEX": "3"},  # an indexed job whose pods have nothing to do with each other
 ]
 
@@ -148,3 +149,12 @@ def test_settings_come_before_the_environment():
 def test_what_is_not_known_is_named(environ, keys, words):
     with pytest.raises(ValueError, match=words):
         launch.detect(environ, **keys)
+
+
+def test_what_is_half_said_or_no_number_is_named():
+    with pytest.raises(ValueError, match=r"nothing says config.distributed.coordinator: set it, or JAX_COORD"):
+        launch.detect({"JAX_NUM_PROCESSES": "4", "JAX_PROCESS_ID": "2"})
+    with pytest.raises(ValueError, match=r"JAX_NUM_PROCESSES is 'four', expected a whole number"):
+        launch.detect({"JAX_NUM_PROCESSES": "four", "JAX_COORDINATOR_ADDRESS": "a"})
+    with pytest.raises(ValueError, match=r"this is worker 1, but no worker-network-endpoints"):
+        launch.detect({}, metadata={"agent-worker-number": "1"}.get)

@@ -1,8 +1,11 @@
 """TPUs that are not there. What compiles for them is skipped without libtpu (requirements-tpu.txt)."""
+import dataclasses
 import importlib.util
 import math
+import types
 
 import jax
+import numpy as np
 import pytest
 
 from stochconv_jax.training import mesh as meshes
@@ -29,6 +32,21 @@ def test_of_the_devices_here_only_what_they_tell_is_known():
     assert chip.kind == jax.devices()[0].device_kind and chip.flops == 0
 
 
+@dataclasses.dataclass(frozen=True)
+class Device:
+    id: int
+    process_index: int
+    platform: str = "tpu"
+
+
+def test_the_devices_of_a_process_lie_together(monkeypatch):
+    """As the pipeline's blocks do; along a torus they alternate."""
+    devices = [Device(id=number, process_index=number % 2) for number in range(8)]
+    along_torus = types.SimpleNamespace(devices=np.array(devices[::-1]))
+    monkeypatch.setattr(jax, "make_mesh", lambda *_, **__: along_torus)
+    assert [device.id for device in meshes.create(devices).devices] == [6, 4, 2, 0, 7, 5, 3, 1]
+
+
 @needs_libtpu
 @pytest.mark.parametrize("topology", ["v5e:1x1", "v5e:16x16", "v4:2x2x2", "v5p:2x2x2", "v6e:16x16"])
 def test_a_topology_has_a_device_a_chip_of_the_kind_in_the_table(topology):
@@ -36,6 +54,8 @@ def test_a_topology_has_a_device_a_chip_of_the_kind_in_the_table(topology):
     kind, shape = topology.split(":")
     assert mesh.size == math.prod(map(int, shape.split("x")))
     assert topologies.chip_of(mesh) == topologies.CHIPS[kind]
+    processes = [device.process_index for device in mesh.devices]
+    assert processes == sorted(processes)
 
 
 @needs_libtpu
