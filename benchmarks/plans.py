@@ -49,8 +49,7 @@ def plan(name: str, topology: str, images: int | None, python: str) -> dict:
 def plan_all(pairs: list[tuple[str, str]], *, images: int | None, python: str, out: pathlib.Path) -> dict[str, dict]:
     """The plans of all `pairs` of a config and a topology by 'CONFIG, TOPOLOGY, IMAGES a chip', and those in `out`."""
     results = json.loads(out.read_text()) if out.exists() else {}
-    batch = f"{images} a chip" if images else "its own batch"
-    left = {f"{name}, {topology}, {batch}": (name, topology) for name, topology in pairs}
+    left = {_title(*pair, images): pair for pair in pairs}
     left = {title: pair for title, pair in left.items() if "failed" in results.get(title, {"failed": ""})}
     begun = time.monotonic()
     for number, (title, pair) in enumerate(left.items(), 1):
@@ -61,6 +60,10 @@ def plan_all(pairs: list[tuple[str, str]], *, images: int | None, python: str, o
         print(f"{number} of {len(left)}: {title}: {results[title].get('failed', 'planned')}; {seconds:.0f} s gone, "
               f"about {rest:.0f} s left", flush=True)  # fmt: skip
     return results
+
+
+def _title(name: str, topology: str, images: int | None) -> str:
+    return f"{name}, {topology}, {images} a chip" if images else f"{name}, {topology}, its own batch"
 
 
 def table(results: dict[str, dict]) -> str:
@@ -119,7 +122,7 @@ def main(args: list[str] | None = None) -> None:
     lines = table(results)
     page = write_text(options.out.with_suffix(".md"), f"{lines}\n")
     print(f"{lines}\nwritten to {options.out} and {page}")
-    sys.exit(any("failed" in content for content in results.values()))
+    sys.exit(any("failed" in results[_title(*pair, options.images)] for pair in pairs))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import jax
 
 from stochconv_jax.models import summary
-from stochconv_jax.modes import build
+from stochconv_jax.modes import build, provenance
 from stochconv_jax.run_folder import RunFolder
 from stochconv_jax.training import compiled, plan_report, planning, state, topologies
 from stochconv_jax.training import mesh as meshes
@@ -25,7 +25,7 @@ def run(config, overrides, workdir) -> None:
     devices = None if not target else meshes.create() if target == "devices" else topologies.mesh_of(target)
     rows = summary.parts(build.classifier(config), build.inputs(config, 1))
     print(summary.table(rows), flush=True)
-    content = summary.totals(rows) | {"parts": [vars(row) for row in rows]}
+    content = summary.totals(rows) | {"parts": [vars(row) for row in rows]} | provenance.software()
     folder = RunFolder(workdir).create()
     if devices is None:
         folder.write_json("plan.json", content)

@@ -42,8 +42,7 @@ def describe(folder: pathlib.Path) -> dict[str, Any]:
     """For config.json. Where the code is not as committed, what differs is saved in `folder`."""
     return {
         "command": sys.argv,
-        "versions": _versions(),
-        "flags": {name: value for name, value in sorted(os.environ.items()) if name.startswith(FLAGS)},
+        **software(),
         "jax_config": {name: getattr(jax.config, name, None) for name in NUMERICS},
         "git": _git(folder),
         "devices": {
@@ -53,6 +52,12 @@ def describe(folder: pathlib.Path) -> dict[str, Any]:
             "hosts": jax.process_count(),
         },
     }
+
+
+def software() -> dict[str, dict[str, str]]:
+    """What compiles: versions of packages, and the variables that tell it how."""
+    flags = {name: value for name, value in sorted(os.environ.items()) if name.startswith(FLAGS)}
+    return {"versions": _versions(), "flags": flags}
 
 
 def _versions() -> dict[str, str]:
