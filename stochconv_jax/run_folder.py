@@ -59,7 +59,7 @@ class RunFolder:
 
     def create(self) -> "RunFolder":
         """Makes the folder; OSError naming it where that is not allowed."""
-        with _named("write into", self.path):
+        with named("write into", self.path):
             self.path.mkdir(parents=True, exist_ok=True)
         return self
 
@@ -140,7 +140,7 @@ def atomic(path: pathlib.Path):
 
     OSError naming it where it cannot be written.
     """
-    with _named("write", path):
+    with named("write", path):
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(handle, "w", newline="", encoding="utf-8") as file:
@@ -155,7 +155,7 @@ def atomic(path: pathlib.Path):
 
 
 @contextlib.contextmanager
-def _named(what: str, path: pathlib.Path) -> Iterator[None]:
+def named(what: str, path: pathlib.Path) -> Iterator[None]:
     """OSErrors inside name `path`, whichever file or folder they were about."""
     try:
         yield
@@ -171,7 +171,7 @@ def locked(folder: pathlib.Path, name: str = ".lock") -> Iterator[None]:
     `name`: of the file that is locked, where several may work in the folder on different things. The lock goes with the
     process, however that ends, and holds over hosts as far as the file system's `flock` does.
     """
-    with _named("write into", folder):
+    with named("write into", folder):
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder / name, os.O_CREAT | os.O_RDWR, 0o644)
     try:
@@ -196,6 +196,6 @@ def _lock(handle: int, folder: pathlib.Path) -> None:
         if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
             raise
         logger.warning("%s is on a file system without locks: see that no other process works in it", folder)
-    with _named("write into", folder):
+    with named("write into", folder):
         os.truncate(handle, 0)
         os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()} since {time.ctime()}\n".encode(), 0)

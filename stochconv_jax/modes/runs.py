@@ -46,10 +46,11 @@ def claim(folder: RunFolder, config: ConfigDict, *, size: Mapping[str, int], dat
         folder.write_json("config.json", about | provenance.describe(folder.path))
 
 
-def record_start(folder: RunFolder, step: int) -> None:
+def record_start(folder: RunFolder, config: ConfigDict, step: int) -> None:
     """Adds to the `starts` of config.json that the run begins, or goes on, at `step`, by whom and on what.
 
-    What is other than when the run first began is written there too, and the log names it.
+    What is other than when the run first began is written there too, and the log names it; so are the values of keys
+    that an older version of the config did not have.
     """
     if jax.process_index() != 0:
         return
@@ -59,6 +60,9 @@ def record_start(folder: RunFolder, step: int) -> None:
         logger.warning("not as the run first began: %s; see `starts` in config.json", ", ".join(other))
     time = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     start = {"time": time, "step": step, "devices": now["devices"], "git": now["git"]} | other
+    known = saved.flatten(about["config"])
+    if new := {key: value for key, value in saved.flatten(config.to_dict()).items() if key not in known}:
+        start["new_keys"] = new
     folder.write_json("config.json", about | {"starts": [*about.get("starts", ()), start]})
 
 

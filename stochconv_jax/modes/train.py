@@ -9,7 +9,7 @@ import tensorboardX
 from stochconv_jax.data import sources
 from stochconv_jax.models import keras_weights, summary, variants
 from stochconv_jax.modes import build, runs, stopping
-from stochconv_jax.run_folder import RunFolder, locked
+from stochconv_jax.run_folder import RunFolder, locked, named
 from stochconv_jax.training import evaluation, loop, mesh, progress, state
 from stochconv_jax.training.checkpoints import LAST, Checkpoints
 
@@ -45,7 +45,7 @@ def run(config, overrides, workdir) -> None:
         saved = stack.enter_context(Checkpoints(folder.checkpoints, best_metric=runs.best_metric(config)))
         train_state, open_epoch = _begin_or_go_on(config, saved, init, shapes)
         start = int(train_state.step)
-        runs.record_start(folder, start)
+        runs.record_start(folder, config, start)
         logger.info("%s: step %d of %d", folder.path, start, epochs.total_steps)
         batches = stack.enter_context(contextlib.closing(build.train_batches(config, train_source, start)))
         val_batches = stack.enter_context(contextlib.closing(build.eval_batches(config, val_source, devices)))
@@ -150,7 +150,8 @@ class MetricsLog:
         if not self._writes:
             return
         self._folder.write_metrics(self._rows)
-        for name, value in row.items():
-            if name not in runs.INTEGER_COLUMNS:
-                self._events.add_scalar(name, value, row["step"])
-        self._events.flush()
+        with named("write into", self._folder.events):
+            for name, value in row.items():
+                if name not in runs.INTEGER_COLUMNS:
+                    self._events.add_scalar(name, value, row["step"])
+            self._events.flush()
