@@ -101,13 +101,13 @@ def test_every_start_is_recorded_and_another_version_seen(checkout, run, monkeyp
     folder, claim = run
     claim()
     first = folder.read_config()
-    runs.record_start(folder, 0)
+    runs.record_start(folder, quickstart.get_config(), 0)
     assert not caplog.records
-    runs.record_start(folder, 7)
+    runs.record_start(folder, quickstart.get_config(), 7)
     (checkout / "code.py").write_text("other\n")
     git("commit", "--all", "--message=second", cwd=checkout)
     monkeypatch.setenv("XLA_ANYTHING", "1")
-    runs.record_start(folder, 9)
+    runs.record_start(folder, quickstart.get_config(), 9)
     about = folder.read_config()
     assert {name: value for name, value in about.items() if name != "starts"} == first
     assert [start["step"] for start in about["starts"]] == [0, 7, 9]
@@ -120,7 +120,7 @@ def test_every_start_is_recorded_and_another_version_seen(checkout, run, monkeyp
 def test_a_run_is_the_same_whoever_started_it_and_repeats_from_its_config(checkout, run, monkeypatch):
     folder, claim = run
     claim()
-    runs.record_start(folder, 0)
+    runs.record_start(folder, quickstart.get_config(), 0)
     (folder.checkpoints / "step_3").mkdir(parents=True)
     monkeypatch.setenv("JAX_ANYTHING", "other")
     (checkout / "code.py").write_text("other\n")
@@ -129,7 +129,7 @@ def test_a_run_is_the_same_whoever_started_it_and_repeats_from_its_config(checko
     assert folder.read_config() == before
     with pytest.raises(ValueError, match="seed: 0 there, 3 now"):
         claim(seed=3)
-    runs.record_start(folder, 3)
+    runs.record_start(folder, quickstart.get_config(), 3)
     assert saved.get_config(str(folder.path / "config.json")).to_dict() == quickstart.get_config().to_dict()
 
 
@@ -137,5 +137,5 @@ def test_a_run_that_begins_anew_forgets_the_starts_that_came_to_nothing(run):
     folder, claim = run
     for seed in (1, 2):
         claim(seed=seed)
-        runs.record_start(folder, 0)
+        runs.record_start(folder, quickstart.get_config(), 0)
     assert len(folder.read_config()["starts"]) == 1
