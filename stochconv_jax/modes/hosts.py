@@ -110,5 +110,6 @@ def _metadata(name: str) -> str | None:
             if getattr(error, "code", 0) == 404 or isinstance(getattr(error, "reason", None), socket.gaierror):
                 return None
             if pause is None:
-                raise OSError(f"which worker of the TPU this is cannot be told: {url}: {error}") from error
+                message = f"which worker of the TPU this is cannot be told: {url}: {error}; if it is the only one, "
+                raise OSError(f"{message}set config.distributed.num_processes=1") from error
         time.sleep(pause)

@@ -28,9 +28,8 @@ def on_sigterm(grace_seconds: float) -> Callable[[], bool]:
     A process that is still there `grace_seconds` after it has noticed is ended with code 1, and says what it waited
     for. Of several processes SIGTERM may come to any, from `hosts.join` on: they agree, without the devices, on a call
     that none of them has made, so all must make the same calls; one that waits for something else notices when that
-    comes, or ends in its time. Of one process a later SIGTERM ends it at once; one
-    that follows within `SAME_SIGNAL` seconds is the same once more: a job's launcher signals all its processes, and a
-    sweep hands its own on.
+    comes, or ends in its time. Of one process a later SIGTERM ends it at once; one that follows within `SAME_SIGNAL`
+    seconds is the same once more: a job's launcher signals all its processes, and a sweep hands its own on.
     """
     if jax.process_count() > 1:
         return functools.partial(_agreed, itertools.count(1), grace_seconds)

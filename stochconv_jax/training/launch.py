@@ -36,6 +36,8 @@ def detect(
 
     `metadata`: of a Cloud TPU VM, the value of an instance's attribute. ValueError naming what is not known.
     """
+    if num_processes == 1:  # said, so that nothing need be asked
+        return None
     given = {"coordinator": coordinator or None, "num_processes": num_processes, "process_id": process_id}
     launcher, method, fields = _launcher(environ, metadata)
     sources = {launcher: fields, "JAX_COORDINATOR_ADDRESS": _jax_variables(environ), "config.distributed": given}

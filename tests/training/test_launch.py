@@ -158,3 +158,10 @@ def test_what_is_half_said_or_no_number_is_named():
         launch.detect({"JAX_NUM_PROCESSES": "four", "JAX_COORDINATOR_ADDRESS": "a"})
     with pytest.raises(ValueError, match=r"this is worker 1, but no worker-network-endpoints"):
         launch.detect({}, metadata={"agent-worker-number": "1"}.get)
+
+
+def test_the_only_process_asks_nobody():
+    def silent(name):
+        raise OSError(name)
+
+    assert launch.detect({}, num_processes=1, metadata=silent) is None
