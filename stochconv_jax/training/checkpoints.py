@@ -4,6 +4,7 @@ import json
 import logging
 import math
 import pathlib
+import shutil
 from typing import Any
 
 import jax
@@ -18,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 BEST, LAST = "best", "last"
 _PREFIX, _METRICS = "step", "metrics"  # step_12/metrics/metrics, as Orbax names them
+_REMOVED = ".removed"  # Orbax moves old checkpoints here, whole: one half removed would be taken for a damaged one
 _NONE, _FAILED = -1, -2  # instead of a step, from the first process to all
 
 
@@ -50,7 +52,7 @@ class Checkpoints:
         self._best_metric, self._read_only = best_metric, read_only
         self._saving: int | None = None
         self._restored: int | None = None
-        self._faults: dict[int, str] = {}  # by step; a checkpoint set aside is no longer listed
+        self._faults: dict[int, str] = {}  # by step, known to the first process; one set aside is no longer listed
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -60,6 +62,7 @@ class Checkpoints:
             return
         try:
             self._manager.close()
+            self._remove_old()
         except Exception as failure:
             if kind is None:
                 raise self._not_saved(failure) from failure
@@ -77,6 +80,7 @@ class Checkpoints:
             best_mode="max",
             step_prefix=_PREFIX,
             cleanup_tmp_directories=True,
+            todelete_subdir=_REMOVED,
             async_options=ocp.AsyncOptions(post_finalization_callback=self._add_checksums),
         )
         return _Manager(self.folder, options=options)
@@ -93,6 +97,7 @@ class Checkpoints:
         items = {"state": ocp.args.StandardSave(state), "open_epoch": ocp.args.JsonSave(open_epoch)}
         try:
             self._manager.wait_until_finished()
+            self._remove_old()
             self._saving = step
             self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics, force=True)
         except Exception as error:
@@ -115,6 +120,11 @@ class Checkpoints:
         """When all files are written and before the checkpoint takes its name."""
         for unnamed in self.folder.glob(f"{_PREFIX}_{self._saving}.*tmp*"):
             checksums.write(unnamed)
+
+    def _remove_old(self) -> None:
+        """What the save before has made superfluous, or a killed run was removing."""
+        if jax.process_index() == 0 and (self.folder / _REMOVED).exists():
+            shutil.rmtree(self.folder / _REMOVED)
 
     def _not_saved(self, error: Exception) -> NotSaved:
         steps = ", ".join(map(str, self._steps())) or "none"
@@ -142,8 +152,9 @@ class Checkpoints:
             else:
                 if self._faults:
                     logger.warning("%s is used instead", self._path(step))
-                if not self._read_only and jax.process_index() == 0:
+                if not self._read_only:
                     self._set_aside()
+                    self._remove_old()
                 self._restored = step
                 return step, *restored
         return None

@@ -1,5 +1,6 @@
 """Which checkpoints are kept, and that none is restored that is not as it was saved."""
 import logging
+import pathlib
 import shutil
 import socket
 import subprocess
@@ -96,6 +97,20 @@ def test_the_last_two_and_the_best_are_kept(tmp_path, best_metric, best):
         assert [kept.restore(which, SHAPES)[0] for which in ("best", "last", "8")] == [best, 9, 8]
         with pytest.raises(ValueError, match=rf"checkpoint='7': expected .* \[{best}, 8, 9\]"):
             kept.restore("7", SHAPES)
+
+
+def test_one_that_was_being_removed_when_the_run_was_killed_is_not_taken_for_damaged(tmp_path, monkeypatch, caplog):
+    def killed_after_one_file(folder, *_, **__):
+        RANDOM.choice([file for file in pathlib.Path(folder).rglob("*") if file.is_file()]).unlink()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", killed_after_one_file)
+        save(tmp_path, {2: None, 4: None, 6: None})
+    assert names(tmp_path) > {"step_4", "step_6"}, "nothing was being removed"
+    assert restored(tmp_path, read_only=True) == 6 and names(tmp_path) > {"step_4", "step_6"}
+    with caplog.at_level(logging.WARNING, "stochconv_jax"):
+        assert restored(tmp_path) == 6
+    assert "damaged" not in caplog.text and names(tmp_path) == {"step_4", "step_6"}
 
 
 def test_what_was_restored_is_evaluated_and_kept_as_if_saved_with_its_metrics(tmp_path):
