@@ -1,6 +1,7 @@
 """Every test sees eight CPU devices, strict dtype promotion, and warnings as errors (pyproject.toml)."""
 import os
 import pathlib
+import socket
 
 import jax
 import pytest
@@ -16,6 +17,13 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Tests compile more than they compute, a fifth of it LLVM. `XLA_FLAGS= make test` tests what users compile.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+
+
+def free_port():
+    """Of this machine, for processes that a test starts."""
+    with socket.socket() as found:
+        found.bind(("localhost", 0))
+        return found.getsockname()[1]
 
 
 @pytest.fixture(scope="session")

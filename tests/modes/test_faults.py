@@ -3,6 +3,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import resource
 import shutil
 import time
@@ -18,6 +19,7 @@ from stochconv_jax.modes import build, determinism, runs
 from stochconv_jax.training import mesh, state
 from tests.modes.conftest import LONG
 from tests.modes.test_main import assert_same_run, numbers, variables, wait_for_step
+from tests.training.test_checkpoints import data_file, flip
 
 KILLS = 10
 
@@ -36,14 +38,6 @@ def stop(process):
     process.terminate()
     output = process.communicate(timeout=60)[0]
     assert process.returncode == 0, output
-
-
-def flip(checkpoint):
-    """One bit of the numbers."""
-    file = max(checkpoint.glob("state/ocdbt.process_0/d/*"), key=lambda file: file.stat().st_size)
-    content = bytearray(file.read_bytes())
-    content[random.randrange(len(content))] ^= 1 << random.randrange(8)
-    file.write_bytes(content)
 
 
 def saved_state(workdir, devices):
@@ -121,7 +115,7 @@ def copy(finished, tmp_path):
 
 def test_a_damaged_checkpoint_is_set_aside_and_the_run_goes_on_from_the_one_before(main, finished, copy):
     assert {"step_13", "step_20"} <= steps(copy)
-    flip(copy / "checkpoints" / "step_20")
+    flip(data_file(copy / "checkpoints" / "step_20"))
     for which, mode in (("last", "evaluate"), ("20", "evaluate")):
         output = main(copy, mode=mode, code=int(which == "20"), eval__checkpoint=which)
         assert "step_20 is damaged: state/" in output
@@ -135,7 +129,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_run_goes_on_from_the_one_befo
 
 def test_where_all_checkpoints_are_damaged_they_are_named_and_nothing_is_touched(main, copy):
     for checkpoint in (copy / "checkpoints").iterdir():
-        flip(checkpoint)
+        flip(data_file(checkpoint))
     before, table = steps(copy), (copy / "metrics.csv").read_bytes()
     output = main(copy, code=1)
     assert "no checkpoint asked for is sound" in output and all(f"{name}: state/" in output for name in before)
@@ -158,9 +152,12 @@ def test_a_run_goes_on_with_other_devices_from_the_very_numbers_and_ends_alike(m
             np.testing.assert_allclose(float(row[column]), float(expected[column]), rtol=2e-2, err_msg=column)
 
 
-def test_a_loss_that_is_no_number_names_the_images_of_its_batch_in_a_file(main, tmp_path):
+def test_a_loss_that_is_no_number_stops_the_run_keeps_the_last_good_checkpoint_and_names_the_images(main, tmp_path):
     explode = {"optimizer__schedule": "exponential", "optimizer__decay_start_epoch": 1, "optimizer__decay_rate": 1e30}
     output = main(tmp_path, code=1, **explode)
+    assert re.search(r"(loss is|variables) (nan|inf)", output) and "the images of step" in output
+    assert steps(tmp_path) == {"step_7"}
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(variables(tmp_path)))
     content = json.loads((tmp_path / "bad_batch.json").read_text())
     assert f"which {tmp_path / 'bad_batch.json'} lists" in output and content["reason"] in output
     _, config = runs.load({}, tmp_path)

@@ -4,7 +4,6 @@ import http.server
 import json
 import re
 import signal
-import socket
 import threading
 
 import cv2
@@ -14,6 +13,7 @@ import pytest
 
 from stochconv_jax.modes import build, hosts, runs
 from stochconv_jax.training import checksums
+from tests.conftest import free_port
 from tests.modes.conftest import SIGKILL, SIGTERM, when
 from tests.modes.test_main import assert_same_run, rows, variables, wait_for_step
 
@@ -27,12 +27,6 @@ TRAINED = {
 }
 ROUNDING = 1e-5
 BOUND = 20  # seconds that a process may give no sign of life, in tests in which one goes
-
-
-def free_port():
-    with socket.socket() as found:
-        found.bind(("localhost", 0))
-        return found.getsockname()[1]
 
 
 @pytest.fixture(scope="session")

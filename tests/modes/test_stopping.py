@@ -6,9 +6,9 @@ import subprocess
 import sys
 
 from stochconv_jax.training import checksums
-from tests.conftest import ROOT
+from tests.conftest import ROOT, free_port
 from tests.modes.conftest import HANG, SIGKILL, SIGTERM, when
-from tests.modes.test_hosts import free_port, outputs_of
+from tests.modes.test_hosts import outputs_of
 from tests.modes.test_main import assert_same_run, rows
 
 # Two processes; they do `then`, and the first waits where the second never comes.

@@ -2,7 +2,6 @@
 import logging
 import pathlib
 import shutil
-import socket
 import subprocess
 import sys
 
@@ -12,7 +11,7 @@ import pytest
 
 from stochconv_jax.training import checksums, mesh
 from stochconv_jax.training.checkpoints import Checkpoints, Damaged, NotSaved
-from tests.conftest import ROOT
+from tests.conftest import ROOT, free_port
 
 RANDOM = np.random.default_rng()
 DEVICES = mesh.create()
@@ -250,9 +249,7 @@ def test_two_processes_come_to_the_same_verdict(two, tmp_path):
         shutil.copytree(two, tmp_path / name)
         for step in steps:
             flip(data_file(tmp_path / name / f"step_{step}"))
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        address = f"localhost:{free.getsockname()[1]}"
+    address = f"localhost:{free_port()}"
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", ONE_OF_TWO, address, str(rank), tmp_path / "one", tmp_path / "both"],

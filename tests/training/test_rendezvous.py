@@ -11,14 +11,9 @@ import pytest
 
 from stochconv_jax.training import rendezvous
 from stochconv_jax.training.launch import Place
+from tests.conftest import free_port
 
 LONG = 60.0
-
-
-def free_port():
-    with socket.socket() as found:
-        found.bind(("localhost", 0))
-        return found.getsockname()[1]
 
 
 @pytest.fixture
