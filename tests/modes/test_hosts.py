@@ -20,12 +20,21 @@ from tests.modes.test_main import assert_same_run, rows, variables, wait_for_ste
 # A rate at which the network learns, and rounding is not blown up from step to step as by Adam's division.
 TRAINED = {
     "model__merge_after": 0,
+    "model__dropout": 0.3,
     "optimizer__name": "sgd",
     "optimizer__learning_rate": 3e-3,
     "checkpoint__every_steps": 1,
     "num_epochs": 2,
 }
 ROUNDING = 1e-5
+# As along a TPU pod's torus, the processes' devices alternate.
+ALTERNATING = """
+import jax
+in_order = jax.make_mesh
+def alternating(*arguments, devices, **keys):
+    return in_order(*arguments, devices=devices[::2] + devices[1::2], **keys)
+jax.make_mesh = alternating
+"""
 BOUND = 20  # seconds that a process may give no sign of life, in tests in which one goes
 
 
@@ -89,7 +98,7 @@ def assert_same_to_rounding(first, second):
 def together(start, tmp_path_factory):
     """Two processes that nothing interrupts, and what each printed."""
     workdir = tmp_path_factory.mktemp("together")
-    return workdir, finish(start(workdir, **TRAINED))
+    return workdir, finish(start(workdir, before=(ALTERNATING, ALTERNATING), **TRAINED))
 
 
 def test_two_processes_train_as_one(together, alone):
