@@ -16,7 +16,7 @@ import grain
 import numpy as np
 from absl import flags
 
-from stochconv_jax.data.stalled import Stalled
+from stochconv_jax.ending import Stalled
 
 Batch = dict[str, np.ndarray]
 ENDLESS = 2**62  # positions; more overflows where a batch is one row

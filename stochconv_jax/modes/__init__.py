@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Mapping
 from typing import Any
 
-from stochconv_jax.data import stalled
+from stochconv_jax import ending
 from stochconv_jax.modes import determinism, hosts
 from stochconv_jax.training import host_memory, rendezvous
 
@@ -29,6 +29,6 @@ def run(mode: str, config: Any, overrides: Mapping[str, Any], workdir: str, conf
         return importlib.import_module(f"stochconv_jax.modes.{mode}").run(config, overrides, workdir, **more)
     except rendezvous.NotAllHere as error:
         sys.exit(f"main.py: {error}")
-    except stalled.Stalled:
+    except ending.Stalled:
         traceback.print_exc()
-        stalled.end_process(1)
+        ending.end_process(1)

@@ -66,8 +66,5 @@ def _plan(config, devices: jax.sharding.Mesh) -> tuple[plan_report.Plan, Callabl
 
     rows = -(-config.batch_size // (config.optimizer.accumulate_steps * devices.size))
     eval_batch = -(-config.eval.batch_size // devices.size) * devices.size
-    # Between two epochs' steps the next two batches to train on wait as well.
-    batch_size = rows * config.optimizer.accumulate_steps * devices.size
-    idle += 2 * planning.bytes_a_device(build.batch_shapes(config, batch_size, meshes.batch_sharding(devices)))
     steps = {"train": train(rows), "evaluate": compile_step(eval_step, variables, eval_batch, beside=idle)}
     return plan_report.Plan(config.plan.topology, topologies.chip_of(devices), config.batch_size, steps), train

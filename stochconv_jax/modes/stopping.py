@@ -2,24 +2,18 @@
 import functools
 import itertools
 import logging
-import pathlib
 import signal
-import sys
-import threading
 import time
-import traceback
 from collections.abc import Callable
-from typing import NoReturn
 
 import jax
 from jax.experimental import multihost_utils
 
-from stochconv_jax.data import stalled
+from stochconv_jax import ending
 
 logger = logging.getLogger(__name__)
 
 SAME_SIGNAL = 2.0  # seconds
-PACKAGE = pathlib.Path(__file__).parents[1]
 
 
 def on_sigterm(grace_seconds: float) -> Callable[[], bool]:
@@ -56,28 +50,4 @@ def _agreed(calls: itertools.count, grace_seconds: float) -> bool:
 
 def _notice(grace_seconds: float) -> None:
     logger.warning("SIGTERM: saving, then stopping")
-    end_within(grace_seconds, of="SIGTERM")
-
-
-def end_within(grace_seconds: float, of: str) -> None:
-    """Ends this process with code 1 if it is still there `grace_seconds` from now, and says what it waited for.
-
-    `of`: what happened now, for that message.
-    """
-    guard = threading.Timer(grace_seconds, _give_up, (grace_seconds, of))
-    guard.daemon = True  # it keeps no process that has done its work
-    guard.start()
-
-
-def _give_up(grace_seconds: float, of: str) -> NoReturn:
-    """Ends the process, whose main thread waits for what may never come, and cannot be interrupted."""
-    stack = traceback.extract_stack(sys._current_frames()[threading.main_thread().ident])
-    # After our last line the libraries leave each other, which may wait too.
-    place = next((frame for frame in reversed(stack) if PACKAGE in pathlib.Path(frame.filename).parents), stack[-1])
-    print(
-        f"main.py: not ended within {grace_seconds:g} s of {of} (config.checkpoint.grace_seconds), says process "
-        f"{jax.process_index()}: it waits in {place.filename}, line {place.lineno}, for {place.line}. Complete "
-        "checkpoints are as they were; run the same command again",
-        file=sys.stderr,
-    )
-    stalled.end_process(1)
+    ending.end_within(grace_seconds, of="SIGTERM")

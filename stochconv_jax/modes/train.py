@@ -6,6 +6,7 @@ import logging
 import jax
 import tensorboardX
 
+from stochconv_jax import ending
 from stochconv_jax.data import sources
 from stochconv_jax.models import keras_weights, summary, variants
 from stochconv_jax.modes import build, runs, stopping
@@ -42,7 +43,8 @@ def run(config, overrides, workdir) -> None:
             data={"train": runs.fingerprint(train_source), "validation": runs.fingerprint(val_source)},
         )
         stack.enter_context(jax.set_mesh(devices))
-        saved = stack.enter_context(Checkpoints(folder.checkpoints, best_metric=runs.best_metric(config)))
+        saving = {"best_metric": runs.best_metric(config), "timeout_seconds": config.checkpoint.grace_seconds}
+        saved = stack.enter_context(Checkpoints(folder.checkpoints, **saving))
         train_state, open_epoch = _begin_or_go_on(config, saved, init, shapes)
         start = int(train_state.step)
         runs.record_start(folder, config, start)
@@ -81,7 +83,7 @@ def run(config, overrides, workdir) -> None:
             )
         except Exception as error:
             # It is printed when the save under way has ended, which may hang as well.
-            stopping.end_within(config.checkpoint.grace_seconds, of=f"{type(error).__name__}: {error}")
+            ending.end_within(config.checkpoint.grace_seconds, of=f"{type(error).__name__}: {error}")
             if isinstance(error, loop.NonFiniteLoss):
                 _write_bad_batch(folder, error, [train_source.names[index] for index in error.images])
             raise

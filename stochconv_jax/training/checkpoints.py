@@ -5,6 +5,7 @@ import logging
 import math
 import pathlib
 import shutil
+import time
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
+from stochconv_jax import ending
 from stochconv_jax.run_folder import write_text
 from stochconv_jax.training import checksums
 
@@ -19,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 BEST, LAST = "best", "last"
 _PREFIX, _METRICS = "step", "metrics"  # step_12/metrics/metrics, as Orbax names them
-_REMOVED = ".removed"  # Orbax moves old checkpoints here, whole: one half removed would be taken for a damaged one
+_REMOVED = ".removed"  # see `Checkpoints._remove_old`
 _NONE, _FAILED = -1, -2  # instead of a step, from the first process to all
 
 
@@ -45,10 +47,14 @@ class Checkpoints:
 
     `best_metric` is the name of the metric that ranks them; names that end in 'loss' are better when lower. Close it,
     or use it as a context, so that a save under way is completed. With `read_only` nothing in the folder is touched.
+    Where a save is waited for longer than `timeout_seconds`, for its disk or for another process, this process ends.
     """
 
-    def __init__(self, folder: pathlib.Path, *, best_metric: str, read_only: bool = False):
+    def __init__(
+        self, folder: pathlib.Path, *, best_metric: str, read_only: bool = False, timeout_seconds: float = math.inf
+    ):
         self.folder = folder
+        self._timeout = timeout_seconds
         self._best_metric, self._read_only = best_metric, read_only
         self._saving: int | None = None
         self._restored: int | None = None
@@ -61,7 +67,8 @@ class Checkpoints:
         if "_manager" not in vars(self):
             return
         try:
-            self._manager.close()
+            with ending.within(self._timeout, of="the wait for the last save"):
+                self._manager.close()
             self._remove_old()
         except Exception as failure:
             if kind is None:
@@ -80,8 +87,12 @@ class Checkpoints:
             best_mode="max",
             step_prefix=_PREFIX,
             cleanup_tmp_directories=True,
-            todelete_subdir=_REMOVED,
-            async_options=ocp.AsyncOptions(post_finalization_callback=self._add_checksums),
+            todelete_subdir=f"{_REMOVED}.{time.time_ns()}",  # a new one: what it cannot remove is in nobody's way
+            async_options=ocp.AsyncOptions(
+                # A process waits for the others' files, then for their end: if one fails the error is told in time.
+                timeout_secs=max(1, int(min(self._timeout / 2, 1200))),
+                post_finalization_callback=self._add_checksums,
+            ),
         )
         return _Manager(self.folder, options=options)
 
@@ -96,10 +107,11 @@ class Checkpoints:
             return
         items = {"state": ocp.args.StandardSave(state), "open_epoch": ocp.args.JsonSave(open_epoch)}
         try:
-            self._manager.wait_until_finished()
-            self._remove_old()
-            self._saving = step
-            self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics, force=True)
+            with ending.within(self._timeout, of=f"the wait for a save, at step {step}"):
+                self._manager.wait_until_finished()
+                self._remove_old()
+                self._saving = step
+                self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics, force=True)
         except Exception as error:
             raise self._not_saved(error) from error
 
@@ -114,7 +126,8 @@ class Checkpoints:
                     checksums.write(self._path(step))
             except OSError as error:
                 raise self._not_saved(error) from error
-        multihost_utils.sync_global_devices("metrics of an epoch")  # all of them read it for the next save
+        with ending.within(self._timeout, of=f"the end of the epoch, at step {step}"):
+            multihost_utils.sync_global_devices("metrics of an epoch")  # all of them read it for the next save
 
     def _add_checksums(self) -> None:
         """When all files are written and before the checkpoint takes its name."""
@@ -122,15 +135,21 @@ class Checkpoints:
             checksums.write(unnamed)
 
     def _remove_old(self) -> None:
-        """What the save before has made superfluous, or a killed run was removing."""
-        if jax.process_index() == 0 and (self.folder / _REMOVED).exists():
-            shutil.rmtree(self.folder / _REMOVED)
+        """What later saves have made superfluous, of this run or of one that was killed.
+
+        Orbax moves it away whole: one that a killed run has half removed would be taken for a damaged one.
+        """
+        for old in self.folder.glob(f"{_REMOVED}.*") if jax.process_index() == 0 else ():
+            try:
+                shutil.rmtree(old)
+            except OSError as error:
+                logger.warning("%s, old checkpoints, cannot be removed now (%s); later saves try again", old, error)
 
     def _not_saved(self, error: Exception) -> NotSaved:
         steps = ", ".join(map(str, self._steps())) or "none"
         return NotSaved(
-            f"cannot save the checkpoint of step {self._saving} in {self.folder}: {error}\nComplete checkpoints there: "
-            f"{steps}. Make room or mend it, and run the same command again"
+            f"cannot save the checkpoint of step {self._saving} in {self.folder}: {_told(error)}\nComplete checkpoints "
+            f"there: {steps}. Make room or mend it, and run the same command again"
         )
 
     def restore(self, which: str, shapes: Any) -> tuple[int, Any, dict] | None:
@@ -145,12 +164,14 @@ class Checkpoints:
             try:
                 restored = self._read(step, shapes)
             except Exception as error:
+                if which in (BEST, LAST) and jax.process_count() == 1 and not self._path(step).exists():
+                    continue  # a run under way has removed it since, and has newer ones
                 # With checksums it is known to be whole: what failed is something else.
                 if checksums.exist(self._path(step)) or jax.process_count() > 1:
                     raise
                 self._note(step, f"it cannot be restored ({str(error).splitlines()[0]})")
             else:
-                if self._faults:
+                if self._faults and (which == BEST or step < max(self._faults)):
                     logger.warning("%s is used instead", self._path(step))
                 if not self._read_only:
                     self._set_aside()
@@ -171,7 +192,7 @@ class Checkpoints:
         if jax.process_index() == 0:
             try:
                 step = self._choose(which)
-            except (OSError, ValueError) as raised:  # or the others would wait for its word
+            except Exception as raised:  # or the others would wait for its word
                 step, error = _FAILED, raised
         step = int(multihost_utils.broadcast_one_to_all(np.int32(_NONE if step is None else step)))
         if step == _FAILED:
@@ -185,9 +206,10 @@ class Checkpoints:
             raise ValueError(f"config.eval.checkpoint={which!r}: expected 'best', 'last' or one of the steps {saved}")
         candidates = saved if which in (BEST, LAST) else [int(which)]
         for step in candidates:
-            # A run under way may remove one while it is looked at.
             if step not in self._faults and (fault := self._fault(step)) and self._path(step).exists():
                 self._note(step, fault)
+        # A run under way may remove one while it is looked at.
+        candidates = [step for step in candidates if self._path(step).exists()]
         sound = [step for step in candidates if step not in self._faults]
         if candidates and not sound:
             listing = "\n".join(f"  {self._path(step)}: {self._faults[step]}" for step in candidates)
@@ -238,3 +260,12 @@ class Checkpoints:
     def _quality(self, metrics: dict[str, float]) -> float:
         value = metrics[self._best_metric]
         return -math.inf if math.isnan(value) else (-value if self._best_metric.endswith("loss") else value)
+
+
+def _told(error: Exception) -> str:
+    """What it says, and what the failed call of the system says that led to it: Orbax may tell of the wait after it."""
+    cause = error
+    while (cause := cause.__cause__ or cause.__context__) is not None:
+        if isinstance(cause, OSError):
+            return f"{error} ({cause})"
+    return str(error)

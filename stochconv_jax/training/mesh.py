@@ -69,12 +69,10 @@ def check_batch_size(batch_size: int, mesh: Mesh, key: str, parts: int = 1) -> N
 
 
 def to_devices(batches: Iterable[Mapping[str, np.ndarray]], mesh: Mesh) -> Iterator[dict[str, jax.Array]]:
-    """Each host's rows as global arrays split over the devices, one batch ahead of the one in use."""
-    sharding, ahead = batch_sharding(mesh), None
+    """Each host's rows as global arrays split over the devices.
+
+    They are on their way there while the step before runs, for which nobody waits: see `loop.OpenEpoch`.
+    """
+    sharding = batch_sharding(mesh)
     for batch in batches:
-        arrays = {name: jax.make_array_from_process_local_data(sharding, rows) for name, rows in batch.items()}
-        if ahead is not None:
-            yield ahead
-        ahead = arrays
-    if ahead is not None:
-        yield ahead
+        yield {name: jax.make_array_from_process_local_data(sharding, rows) for name, rows in batch.items()}

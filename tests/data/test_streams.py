@@ -15,7 +15,7 @@ import pytest
 
 from stochconv_jax.data import streams
 from stochconv_jax.data.sources import FolderSource
-from stochconv_jax.data.stalled import Stalled
+from stochconv_jax.ending import Stalled
 from tests.data.test_pipeline import Noise, evaluation, train
 
 RANDOM = np.random.default_rng()

@@ -165,9 +165,9 @@ def test_plan_compiles_the_steps_for_the_devices_here(main, tmp_path):
     assert content["chips"] == 8 and content["parameters"] == 42_189 and content["parts"]
     assert content["steps"]["train"]["batch_size"] == 16 and content["steps"]["evaluate"]["batch_size"] == 40
     train, evaluate = (content["steps"][step]["memory"] for step in ("train", "evaluate"))
-    row = train["beside"] / 2  # a chip's, of the two that wait
+    row = train["beside"] / 2  # a chip's, of the batch that waits
     idle = train["arguments"] - evaluate["arguments"] + 3 * row  # the optimiser's and the averages, in an evaluation
-    assert abs(evaluate["beside"] - (idle + 5 * row + 2 * 2 * row)) < row  # its next batch, and two to train on
+    assert abs(evaluate["beside"] - (idle + 5 * row)) < row  # and the next batch
     moved = content["steps"]["train"]["moved"]
     assert {row["purpose"] for row in moved} == {"gradients", "batch norm", "outputs"}
     assert not (tmp_path / "checkpoints").exists()

@@ -1,10 +1,13 @@
 """Epochs, the open epoch and progress, without a network."""
+import dataclasses
 import json
+import types
 
+import jax
 import numpy as np
 import pytest
 
-from stochconv_jax.training import loop, rngs
+from stochconv_jax.training import evaluation, loop, mesh, rngs
 from stochconv_jax.training.progress import Progress, duration
 
 
@@ -49,6 +52,65 @@ def test_results_are_fetched_a_step_late_and_a_bad_loss_or_variable_names_its_ow
     with pytest.raises(loop.NonFiniteLoss, match="step 6") as caught:
         epoch.add(7, outputs())
     assert caught.value.images == [4, 2, 9]
+
+
+@dataclasses.dataclass(frozen=True)
+class Steps:
+    """A state that counts them."""
+
+    step: int
+
+    def to_evaluate(self):
+        return None
+
+
+class Running:
+    """What a step returns while it runs: the step's batch lies on the devices until the step is waited for."""
+
+    def __init__(self, batch, value):
+        self.batch, self.value = batch, value
+
+    def __array__(self, *_, **__):
+        self.batch = None
+        return np.asarray(self.value)
+
+
+def test_one_batch_waits_while_another_is_in_use_and_no_other_in_an_evaluation():
+    devices, image, most = mesh.create(), (8, 3, 5, 7), {"training": 0, "evaluation": 0}
+
+    def on_devices(count, when):
+        def counted(batch):
+            alive = sum(x.shape == image and x.dtype == np.uint8 for x in jax.live_arrays())
+            most[when] = max(most[when], alive)
+            return batch
+
+        rows = ({"image": np.zeros(image, np.uint8)} for _ in range(count))
+        return map(counted, mesh.to_devices(rows, devices))
+
+    def step(number, batch):
+        return Steps(number.step + 1), {k: Running(batch, value) for k, value in outputs().items()}
+
+    def eval_step(_, batch):
+        rows = {name: outputs()[name] for name in ("label", "index", "skipped")} | {"mask": np.ones(3, bool)}
+        rows["logits"] = outputs()["logits"][None]
+        return {name: Running(batch, value) for name, value in rows.items()}
+
+    loop.train(
+        Steps(0),
+        epochs=loop.Epochs(num_images=12, batch_size=3, num_epochs=2),
+        train_step=step,
+        evaluate=lambda variables: evaluation.predict(eval_step, variables, on_devices(5, "evaluation")),
+        batches=on_devices(9, "training"),
+        checkpoints=types.SimpleNamespace(save=lambda *_: None),
+        open_epoch=loop.OpenEpoch(),
+        log_epoch=lambda row: None,
+        learning_rate=lambda step: 0.1,
+        save_every=0,
+        stop_requested=lambda: False,
+        log_skipped=lambda skipped: None,
+        progress=Progress(24, every=100),
+    )
+    assert most == {"training": 2, "evaluation": 2}
 
 
 def test_progress_says_rate_and_time_left():
