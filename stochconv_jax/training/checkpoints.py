@@ -208,8 +208,8 @@ class Checkpoints:
         for step in candidates:
             if step not in self._faults and (fault := self._fault(step)) and self._path(step).exists():
                 self._note(step, fault)
-        # A run under way may remove one while it is looked at.
-        candidates = [step for step in candidates if self._path(step).exists()]
+        if not all(self._path(step).exists() for step in candidates):
+            return self._choose(which)  # a run under way has removed one, and has newer ones
         sound = [step for step in candidates if step not in self._faults]
         if candidates and not sound:
             listing = "\n".join(f"  {self._path(step)}: {self._faults[step]}" for step in candidates)
@@ -263,9 +263,8 @@ class Checkpoints:
 
 
 def _told(error: Exception) -> str:
-    """What it says, and what the failed call of the system says that led to it: Orbax may tell of the wait after it."""
-    cause = error
-    while (cause := cause.__cause__ or cause.__context__) is not None:
-        if isinstance(cause, OSError):
-            return f"{error} ({cause})"
-    return str(error)
+    """What it says, after what led to it: Orbax may end with how it then waited for other processes."""
+    first = error
+    while (cause := first.__cause__ or first.__context__) is not None:
+        first = cause
+    return str(error) if first is error else f"{first}\n(then: {str(error).splitlines()[0]})"

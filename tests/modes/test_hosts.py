@@ -3,6 +3,7 @@ import concurrent.futures
 import http.server
 import json
 import re
+import resource
 import signal
 import threading
 
@@ -190,6 +191,21 @@ def test_a_killed_process_leaves_none_behind(start, tmp_path):
     # JAX's words differ with what process 0 was waiting for; the number of the dead one is in both.
     named = re.search(r"Task 1 heartbeat timeout|\(stopped sending heartbeats\):\n1\n", output)
     assert processes[0].returncode and named, output
+
+
+@pytest.mark.parametrize("fails", [0, 1])
+def test_a_save_that_fails_in_one_process_ends_both_in_time_and_is_named(start, tmp_path, fails):
+    full = when("training.checksums.write", "raise OSError(28, 'No space left on device')", call=2)
+    processes = start(tmp_path, before=("" if fails else full, ""), checkpoint__grace_seconds=10, **TRAINED)
+    wait_for_step(processes[0], tmp_path, step=1)
+    if fails:  # a disk or a quota of its own
+        resource.prlimit(processes[1].pid, resource.RLIMIT_FSIZE, (0, 0))
+    outputs = outputs_of(processes, timeout=60)
+    assert all(process.returncode > 0 for process in processes), outputs
+    reason = r"Error writing(.|\n)*File too large" if fails else "No space left on device"
+    told = rf"NotSaved: cannot save the checkpoint of step \d+ in {tmp_path}/checkpoints: .*{reason}"
+    assert re.search(told, outputs[fails]), outputs[fails]
+    finish(start(tmp_path, **TRAINED))
 
 
 def test_a_missing_process_is_named(main, tmp_path):

@@ -112,6 +112,36 @@ def test_one_that_was_being_removed_when_the_run_was_killed_is_not_taken_for_dam
     assert "damaged" not in caplog.text and names(tmp_path) == {"step_4", "step_6"}
 
 
+def test_old_checkpoints_that_cannot_be_removed_stop_nothing_and_are_removed_later(tmp_path, monkeypatch, caplog):
+    def busy(folder):
+        raise OSError(39, "Directory not empty")
+
+    with monkeypatch.context() as patch, caplog.at_level(logging.WARNING, "stochconv_jax"):
+        patch.setattr(shutil, "rmtree", busy)
+        save(tmp_path, {2: None, 4: None, 6: None})
+        assert restored(tmp_path) == 6
+        save(tmp_path, {2: None, 8: None, 10: None})  # what is moved away has the name of what is there
+    assert "old checkpoints, cannot be removed now ([Errno 39]" in caplog.text
+    assert restored(tmp_path) == 10 and names(tmp_path) == {"step_8", "step_10"}
+
+
+@pytest.mark.parametrize("moment", [(Checkpoints, "_read"), (checksums, "fault")])
+def test_a_reader_beside_a_run_takes_none_for_damaged_that_the_run_removes(tmp_path, monkeypatch, caplog, moment):
+    save(tmp_path, {2: None, 4: None})
+    (owner, name), calls = moment, []
+    real = getattr(owner, name)
+
+    def saved_meanwhile(*arguments):
+        if not calls:
+            calls.append(save(tmp_path, {6: None, 8: None}))
+        return real(*arguments)
+
+    monkeypatch.setattr(owner, name, saved_meanwhile)
+    with caplog.at_level(logging.WARNING, "stochconv_jax"):
+        assert restored(tmp_path, read_only=True) == 8
+    assert calls and "damaged" not in caplog.text and "instead" not in caplog.text
+
+
 def test_what_was_restored_is_evaluated_and_kept_as_if_saved_with_its_metrics(tmp_path):
     save(tmp_path, {2: 0.6, 4: None})
     for step, metric in ((4, 0.9), (8, 0.1)):
