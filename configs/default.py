@@ -32,7 +32,7 @@ def get_config() -> ConfigDict:
             "checkpoint": {
                 "best_metric": "val_roc_auc",  # column of metrics.csv: *_loss is minimised, the others maximised
                 "every_steps": 0,  # steps between saves inside an epoch; 0: at the end of each epoch only
-                "grace_seconds": 100.0,  # from SIGTERM to the end; a run that cannot save and end until then gives up
+                "grace_seconds": 100.0,  # from SIGTERM, or an error, to the end; also the longest wait for a save
             },
             "eval": {
                 "batch_size": 100,  # images in a batch, over all devices; rounded up to a multiple of the devices

@@ -29,18 +29,24 @@ INTEGER_COLUMNS = ("epoch", "step")
 def claim(folder: RunFolder, config: ConfigDict, *, size: Mapping[str, int], data: Mapping[str, Any]) -> None:
     """Writes config.json of a new run; of an old one checks that it is the same run, and never overwrites another.
 
-    A run that ended before its first checkpoint, say at a setting that cannot be, leaves nothing to keep: it is new.
-    `size`: parameters and multiply-adds; `data`: fingerprints of the data sets. Raises ValueError that lists the keys
-    that differ.
+    A run that ended before its first epoch and checkpoint, say at a setting that cannot be, leaves nothing to keep: it
+    is new. `size`: parameters and multiply-adds; `data`: fingerprints of the data sets. Raises ValueError that lists
+    the keys that differ, or where a run was evaluated whose checkpoints are gone.
     """
     # Which processes ran it is not what it is, and another one would look for them.
     content = config.to_dict() | {"distributed": default.distributed().to_dict()}
     old = folder.read_config()
-    if old is not None and folder.has_checkpoint():
+    saved_once = folder.has_checkpoint()
+    if old is not None and (saved_once or folder.read_metrics()):
         before = {"data_set": old["data"]} | saved.complete(old["config"], folder.path).to_dict()
         if found := differences(before, {"data_set": data} | config.to_dict()):
             listing = "\n".join(f"  {key}: {there!r} there, {now!r} now" for key, (there, now) in found.items())
             raise ValueError(f"{folder.path} holds another run; choose another --workdir. What differs:\n{listing}")
+        if not saved_once and (evaluation := folder.path / "evaluation.json").exists():
+            raise ValueError(
+                f"{evaluation} is of a run whose checkpoints are gone: it would be trained again, from the beginning. "
+                "Choose another --workdir, or remove that file"
+            )
     elif jax.process_index() == 0:
         about = {"config": content, **size, "data": data}
         folder.write_json("config.json", about | provenance.describe(folder.path))

@@ -248,6 +248,17 @@ def test_a_run_that_ended_before_its_first_checkpoint_is_no_run_yet(main, tmp_pa
     assert "finished at step 20" in main(tmp_path)
 
 
+def test_a_run_whose_checkpoints_are_gone_is_not_overwritten(main, finished, tmp_path):
+    run, results = tmp_path / "run", ("metrics.csv", "config.json")
+    shutil.copytree(finished, run, ignore=shutil.ignore_patterns("checkpoints", "evaluation.json"))
+    before = [(run / name).read_bytes() for name in results]
+    output = main(run, code=1, seed=7)
+    assert f"{run} holds another run" in output and "seed: 0 there, 7 now" in output
+    (run / "evaluation.json").write_text("{}")
+    assert f"{run / 'evaluation.json'} is of a run whose checkpoints are gone" in main(run, code=1)
+    assert [(run / name).read_bytes() for name in results] == before
+
+
 def test_evaluation_refuses_what_would_measure_something_else(main, finished):
     output = main(finished, mode="evaluate", code=1, optimizer__ema_decay=0.5)
     assert "config.optimizer.ema_decay=0.5: the run in" in output
