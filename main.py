@@ -6,6 +6,7 @@ r"""Trains, evaluates and applies stochastic-convolution classifiers.
 Any key of configs/default.py is set by --config.KEY=VALUE. `evaluate` and `predict` take the config of the run in
 --workdir and need only the keys that are to differ.
 """
+import difflib
 import logging
 import pathlib
 import re
@@ -20,7 +21,7 @@ from stochconv_jax import modes
 CONFIGS = pathlib.Path(__file__).parent / "configs"
 DEFAULT, SAVED = CONFIGS / "default.py", CONFIGS / "saved.py"
 _CONFIG = config_flags.DEFINE_config_file(
-    "config", str(DEFAULT), "File that describes the experiment: one of configs/, or the config.json of a run."
+    "config", None, "File that describes the experiment: one of configs/ (if none: default.py), or a run's config.json."
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder: checkpoints, metrics, predictions.", required=True)
 _MODE = flags.DEFINE_enum("mode", "train", modes.NAMES, "What to do.")
@@ -35,14 +36,26 @@ def main(_):
 
 
 def parse(arguments):
-    """Parses the command line; an unknown key ends with the nearest name, not with a traceback."""
+    """Parses the command line; an unknown key or file ends with the nearest name, not with a traceback."""
     joined = re.sub(r"(^|\n)--?config\n", r"\1--config=", "\n".join(arguments))  # `--config FILE` is `--config=FILE`
     arguments = re.sub(r"(^|\n)--?config=(.*\.json)(?=\n|$)", rf"\1--config={SAVED}:\2", joined).split("\n")
+    given = [found[1] for argument in arguments if (found := re.match(r"--?config=([^:]*)", argument))]
+    for file in map(pathlib.Path, given):
+        if not file.is_file():
+            sys.exit(f"main.py: --config={file}: there is no such file{_nearest(file)}")
     try:
-        return app.parse_flags_with_usage(arguments)
+        return app.parse_flags_with_usage(arguments if given else [arguments[0], f"--config={DEFAULT}", *arguments[1:]])
     except (AttributeError, KeyError) as error:
-        message = str(error.args[0]).replace("\\n", " ").replace("\n", " ").replace("\\'", "'")
-        sys.exit(f"main.py: unknown config key {message}")
+        names = re.findall(r"\w+", str(error.args[0]).replace("\\n", " "))  # the unknown, Did you mean the known
+        keys = re.findall(rf"^--?config\.((?:\w+\.)*{names[0]}\b)", "\n".join(arguments), re.MULTILINE)
+        guess = f'. Did you mean "{names[4]}"?' if len(names) > 4 else ""
+        sys.exit(f"main.py: unknown config key {(keys or names)[0]}{guess}")
+
+
+def _nearest(file: pathlib.Path) -> str:
+    known = {path.name: path for path in CONFIGS.rglob("*.py")}
+    nearest = difflib.get_close_matches(file.name, known, n=1)
+    return f'. Did you mean "{known[nearest[0]].relative_to(CONFIGS.parent)}"?' if nearest else ""
 
 
 def _log_to_stderr():

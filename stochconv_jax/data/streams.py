@@ -23,6 +23,8 @@ ENDLESS = 2**62  # positions; more overflows where a batch is one row
 PARENT_SECONDS = 1.0  # between a worker's looks at whether its parent is there
 RETURNING_SECONDS = 0.5  # for shared memory to be given back at the end of a program
 CLOSING_SECONDS = 60.0  # that workers get to end; Grain itself waits 25 for each and then kills it
+# Python's tracker, a process of its own, removes what is in shared memory when workers end, which it would warn of.
+_QUIET = "ignore:resource_tracker:UserWarning"
 
 
 class Rows(Protocol):
@@ -53,6 +55,8 @@ def batches(
     threads = 1 if num_workers else 2
     made = dataset.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads))
     if num_workers:
+        if _QUIET not in sys.warnoptions:
+            sys.warnoptions.append(_QUIET)
         options = grain.MultiprocessingOptions(num_workers, per_worker_buffer_size=1)
         made = made.mp_prefetch(options, worker_init_fn=_prepare_worker)
 

@@ -32,3 +32,6 @@ def run(mode: str, config: Any, overrides: Mapping[str, Any], workdir: str, conf
     except ending.Stalled:
         traceback.print_exc()
         ending.end_process(1)
+    except Exception as error:
+        vars(error).pop("__notes__", None)  # of libraries, on frames left out: the last line is to say what is wrong
+        raise

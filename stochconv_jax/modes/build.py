@@ -77,6 +77,8 @@ def data_sources(config: ConfigDict) -> tuple[sources.Source, sources.Source]:
 
 
 def _labelled(data: ConfigDict) -> sources.Source:
+    if not data.path:
+        raise ValueError(f"config.data.path is not set: the folder of a source {data.source!r}")
     if data.source == "folder":
         return sources.FolderSource.from_csv(data.path, data.labels, num_classes=data.num_classes)
     if data.labels or data.validation_labels:
@@ -112,7 +114,9 @@ def _check_classes(source: sources.Source, file: str) -> None:
 
 
 def epochs(config: ConfigDict, num_images: int) -> Epochs:
-    """Where epochs end."""
+    """Where epochs end. ValueError if a batch would hold an image twice."""
+    if config.batch_size > num_images:
+        raise ValueError(f"config.batch_size={config.batch_size} is more than the {num_images} images to train on")
     return Epochs(num_images, config.batch_size, config.num_epochs)
 
 

@@ -6,7 +6,6 @@ from collections.abc import Callable
 logger = logging.getLogger(__name__)
 
 
-
 def duration(seconds: float) -> str:
     """'1:02:03' or '2:03'."""
     minutes, seconds = divmod(round(seconds), 60)

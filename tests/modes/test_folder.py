@@ -44,7 +44,8 @@ def settings(folder):
 
 def test_a_bad_image_ends_the_run_by_name_and_row(main, folder):
     output = main(folder / "run", code=1, **settings(folder))
-    assert "mole_5.jpg" in output and "row 7 of" in output
+    last = output.splitlines()[-1]
+    assert "mole_5.jpg" in last and "row 7 of" in last, output
 
 
 def test_every_option_together_with_bad_images_skipped(main, folder):
