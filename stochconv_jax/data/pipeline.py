@@ -62,9 +62,8 @@ class Reader:
         if "image" in self.outputs:
             return 1
         sides = tuple(zip(self.image_size, self.thumbnail_size, strict=True))
-        return next(
-            (k for k in (8, 4, 2) if all(side % k == 0 and side // k >= 2 * small for side, small in sides)), 1
-        )
+        fit = (k for k in (8, 4, 2) if all(side % k == 0 and side // k >= 2 * small for side, small in sides))
+        return next(fit, 1)
 
     def picture(self, index: int) -> np.ndarray:
         """The picture at `image_size` / `shrink`. Raises BadImage, naming the image, if it is damaged or too small."""

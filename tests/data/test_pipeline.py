@@ -21,15 +21,9 @@ RANDOM = np.random.default_rng()
 
 def train(source, count, *, start_step=0, batch_size=6, num_workers=0, on_bad_image="error", seed=3, **options):
     """The first `count` training batches."""
-    options = {"augmentation": pipeline.Augmentation(), **PIXELS} | options
+    options = {"augmentation": pipeline.Augmentation(), "seed": seed, "num_workers": num_workers, **PIXELS} | options
     batches = pipeline.train_batches(
-        source,
-        seed=seed,
-        batch_size=batch_size,
-        start_step=start_step,
-        num_workers=num_workers,
-        on_bad_image=on_bad_image,
-        **options,
+        source, batch_size=batch_size, start_step=start_step, on_bad_image=on_bad_image, **options
     )
     try:
         return list(itertools.islice(batches, count))

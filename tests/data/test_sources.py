@@ -21,17 +21,15 @@ def random_picture(height=20, width=30):
 
 def encoded(picture, ending=".png"):
     """The file's content for an RGB, RGBA or grey picture."""
-    swap = {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}
     if picture.ndim == 3:
-        picture = cv2.cvtColor(picture, swap[picture.shape[2]])
+        picture = cv2.cvtColor(picture, {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}[picture.shape[2]])
     return cv2.imencode(ending, picture)[1].tobytes()
 
 
 @pytest.fixture
 def folder(tmp_path):
     """Three images and no CSV."""
-    images = tmp_path / "images"
-    images.mkdir()
+    (images := tmp_path / "images").mkdir()
     for name in ("a.png", "b.jpg", "c.d.jpg"):
         (images / name).write_bytes(encoded(random_picture(), pathlib.Path(name).suffix))
     return images

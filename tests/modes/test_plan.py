@@ -1,14 +1,22 @@
-"""--mode=plan refuses the real training step where images cross devices, by the collective that moves them."""
+"""--mode=plan: what it says of a config and of devices; and that it refuses a step in which images cross devices."""
+import contextlib
 import functools
+import importlib.util
+import json
+import re
 
 import jax
 import pytest
 
-from stochconv_jax.modes import plan
+from configs import quickstart
+from stochconv_jax.modes import build, plan
 from stochconv_jax.run_folder import RunFolder
 from stochconv_jax.training import compiled, steps
 from stochconv_jax.training import mesh as meshes
+from tests.conftest import ROOT
 from tests.training.test_compiled import tiny_full_split
+
+QUICKSTART = f"--config={ROOT / 'configs' / 'quickstart.py'}"
 
 
 def with_every_image_on_every_device(monkeypatch):
@@ -32,3 +40,55 @@ def test_a_step_that_gathers_images_is_refused_by_its_collective_and_bytes(monke
         plan.run(config, {}, tmp_path)
     train = RunFolder(tmp_path).read_json("plan.json")["steps"]["train"]
     assert compiled.IMAGES in {row["purpose"] for row in train["moved"]}
+
+
+def test_plan_says_what_would_be_trained_without_training(main, tmp_path):
+    output = main(tmp_path, mode="plan", model__merge_after=3)
+    assert re.search(r"total +4,140,329 +525\.07", output)
+    assert json.loads((tmp_path / "plan.json").read_text())["parameters"] == 4_140_329
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_plan_compiles_the_steps_for_the_devices_here(main, tmp_path):
+    settings = {"batch_size": 12, "data__image_size": "(80,96)", "data__thumbnail_size": "(32,48)"}
+    output = main(tmp_path, QUICKSTART, mode="plan", devices=8, plan__topology="devices", **settings)
+    assert "config.batch_size=12 cannot be split evenly over 8 chips" in output and "No image crosses chips" in output
+    content = json.loads((tmp_path / "plan.json").read_text())
+    assert content["chips"] == 8 and content["parameters"] == 42_189 and content["parts"]
+    assert content["steps"]["train"]["batch_size"] == 16 and content["steps"]["evaluate"]["batch_size"] == 40
+    train, evaluate = (content["steps"][step]["memory"] for step in ("train", "evaluate"))
+    row = train["beside"] / 2  # a chip's, of the batch that waits
+    idle = train["arguments"] - evaluate["arguments"] + 3 * row  # the optimiser's and the averages, in an evaluation
+    assert abs(evaluate["beside"] - (idle + 5 * row)) < row  # and the next batch
+    moved = content["steps"]["train"]["moved"]
+    assert {row["purpose"] for row in moved} == {"gradients", "batch norm", "outputs"}
+    assert not (tmp_path / "checkpoints").exists()
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed: see requirements-tpu.txt"
+)
+def test_plan_for_a_tpu_that_is_not_here(main, tmp_path):
+    settings = {"data__image_size": "(80,96)", "data__thumbnail_size": "(32,48)", "plan__largest_batch": False}
+    output = main(tmp_path, QUICKSTART, mode="plan", plan__topology="v5e:2x2", **settings)
+    assert "4 x TPU v5 lite, 15.75 GiB each" in output and "The train step fits" in output
+    content = json.loads((tmp_path / "plan.json").read_text())
+    step, memory = content["steps"]["train"], content["chip"]["memory"]
+    assert 0 < step["memory"]["total"] < step["needed"] < 0.1 * memory
+    assert set(step["seconds_by_limit"]) == {"arithmetic", "memory traffic", "links between chips"}
+
+
+def test_planned_batches_are_those_of_the_pipeline():
+    config = quickstart.get_config()
+    config.augment.mixup = 0.2
+    config.update({"batch_size": 8, "data": {"num_train": 16, "num_validation": 8, "num_workers": 0}})
+    devices = meshes.create()
+    train, validation = build.data_sources(config)
+    planned = build.batch_shapes(config, 8, meshes.batch_sharding(devices))
+    with contextlib.closing(build.train_batches(config, train, 0)) as batches:
+        assert {k: (v.shape, v.dtype) for k, v in next(batches).items()} == {
+            k: (v.shape, v.dtype) for k, v in planned.items()
+        }
+    with contextlib.closing(build.eval_batches(config, validation, devices)) as batches:
+        for name, rows in next(iter(batches)).items():
+            assert rows.shape[1:] == planned[name].shape[1:] and rows.dtype == planned[name].dtype

@@ -27,9 +27,9 @@ SETTINGS |= {"sweep__seeds": SEEDS, "sweep__passes": 2, "checkpoint__every_steps
 
 def ablation(folder, variants):
     """The flag that names a config file with these variants of the quickstart."""
-    file = folder / "ablation.py"
-    text = "from configs.quickstart import get_config\n\n\ndef sweep():\n"
-    file.write_text(f"{text}    return {variants!r}\n")
+    (file := folder / "ablation.py").write_text(
+        f"from configs.quickstart import get_config\n\n\ndef sweep():\n    return {variants!r}\n"
+    )
     return f"--config={file}"
 
 
