@@ -11,11 +11,14 @@ import logging
 import pathlib
 import re
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 import absl.logging
 from absl import app, flags
 from ml_collections import config_flags
 
+from configs import default, saved
 from stochconv_jax import modes
 
 CONFIGS = pathlib.Path(__file__).parent / "configs"
@@ -38,24 +41,22 @@ def main(_):
 def parse(arguments):
     """Parses the command line; an unknown key or file ends with the nearest name, not with a traceback."""
     joined = re.sub(r"(^|\n)--?config\n", r"\1--config=", "\n".join(arguments))  # `--config FILE` is `--config=FILE`
+    files = re.findall(r"^--?config=([^:\n]*)", joined, re.MULTILINE)
+    for file in files:
+        if not pathlib.Path(file).expanduser().is_file():
+            known = {path.name: path.relative_to(CONFIGS.parent) for path in CONFIGS.rglob("*.py")}
+            sys.exit(f"main.py: --config={file}: there is no such file{_guess(pathlib.Path(file).name, known)}")
+    known = {key: key for key in saved.flatten(default.get_config().to_dict())}
+    for key in re.findall(r"^--?config\.([\w.]+)", joined, re.MULTILINE):
+        if key not in known:
+            sys.exit(f"main.py: unknown config key {key}{_guess(key, known)}")
     arguments = re.sub(r"(^|\n)--?config=(.*\.json)(?=\n|$)", rf"\1--config={SAVED}:\2", joined).split("\n")
-    given = [found[1] for argument in arguments if (found := re.match(r"--?config=([^:]*)", argument))]
-    for file in map(pathlib.Path, given):
-        if not file.is_file():
-            sys.exit(f"main.py: --config={file}: there is no such file{_nearest(file)}")
-    try:
-        return app.parse_flags_with_usage(arguments if given else [arguments[0], f"--config={DEFAULT}", *arguments[1:]])
-    except (AttributeError, KeyError) as error:
-        names = re.findall(r"\w+", str(error.args[0]).replace("\\n", " "))  # the unknown, Did you mean the known
-        keys = re.findall(rf"^--?config\.((?:\w+\.)*{names[0]}\b)", "\n".join(arguments), re.MULTILINE)
-        guess = f'. Did you mean "{names[4]}"?' if len(names) > 4 else ""
-        sys.exit(f"main.py: unknown config key {(keys or names)[0]}{guess}")
+    return app.parse_flags_with_usage(arguments if files else [arguments[0], f"--config={DEFAULT}", *arguments[1:]])
 
 
-def _nearest(file: pathlib.Path) -> str:
-    known = {path.name: path for path in CONFIGS.rglob("*.py")}
-    nearest = difflib.get_close_matches(file.name, known, n=1)
-    return f'. Did you mean "{known[nearest[0]].relative_to(CONFIGS.parent)}"?' if nearest else ""
+def _guess(name: str, known: Mapping[str, Any]) -> str:
+    nearest = difflib.get_close_matches(name, known, n=1)
+    return f'. Did you mean "{known[nearest[0]]}"?' if nearest else ""
 
 
 def _log_to_stderr():

@@ -19,8 +19,11 @@ class Stalled(TimeoutError):
 def end_within(seconds: float, of: str) -> threading.Timer:
     """Ends this process with code 1 if it is still there `seconds` from now, and says what it waited for.
 
-    `of`: what happened now, for that message. The timer that is returned may be cancelled.
+    `of`: what happened now, for that message. The timer that is returned may be cancelled. `seconds` are those of
+    config.checkpoint.grace_seconds: ValueError if there are none.
     """
+    if not seconds > 0:
+        raise ValueError(f"config.checkpoint.grace_seconds={seconds}: expected more than 0")
     guard = threading.Timer(min(seconds, threading.TIMEOUT_MAX), _give_up, (seconds, of))
     guard.daemon = True  # it keeps no process that has done its work
     guard.start()
@@ -51,10 +54,12 @@ def _give_up(seconds: float, of: str) -> NoReturn:
 
     stack = traceback.extract_stack(sys._current_frames()[threading.main_thread().ident])
     # After our last line the libraries leave each other, which may wait too.
-    place = next((frame for frame in reversed(stack) if PACKAGE in pathlib.Path(frame.filename).parents), stack[-1])
+    ours = (frame for frame in reversed(stack) if PACKAGE in pathlib.Path(frame.filename).parents)
+    place = next((frame for frame in ours if frame.filename != __file__), stack[-1])
+    others = "; the other processes may say why" if jax.process_count() > 1 else ""
     print(
         f"main.py: not ended within {seconds:g} s of {of} (config.checkpoint.grace_seconds), says process "
-        f"{jax.process_index()}: it waits in {place.filename}, line {place.lineno}, for {place.line}. Complete "
+        f"{jax.process_index()}: it waits in {place.filename}, line {place.lineno}, for {place.line}{others}. Complete "
         "checkpoints are as they were; run the same command again",
         file=sys.stderr,
     )

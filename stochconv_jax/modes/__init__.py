@@ -33,5 +33,6 @@ def run(mode: str, config: Any, overrides: Mapping[str, Any], workdir: str, conf
         traceback.print_exc()
         ending.end_process(1)
     except Exception as error:
-        vars(error).pop("__notes__", None)  # of libraries, on frames left out: the last line is to say what is wrong
+        # Of JAX and Grain, at the end of the error, whose last line is to say what is wrong.
+        error.__notes__ = [n for n in getattr(error, "__notes__", ()) if "removed its internal frames" not in n]
         raise

@@ -114,9 +114,12 @@ def _check_classes(source: sources.Source, file: str) -> None:
 
 
 def epochs(config: ConfigDict, num_images: int) -> Epochs:
-    """Where epochs end. ValueError if a batch would hold an image twice."""
+    """Where epochs end. ValueError if a batch would be larger than one."""
     if config.batch_size > num_images:
-        raise ValueError(f"config.batch_size={config.batch_size} is more than the {num_images} images to train on")
+        raise ValueError(
+            f"config.batch_size={config.batch_size} is more than the {num_images} images to train on: set "
+            f"--config.batch_size={num_images} or less"
+        )
     return Epochs(num_images, config.batch_size, config.num_epochs)
 
 

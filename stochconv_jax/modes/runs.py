@@ -31,21 +31,22 @@ def claim(folder: RunFolder, config: ConfigDict, *, size: Mapping[str, int], dat
 
     A run that ended before its first epoch and checkpoint, say at a setting that cannot be, leaves nothing to keep: it
     is new. `size`: parameters and multiply-adds; `data`: fingerprints of the data sets. Raises ValueError that lists
-    the keys that differ, or where a run was evaluated whose checkpoints are gone.
+    the keys that differ, or where the checkpoints of its epochs are gone.
     """
     # Which processes ran it is not what it is, and another one would look for them.
     content = config.to_dict() | {"distributed": default.distributed().to_dict()}
     old = folder.read_config()
-    saved_once = folder.has_checkpoint()
-    if old is not None and (saved_once or folder.read_metrics()):
+    saved_once, epochs = folder.has_checkpoint(), len(folder.read_metrics())
+    if old is not None and (saved_once or epochs):
         before = {"data_set": old["data"]} | saved.complete(old["config"], folder.path).to_dict()
         if found := differences(before, {"data_set": data} | config.to_dict()):
             listing = "\n".join(f"  {key}: {there!r} there, {now!r} now" for key, (there, now) in found.items())
             raise ValueError(f"{folder.path} holds another run; choose another --workdir. What differs:\n{listing}")
-        if not saved_once and (evaluation := folder.path / "evaluation.json").exists():
+        # A row is written before its checkpoint, and the next one may be before that is complete.
+        if not saved_once and (epochs > 2 or (folder.path / "evaluation.json").exists()):
             raise ValueError(
-                f"{evaluation} is of a run whose checkpoints are gone: it would be trained again, from the beginning. "
-                "Choose another --workdir, or remove that file"
+                f"the checkpoints of {folder.path} are gone: it would be trained again, from the beginning. Bring them "
+                "back, choose another --workdir, or remove its metrics.csv and evaluation.json"
             )
     elif jax.process_index() == 0:
         about = {"config": content, **size, "data": data}

@@ -69,7 +69,7 @@ class Checkpoints:
         try:
             with ending.within(self._timeout, of="the wait for the last save"):
                 self._manager.close()
-            self._remove_old()
+                self._remove_old()
         except Exception as failure:
             if kind is None:
                 raise self._not_saved(failure) from failure
@@ -88,11 +88,7 @@ class Checkpoints:
             step_prefix=_PREFIX,
             cleanup_tmp_directories=True,
             todelete_subdir=f"{_REMOVED}.{time.time_ns()}",  # a new one: what it cannot remove is in nobody's way
-            async_options=ocp.AsyncOptions(
-                # A process waits for the others' files, then for their end: if one fails the error is told in time.
-                timeout_secs=max(1, int(min(self._timeout / 2, 1200))),
-                post_finalization_callback=self._add_checksums,
-            ),
+            async_options=ocp.AsyncOptions(post_finalization_callback=self._add_checksums),
         )
         return _Manager(self.folder, options=options)
 
@@ -131,8 +127,13 @@ class Checkpoints:
 
     def _add_checksums(self) -> None:
         """When all files are written and before the checkpoint takes its name."""
-        for unnamed in self.folder.glob(f"{_PREFIX}_{self._saving}.*tmp*"):
-            checksums.write(unnamed)
+        try:
+            for unnamed in self.folder.glob(f"{_PREFIX}_{self._saving}.*tmp*"):
+                checksums.write(unnamed)
+        except OSError as error:
+            if jax.process_count() > 1:  # Orbax waits for the others before it raises this, and they for this process
+                logger.error("%s", self._not_saved(error))
+            raise
 
     def _remove_old(self) -> None:
         """What later saves have made superfluous, of this run or of one that was killed.
@@ -148,8 +149,8 @@ class Checkpoints:
     def _not_saved(self, error: Exception) -> NotSaved:
         steps = ", ".join(map(str, self._steps())) or "none"
         return NotSaved(
-            f"cannot save the checkpoint of step {self._saving} in {self.folder}: {_told(error)}\nComplete checkpoints "
-            f"there: {steps}. Make room or mend it, and run the same command again"
+            f"cannot save the checkpoint of step {self._saving} in {self.folder}: {error}\nComplete checkpoints there: "
+            f"{steps}. Make room or mend it, and run the same command again"
         )
 
     def restore(self, which: str, shapes: Any) -> tuple[int, Any, dict] | None:
@@ -164,7 +165,7 @@ class Checkpoints:
             try:
                 restored = self._read(step, shapes)
             except Exception as error:
-                if which in (BEST, LAST) and jax.process_count() == 1 and not self._path(step).exists():
+                if jax.process_count() == 1 and not self._path(step).exists():
                     continue  # a run under way has removed it since, and has newer ones
                 # With checksums it is known to be whole: what failed is something else.
                 if checksums.exist(self._path(step)) or jax.process_count() > 1:
@@ -208,20 +209,23 @@ class Checkpoints:
         for step in candidates:
             if step not in self._faults and (fault := self._fault(step)) and self._path(step).exists():
                 self._note(step, fault)
-        if not all(self._path(step).exists() for step in candidates):
-            return self._choose(which)  # a run under way has removed one, and has newer ones
+        there = [step for step in candidates if self._path(step).exists()]
+        if candidates and not there:
+            return self._choose(which)  # a run under way has removed them, and has newer ones
+        candidates = there
         sound = [step for step in candidates if step not in self._faults]
         if candidates and not sound:
             listing = "\n".join(f"  {self._path(step)}: {self._faults[step]}" for step in candidates)
             others = [step for step in saved if step not in candidates]
             advice = f"choose another of {others}" if others else "bring back a copy, or take another --workdir"
             raise Damaged(f"no checkpoint asked for is sound; {advice}:\n{listing}")
-        if which == BEST and (ranked := [step for step in sound if self._metrics(step) is not None]):
-            return max(ranked, key=lambda step: (self._quality(self._metrics(step)), step))
+        metrics = {step: self._metrics(step) for step in sound}
+        if which == BEST and (ranked := [step for step in sound if metrics[step] is not None]):
+            return max(ranked, key=lambda step: (self._quality(metrics[step]), step))
         return sound[-1] if sound else None
 
     def _steps(self) -> list[int]:
-        names = (path.name.removeprefix(f"{_PREFIX}_") for path in self.folder.glob(f"{_PREFIX}_*"))
+        names = (path.name.removeprefix(f"{_PREFIX}_") for path in self.folder.glob(f"{_PREFIX}_*") if path.exists())
         return sorted(int(name) for name in names if name.isdigit())
 
     def _path(self, step: int) -> pathlib.Path:
@@ -251,8 +255,10 @@ class Checkpoints:
 
     def _metrics(self, step: int) -> dict[str, float] | None:
         """The epoch's row with which `step` was saved; None if it was saved inside an epoch."""
-        file = self._metrics_file(step)
-        return json.loads(file.read_text()) if file.exists() else None
+        try:
+            return json.loads(self._metrics_file(step).read_text())
+        except FileNotFoundError:
+            return None
 
     def _metrics_file(self, step: int) -> pathlib.Path:
         return self._path(step) / _METRICS / _METRICS
@@ -260,11 +266,3 @@ class Checkpoints:
     def _quality(self, metrics: dict[str, float]) -> float:
         value = metrics[self._best_metric]
         return -math.inf if math.isnan(value) else (-value if self._best_metric.endswith("loss") else value)
-
-
-def _told(error: Exception) -> str:
-    """What it says, after what led to it: Orbax may end with how it then waited for other processes."""
-    first = error
-    while (cause := first.__cause__ or first.__context__) is not None:
-        first = cause
-    return str(error) if first is error else f"{first}\n(then: {str(error).splitlines()[0]})"

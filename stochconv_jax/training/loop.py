@@ -52,7 +52,6 @@ class Epochs:
     def ended_at(self, step: int) -> int | None:
         """The number (1..) of the epoch that ends with `step` steps done, or None."""
         epoch = step * self.batch_size // self.num_images
-        # With batches larger than the epoch several may end at once: the last of them counts.
         return epoch if epoch and step and epoch > (step - 1) * self.batch_size // self.num_images else None
 
 

@@ -202,9 +202,12 @@ def test_a_save_that_fails_in_one_process_ends_both_in_time_and_is_named(start, 
         resource.prlimit(processes[1].pid, resource.RLIMIT_FSIZE, (0, 0))
     outputs = outputs_of(processes, timeout=60)
     assert all(process.returncode > 0 for process in processes), outputs
-    reason = r"Error writing(.|\n)*File too large" if fails else "No space left on device"
-    told = rf"NotSaved: cannot save the checkpoint of step \d+ in {tmp_path}/checkpoints: .*{reason}"
-    assert re.search(told, outputs[fails]), outputs[fails]
+    where = f"of step \\d+ in {tmp_path}/checkpoints: "
+    reason = r"Error writing(.|\n)*File too large" if fails else f"cannot save the checkpoint {where}.*No space left"
+    assert re.search(reason, outputs[fails]), outputs[fails]
+    for number, output in enumerate(outputs):
+        told = rf"not ended within 10 s of the wait for (a|the last) save.*says process {number}: it waits"
+        assert re.search(told, output.splitlines()[-1]), output
     finish(start(tmp_path, **TRAINED))
 
 

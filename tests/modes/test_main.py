@@ -175,10 +175,11 @@ def test_a_run_of_an_older_version_goes_on_with_new_keys_at_their_defaults(main,
 @pytest.mark.parametrize(
     "mode, key, expected",
     [
-        ("train", "model.varient", 'model.varient. Did you mean "variant"?'),
-        ("train", "modle.variant", 'modle. Did you mean "model"?'),
-        ("evaluate", "eval.pases", 'eval.pases. Did you mean "passes"?'),  # which needs no --config
-        ("evaluate", "eval.zzz", "eval.zzz"),
+        ("train", "model.varient", 'model.varient. Did you mean "model.variant"?'),
+        ("train", "modle.variant", 'modle.variant. Did you mean "model.variant"?'),
+        ("evaluate", "eval.pases", 'eval.pases. Did you mean "eval.passes"?'),  # which needs no --config
+        ("evaluate", "zzz", "zzz"),
+        ("train", "data.batch_size", 'data.batch_size. Did you mean "eval.batch_size"?'),  # beside that of training
     ],
 )
 def test_an_unknown_key_fails_with_the_nearest(main, tmp_path, mode, key, expected):
@@ -190,6 +191,9 @@ def test_an_unknown_file_fails_with_the_nearest(main, tmp_path):
     output = main(tmp_path / "run", "--config", "configs/ablations/samplin.py", mode="report", code=1)
     assert output.startswith("main.py: --config=configs/ablations/samplin.py: there is no such file. Did you mean")
     assert "configs/ablations/sampling.py" in output and len(output.splitlines()) == 1
+    (tmp_path / "own.py").write_text("import math\ndef get_config(): return math.nothing(3)\n")
+    output = main(tmp_path / "run", f"--config={tmp_path / 'own.py'}", mode="report", code=1)
+    assert output.splitlines()[-1] == "AttributeError: module 'math' has no attribute 'nothing'"
 
 
 def test_a_batch_that_does_not_divide_is_refused(main, tmp_path):
@@ -199,7 +203,7 @@ def test_a_batch_that_does_not_divide_is_refused(main, tmp_path):
 
 def test_a_batch_of_more_images_than_there_are_and_a_path_that_is_not_set_are_refused(main, tmp_path):
     last = main(tmp_path / "run", code=1, batch_size=56).splitlines()[-1]
-    assert last == "ValueError: config.batch_size=56 is more than the 52 images to train on"
+    assert "config.batch_size=56 is more than the 52 images to train on: set --config.batch_size=52 or less" in last
     last = main(tmp_path / "run", code=1, data__source="folder").splitlines()[-1]
     assert last == "ValueError: config.data.path is not set: the folder of a source 'folder'"
 
@@ -215,8 +219,7 @@ def test_a_run_whose_checkpoints_are_gone_is_not_overwritten(main, finished, tmp
     before = [(run / name).read_bytes() for name in results]
     output = main(run, code=1, seed=7)
     assert f"{run} holds another run" in output and "seed: 0 there, 7 now" in output
-    (run / "evaluation.json").write_text("{}")
-    assert f"{run / 'evaluation.json'} is of a run whose checkpoints are gone" in main(run, code=1)
+    assert f"the checkpoints of {run} are gone" in main(run, code=1)
     assert [(run / name).read_bytes() for name in results] == before
 
 
