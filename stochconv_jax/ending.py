@@ -20,10 +20,8 @@ def end_within(seconds: float, of: str) -> threading.Timer:
     """Ends this process with code 1 if it is still there `seconds` from now, and says what it waited for.
 
     `of`: what happened now, for that message. The timer that is returned may be cancelled. `seconds` are those of
-    config.checkpoint.grace_seconds: ValueError if there are none.
+    config.checkpoint.grace_seconds.
     """
-    if not seconds > 0:
-        raise ValueError(f"config.checkpoint.grace_seconds={seconds}: expected more than 0")
     guard = threading.Timer(min(seconds, threading.TIMEOUT_MAX), _give_up, (seconds, of))
     guard.daemon = True  # it keeps no process that has done its work
     guard.start()

@@ -209,8 +209,7 @@ def test_a_run_that_another_sweep_was_quicker_to_take_is_waited_for(tmp_path, mo
     def process(command, log, received, tick):
         run.commands.append(command)
         if len(run.commands) == 1:  # the other has begun just before
-            held = contextlib.ExitStack()
-            held.enter_context(locked(run.folder.path))
+            (held := contextlib.ExitStack()).enter_context(locked(run.folder.path))
             threading.Timer(0.2, held.close).start()
         return 1
 
@@ -224,8 +223,7 @@ def test_a_run_that_another_sweep_was_quicker_to_take_is_waited_for(tmp_path, mo
 
 
 def test_a_config_without_a_sweep_is_refused(main, tmp_path):
-    output = main(tmp_path, mode="sweep", code=1)
-    assert re.search(r"default\.py describes one run and no sweep: take a file of configs/ablations/", output)
+    assert "default.py describes one run and no sweep: take a file of" in main(tmp_path, mode="sweep", code=1)
 
 
 @pytest.mark.parametrize(
@@ -282,8 +280,7 @@ def test_the_line_for_the_whole_counts_the_epochs_that_will_come():
         def work_left(self):
             return 10 - self.done
 
-    now, lines = 0.0, []
-    begun, fails, last = FakeRun("begun", 6), FakeRun("fails", 0), FakeRun("last", 0)
+    now, lines, (begun, fails, last) = 0.0, [], (FakeRun("begun", 6), FakeRun("fails", 0), FakeRun("last", 0))
     progress = sweep.Progress([begun, fails, last], every=10, clock=lambda: now, emit=lines.append)
     now, begun.done = 30.0, 8
     progress.tick(begun)
