@@ -1,23 +1,38 @@
-# make quickstart: train the quickstart's two networks and draw their curves.   make test: the whole test suite.
-# Each makes its own environment in .venv first.  PYTHON=python3.12 make test  chooses the interpreter.
-PYTHON ?= python3
+# make quickstart  trains the quickstart's two networks and draws their curves
+# make test        the whole test suite
+# make smoke       a few tests on the oldest Python there is, with the oldest packages allowed
+# make lint        ruff
+# make lock        writes requirements*.txt, the exact versions, from the ranges of pyproject.toml
+#
+# Each makes or mends its own environment first, see environment.sh. PYTHON=python3.12 make test chooses the interpreter.
 BIN := .venv/bin
+OLDEST := .venv-oldest
+UV := $(BIN)/uv pip compile --quiet --universal --python-version 3.12 --annotation-style line \
+	--custom-compile-command "make lock" pyproject.toml
 
-.PHONY: quickstart test lint
-quickstart: .venv/run
+.PHONY: quickstart test smoke lint lock run-environment dev-environment
+quickstart: run-environment
 	bash quickstart.sh $(BIN)/python
 
-test: .venv/dev lint
+test: lint
 	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
 
-lint: .venv/dev
+smoke:
+	@CHOOSE=oldest bash environment.sh $(OLDEST) requirements-oldest.txt
+	$(OLDEST)/bin/python -m pytest -m smoke
+
+lint: dev-environment
 	$(BIN)/ruff check .
 
-.venv/bin/python:
-	$(PYTHON) -m venv .venv
+lock: dev-environment
+	$(UV) --output-file requirements.txt
+	$(UV) --constraint requirements.txt --extra dev --output-file requirements-dev.txt
+	$(UV) --constraint requirements.txt --extra tpu --output-file requirements-tpu.txt
+	$(UV) --constraint requirements.txt --extra gpu --output-file requirements-gpu.txt
+	$(UV) --resolution lowest-direct --extra dev --output-file requirements-oldest.txt
 
-.venv/run: requirements.txt pyproject.toml | .venv/bin/python
-	$(BIN)/pip install --quiet --requirement requirements.txt && touch $@
+run-environment:
+	@bash environment.sh .venv requirements.txt
 
-.venv/dev: requirements.txt requirements-dev.txt pyproject.toml | .venv/bin/python
-	$(BIN)/pip install --quiet --requirement requirements-dev.txt && touch $@
+dev-environment:
+	@bash environment.sh .venv requirements-dev.txt requirements.txt
