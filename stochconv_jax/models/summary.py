@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
+from clu import parameter_overview
 
 from stochconv_jax.models.classifier import Classifier
 
@@ -79,12 +80,10 @@ def totals(rows: list[Part]) -> dict[str, int]:
 def table(rows: list[Part]) -> str:
     """The parts as text, with their totals."""
     total = Part("total", (), **totals(rows))
-    lines = [("part", "output", "parameters", "million multiply-adds")]
-    for row in [*rows, total]:
-        shape = "x".join(map(str, row.output))
-        lines.append((row.name, shape, f"{row.parameters:,}", f"{row.multiply_adds / 1e6:,.2f}"))
-    widths = [max(len(line[column]) for line in lines) for column in range(4)]
-    return "\n".join(
-        f"{name:<{widths[0]}}  {shape:<{widths[1]}}  {count:>{widths[2]}}  {cost:>{widths[3]}}"
-        for name, shape, count, cost in lines
-    )
+    return parameter_overview.make_table([*rows, total], value_formatter=_cell)
+
+
+def _cell(value: str | int | tuple[int, ...]) -> str:
+    if isinstance(value, tuple):
+        return "x".join(map(str, value))
+    return value if isinstance(value, str) else f"{value:,}"

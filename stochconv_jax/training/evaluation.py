@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from stochconv_jax import statistics
+from stochconv_jax.training.step_metrics import EvalMetrics
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,38 +32,37 @@ class Predictions:
 
 
 def predict(
-    eval_step: Callable[[Any, Mapping[str, jax.Array]], dict[str, jax.Array]],
+    eval_step: Callable[[Any, Mapping[str, jax.Array]], EvalMetrics],
     variables: Any,
     batches: Iterable[Mapping[str, jax.Array]],
     on_batch: Callable[[int], None] = lambda done: None,
     stop_requested: Callable[[], bool] = lambda: False,
 ) -> Predictions | None:
-    """Runs `eval_step` over `batches`; its outputs are global and replicated, so every host gets every prediction.
+    """Runs `eval_step` over `batches`; its metrics are global and replicated, so every host gets every prediction.
 
     `on_batch` is told the number of images done after each batch. `stop_requested` is asked before each, and where it
     is true there are no predictions: None. Results are fetched one batch late, so that the devices never wait for the
     host.
     """
-    fetched, pending, done = [], None, 0
+    metrics, pending, done = jax.device_get(EvalMetrics.empty()), None, 0
     for batch in batches:
         if stop_requested():
             return None
-        outputs = eval_step(variables, batch)
+        started = eval_step(variables, batch)
         if pending is not None:
-            fetched.append(jax.device_get(pending))
-            done += int(fetched[-1]["mask"].sum())
+            fetched = jax.device_get(pending)
+            metrics = metrics.merge(fetched)
+            done += int(fetched.compute()["rows"]["mask"].sum())
             on_batch(done)
-        pending = outputs
+        pending = started
     if pending is None:
         raise ValueError("there is no image to evaluate")
-    fetched.append(jax.device_get(pending))
-    table = {name: np.concatenate([f[name] for f in fetched]) for name in ("index", "label", "mask", "skipped")}
-    logits = np.concatenate([f["logits"] for f in fetched], axis=1)
-    seen = np.flatnonzero(table["mask"])
-    order = seen[np.argsort(table["index"][seen], kind="stable")]
+    rows = metrics.merge(jax.device_get(pending)).compute()["rows"]
+    seen = np.flatnonzero(rows["mask"])
+    order = seen[np.argsort(rows["index"][seen], kind="stable")]
     return Predictions(
-        index=table["index"][order],
-        label=table["label"][order],
-        logits=logits[:, order],
-        skipped=np.unique(table["skipped"][table["skipped"] >= 0]),
+        index=rows["index"][order],
+        label=rows["label"][order],
+        logits=np.moveaxis(rows["logits"][order], 1, 0),
+        skipped=np.unique(rows["skipped"][rows["skipped"] >= 0]),
     )

@@ -13,8 +13,7 @@ from stochconv_jax.training.checkpoints import Checkpoints
 from stochconv_jax.training.evaluation import Predictions
 from stochconv_jax.training.progress import Progress
 from stochconv_jax.training.state import TrainState
-
-Outputs = Mapping[str, jax.Array]
+from stochconv_jax.training.step_metrics import TrainMetrics
 
 
 class NonFiniteLoss(FloatingPointError):
@@ -56,57 +55,77 @@ class Epochs:
 
 
 class OpenEpoch:
-    """Predictions of the epoch under way, fetched one step late so that the devices never wait for the host."""
+    """Metrics of the epoch under way, fetched one step late so that the devices never wait for the host.
 
-    def __init__(self, loss=(), logits=(), label=(), skipped=(), seconds: float = 0.0):
-        self.loss, self.logits, self.label, self.skipped = list(loss), list(logits), list(label), list(skipped)
-        self.seconds = seconds
-        self._pending: tuple[int, Outputs] | None = None
+    `steps`: number of steps made in it. `seconds`: that it took up to the last checkpoint.
+    """
 
-    @property
-    def steps(self) -> int:
-        """Steps made in it, with the one that is pending."""
-        return len(self.loss) + (self._pending is not None)
+    def __init__(self, metrics: TrainMetrics | None = None, steps: int = 0, seconds: float = 0.0):
+        self._metrics = jax.device_get(metrics or TrainMetrics.empty())
+        self._pending: tuple[int, TrainMetrics] | None = None
+        self.steps, self.seconds = steps, seconds
 
-    def add(self, step: int, outputs: Outputs) -> None:
-        """Takes the outputs of step `step`, which may still be computed, and fetches those of the step before."""
-        self.fetch()
-        self._pending = (step, outputs)
+    @classmethod
+    def from_json(cls, saved: Mapping[str, Any]) -> "OpenEpoch":
+        """Continues the epoch that `as_json` described. {} has no step yet."""
+        if not saved.get("loss"):
+            return cls()
+        steps, rows = len(saved["loss"]), len(saved["label"])
+        # Version 0.1 did not save these two, which no later step needs.
+        saved = {"norm": [math.nan] * steps, "index": [-1] * rows} | saved
+        names = {np.float32: ("loss", "norm", "logits"), np.int32: ("label", "index", "skipped")}
+        arrays = {name: np.asarray(saved[name], dtype) for dtype, group in names.items() for name in group}
+        return cls(TrainMetrics.single_from_model_output(**arrays), steps, saved["seconds"])
 
-    def fetch(self) -> None:
+    def as_json(self) -> dict[str, Any]:
+        """Returns what a checkpoint inside an epoch needs to continue it exactly; float32 survives JSON unchanged."""
+        values = self._values()
+        return {name: array.tolist() for name, array in (values["steps"] | values["rows"]).items()} | {
+            "seconds": self.seconds
+        }
+
+    def add(self, step: int, metrics: TrainMetrics) -> None:
+        """Takes the metrics of step `step`, which may still be computed, and fetches those of the step before."""
+        self._fetch()
+        self._pending = (step, metrics)
+        self.steps += 1
+
+    def summary(self) -> dict[str, float]:
+        """Returns the mean loss and the ROC AUC of the predictions made while training."""
+        values = self._values()
+        return {
+            "train_loss": float(np.mean(values["steps"]["loss"], dtype=np.float64)),
+            "train_roc_auc": statistics.roc_auc(
+                values["rows"]["label"], statistics.log_probabilities(values["rows"]["logits"])
+            ),
+        }
+
+    def skipped(self) -> list[int]:
+        """Returns the indices of the images that could not be read."""
+        return [index for index in self._values()["rows"]["skipped"].tolist() if index >= 0]
+
+    def _values(self) -> dict[str, dict[str, np.ndarray]]:
+        self._fetch()
+        return self._metrics.compute()
+
+    def _fetch(self) -> None:
         """Waits for the step that is pending. Raises NonFiniteLoss."""
         if self._pending is None:
             return
-        (step, outputs), self._pending = self._pending, None
-        outputs = jax.device_get(outputs)
-        loss, norm = float(outputs["loss"]), float(outputs["norm"])
+        (step, metrics), self._pending = self._pending, None
+        metrics = jax.device_get(metrics)
+        values = metrics.compute()
+        loss, norm = (float(values["steps"][name][0]) for name in ("loss", "norm"))
         if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise NonFiniteLoss(step, loss, norm, outputs["index"].tolist())
-        self.loss.append(loss)
-        self.logits.extend(outputs["logits"].tolist())
-        self.label.extend(outputs["label"].tolist())
-        self.skipped.extend(index for index in outputs["skipped"].tolist() if index >= 0)
-
-    def as_json(self) -> dict[str, Any]:
-        """What a checkpoint inside an epoch needs to continue it exactly; float32 survives JSON unchanged."""
-        self.fetch()
-        return {name: getattr(self, name) for name in ("loss", "logits", "label", "skipped", "seconds")}
-
-    def metrics(self) -> dict[str, float]:
-        """Mean loss and ROC AUC of the predictions made while training."""
-        self.fetch()
-        log_p = statistics.log_probabilities(np.asarray(self.logits, np.float32))
-        return {
-            "train_loss": float(np.mean(self.loss)),
-            "train_roc_auc": statistics.roc_auc(np.asarray(self.label), log_p),
-        }
+            raise NonFiniteLoss(step, loss, norm, values["rows"]["index"].tolist())
+        self._metrics = self._metrics.merge(metrics)
 
 
 def train(
     state: TrainState,
     *,
     epochs: Epochs,
-    train_step: Callable[[TrainState, Any], tuple[TrainState, Outputs]],
+    train_step: Callable[[TrainState, Any], tuple[TrainState, TrainMetrics]],
     evaluate: Callable[[Mapping[str, Any]], Predictions | None],
     batches: Iterator[Any],
     checkpoints: Checkpoints,
@@ -132,7 +151,7 @@ def train(
         stopping, predictions = stop_requested(), None
         # What is still open where an epoch ends was not evaluated, by this run or by the one that it goes on with.
         if not stopping and open_epoch.steps and (epoch := epochs.ended_at(step)):
-            row = {"epoch": epoch, "step": step} | open_epoch.metrics()
+            row = {"epoch": epoch, "step": step} | open_epoch.summary()
             rate = open_epoch.steps * epochs.batch_size / (clock() - epoch_began)
             predictions = evaluate(state.to_evaluate())
             stopping = predictions is None
@@ -141,7 +160,7 @@ def train(
             row |= {"learning_rate": float(learning_rate(step - 1)), "images_per_second": rate}
             row["seconds"] = clock() - epoch_began
             log_epoch(row)
-            log_skipped(open_epoch.skipped)
+            log_skipped(open_epoch.skipped())
             open_epoch, epoch_began = OpenEpoch(), clock()
             checkpoints.save(step, state, open_epoch.as_json(), row)
         elif step > begun and (stopping or (save_every and step % save_every == 0)):
@@ -149,8 +168,8 @@ def train(
             checkpoints.save(step, state, open_epoch.as_json())
         if stopping or step >= epochs.total_steps:
             return state, step >= epochs.total_steps and not open_epoch.steps
-        state, outputs = train_step(state, next(batches))
-        open_epoch.add(step, outputs)
+        state, metrics = train_step(state, next(batches))
+        open_epoch.add(step, metrics)
         step += 1
         progress.update(step * epochs.batch_size, note=f"step {step}/{epochs.total_steps}: ")
 

@@ -11,6 +11,7 @@ from stochconv_jax.models.stochastic_conv import WINDOWS
 from stochconv_jax.training import losses, rngs
 from stochconv_jax.training import mesh as meshes
 from stochconv_jax.training.state import TrainState
+from stochconv_jax.training.step_metrics import EvalMetrics, TrainMetrics
 
 Batch = Mapping[str, jax.Array]
 Place = Callable[[Sequence[int]], jax.sharding.Sharding]
@@ -29,9 +30,8 @@ def train_step(
     accumulate_steps: int,
     whole: Place,
     rest: Place,
-) -> tuple[TrainState, dict[str, jax.Array]]:
-    """One step. Returns the next state, and 'loss', 'norm' (of its variables), 'logits' `[B, K]`, 'label', 'index' and
-    'skipped' `[B]`.
+) -> tuple[TrainState, TrainMetrics]:
+    """One step. Returns the next state, and the metrics of this step.
 
     Randomness is f(seed, step). Gradients are over the global batch, and so is batch norm, unless the batch is taken in
     `accumulate_steps` parts one after the other: then it is over each part, and the statistics that the parts leave are
@@ -73,8 +73,8 @@ def train_step(
         ema = optax.incremental_update({"params": params, "batch_stats": batch_stats}, ema, 1.0 - ema_decay)
     norm = optax.tree.norm({"params": params, "batch_stats": batch_stats})
     handed_through = {name: batch[name] for name in ("label", "index", "skipped")}
-    outputs = {"loss": loss, "norm": norm, "logits": logits} | handed_through
-    return meshes.constrain(TrainState(state.step + 1, params, batch_stats, opt_state, ema), rest), outputs
+    metrics = TrainMetrics.single_from_model_output(loss=loss, norm=norm, logits=logits, **handed_through)
+    return meshes.constrain(TrainState(state.step + 1, params, batch_stats, opt_state, ema), rest), metrics
 
 
 def _by_parts(function: Callable[[Batch, Any], tuple[Any, jax.Array]], batch: Batch, parts: int):
@@ -96,15 +96,16 @@ def _by_parts(function: Callable[[Batch, Any], tuple[Any, jax.Array]], batch: Ba
 
 def eval_step(
     variables: Mapping[str, Any], batch: Batch, *, model: Classifier, seed: int | jax.Array, passes: int, whole: Place
-) -> dict[str, jax.Array]:
-    """Logits `[passes, B, K]` of a batch, with 'label', 'index', 'mask' and 'skipped' `[B]`, int32, handed through.
+) -> EvalMetrics:
+    """Predicts a batch and returns its metrics.
 
     `whole`: where the variables are computed with, by shape. See `passes_over` for the passes.
     """
     variables = meshes.constrain(variables, whole)
     logits, _ = passes_over(variables, batch, jnp.arange(passes), model=model, seed=seed)
     # As int32, so that the TPU's compiler does not pack the mask into words, which plan could not tell the purpose of.
-    return {"logits": logits} | {name: jnp.int32(batch[name]) for name in ("label", "index", "mask", "skipped")}
+    handed_through = {name: jnp.int32(batch[name]) for name in ("label", "index", "mask", "skipped")}
+    return EvalMetrics.single_from_model_output(logits=jnp.moveaxis(logits, 0, 1), **handed_through)
 
 
 def passes_over(

@@ -25,9 +25,10 @@ def small(monkeypatch):
 
 def test_a_case_is_the_configs_own_training(small):
     case = cases.case(cases.config_named("quickstart", 8))
-    (first, outputs), (second, again) = jax.device_get(case.train()), jax.device_get(case.train())
-    assert int(first.step) == 1 and int(second.step) == 2 and outputs["loss"] != again["loss"]
-    np.testing.assert_array_equal(*(case.evaluate()["logits"] for _ in range(2)))  # not of the state that is trained
+    (first, metrics), (second, again) = jax.device_get(case.train()), jax.device_get(case.train())
+    assert int(first.step) == 1 and int(second.step) == 2 and metrics.compute()["steps"] != again.compute()["steps"]
+    logits = (case.evaluate().compute()["rows"]["logits"] for _ in range(2))
+    np.testing.assert_array_equal(*logits)  # not of the state that is trained
     assert set(case.seconds) == set(case.memory) == {"train", "evaluate"}
 
 

@@ -39,7 +39,7 @@ def config_of(parts, **keys):
 
 @functools.cache
 def one_step(parts, devices, *, frozen, weights=()):
-    """The state after one step of plain gradient descent, and the step's outputs."""
+    """The state after one step of plain gradient descent, and the step's metrics."""
     config = config_of(parts)
     mesh = meshes.create(jax.devices()[:devices])
     model, optimizer = build.classifier(config), optax.sgd(1.0)
@@ -71,16 +71,16 @@ def assert_close(one, other):
 
 def test_with_frozen_batch_norm_parts_change_nothing():
     parts, devices, weights = 2, 8, (1.0, 5.0)
-    unsplit, outputs = one_step(1, 1, frozen=True, weights=weights)
+    unsplit, metrics = one_step(1, 1, frozen=True, weights=weights)
     split, parted = one_step(parts, devices, frozen=True, weights=weights)
     assert_close(unsplit.params, split.params)
-    assert_close(outputs, parted)  # rows in their own places, too
+    assert_close(metrics, parted)  # rows in their own places, too
 
 
 def test_parts_do_not_depend_on_the_devices():
-    (one, outputs), (eight, spread) = (one_step(2, devices, frozen=False) for devices in (1, 8))
+    (one, metrics), (eight, spread) = (one_step(2, devices, frozen=False) for devices in (1, 8))
     assert_close((one.params, one.batch_stats), (eight.params, eight.batch_stats))
-    assert_close(outputs, spread)
+    assert_close(metrics, spread)
 
 
 def test_statistics_are_the_average_of_those_of_the_parts():

@@ -63,6 +63,7 @@ def test_a_process_alone_on_its_host_has_all_its_gpus(environ, one_a_host):
     assert launch.detect(environ | one_a_host).method == "deactivate"
 
 
+@pytest.mark.filterwarnings("ignore:'maxsplit' is passed:DeprecationWarning")  # in JAX's own code
 @pytest.mark.parametrize("workers", ["10.0.0.5,10.0.0.6", "worker-0:0:10.0.0.5,worker-1:1:10.0.0.6"])
 @pytest.mark.parametrize("slices", [{}, SLICES])
 def test_a_cloud_tpu_vm_is_read_as_jax_reads_it(workers, slices, monkeypatch):

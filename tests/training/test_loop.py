@@ -9,6 +9,7 @@ import pytest
 
 from stochconv_jax.training import evaluation, loop, mesh, rngs
 from stochconv_jax.training.progress import Progress, duration
+from stochconv_jax.training.step_metrics import EvalMetrics, TrainMetrics
 
 
 @pytest.mark.parametrize("images, batch", [(52, 8), (640, 32), (7, 3), (5, 16), (1, 1)])
@@ -24,33 +25,43 @@ def test_an_epoch_ends_with_the_step_that_shows_its_last_image(images, batch):
         assert list(ends.values()) == [1, 2, 3, 4]
 
 
-def outputs(loss=0.5, norm=7.0):
-    return {
-        "loss": np.float32(loss),
-        "norm": np.float32(norm),
-        "logits": np.float32([[0.1], [-1.7], [2.3]]),
-        "label": np.int32([0, 0, 1]),
-        "index": np.int32([4, 2, 9]),
-        "skipped": np.int32([-1, 5, -1]),
-    }
+ROWS = {"label": np.int32([0, 0, 1]), "index": np.int32([4, 2, 9]), "skipped": np.int32([-1, 5, -1])}
+LOGITS = np.float32([[0.1], [-1.7], [2.3]])
+
+
+def metrics(loss=0.5, norm=7.0):
+    """Of a step of three rows."""
+    return TrainMetrics.single_from_model_output(loss=np.float32(loss), norm=np.float32(norm), logits=LOGITS, **ROWS)
 
 
 def test_an_open_epoch_survives_json_unchanged():
     epoch = loop.OpenEpoch()
-    epoch.add(0, outputs())
-    epoch.add(1, outputs(np.float32(0.1) / 3))
-    restored = loop.OpenEpoch(**json.loads(json.dumps(epoch.as_json())))
-    assert restored.metrics() == epoch.metrics()
-    assert restored.skipped == [5, 5]
-    assert epoch.metrics()["train_roc_auc"] == 1.0
+    assert loop.OpenEpoch.from_json(json.loads(json.dumps(epoch.as_json()))).steps == 0
+    epoch.add(0, metrics())
+    epoch.add(1, metrics(np.float32(0.1) / 3))
+    restored = loop.OpenEpoch.from_json(json.loads(json.dumps(epoch.as_json())))
+    for step in (2, 3):
+        for one in (epoch, restored):
+            one.add(step, metrics(np.float32(0.7) / step))
+    assert restored.summary() == epoch.summary() and restored.as_json() == epoch.as_json()
+    assert restored.steps == epoch.steps == 4 and restored.skipped() == epoch.skipped() == [5] * 4
+    losses = np.float32([0.5, np.float32(0.1) / 3, np.float32(0.7) / 2, np.float32(0.7) / 3])
+    assert epoch.summary() == {"train_loss": losses.astype(np.float64).mean(), "train_roc_auc": 1.0}
+
+
+def test_an_open_epoch_of_version_0_1_goes_on():
+    saved = {"loss": [0.25, 0.5], "logits": [[-0.5]] * 3, "label": [1, 0, 0], "skipped": [8], "seconds": 2.0}
+    epoch = loop.OpenEpoch.from_json(saved)
+    epoch.add(2, metrics(0.75))
+    assert epoch.summary()["train_loss"] == 0.5 and epoch.skipped() == [8, 5] and epoch.seconds == 2.0
 
 
 @pytest.mark.parametrize("bad", [{"loss": np.nan}, {"norm": np.inf}])
 def test_results_are_fetched_a_step_late_and_a_bad_loss_or_variable_names_its_own_step(bad):
     epoch = loop.OpenEpoch()
-    epoch.add(6, outputs(**bad))
+    epoch.add(6, metrics(**bad))
     with pytest.raises(loop.NonFiniteLoss, match="step 6") as caught:
-        epoch.add(7, outputs())
+        epoch.add(7, metrics())
     assert caught.value.images == [4, 2, 9]
 
 
@@ -88,12 +99,11 @@ def test_one_batch_waits_while_another_is_in_use_and_no_other_in_an_evaluation()
         return map(counted, mesh.to_devices(rows, devices))
 
     def step(number, batch):
-        return Steps(number.step + 1), {k: Running(batch, value) for k, value in outputs().items()}
+        return Steps(number.step + 1), jax.tree.map(lambda value: Running(batch, value), metrics())
 
     def eval_step(_, batch):
-        rows = {name: outputs()[name] for name in ("label", "index", "skipped")} | {"mask": np.ones(3, bool)}
-        rows["logits"] = outputs()["logits"][None]
-        return {name: Running(batch, value) for name, value in rows.items()}
+        rows = ROWS | {"mask": np.ones(3, bool), "logits": LOGITS[:, None]}
+        return jax.tree.map(lambda value: Running(batch, value), EvalMetrics.single_from_model_output(**rows))
 
     loop.train(
         Steps(0),

@@ -15,8 +15,9 @@ def test_the_loss_is_shared_between_the_two_classes():
     with jax.set_mesh(mesh):
         batch = dict(batch_of(mesh, 0))
         extra = next(meshes.to_devices([{"label_mixed": mixed, "share_mixed": share}], mesh))
-        _, outputs = step(state.create(init, meshes.replicated(mesh)), batch | extra)
-        first, second = (losses.example_losses(outputs["logits"], label) for label in (batch["label"], mixed))
+        _, metrics = step(state.create(init, meshes.replicated(mesh)), batch | extra)
+        logits, (loss,) = metrics.compute()["rows"]["logits"], metrics.compute()["steps"]["loss"]
+        first, second = (losses.example_losses(logits, label) for label in (batch["label"], mixed))
     expected = ((1 - share) * np.asarray(first) + share * np.asarray(second)).mean()
-    np.testing.assert_allclose(outputs["loss"], expected, rtol=1e-5)
-    assert abs(float(outputs["loss"]) - float(np.mean(first))) > 1e-4
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+    assert abs(loss - float(np.mean(first))) > 1e-4

@@ -43,7 +43,7 @@ def run(parameters):
             now, _ = step(now, batch_of(mesh, seed))
         batch = batch_of(mesh, 2)
         batch["mask"] = batch["label"] >= 0
-        return shapes, now, build.eval_step(config, model, mesh)(now.to_evaluate(), batch)["logits"]
+        return shapes, now, build.eval_step(config, model, mesh)(now.to_evaluate(), batch).compute()["rows"]["logits"]
 
 
 @pytest.fixture(scope="module")

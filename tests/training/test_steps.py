@@ -42,6 +42,11 @@ def batch_of(mesh, seed):
     return next(meshes.to_devices([rows], mesh))
 
 
+def logits(metrics):
+    """Of a step's rows, `[B, K]`."""
+    return metrics.compute()["rows"]["logits"]
+
+
 def one_step(devices, seed, **model):
     mesh, init, step = setup(devices, **model)
     with jax.set_mesh(mesh):
@@ -51,9 +56,9 @@ def one_step(devices, seed, **model):
 def test_a_step_on_eight_devices_is_the_step_on_one():
     seed = np.random.default_rng().integers(2**31)
     settings = {"stochastic_depth": 0.2, "dropout": 0.3, "merge_after": "1"}
-    (one, outputs), (eight, spread) = (one_step(devices, seed, **settings) for devices in (1, 8))
+    (one, metrics), (eight, spread) = (one_step(devices, seed, **settings) for devices in (1, 8))
     # float32 sums in another order; batch norm's statistics are over the whole batch on both.
-    np.testing.assert_allclose(outputs["logits"], spread["logits"], rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(logits(metrics), logits(spread), rtol=1e-3, atol=1e-4)
     for a, b in zip(jax.tree.leaves(one.trained()), jax.tree.leaves(eight.trained()), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
     assert int(eight.step) == 1
@@ -68,7 +73,7 @@ def test_runs_of_other_seeds_share_their_programs_and_differ_in_their_numbers():
             kernels = np.concatenate([np.ravel(x) for x in jax.tree.leaves(first.params)])
             texts.append([jax.jit(init.function).lower(seed=init.seed).as_text(), step.lower(first, batch).as_text()])
             # The second run's first step from the first run's state: what differs are the windows.
-            results.append((kernels, step(setup_state(mesh), batch)[1]["logits"]))
+            results.append((kernels, logits(step(setup_state(mesh), batch)[1])))
     assert texts[0] == texts[1]
     for one, other in zip(*results):
         assert not np.allclose(one, other)

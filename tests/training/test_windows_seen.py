@@ -54,21 +54,26 @@ def test_what_lies_outside_the_windows_of_a_pass_does_not_change_evaluation_s_lo
     images = random.integers(0, 256, (2, *IMAGE, 3), np.uint8)
     others = images // 8
     whole = meshes.placement(meshes.create(jax.devices()[:1]), split=False)
-    evaluate = jax.jit(functools.partial(steps.eval_step, model=model, seed=SEED, passes=PASSES, whole=whole))
+    step = jax.jit(functools.partial(steps.eval_step, model=model, seed=SEED, passes=PASSES, whole=whole))
+
+    def evaluate(images):
+        """Logits `[passes, B, K]`."""
+        return np.moveaxis(step(variables, batch_of(images)).compute()["rows"]["logits"], 1, 0)
+
     watch = jax.jit(functools.partial(steps.passes_over, model=model, seed=SEED))
     logits, windows = watch(variables, batch_of(images), jnp.arange(PASSES))
-    expected = np.asarray(evaluate(variables, batch_of(images))["logits"])
+    expected = evaluate(images)
     np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-6)
     rows, filters = windows.shape[1:3]
     assert (rows, filters) == {"per_image": (2, 8), "per_batch": (1, 8), "shared": (2, 1)}[sampling]
     for number in range(PASSES):
         seen = np.stack([inside(np.asarray(windows)[number, min(row, rows - 1)]) for row in range(2)])[..., None]
         assert not seen.all(axis=(1, 2, 3)).any()
-        same = np.asarray(evaluate(variables, batch_of(np.where(seen, images, others)))["logits"])
+        same = evaluate(np.where(seen, images, others))
         np.testing.assert_allclose(same[number], expected[number], rtol=1e-5, atol=1e-6)
         # Ten times the rounding; of several logits one random network in many moves one by less, and none all of them.
         assert np.abs(np.delete(same - expected, number, axis=0)).max() > 2e-5
-        changed = np.asarray(evaluate(variables, batch_of(np.where(seen, others, images)))["logits"])
+        changed = evaluate(np.where(seen, others, images))
         assert np.abs(changed[number] - expected[number]).max() > 2e-5
 
 
