@@ -56,7 +56,7 @@ def _give_up(seconds: float, of: str) -> NoReturn:
     place = next((frame for frame in ours if frame.filename != __file__), stack[-1])
     others = "; the other processes may say why" if jax.process_count() > 1 else ""
     print(
-        f"main.py: not ended within {seconds:g} s of {of} (config.checkpoint.grace_seconds), says process "
+        f"stochconv_jax: not ended within {seconds:g} s of {of} (config.checkpoint.grace_seconds), says process "
         f"{jax.process_index()}: it waits in {place.filename}, line {place.lineno}, for {place.line}{others}. Complete "
         "checkpoints are as they were; run the same command again",
         file=sys.stderr,

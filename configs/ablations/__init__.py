@@ -10,12 +10,13 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from configs import quickstart, saved
+from configs import quickstart
+from stochconv_jax.config import flatten
 
 
 def changes(config: ConfigDict, base: ConfigDict) -> dict[str, Any]:
     """The keys of a run, with dots, in which `config` differs from `base`, with its values."""
-    values, before = saved.flatten(config.to_dict()), saved.flatten(base.to_dict())
+    values, before = flatten(config.to_dict()), flatten(base.to_dict())
     of_the_sweep = ("sweep.", "report.")
     return {key: value for key, value in values.items() if value != before[key] and not key.startswith(of_the_sweep)}
 

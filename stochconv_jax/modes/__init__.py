@@ -28,7 +28,7 @@ def run(mode: str, config: Any, overrides: Mapping[str, Any], workdir: str, conf
             hosts.join(config.distributed, stops_together=mode == "train")
         return importlib.import_module(f"stochconv_jax.modes.{mode}").run(config, overrides, workdir, **more)
     except rendezvous.NotAllHere as error:
-        sys.exit(f"main.py: {error}")
+        sys.exit(f"stochconv_jax: {error}")
     except ending.Stalled:
         traceback.print_exc()
         ending.end_process(1)

@@ -81,8 +81,8 @@ def _begin_together() -> None:
 def _give_up(place: launch.Place, timeout: int) -> None:
     """Ends the process, which waits inside JAX and cannot be interrupted."""
     print(
-        f"main.py: all {place.num_processes} processes came to {place.coordinator}, but JAX could not connect them "
-        f"within {timeout} s, says process {place.process_id}: one has ended since, see its log",
+        f"stochconv_jax: all {place.num_processes} processes came to {place.coordinator}, but JAX could not connect "
+        f"them within {timeout} s, says process {place.process_id}: one has ended since, see its log",
         file=sys.stderr,
         flush=True,
     )

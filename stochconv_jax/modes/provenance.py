@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 
+import stochconv_jax
 from stochconv_jax.run_folder import write_text
 
 CHECKOUT = pathlib.Path(__file__).parents[2]
@@ -19,6 +20,7 @@ PACKAGES = (
     "jax",
     "jaxlib",
     "flax",
+    "clu",
     "optax",
     "orbax-checkpoint",
     "grain",
@@ -41,7 +43,7 @@ NUMERICS = (  # of jax.config
 def describe(folder: pathlib.Path) -> dict[str, Any]:
     """For config.json. Where the code is not as committed, what differs is saved in `folder`."""
     return {
-        "command": sys.argv,
+        "command": sys.orig_argv,
         **software(),
         "jax_config": {name: getattr(jax.config, name, None) for name in NUMERICS},
         "git": _git(folder),
@@ -61,9 +63,12 @@ def software() -> dict[str, dict[str, str]]:
 
 
 def _versions() -> dict[str, str]:
-    installed = (re.sub(r"[-_.]+", "-", str(found.name)).lower() for found in importlib.metadata.distributions())
-    packages = (*PACKAGES, *sorted({name for name in installed if name.startswith(ACCELERATED_BY)}))
-    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}
+    # What a broken installation leaves has no name.
+    names = (found.metadata.get("Name", "") for found in importlib.metadata.distributions() if found.metadata)
+    installed = {re.sub(r"[-_.]+", "-", name).lower() for name in names}
+    packages = (*PACKAGES, *sorted(name for name in installed if name.startswith(ACCELERATED_BY)))
+    known = {"python": platform.python_version(), "stochconv_jax": stochconv_jax.__version__}
+    return known | {name: importlib.metadata.version(name) for name in packages}
 
 
 def _git(folder: pathlib.Path) -> dict[str, str | None] | None:

@@ -10,7 +10,8 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from configs import default, saved
+from stochconv_jax import default_config
+from stochconv_jax.config import complete, flatten
 from stochconv_jax.data import pipeline, sources
 from stochconv_jax.modes import build, provenance
 from stochconv_jax.run_folder import FREE_KEYS, METRICS, RunFolder
@@ -34,11 +35,11 @@ def claim(folder: RunFolder, config: ConfigDict, *, size: Mapping[str, int], dat
     the keys that differ, or where the checkpoints of its epochs are gone.
     """
     # Which processes ran it is not what it is, and another one would look for them.
-    content = config.to_dict() | {"distributed": default.distributed().to_dict()}
+    content = config.to_dict() | {"distributed": default_config.distributed().to_dict()}
     old = folder.read_config()
     saved_once, epochs = folder.has_checkpoint(), len(folder.read_metrics())
     if old is not None and (saved_once or epochs):
-        before = {"data_set": old["data"]} | saved.complete(old["config"], folder.path).to_dict()
+        before = {"data_set": old["data"]} | complete(old["config"], folder.path).to_dict()
         if found := differences(before, {"data_set": data} | config.to_dict()):
             listing = "\n".join(f"  {key}: {there!r} there, {now!r} now" for key, (there, now) in found.items())
             raise ValueError(f"{folder.path} holds another run; choose another --workdir. What differs:\n{listing}")
@@ -67,15 +68,15 @@ def record_start(folder: RunFolder, config: ConfigDict, step: int) -> None:
         logger.warning("not as the run first began: %s; see `starts` in config.json", ", ".join(other))
     time = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     start = {"time": time, "step": step, "devices": now["devices"], "git": now["git"]} | other
-    known = saved.flatten(about["config"])
-    if new := {key: value for key, value in saved.flatten(config.to_dict()).items() if key not in known}:
+    known = flatten(about["config"])
+    if new := {key: value for key, value in flatten(config.to_dict()).items() if key not in known}:
         start["new_keys"] = new
     folder.write_json("config.json", about | {"starts": [*about.get("starts", ()), start]})
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Of two configs, as they are or as config.json has them, the values that make them different runs, by key."""
-    before, after = (saved.flatten(json.loads(json.dumps(config))) for config in (before, after))
+    before, after = (flatten(json.loads(json.dumps(config))) for config in (before, after))
     keys = sorted(key for key in before.keys() | after.keys() if not key.startswith(FREE_KEYS))
     return {key: (before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)}
 
@@ -102,8 +103,8 @@ def load(overrides: Mapping[str, Any], workdir: str) -> tuple[RunFolder, ConfigD
     about = folder.read_config()
     if about is None:
         raise ValueError(f"no run in {folder.path}: it has no config.json; train first, with the same --workdir")
-    own = saved.complete(about["config"], folder.path)
-    trained = saved.flatten(own.to_dict())
+    own = complete(about["config"], folder.path)
+    trained = flatten(own.to_dict())
     for key, value in overrides.items():
         if key.startswith(RESTORED_KEYS) and trained[key] != value:
             raise ValueError(f"config.{key}={value!r}: the run in {folder.path} has {trained[key]!r}")

@@ -7,6 +7,8 @@ evaluated. Which runs are finished is read from their folders, so the same comma
 import contextlib
 import errno
 import logging
+import os
+import pathlib
 import shlex
 import signal
 import subprocess
@@ -21,6 +23,7 @@ from stochconv_jax.training.progress import duration
 
 logger = logging.getLogger(__name__)
 
+PACKAGE = pathlib.Path(__file__).parents[1]
 LOG = "output.log"  # in a run's folder: what its processes printed
 COLUMNS = ("run", "state", "reason", "log")
 WAITING, RUNNING, FINISHED, FAILED, STOPPED = "waiting", "running", "finished", "failed", "stopped"
@@ -190,8 +193,15 @@ def _process(command: Sequence[str], log: IO[bytes], received: list[int], tick: 
     """
     log.write(f"$ {shlex.join(command)}\n".encode())
     log.flush()
+    # The package is importable there too where it is not installed and the folder is not the checkout.
+    path = os.pathsep.join(filter(None, [str(PACKAGE.parent), os.environ.get("PYTHONPATH")]))
     child = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        env=os.environ | {"PYTHONPATH": path},
+        start_new_session=True,
     )
     handed_on = 0
     while True:

@@ -11,17 +11,16 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from configs import saved
+from stochconv_jax.config import complete, flatten
 from stochconv_jax.modes import runs
 from stochconv_jax.run_folder import RunFolder
 
-MAIN = pathlib.Path(__file__).parents[2] / "main.py"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A variant with a seed. `name`: its folder below the sweep's; `config`: all of its keys; `flags`: of main.py."""
+    """A variant with a seed. `name`: its folder below the sweep's; `config`: all its keys; `flags`: keys to be set."""
 
     name: str
     folder: RunFolder
@@ -39,7 +38,7 @@ class Run:
             about = self.folder.read_config()
             if about is None or self.epochs() < self.config.num_epochs:
                 return False
-            there = saved.complete(about["config"], self.folder.path).to_dict()
+            there = complete(about["config"], self.folder.path).to_dict()
             kept = self.folder.has_checkpoint(self._last_step()) or self.evaluated()
             return kept and not runs.differences(there, self.config.to_dict())
         except (ValueError, KeyError):
@@ -84,7 +83,7 @@ class Run:
     def _command(self, *words: str, keys: Mapping[str, Any]) -> list[str]:
         # Each is a run of its own, also where a launcher's variables say that several such sweeps belong together.
         settings = [f"--config.{key}={value}" for key, value in {**keys, "distributed.num_processes": 1}.items()]
-        return [sys.executable, str(MAIN), *words, f"--workdir={self.folder.path}", *settings]
+        return [sys.executable, "-m", "stochconv_jax", *words, f"--workdir={self.folder.path}", *settings]
 
 
 def plan(config: ConfigDict, overrides: Mapping[str, Any], config_file: str, root: pathlib.Path) -> list[Run]:
@@ -150,7 +149,7 @@ def _variants(config_file: str) -> Mapping[str, Mapping[str, Any]]:
 def _check(where: str, name: str, changes: Mapping[str, Any], config: ConfigDict, overrides: Mapping[str, Any]) -> None:
     if not NAME.fullmatch(name):
         raise ValueError(f"{where}: the name becomes a folder's; use letters, digits, '_', '.', '+' and '-'")
-    known = saved.flatten(config.to_dict())
+    known = flatten(config.to_dict())
     for key, value in changes.items():
         if key == "seed" or key.startswith("sweep."):
             raise ValueError(f"{where}: {key} is of the whole sweep; seeds are config.sweep.seeds")

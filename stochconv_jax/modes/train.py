@@ -5,12 +5,13 @@ import logging
 
 import jax
 import tensorboardX
+from clu import parameter_overview
 
 from stochconv_jax import ending
 from stochconv_jax.data import sources
 from stochconv_jax.models import keras_weights, summary, variants
 from stochconv_jax.modes import build, runs, stopping
-from stochconv_jax.run_folder import RunFolder, locked, named
+from stochconv_jax.run_folder import RunFolder, locked, named, write_text
 from stochconv_jax.training import evaluation, loop, mesh, progress, state
 from stochconv_jax.training.checkpoints import LAST, Checkpoints
 
@@ -42,6 +43,9 @@ def run(config, overrides, workdir) -> None:
             size=summary.totals(rows),
             data={"train": runs.fingerprint(train_source), "validation": runs.fingerprint(val_source)},
         )
+        if jax.process_index() == 0:
+            overview = parameter_overview.get_parameter_overview(shapes.params, include_stats=False)
+            logger.info("%s lists every array", write_text(folder.path / "parameters.txt", overview + "\n"))
         stack.enter_context(jax.set_mesh(devices))
         saving = {"best_metric": runs.best_metric(config), "timeout_seconds": config.checkpoint.grace_seconds}
         saved = stack.enter_context(Checkpoints(folder.checkpoints, **saving))
@@ -101,7 +105,7 @@ def _begin_or_go_on(
         fresh = state.create(init, state.shardings(shapes))
         return _start_from_weights(config, fresh) if config.init.weights else fresh, loop.OpenEpoch()
     _, restored, open_epoch = found
-    return restored, loop.OpenEpoch(**open_epoch)
+    return restored, loop.OpenEpoch.from_json(open_epoch)
 
 
 def _start_from_weights(config, fresh: state.TrainState) -> state.TrainState:

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from configs import default
-from configs.saved import flatten
+from stochconv_jax import default_config
+from stochconv_jax.config import flatten
 from stochconv_jax.run_folder import FREE_KEYS, METRICS, RunFolder
 
 REQUIRED = ("epoch", "val_roc_auc")
@@ -25,7 +25,7 @@ BY_PASSES = "roc_auc_by_passes"
 # What the report takes from config.json, and of what kind it must be.
 ABOUT = {"config": Mapping, "data": Mapping, "parameters": numbers.Real, "multiply_adds": numbers.Real}
 SETTINGS = {"seed": int, "num_epochs": numbers.Real, "model.branches": list, "report.baseline": str}
-DEFAULTS = flatten(default.get_config().to_dict())
+DEFAULTS = flatten(default_config.get_config().to_dict())
 SEED = re.compile(r"[-_., /]*(?<![a-z])seeds?[-_= /]?(\d+)", re.IGNORECASE)
 
 

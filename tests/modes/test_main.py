@@ -66,6 +66,9 @@ def test_a_run_leaves_what_a_run_folder_holds(finished):
     assert [(row["epoch"], row["step"]) for row in table] == [("1", "7"), ("2", "13"), ("3", "20")]
     assert all(np.isfinite(float(value)) for row in table for value in row.values())
     assert list(finished.glob("events/events*"))
+    *arrays, _, total = (finished / "parameters.txt").read_text().splitlines()
+    assert any("windows_stem/conv/kernel" in line and "(3, 3, 3, 8)" in line for line in arrays)
+    assert f"Total: {about['parameters']:,} " in total
 
 
 def test_the_same_command_after_the_end_changes_nothing(main, finished):
@@ -184,12 +187,12 @@ def test_a_run_of_an_older_version_goes_on_with_new_keys_at_their_defaults(main,
 )
 def test_an_unknown_key_fails_with_the_nearest(main, tmp_path, mode, key, expected):
     output = main(tmp_path / "run", mode=mode, code=1, **{key.replace(".", "__"): "b0"})
-    assert output == f"main.py: unknown config key {expected}\n"
+    assert output == f"stochconv_jax: unknown config key {expected}\n"
 
 
 def test_an_unknown_file_fails_with_the_nearest(main, tmp_path):
     output = main(tmp_path / "run", "--config", "configs/ablations/samplin.py", mode="report", code=1)
-    assert output.startswith("main.py: --config=configs/ablations/samplin.py: there is no such file. Did you mean")
+    assert output.startswith("stochconv_jax: --config=configs/ablations/samplin.py: there is no such file. Did you")
     assert "configs/ablations/sampling.py" in output and len(output.splitlines()) == 1
     (tmp_path / "own.py").write_text("import math\ndef get_config(): return math.nothing(3)\n")
     output = main(tmp_path / "run", f"--config={tmp_path / 'own.py'}", mode="report", code=1)

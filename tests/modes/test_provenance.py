@@ -6,7 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from configs import quickstart, saved
+from configs import quickstart
+from stochconv_jax import config as configs_of_runs
 from stochconv_jax.modes import provenance, runs
 from stochconv_jax.run_folder import RunFolder
 
@@ -130,7 +131,7 @@ def test_a_run_is_the_same_whoever_started_it_and_repeats_from_its_config(checko
     with pytest.raises(ValueError, match="seed: 0 there, 3 now"):
         claim(seed=3)
     runs.record_start(folder, quickstart.get_config(), 3)
-    assert saved.get_config(str(folder.path / "config.json")).to_dict() == quickstart.get_config().to_dict()
+    assert configs_of_runs.get_config(str(folder.path / "config.json")).to_dict() == quickstart.get_config().to_dict()
 
 
 def test_a_run_that_begins_anew_forgets_the_starts_that_came_to_nothing(run):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import sklearn.metrics
 
-from configs import saved
+from stochconv_jax.config import flatten
 from stochconv_jax.reporting import collect, published, results, tables
 from tests.reporting.folders import AS_REPORTED, SPLIT, THUMBNAIL, write
 
@@ -156,7 +156,7 @@ def test_a_published_figure_stands_beside_its_model_alone(settings, best):
 )
 def test_the_configs_of_the_report_s_models_have_its_figures(name, best):
     config = importlib.import_module(f"configs.{name}").get_config()
-    found = published.figure(saved.flatten(json.loads(json.dumps(config.to_dict()))))
+    found = published.figure(flatten(json.loads(json.dumps(config.to_dict()))))
     assert (found and found.best) == best
 
 

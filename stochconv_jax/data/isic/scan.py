@@ -5,7 +5,6 @@ import functools
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TypeVar
 
 import numpy as np
 
@@ -15,7 +14,6 @@ from stochconv_jax.data.isic.workers import Workers
 from stochconv_jax.data.sources import IMAGE_ENDINGS, decode
 
 _FILES_A_TASK = 64
-_Made = TypeVar("_Made")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +74,7 @@ def _named(file: pathlib.Path) -> Iterator[None]:
         raise OSError(error.errno, f"{file} cannot be read: {error.strerror}; mend that and run again") from error
 
 
-def first_sound(files: Sequence[pathlib.Path], use: Callable[[bytes], _Made]) -> tuple[_Made | None, list[str]]:
+def first_sound[Made](files: Sequence[pathlib.Path], use: Callable[[bytes], Made]) -> tuple[Made | None, list[str]]:
     """What `use` makes of the first file that it takes, or None; and what is wrong with each file before that one.
 
     `use` raises ValueError for a damaged image. OSError naming the file if one cannot be read.

@@ -1,6 +1,8 @@
-"""The config of an earlier run:   python main.py --config=runs/first/config.json --workdir=runs/again
+"""Configs of earlier runs, from their config.json:
 
-main.py hands a --config that ends in .json to this file as `saved.py:FILE`.
+    python main.py --config=runs/first/config.json --workdir=runs/again
+
+`--config=FILE.json` is read by `get_config` below, as `--config=stochconv_jax/config.py:FILE.json`.
 """
 import json
 import logging
@@ -10,7 +12,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from configs import default
+from stochconv_jax import default_config
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +35,7 @@ def complete(saved: Mapping[str, Any], where: Any) -> ConfigDict:
     """
     if not isinstance(saved, Mapping):
         raise ValueError(f"{where}: its config is no table of keys but {saved!r}")
-    config = default.get_config()
+    config = default_config.get_config()
     known, values = flatten(config.to_dict()), flatten(saved)
     removed = sorted(values.keys() - known.keys())
     if removed:
