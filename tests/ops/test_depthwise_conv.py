@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax import lax
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from stochconv_jax.ops import depthwise_conv
+from tests.ops import references
 
 SHAPES = [  # input [B, H, W, C], kernel, strides
     ((2, 14, 14, 6), (3, 3), (1, 1)),
@@ -27,13 +27,6 @@ SHAPES = [  # input [B, H, W, C], kernel, strides
 
 def fits(shape, size, _):
     return np.all(np.greater_equal(shape[1:3], size))
-
-
-def library(x, kernel, strides, padding):
-    layout = ("NHWC", "HWIO", "NHWC")
-    return lax.conv_general_dilated(
-        x, kernel[:, :, None], strides, padding, dimension_numbers=layout, feature_group_count=x.shape[3]
-    )
 
 
 @partial(jax.jit, static_argnums=0)
@@ -54,7 +47,7 @@ def test_output_and_gradients_are_the_library_s(shape, size, strides, padding, d
     got = output_and_gradients(partial(depthwise_conv, strides=strides, padding=padding), x, kernel)
     with jax.enable_x64(True):
         wide = [jnp.asarray(np.asarray(a).astype(np.float64)) for a in (x, kernel)]
-        wanted = output_and_gradients(partial(library, strides=strides, padding=padding), *wide)
+        wanted = output_and_gradients(partial(references.depthwise_conv, strides=strides, padding=padding), *wide)
     tolerance = 2e-6 if dtype == jnp.float32 else 2e-2
     for a, b in zip(got, wanted):
         assert a.dtype == dtype and a.shape == b.shape

@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax import lax
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from stochconv_jax.ops import sample_windows, window_conv, window_forms, window_size
+from tests.ops import references
 
 CASES = {
     "stem": {"image": (3, 40, 40, 3), "kernel": (3, 3, 3, 5), "out": (12, 12), "strides": (2, 2)},
@@ -43,23 +43,11 @@ def arrays(name, image_dtype=np.uint8, kernel_dtype=jnp.float32, per=(True, True
     }
 
 
-def reference(image, windows, kernel, *, strides, window_size):
-    """Crops of every window, convolved by the library with every filter; each filter keeps its own crops."""
-    batch, features, (wh, ww) = image.shape[0], kernel.shape[3], window_size
-    windows = np.broadcast_to(windows, (batch, features, 2))
-    crops = [[image[b, y : y + wh, x : x + ww] for y, x in windows[b]] for b in range(batch)]
-    crops = jnp.stack(jax.tree.leaves(crops))
-    out = lax.conv_general_dilated(
-        crops, kernel, strides, "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
-    return jnp.einsum("bfhwf->bhwf", out.reshape(batch, features, *out.shape[1:]))
-
-
 def in_float64(image, windows, kernel, g, **static):
     """The reference's output and its gradients of image and kernel, all float64."""
     with jax.enable_x64(True):
         wide = [jnp.asarray(np.asarray(a).astype(np.float64)) for a in (image, kernel, g)]
-        conv = partial(reference, windows=np.asarray(windows), **static)
+        conv = partial(references.window_conv, windows=windows, **static)
         return [np.asarray(a) for a in run(lambda image, kernel: conv(image, kernel=kernel), *wide)]
 
 

@@ -1,0 +1,31 @@
+"""The operations, written down as the library has them: slow, and plain enough to be right."""
+import jax.numpy as jnp
+from jax import lax
+
+LAYOUT = ("NHWC", "HWIO", "NHWC")
+
+
+def window_conv(image, windows, kernel, *, strides, window_size):
+    """Crops of every window, convolved by the library with every filter; each filter keeps its own crops."""
+    batch, features, channels = image.shape[0], kernel.shape[3], image.shape[3]
+    windows = jnp.broadcast_to(windows, (batch, features, 2))
+    crops = [
+        lax.dynamic_slice(image[b], (*windows[b, f], 0), (*window_size, channels))
+        for b in range(batch)
+        for f in range(features)
+    ]
+    out = lax.conv_general_dilated(
+        jnp.stack(crops).astype(kernel.dtype), kernel, strides, "VALID", dimension_numbers=LAYOUT
+    )
+    return jnp.einsum("bfhwf->bhwf", out.reshape(batch, features, *out.shape[1:]))
+
+
+def depthwise_conv(x, kernel, *, strides, padding="SAME"):
+    """The library's, with a group a channel."""
+    groups = {"dimension_numbers": LAYOUT, "feature_group_count": x.shape[3]}
+    return lax.conv_general_dilated(x, kernel[:, :, None], strides, padding, **groups)
+
+
+def pointwise_conv(x, kernel):
+    """A matrix product, differentiated by the library."""
+    return jnp.tensordot(x, kernel, 1)
