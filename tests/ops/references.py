@@ -8,9 +8,9 @@ LAYOUT = ("NHWC", "HWIO", "NHWC")
 def window_conv(image, windows, kernel, *, strides, window_size):
     """Crops of every window, convolved by the library with every filter; each filter keeps its own crops."""
     batch, features, channels = image.shape[0], kernel.shape[3], image.shape[3]
-    windows = jnp.broadcast_to(windows, (batch, features, 2))
+    corners = jnp.pad(jnp.broadcast_to(windows, (batch, features, 2)), ((0, 0), (0, 0), (0, 1)))
     crops = [
-        lax.dynamic_slice(image[b], (*windows[b, f], 0), (*window_size, channels))
+        lax.dynamic_slice(image[b], tuple(corners[b, f]), (*window_size, channels))
         for b in range(batch)
         for f in range(features)
     ]
