@@ -2,6 +2,7 @@
 # make test        the whole test suite
 # make smoke       a few tests on the oldest Python there is, with the oldest packages allowed
 # make lint        ruff
+# make docs        the pages of docs/ as a site, in site/
 # make lock        writes requirements*.txt, the exact versions, from the ranges of pyproject.toml
 #
 # Each makes or mends its own environment first, see environment.sh. PYTHON=python3.12 make test chooses the interpreter.
@@ -10,7 +11,7 @@ OLDEST := .venv-oldest
 UV := $(BIN)/uv pip compile --quiet --universal --python-version 3.12 --annotation-style line \
 	--custom-compile-command "make lock" pyproject.toml
 
-.PHONY: quickstart test smoke lint lock run-environment dev-environment
+.PHONY: quickstart test smoke lint docs lock run-environment dev-environment
 quickstart: run-environment
 	bash quickstart.sh $(BIN)/python
 
@@ -24,11 +25,16 @@ smoke:
 lint: dev-environment
 	$(BIN)/ruff check .
 
+docs:
+	@bash environment.sh .venv-docs requirements-docs.txt
+	.venv-docs/bin/mkdocs build --strict
+
 lock: dev-environment
 	$(UV) --output-file requirements.txt
 	$(UV) --constraint requirements.txt --extra dev --output-file requirements-dev.txt
 	$(UV) --constraint requirements.txt --extra tpu --output-file requirements-tpu.txt
 	$(UV) --constraint requirements.txt --extra gpu --output-file requirements-gpu.txt
+	$(UV) --constraint requirements.txt --extra docs --output-file requirements-docs.txt
 	$(UV) --resolution lowest-direct --extra dev --output-file requirements-oldest.txt
 
 run-environment:

@@ -30,6 +30,7 @@ def main(args: list[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=11, help="times that each is run")
     parser.add_argument("--json", default="eval_passes.json", help="where to write the results")
     options = parser.parse_args(args)
+    timing.prepare_process()
     results = measure(options.config, options.passes, batch_size=options.batch_size, rounds=options.rounds)
     title = f"evaluation of {options.config}, batch of {options.batch_size}"
     print(timing.table(title, results))

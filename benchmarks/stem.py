@@ -82,6 +82,7 @@ def arguments(args: list[str] | None = None) -> argparse.Namespace:
 def main(args: list[str] | None = None) -> None:
     """Measures, prints and writes."""
     options, results = arguments(args), {}
+    timing.prepare_process()
     for batch, size, dtype in itertools.product(options.batch, options.size, options.dtype):
         measured = measure(
             batch=batch, size=size, dtype=dtype, features=options.features, rounds=options.rounds

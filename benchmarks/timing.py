@@ -1,11 +1,21 @@
 """Timing of alternatives in turn (A B A B ...), so that what else the machine does falls on all of them alike."""
 import json
+import os
 import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
 
 import jax
+
+from stochconv_jax.modes import compiler_flags
+from stochconv_jax.training import host_memory
+
+
+def prepare_process() -> None:
+    """Sets what main.py sets before its first computation: the compiler's flags and the allocator's behaviour."""
+    compiler_flags.add(os.environ)
+    host_memory.keep_freed()
 
 
 def times_in_turn(

@@ -17,7 +17,6 @@ import jax
 
 from benchmarks import cases, timing
 from stochconv_jax.models import variants
-from stochconv_jax.training import host_memory
 
 STEPS = ("train", "evaluate")
 
@@ -109,7 +108,7 @@ def arguments(args: list[str] | None) -> argparse.Namespace:
 def main(args: list[str] | None = None) -> None:
     """Measures, prints and writes."""
     options = arguments(args)
-    host_memory.keep_freed()  # as main.py does
+    timing.prepare_process()
     results = measure(options.configs, batch_size=options.batch_size, rounds=options.rounds, torch=options.torch)
     print(f"{jax.devices()[0].device_kind}, batch of {options.batch_size}\n{table(results)}")
     timing.write(options.json, results)

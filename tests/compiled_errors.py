@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import importlib
 import json
+import os
 import pathlib
 from collections.abc import Mapping
 from unittest import mock
@@ -21,7 +22,7 @@ import optax
 from clu import parameter_overview
 
 from stochconv_jax import ops
-from stochconv_jax.modes import build
+from stochconv_jax.modes import build, compiler_flags
 from stochconv_jax.training import mesh as meshes
 from stochconv_jax.training import state
 from tests.ops import references
@@ -138,6 +139,7 @@ def main() -> None:
     parser.add_argument("--batch_size", type=int, default=4, help="images in a step")
     parser.add_argument("--json", type=pathlib.Path, help="where to write the errors")
     options = parser.parse_args()
+    compiler_flags.add(os.environ)
     found = [error for name in options.configs for error in errors(name, options.batch_size)]
     print(f"jax {jax.__version__}, {jax.devices()[0].device_kind}, batch of {options.batch_size}, seed {SEED}")
     print(parameter_overview.make_table(found, value_formatter=_cell))

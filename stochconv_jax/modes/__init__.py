@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from stochconv_jax import ending
-from stochconv_jax.modes import determinism, hosts
+from stochconv_jax.modes import compiler_flags, hosts
 from stochconv_jax.training import host_memory, rendezvous
 
 TOGETHER = ("train", "evaluate", "predict")  # by several processes as one
@@ -20,7 +20,7 @@ def run(mode: str, config: Any, overrides: Mapping[str, Any], workdir: str, conf
     `config`: the ConfigDict of --config; `overrides`: the keys set on the command line, by dotted name; `config_file`:
     what --config names, which only a sweep needs: it asks the file for its variants, and gives it to other processes.
     """
-    determinism.ask_for(os.environ)
+    compiler_flags.add(os.environ)
     host_memory.keep_freed()
     more = {"config_file": config_file} if mode == "sweep" else {}
     try:

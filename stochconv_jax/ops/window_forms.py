@@ -168,37 +168,27 @@ def _strided_gradient(strides, window_size, kernel_shape, lines, b, windows, g):
 
 
 def _on_planes(form, size, strides, kernel_shape, lines, b, windows, operand):
-    """form(planes, operand) for planes [F, rows, sw * C, groups] of the lines' dtype.
+    """form(planes, operand) for planes [sw * C, F, rows, groups] of the lines' dtype.
 
-    Pixel x of a row of a window, channel c, lies at [(x % sw) * C + c, x // sw]. Whole groups are read, up to sw - 1
-    pixels more than the window; where these would lie right of the image for one of its windows, zeros stand for them
-    in all. No weight sees them. The windows' places become those of one gather, which reads runs of bytes like slices.
-    XLA's CPU compiler shares the sums out between the cores in the branches of a `cond`, but not in a loop's body,
-    where it writes them straight into the loop's output.
+    Pixel x of a row of a window, channel c, lies in plane (x % sw) * C + c at x // sw. Whole groups are read, up to
+    sw - 1 pixels more than the window; where these would lie right of the image for one of its windows, zeros stand for
+    them in all. No weight sees them. The windows' places become those of one gather, which reads runs of bytes like
+    slices. XLA's CPU compiler shares the sums out between the cores in the branches of a `cond`, but not in a loop's
+    body, where it writes them straight into the loop's output.
     """
     (h, w), (sh, sw), (kh, kw, channels) = size, strides, kernel_shape
     rows, columns, groups = (h - 1) * sh + kh, (w - 1) * sw + kw, w + -(-kw // sw) - 1
     width, reach = lines.shape[2] // channels, groups * sw
 
     def read(pixels, lines, b, windows, operand):
-        whole = pixels // sw  # groups: all, or all but the last
+        def crop(window):
+            return lax.dynamic_slice(lines, (b, window[0], window[1] * channels), (1, rows, pixels * channels))[0]
 
-        def crop(window, first, number):
-            start = (b, window[0], (window[1] + first) * channels)
-            return lax.dynamic_slice(lines, start, (1, rows, number * channels))[0]
-
-        def regroup(window):
-            return crop(window, 0, whole * sw).reshape(rows, whole, sw * channels).transpose(0, 2, 1)
-
-        def last_group(window):
-            rest = crop(window, whole * sw, pixels - whole * sw)
-            return jnp.pad(rest, ((0, 0), (0, (reach - pixels) * channels)))[..., None]
-
-        planes = jax.vmap(regroup)(windows)
-        if whole < groups:  # padded apart: padding all of them would slow the copy
-            planes = jnp.concatenate([lax.optimization_barrier(planes), jax.vmap(last_group)(windows)], 3)
-        # The barrier keeps the compiler from regrouping anew for every weight.
-        return form(lax.optimization_barrier(planes.reshape(-1)).reshape(planes.shape), operand)
+        # Without the barriers, windows are gathered byte by byte for every plane, and regrouped for every weight.
+        crops = lax.optimization_barrier(jax.vmap(crop)(windows))
+        planes = [crops[..., plane :: sw * channels] for plane in range(sw * channels)]
+        planes = jnp.stack([jnp.pad(plane, ((0, 0), (0, 0), (0, groups - plane.shape[2]))) for plane in planes])
+        return form(lax.optimization_barrier(planes), operand)
 
     inside = (windows[:, 1] + reach <= width).all()
     return lax.cond(inside, partial(read, min(reach, width)), partial(read, columns), lines, b, windows, operand)
@@ -210,8 +200,8 @@ def _regrouped_forward(strides, size, lines, b, windows, weights):
 
     def convolve(planes, weights):
         def seen(i, j, c):
-            rows = planes[:, i : i + (h - 1) * sh + 1 : sh, (j % sw) * channels + c, j // sw : j // sw + w]
-            return rows.astype(weights.dtype)
+            plane = planes[(j % sw) * channels + c]
+            return plane[:, i : i + (h - 1) * sh + 1 : sh, j // sw : j // sw + w].astype(weights.dtype)
 
         return sum(weights[:, i, j, c, None, None] * seen(i, j, c) for i, j, c in _taps(weights.shape[1:]))
 
@@ -224,15 +214,15 @@ def _regrouped_gradient(strides, kernel_shape, lines, b, windows, g):
     shifts = range(-(-kw // sw))
 
     def add(number, y, planes, g, sums):
-        """sums + what `number` output rows from row y on give: for each shift [F, kh, the pixels it sees * C, w]."""
-        planes = lax.dynamic_slice_in_dim(planes, y * sh, (number - 1) * sh + kh, 1)
+        """sums + what `number` output rows from row y on give: for each shift [the pixels it sees * C, F, kh, w]."""
+        planes = lax.dynamic_slice_in_dim(planes, y * sh, (number - 1) * sh + kh, 2)
         planes, g = lax.optimization_barrier((planes, lax.dynamic_slice_in_dim(g, y, number, 1)))
 
         def seen(r, shift, pixels):
-            return planes[:, r * sh : r * sh + kh, :pixels, shift : shift + w].astype(g.dtype)
+            return planes[:pixels, :, r * sh : r * sh + kh, shift : shift + w].astype(g.dtype)
 
         return [
-            total + sum(seen(r, shift, total.shape[2]) * g[:, r, None, None] for r in range(number))
+            total + sum(seen(r, shift, len(total)) * g[:, r, None] for r in range(number))
             for shift, total in zip(shifts, sums)
         ]
 
@@ -241,12 +231,13 @@ def _regrouped_gradient(strides, kernel_shape, lines, b, windows, g):
             return lax.cond(n >= 0, partial(add, STRIP), lambda *args: args[-1], n * STRIP, planes, g, sums)
 
         pixels = [min(sw, kw - shift * sw) for shift in shifts]
-        sums = [_zeros((len(g), kh, n * channels, w), g.dtype, g) for n in pixels]
+        sums = [_zeros((n * channels, len(g), kh, w), g.dtype, g) for n in pixels]
         if h >= STRIP:
             sums = lax.fori_loop(0, h // STRIP, add_strip, sums)
         if h % STRIP:
             sums = add(h % STRIP, h - h % STRIP, planes, g, sums)
-        return jnp.concatenate([total.sum(3) for total in sums], 2).reshape(-1, kh, kw, channels)
+        sums = jnp.concatenate([total.sum(3) for total in sums])
+        return jnp.moveaxis(sums, 0, 2).reshape(-1, kh, kw, channels)
 
     return _on_planes(over_rows, (h, w), strides, kernel_shape[:3], lines, b, windows, g)
 

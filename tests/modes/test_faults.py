@@ -15,7 +15,7 @@ import pytest
 
 from configs import default
 from stochconv_jax.data.synthetic import SyntheticSource
-from stochconv_jax.modes import build, determinism, runs
+from stochconv_jax.modes import build, runs
 from stochconv_jax.training import mesh, state
 from tests.modes.conftest import LONG
 from tests.modes.test_main import assert_same_run, numbers, variables, wait_for_step
@@ -259,21 +259,3 @@ def test_a_seed_changes_what_it_should_and_nothing_else():
         assert (changed[name] != changed_too[name]).any(), name
     for name in kept:
         np.testing.assert_array_equal(kept[name], kept_too[name], err_msg=name)
-
-
-@pytest.mark.parametrize(
-    "platforms, plugins, flags, expected",
-    [
-        ("", ["xla_cuda13"], "", f"{determinism.FLAG}=true"),
-        ("cuda,cpu", ["xla_cuda12"], "--a=b", f"--a=b {determinism.FLAG}=true"),
-        ("", [], "", ""),
-        ("cpu", ["xla_cuda13"], "", ""),
-        ("", ["tpu"], "", ""),
-        ("", ["rocm"], f"{determinism.FLAG}=false", f"{determinism.FLAG}=false"),
-        ("gpu", ["xla_cuda13"], "--xla_gpu_deterministic_ops=true", "--xla_gpu_deterministic_ops=true"),
-    ],
-)
-def test_deterministic_kernels_are_asked_for_where_there_may_be_a_gpu(platforms, plugins, flags, expected):
-    environment = {"JAX_PLATFORMS": platforms, "XLA_FLAGS": flags}
-    determinism.ask_for(environment, plugins)
-    assert environment == {"JAX_PLATFORMS": platforms, "XLA_FLAGS": expected}
