@@ -7,8 +7,8 @@
 #
 # Each makes or mends its own environment first, see environment.sh. PYTHON=python3.12 make test chooses the interpreter.
 BIN := .venv/bin
-OLDEST := .venv-oldest
-UV := $(BIN)/uv pip compile --quiet --universal --python-version 3.12 --annotation-style line \
+SMOKE_LOCK := requirements-oldest.txt
+UV := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.12 --annotation-style line \
 	--custom-compile-command "make lock" pyproject.toml
 
 .PHONY: quickstart test smoke lint docs lock run-environment dev-environment
@@ -19,8 +19,8 @@ test: lint
 	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
 
 smoke:
-	@CHOOSE=oldest bash environment.sh $(OLDEST) requirements-oldest.txt
-	$(OLDEST)/bin/python -m pytest -m smoke
+	@CHOOSE=oldest bash environment.sh .venv-smoke $(SMOKE_LOCK)
+	.venv-smoke/bin/python -m pytest -m smoke
 
 lint: dev-environment
 	$(BIN)/ruff check .

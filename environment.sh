@@ -85,6 +85,7 @@ installed() {
   done
 }
 
+[[ -f $lock ]] || fail "there is no $lock here"
 if [[ -e $folder ]]; then
   if pid=$(cat "$folder/.installing" 2>/dev/null) && kill -0 "$pid" 2>/dev/null; then
     fail "process $pid is installing into $folder: wait for it, or end it"

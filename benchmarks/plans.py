@@ -1,6 +1,6 @@
 """The table of all plans: what the training step of each config needs on each machine, as --mode=plan says.
 
-    python -m benchmarks.plans --python .venv/tpu/bin/python --configs b0 b0_full_split \
+    python -m benchmarks.plans --python .venv-tpu/bin/python --configs b0 b0_full_split \
         --topologies v5e:2x4 v5e:16x16 --images 8 --out plans.json
 
 Each plan is a process of its own and takes minutes. What --out holds is not planned again, so that the same command

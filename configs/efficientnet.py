@@ -3,7 +3,7 @@ r"""Any plain EfficientNet at its own resolution and dropout.
     python main.py --config=configs/efficientnet.py:b5 --workdir=runs/b5 \
         --config.data.path=IMAGES --config.data.labels=LABELS.csv
 
-The networks are the official ones (Tan & Le, 2019); the training is that of configs/default.py and not their ImageNet
+The networks are the official ones (Tan & Le, 2019); the training is that of the default config and not their ImageNet
 recipe, so their ImageNet figures are not what to expect.
 """
 from configs import default
