@@ -67,7 +67,7 @@ def steps(
 ) -> tuple[Callable[[], float], Callable[[], torch.Tensor]]:
     """(a training step, an evaluation step) on one batch of random thumbnails of `size`, run with `threads` threads.
 
-    `rates`: of dropout and stochastic_depth. The optimiser is RMSProp with the defaults of stochconv_jax/default_config.py.
+    `rates`: of dropout and stochastic_depth. The optimiser is RMSProp with the default config's settings.
     """
     torch.set_num_threads(threads)
     network = EfficientNet(variant, **rates).to(memory_format=torch.channels_last)

@@ -6,12 +6,13 @@ r"""Trains, evaluates and applies stochastic-convolution classifiers.
 `python -m stochconv_jax` is the same program. Any key of stochconv_jax/default_config.py is set by --config.KEY=VALUE.
 `evaluate` and `predict` take the config of the run in --workdir and need only the keys that are to differ.
 """
+import contextlib
 import difflib
 import logging
 import pathlib
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import absl.logging
@@ -44,7 +45,6 @@ def parse(arguments):
         if not pathlib.Path(file).expanduser().is_file():
             known = {path.name: path for folder in reversed(EXPERIMENTS) for path in folder.rglob("*.py")}
             sys.exit(f"stochconv_jax: --config={file}: there is no such file{_guess(pathlib.Path(file).name, known)}")
-        _let_it_import_its_neighbours(file)
     known = {key: key for key in config.flatten(default_config.get_config().to_dict())}
     for key in re.findall(r"^--?config\.([\w.]+)", joined, re.MULTILINE):
         if key not in known:
@@ -53,15 +53,25 @@ def parse(arguments):
     joined = re.sub(r"(^|\n)--?config=(?=.*\.json(\n|$))", lambda found: found[1] + read, joined)
     program, *arguments = joined.split("\n")
     default = [] if files else [f"--config={default_config.__file__}"]
-    return app.parse_flags_with_usage([program, *default, *arguments])
+    with _neighbours_importable(files):
+        return app.parse_flags_with_usage([program, *default, *arguments])
 
 
-def _let_it_import_its_neighbours(file: str) -> None:
-    """Puts the folder above the packages that the config `file` lies in on the import path, if it lies in one."""
-    folder = pathlib.Path(file).expanduser().absolute().parent
-    if (folder / "__init__.py").exists():
-        above = next(parent for parent in folder.parents if not (parent / "__init__.py").exists())
-        sys.path.insert(0, str(above))
+@contextlib.contextmanager
+def _neighbours_importable(files: Iterable[str]) -> Iterator[None]:
+    """While config files are read: puts the folders above the packages that they lie in on the import path.
+
+    Later on it could make the processes that this one starts import another package than this one has.
+    """
+    before = list(sys.path)
+    for folder in (pathlib.Path(file).expanduser().absolute().parent for file in files):
+        if (folder / "__init__.py").exists():
+            above = next(parent for parent in folder.parents if not (parent / "__init__.py").exists())
+            sys.path.insert(0, str(above))
+    try:
+        yield
+    finally:
+        sys.path[:] = before
 
 
 def _guess(name: str, known: Mapping[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
     python main.py --config=runs/first/config.json --workdir=runs/again
 
-`--config=FILE.json` is read by `get_config` below, as `--config=stochconv_jax/config.py:FILE.json`.
+The program reads `--config=FILE.json` by `get_config` below.
 """
 import json
 import logging

@@ -73,13 +73,16 @@ def results(config, *, compiled: bool) -> dict[str, dict[str, np.ndarray]]:
     (rows,) = meshes.to_devices([batch_of(config)], mesh)
     first = state.create(build.initializer(config, model, gradients_kept), meshes.replicated(mesh))
     with jax.set_mesh(mesh) if compiled else _one_operation_at_a_time():
+        before = jax.device_get(first.batch_stats)
         evaluated = build.eval_step(config, model, mesh)(first.trained(), rows)
         stepped, metrics = build.train_step(config, model, gradients_kept, mesh)(first, rows)
+    kept = config.model.batch_norm_momentum
     found = {
         "loss": metrics.steps.values["loss"],
         "training logits": metrics.rows.values["logits"],
         "gradients": stepped.opt_state.trace,
-        "batch statistics": stepped.batch_stats,
+        # Those of the batch alone, or an error would hide behind the running statistics.
+        "batch statistics": jax.tree.map(lambda new, old: (new - kept * old) / (1 - kept), stepped.batch_stats, before),
         "evaluation logits": evaluated.rows.values["logits"],
     }
     return {kind: _by_name(tree) for kind, tree in found.items()}
@@ -101,9 +104,12 @@ def _by_name(tree) -> dict[str, np.ndarray]:
 
 
 def error_of(config: str, kind: str, got: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]) -> Error:
-    """Compares the arrays of a kind."""
+    """Compares the arrays of a kind. What is not a number is an infinite error."""
     size = {name: _rms(array) for name, array in expected.items()}
-    largest = {name: np.abs(got[name] - array).max() for name, array in expected.items()}
+    largest = {
+        name: float(np.nan_to_num(np.abs(got[name] - array), nan=np.inf, posinf=np.inf).max())
+        for name, array in expected.items()
+    }
     whole = _rms(np.concatenate([array.ravel() for array in expected.values()]))
     relative = {name: largest[name] / size[name] for name in expected if size[name] > ZERO * whole}
     zeros = max((largest[name] / whole for name in expected if name not in relative), default=0.0)

@@ -4,8 +4,10 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
+from tests import compiled_errors
 from tests.conftest import ROOT
 
 # jax#39103: the sum of a last row, of 32,769, was 1065369600. jax#40412: the process crashed. Both in jaxlib 0.10.2.
@@ -47,13 +49,38 @@ def test_what_was_once_computed_wrong_is_right(name):
     assert as_users_compile("-c", KNOWN[name]) == "True\n"
 
 
-def test_compiled_steps_are_those_computed_one_operation_at_a_time(tmp_path, capsys):
-    configs, file = ("b0", "b0_full_split"), tmp_path / "errors.json"
+def test_the_errors_see_what_is_no_number_and_one_sum_that_is_wrong():
+    random = np.random.default_rng(0)
+    expected = {name: random.normal(size=(50, 40)) * size for name, size in {"a": 1.0, "b": 0.01, "zero": 1e-9}.items()}
+
+    def error(name, change):
+        got = {key: array.copy() for key, array in expected.items()}
+        got[name][-1, -1] = change(got[name][-1, -1])
+        return compiled_errors.error_of("config", "kind", got, expected)
+
+    assert (error("a", lambda x: x).error, error("a", lambda x: x).zeros) == (0, 0)
+    for name in ("a", "b"):
+        found = error(name, lambda x: 1.008 * x)
+        assert found.worst == name and found.error > 1e-3
+        assert error(name, lambda x: np.nan).error == np.inf
+    assert error("zero", lambda x: np.nan).zeros == error("zero", lambda x: np.inf).zeros == np.inf
+    assert error("zero", lambda x: 0.01).zeros > 1e-3
+
+
+@pytest.mark.parametrize(
+    "configs, arrays",
+    [
+        pytest.param(("quickstart",), [1, 1, 112, 52, 1], marks=pytest.mark.smoke),
+        (("b0", "b0_full_split"), [1, 1, 213, 98, 1, 1, 1, 424, 196, 1]),
+    ],
+)
+def test_compiled_steps_are_those_computed_one_operation_at_a_time(configs, arrays, tmp_path, capsys):
+    file = tmp_path / "errors.json"
     printed = as_users_compile("-m", "tests.compiled_errors", *configs, f"--json={file}")
     with capsys.disabled():
         print(f"\n{printed}")
     errors = json.loads(file.read_text())
     assert [(e["config"], e["kind"]) for e in errors] == [(config, kind) for config in configs for kind in TOLERANCES]
-    assert [e["arrays"] for e in errors] == [1, 1, 213, 98, 1, 1, 1, 424, 196, 1]
+    assert [error["arrays"] for error in errors] == arrays
     for error in errors:
         assert error["error"] < TOLERANCES[error["kind"]] and error["zeros"] < ZEROS, error

@@ -2,59 +2,72 @@
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
+import time
+import zipfile
 
 import pytest
 
 from tests.conftest import ROOT
 
-TOOLS = ("bash", "cat", "cmp", "cp", "cut", "grep", "head", "mkdir", "rm", "sed", "sh", "sort", "tail", "touch")
+TOOLS = ("bash", "cat", "cmp", "cp", "cut", "grep", "head", "ls", "ps", "rm", "sed", "sh", "sort", "tail")
 BASE = pathlib.Path(sys.base_prefix) / "bin" / f"python{sys.version_info[0]}.{sys.version_info[1]}"
 VERSION = ".".join(map(str, sys.version_info[:3]))
-NOTHING = "no_such_package==1.0\n"
 
 
 class Machine:
     """A machine with few programs, whose home folder is `home` and where programs lie in `programs`."""
 
     def __init__(self, folder):
-        self.home, self.programs, self.checkout = folder / "home", folder / "bin", folder / "checkout"
+        self.home, self.programs, self.checkout = folder / "home", folder / "bin", folder / "check out"
         for path in (self.home, self.programs, self.checkout):
             path.mkdir()
         for tool in TOOLS:
             (self.programs / tool).symlink_to(shutil.which(tool))
-        self.lock = self.checkout / "requirements.txt"
+        self.lock, self.environment = self.checkout / "requirements.txt", self.checkout / ".venv"
+        self.marker = self.checkout / ".venv.installing"
         self.lock.write_text("")
 
-    def python(self, path, answer):
-        """A program at `path` that answers whatever it is asked; the real Python where `answer` is None."""
+    def python(self, path, version=None, lacks="", otherwise="exit 1"):
+        """A program at `path` that says to be this version, or the real Python where none is given."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        if answer is None:
+        if version is None:
             path.symlink_to(BASE)
-        else:
-            path.write_text(f"#!/bin/sh\n{answer}\n")
-            path.chmod(0o755)
+            return
+        describes = rf"printf '%s\t%s\t%s\n' '{version}' '{path}' '{lacks}'"
+        path.write_text(f'#!/bin/sh\nif [ "$1" = - ]; then {describes}; else {otherwise}; fi\n')
+        path.chmod(0o755)
 
-    def run(self, code=0, **environ):
-        """What environment.sh prints; it must end with `code`."""
-        done = subprocess.run(
-            ["bash", str(ROOT / "environment.sh"), ".venv", "requirements.txt"],
+    def with_real_python(self):
+        self.python(self.home / ".pyenv" / "versions" / VERSION / "bin" / "python")
+        return self
+
+    def start(self, *words, **environ):
+        """environment.sh as a process in a group of its own."""
+        return subprocess.Popen(
+            ["bash", str(ROOT / "environment.sh"), *(words or (".venv", "requirements.txt"))],
             cwd=self.checkout,
             env={"PATH": str(self.programs), "HOME": str(self.home), "PIP_NO_INDEX": "1"} | environ,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            start_new_session=True,
         )
-        assert done.returncode == code, done.stdout
-        return done.stdout
+
+    def run(self, *words, code=0, **environ):
+        """What environment.sh prints; it must end with `code`."""
+        process = self.start(*words, **environ)
+        output, _ = process.communicate()
+        assert process.returncode == code, output
+        return output
 
     def works(self):
-        """Whether the environment can run pip and is the lock's."""
-        python = self.checkout / ".venv" / "bin" / "python"
-        assert not (self.checkout / ".venv" / ".installing").exists()
-        assert (self.checkout / ".venv" / "requirements.txt").read_text() == self.lock.read_text()
-        return subprocess.run([python, "-m", "pip", "--version"], capture_output=True).returncode == 0
+        """Whether the environment can run pip, is that of the lock, and is not marked."""
+        asked = subprocess.run([self.environment / "bin" / "python", "-m", "pip", "--version"], capture_output=True)
+        same = (self.environment / "requirements.txt").read_text() == self.lock.read_text()
+        return asked.returncode == 0 and same and not self.marker.exists()
 
 
 @pytest.fixture
@@ -63,14 +76,16 @@ def machine(tmp_path):
 
 
 def test_without_a_python_a_line_says_what_was_found_and_how_to_get_one(machine):
-    machine.python(machine.programs / "python3", "echo '3.11.7 '")
-    machine.python(machine.programs / "python3.13", "echo 'python3.13: command not found' >&2; exit 127")  # a shim
-    machine.python(machine.programs / "python3.12", "echo '3.12.3 venv, ensurepip'")  # Debian's
-    machine.python(machine.home / ".pyenv" / "versions" / "3.15.0a1" / "bin" / "python", "echo '3.15.0a1 '")
+    machine.python(machine.programs / "python3", "3.11.7")
+    machine.python(machine.programs / "python3.12", "3.12.3", lacks="venv, ensurepip")  # Debian's
+    machine.python(machine.home / ".pyenv" / "versions" / "3.15.0a1" / "bin" / "python", "3.15.0a1")
+    shim = machine.programs / "python3.13"
+    shim.write_text("#!/bin/sh\necho 'python3.13: command not found' >&2; exit 127\n")
+    shim.chmod(0o755)
     output = machine.run(code=1)
     assert len(output.splitlines()) == 1 and "uv python install 3.13" in output
     assert "found: python3.12 (3.12.3, lacks venv, ensurepip), python3 (3.11.7), " in output and "(3.15.0a1)" in output
-    assert not (machine.checkout / ".venv").exists()
+    assert not machine.environment.exists() and not machine.marker.exists()
 
 
 @pytest.mark.parametrize("choose, expected", [("newest", "3.14.2"), ("oldest", "3.12.9")])
@@ -80,44 +95,83 @@ def test_the_newest_or_the_oldest_that_runs_is_taken(machine, choose, expected):
         machine.home / ".pyenv" / "versions" / "3.12.9" / "bin" / "python": "3.12.9",
         machine.home / "uv" / "cpython-3.14.2" / "bin" / "python3": "3.14.2",
     }.items():
-        machine.python(path, f'[ "$1" = - ] && echo "{version} " || {{ echo "this is {version}"; exit 1; }}')
-    machine.python(machine.programs / "uv", f"echo {machine.home / 'uv'}")
-    assert machine.run(code=1, CHOOSE=choose).endswith(f"cannot make an environment: this is {expected}\n")
+        machine.python(path, version, otherwise=f"echo 'this is {version}'; exit 1")
+    uv = machine.programs / "uv"
+    uv.write_text(f"#!/bin/sh\necho {machine.home / 'uv'}\n")
+    uv.chmod(0o755)
+    assert f"cannot make an environment: this is {expected};" in machine.run(code=1, CHOOSE=choose)
 
 
 def test_an_interpreter_that_is_named_must_do(machine):
-    machine.python(machine.programs / "python3.11", "echo '3.11.7 '")
+    machine.python(machine.programs / "python3.11", "3.11.7")
+    machine.with_real_python().run()
     assert machine.run(code=1, PYTHON="python3.11") == (
         "stochconv_jax: PYTHON=python3.11 is 3.11.7; Python 3.12 or newer is needed\n"
     )
     assert machine.run(code=1, PYTHON="python3.99").startswith("stochconv_jax: PYTHON=python3.99 does not run;")
+    assert machine.works()
 
 
 def test_what_was_left_of_an_environment_is_mended_by_the_next_call(machine):
-    machine.python(machine.home / ".pyenv" / "versions" / VERSION / "bin" / "python", None)
-    environment = machine.checkout / ".venv"
+    machine.with_real_python()
     # No network: a line; the environment is kept, and the next call goes on.
-    machine.lock.write_text(NOTHING)
+    machine.lock.write_text("no_such_package==1.0\n")
     output = machine.run(code=1)
     assert len(output.splitlines()) == 2 and "ERROR: No matching distribution found for no_such_package==1.0" in output
     machine.lock.write_text("")
-    marked = environment / "kept"
-    marked.touch()
-    assert len(machine.run().splitlines()) == 1 and machine.works() and marked.exists()
+    kept = machine.environment / "kept"
+    kept.touch()
+    assert len(machine.run().splitlines()) == 1 and machine.works() and kept.exists()
     # Nothing to do: nothing is said.
-    assert machine.run() == "" and marked.exists()
-    # Killed while it installed; of another version; without pip: made anew.
-    (environment / ".installing").write_text("999999999")
-    assert "made anew: its last installation did not end" in machine.run() and machine.works() and not marked.exists()
-    shutil.rmtree(next(environment.glob("lib/python*/site-packages/pip")))
-    assert "made anew: it has no pip" in machine.run() and machine.works()
-    (environment / "bin" / "python").unlink()
-    machine.python(environment / "bin" / "python", "echo 3.11.7")
+    assert machine.run() == "" and kept.exists()
+    # Without pip, or of another version: made anew, also from inside the environment itself.
+    shutil.rmtree(next(machine.environment.glob("lib/python*/site-packages/pip")))
+    inside = f"{machine.environment / 'bin'}:{machine.programs}"
+    assert "made anew: it has no pip" in machine.run(PATH=inside) and machine.works() and not kept.exists()
+    (machine.environment / "bin" / "python").unlink()
+    old = machine.environment / "bin" / "python"
+    machine.python(old, "3.11.7", otherwise="echo 3.11.7")
     assert "made anew: its Python is 3.11.7, and 3.12 or newer is needed" in machine.run() and machine.works()
 
 
-def test_an_installation_under_way_is_left_alone(machine):
-    machine.python(machine.home / ".pyenv" / "versions" / VERSION / "bin" / "python", None)
-    (machine.checkout / ".venv").mkdir()
-    (machine.checkout / ".venv" / ".installing").write_text(str(os.getpid()))
-    assert f"process {os.getpid()} is installing into .venv" in machine.run(code=1)
+def test_after_an_installation_was_interrupted_the_environment_is_made_anew(machine):
+    machine.with_real_python()
+    wheel = machine.checkout / "large-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as content:
+        content.writestr("large-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: large\nVersion: 1.0\n")
+        for number in range(20_000):
+            content.writestr(f"large/{number}.txt", "")
+        content.writestr("large-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        content.writestr("large-1.0.dist-info/RECORD", "")
+    machine.lock.write_text("large==1.0\n")
+    settings = {"PIP_FIND_LINKS": "."}
+    process = machine.start(**settings)
+    while not list(machine.environment.glob("lib/python*/site-packages/large/*")):
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.01)
+    assert f"process {process.pid} is installing into .venv" in machine.run(code=1, **settings)
+    os.killpg(process.pid, signal.SIGINT)  # Ctrl-C
+    output, _ = process.communicate()
+    assert process.returncode == 130 and machine.marker.exists(), output
+    assert "made anew: its last installation did not end" in machine.run(**settings) and machine.works()
+    assert len(list(machine.environment.glob("lib/python*/site-packages/large/*.txt"))) == 20_000
+
+
+def test_a_folder_of_something_else_is_left_alone(machine):
+    (machine.checkout / "runs").mkdir()
+    (machine.checkout / "runs" / "mine").touch()
+    assert "runs is no environment, and is left as it is" in machine.run("runs", "requirements.txt", code=1)
+    assert (machine.checkout / "runs" / "mine").exists()
+    assert machine.run(".venv", "requirements-none.txt", code=1) == (
+        "stochconv_jax: there is no requirements-none.txt here\n"
+    )
+
+
+def test_another_lock_in_the_same_folder_is_installed(machine):
+    machine.with_real_python().run()
+    (machine.checkout / "requirements-dev.txt").write_text("# more\n")
+    assert "installing requirements-dev.txt" in machine.run(".venv", "requirements-dev.txt", "requirements.txt")
+    assert machine.run() == ""  # held by the other
+    (machine.checkout / "requirements-oldest.txt").write_text("# other\n")
+    assert "installing requirements-oldest.txt" in machine.run(".venv", "requirements-oldest.txt")
+    assert "installing requirements.txt" in machine.run()

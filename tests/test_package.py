@@ -11,6 +11,9 @@ import venv
 import zipfile
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 import stochconv_jax
 from tests.conftest import ROOT
@@ -61,8 +64,9 @@ def python(wheel, tmp_path_factory):
     executable = folder / "bin" / "python"
     site = next(folder.glob("lib/python*/site-packages"))
     (site / "packages_of_the_tests.pth").write_text(str(pathlib.Path(pytest.__file__).parents[1]))
-    install = [sys.executable, "-m", "pip", "--python", str(executable), "install", "--no-deps", "--no-index"]
-    subprocess.run([*install, str(wheel)], check=True, capture_output=True)
+    # By its ranges: pip would miss what the tests' packages do not satisfy.
+    install = [sys.executable, "-m", "pip", "--python", str(executable), "install", "--no-index", str(wheel)]
+    subprocess.run(install, check=True, capture_output=True)
 
     def run(*words, code=0, **environ):
         variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | environ
@@ -107,6 +111,24 @@ def test_main_py_and_the_module_are_one_program():
     ]
     assert helps[0] == helps[1]
     assert all(text in helps[0] for text in ("--config", "--mode", "--workdir", "python main.py"))
+
+
+def test_the_oldest_versions_allowed_are_those_tested():
+    """By `make smoke`; the newest are those of requirements.txt."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    pins = [
+        {canonicalize_name(pin.name): pin.specifier for pin in map(Requirement, lines)}
+        for lines in (
+            [line.partition("#")[0] for line in (ROOT / name).read_text().splitlines() if not line.startswith("#")]
+            for name in ("requirements-oldest.txt", "requirements.txt")
+        )
+    ]
+    for requirement in map(Requirement, project["dependencies"]):
+        oldest, newest = (pin[canonicalize_name(requirement.name)] for pin in pins)
+        (lower,) = (bound.version for bound in requirement.specifier if bound.operator == ">=")
+        (tested,), (latest,) = oldest, newest
+        assert Version(tested.version) == Version(lower), requirement
+        assert latest.version in requirement.specifier, requirement
 
 
 def test_what_is_imported_is_required_and_nothing_else():

@@ -14,14 +14,16 @@ PARALLEL_LOOPS = "--xla_backend_extra_options=xla_cpu_small_while_loop_byte_thre
 def add(environment: MutableMapping[str, str], plugins: Iterable[str] | None = None) -> None:
     """Adds PARALLEL_LOOPS to XLA_FLAGS, and DETERMINISTIC where JAX may use a GPU. config.json keeps XLA_FLAGS.
 
-    `plugins`: names of JAX's plug-ins, by default those installed.
+    Where XLA_FLAGS names a file of flags, nothing is added. `plugins`: names of JAX's plug-ins, by default those
+    installed.
     """
+    if (flags := environment.get("XLA_FLAGS", "").split()) and not flags[0].startswith("-"):
+        return
     if plugins is None:
         plugins = (point.name for point in importlib.metadata.entry_points(group="jax_plugins"))
     platforms = environment.get("JAX_PLATFORMS", "")
     allowed = not platforms or any(gpu in platforms for gpu in _GPUS)
     gpu = allowed and any(gpu in name for name in plugins for gpu in _GPUS)
-    flags = environment.get("XLA_FLAGS", "").split()
     named = {flag.split("=")[0] for flag in flags}
     if PARALLEL_LOOPS.split("=")[0] not in named:
         flags.append(PARALLEL_LOOPS)

@@ -193,7 +193,7 @@ def _process(command: Sequence[str], log: IO[bytes], received: list[int], tick: 
     """
     log.write(f"$ {shlex.join(command)}\n".encode())
     log.flush()
-    # The package is importable there too where it is not installed and the folder is not the checkout.
+    # This very package, installed or not, whatever is in the current folder (which -P keeps off the path).
     path = os.pathsep.join(filter(None, [str(PACKAGE.parent), os.environ.get("PYTHONPATH")]))
     child = subprocess.Popen(
         command,

@@ -83,7 +83,7 @@ class Run:
     def _command(self, *words: str, keys: Mapping[str, Any]) -> list[str]:
         # Each is a run of its own, also where a launcher's variables say that several such sweeps belong together.
         settings = [f"--config.{key}={value}" for key, value in {**keys, "distributed.num_processes": 1}.items()]
-        return [sys.executable, "-m", "stochconv_jax", *words, f"--workdir={self.folder.path}", *settings]
+        return [sys.executable, "-P", "-m", "stochconv_jax", *words, f"--workdir={self.folder.path}", *settings]
 
 
 def plan(config: ConfigDict, overrides: Mapping[str, Any], config_file: str, root: pathlib.Path) -> list[Run]:

@@ -32,20 +32,20 @@ def run(config, overrides, workdir) -> None:
     init = build.initializer(config, model, optimizer)
     shapes = state.shapes(init, build.placement(config, devices))
     folder = RunFolder(workdir).create()
-    rows = summary.parts(model, build.inputs(config, 1))
-    logger.info("the model, for one image:\n%s", summary.table(rows))
+    parts = summary.parts(model, build.inputs(config, 1))
+    overview = parameter_overview.get_parameter_overview(shapes.params, include_stats=False)
+    logger.info("the parameters:\n%s", overview)
     with contextlib.ExitStack() as stack:
         if jax.process_index() == 0:
             stack.enter_context(locked(folder.path))
         runs.claim(
             folder,
             config,
-            size=summary.totals(rows),
+            size=summary.totals(parts),
             data={"train": runs.fingerprint(train_source), "validation": runs.fingerprint(val_source)},
         )
         if jax.process_index() == 0:
-            overview = parameter_overview.get_parameter_overview(shapes.params, include_stats=False)
-            logger.info("%s lists every array", write_text(folder.path / "parameters.txt", overview + "\n"))
+            write_text(folder.path / "parameters.txt", overview + "\n")
         stack.enter_context(jax.set_mesh(devices))
         saving = {"best_metric": runs.best_metric(config), "timeout_seconds": config.checkpoint.grace_seconds}
         saved = stack.enter_context(Checkpoints(folder.checkpoints, **saving))

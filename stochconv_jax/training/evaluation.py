@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from stochconv_jax import statistics
-from stochconv_jax.training.step_metrics import EvalMetrics
+from stochconv_jax.training.step_metrics import EvalMetrics, merge
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,13 +51,13 @@ def predict(
         started = eval_step(variables, batch)
         if pending is not None:
             fetched = jax.device_get(pending)
-            metrics = metrics.merge(fetched)
+            metrics = merge(metrics, fetched)
             done += int(fetched.compute()["rows"]["mask"].sum())
             on_batch(done)
         pending = started
     if pending is None:
         raise ValueError("there is no image to evaluate")
-    rows = metrics.merge(jax.device_get(pending)).compute()["rows"]
+    rows = merge(metrics, jax.device_get(pending)).compute()["rows"]
     seen = np.flatnonzero(rows["mask"])
     order = seen[np.argsort(rows["index"][seen], kind="stable")]
     return Predictions(

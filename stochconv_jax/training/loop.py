@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from stochconv_jax import statistics
+from stochconv_jax.training import step_metrics
 from stochconv_jax.training.checkpoints import Checkpoints
 from stochconv_jax.training.evaluation import Predictions
 from stochconv_jax.training.progress import Progress
@@ -118,7 +119,7 @@ class OpenEpoch:
         loss, norm = (float(values["steps"][name][0]) for name in ("loss", "norm"))
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise NonFiniteLoss(step, loss, norm, values["rows"]["index"].tolist())
-        self._metrics = self._metrics.merge(metrics)
+        self._metrics = step_metrics.merge(self._metrics, metrics)
 
 
 def train(

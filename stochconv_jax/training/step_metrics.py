@@ -1,6 +1,11 @@
 """The metrics that a step returns from the devices, as clu.metrics collections; the host merges them over steps."""
+from typing import Any
+
 import flax.struct
+import jax
 from clu import metrics
+
+JOINED = 100  # steps after which the arrays of a merged collection are joined
 
 
 @flax.struct.dataclass
@@ -23,3 +28,21 @@ class EvalMetrics(metrics.Collection):
     """
 
     rows: metrics.CollectingMetric.from_outputs(("logits", "label", "index", "mask", "skipped"))
+
+
+def merge[Metrics: metrics.Collection](total: Metrics, step: Metrics) -> Metrics:
+    """Merges the metrics of a step into those of the steps before it, both on the host.
+
+    A merge by clu visits every array of every step so far. Joining them now and then keeps that short.
+    """
+    return jax.tree.map(_joined, total.merge(step), is_leaf=_collects)
+
+
+def _collects(node: Any) -> bool:
+    return isinstance(node, metrics.CollectingMetric)
+
+
+def _joined(node: Any) -> Any:
+    if not _collects(node) or max(map(len, node.values.values()), default=0) < JOINED:
+        return node
+    return type(node)({name: (array,) for name, array in node.compute().items()})

@@ -2,6 +2,7 @@
 import subprocess
 import sys
 
+import jax
 import pytest
 
 from stochconv_jax.modes import compiler_flags
@@ -22,6 +23,7 @@ OFF, STRONGER = "--xla_gpu_exclude_nondeterministic_ops=false", "--xla_gpu_deter
         ("", ["rocm"], OFF, [PARALLEL_LOOPS]),
         ("gpu", ["xla_cuda13"], STRONGER, [PARALLEL_LOOPS]),
         ("", ["xla_cuda13"], "--xla_backend_extra_options=x=1", [DETERMINISTIC]),
+        ("", ["xla_cuda13"], "/a/file/of/flags", []),
     ],
 )
 def test_flags_are_added_where_they_may_matter_and_none_is_changed(platforms, plugins, flags, added):
@@ -50,5 +52,5 @@ print("while(" in text, "xla_cpu_small_call" in text)
         return subprocess.run(words, cwd=ROOT, env=environ, capture_output=True, text=True, check=True).stdout
 
     assert compiled("added") == "True False\n"
-    # When this fails the flag is no longer needed.
-    assert compiled("as it is") == "True True\n"
+    if jax.__version_info__ >= (0, 12):  # when this fails with a newer JAX, the flag is no longer needed
+        assert compiled("as it is") == "True True\n"

@@ -223,7 +223,7 @@ def test_a_run_that_another_sweep_was_quicker_to_take_is_waited_for(tmp_path, mo
 
 
 def test_a_config_without_a_sweep_is_refused(main, tmp_path):
-    assert "default.py describes one run and no sweep: take a file of" in main(tmp_path, mode="sweep", code=1)
+    assert "default_config.py describes one run and no sweep: take a file of" in main(tmp_path, mode="sweep", code=1)
 
 
 @pytest.mark.parametrize(
