@@ -18,6 +18,7 @@ from packaging.version import Version
 import stochconv_jax
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.smoke
 LAYER = """
 import jax, jax.numpy as jnp, stochconv_jax
 from stochconv_jax.models.efficientnet import Rules

@@ -18,6 +18,7 @@ from stochconv_jax.data.sources import FolderSource
 from stochconv_jax.ending import Stalled
 from tests.data.test_pipeline import Noise, evaluation, train
 
+pytestmark = pytest.mark.smoke
 RANDOM = np.random.default_rng()
 
 

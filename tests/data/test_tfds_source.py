@@ -14,6 +14,7 @@ from stochconv_jax.data.tfds_source import TfdsSource
 from stochconv_jax.modes import build, prepare
 from tests.data.isic.files import write_jpeg
 
+pytestmark = pytest.mark.smoke
 COUNT = 24
 
 

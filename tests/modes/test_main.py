@@ -57,6 +57,7 @@ def wait_for_step(process, workdir, step):
     raise TimeoutError(f"no checkpoint of step {step}")
 
 
+@pytest.mark.smoke
 def test_a_run_leaves_what_a_run_folder_holds(finished):
     about = json.loads((finished / "config.json").read_text())
     assert about["config"]["model"]["variant"] == "tiny" and about["parameters"] > 10_000
@@ -77,6 +78,7 @@ def test_the_same_command_after_the_end_changes_nothing(main, finished):
     assert (finished / "metrics.csv").read_bytes() == before
 
 
+@pytest.mark.smoke
 def test_a_run_killed_in_the_middle_goes_on_bit_for_bit(main, finished, tmp_path):
     process = main.start(tmp_path / "run", checkpoint__every_steps=2)
     wait_for_step(process, tmp_path / "run", step=10)  # inside the second epoch
@@ -138,6 +140,7 @@ def test_prediction_is_that_of_evaluation_and_names_what_it_refuses(main, finish
     assert "small.png: 40x200 pixels" in output and "broken.jpg" in output and "6 of 8 images predicted" in output
 
 
+@pytest.mark.smoke
 def test_report_compares_the_runs_below_a_folder(main, finished):
     output = main(finished.parent, mode="report")
     # Runs, parameters, million multiply-adds, and the last epoch's area.

@@ -8,6 +8,7 @@ from scipy.stats import chisquare
 
 from stochconv_jax.ops import sample_windows, window_size
 
+pytestmark = pytest.mark.smoke
 KEY = jax.random.key(7)
 SMALL = {"image_size": (12, 10), "window_size": (9, 5), "batch": 4, "features": 3}  # 4 tops, 6 lefts
 

@@ -12,6 +12,7 @@ from configs import default
 from stochconv_jax.modes import report
 from tests.reporting.folders import SPLIT, THUMBNAIL, write
 
+pytestmark = pytest.mark.smoke
 HARD = "_<b>|`x`$"  # a folder's name may be anything
 
 

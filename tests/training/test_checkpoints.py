@@ -13,6 +13,7 @@ from stochconv_jax.training import checksums, mesh
 from stochconv_jax.training.checkpoints import Checkpoints, Damaged, NotSaved
 from tests.conftest import ROOT, free_port
 
+pytestmark = pytest.mark.smoke
 RANDOM = np.random.default_rng()
 DEVICES = mesh.create()
 PLACE = mesh.placement(DEVICES, split=True)

@@ -11,6 +11,8 @@ from stochconv_jax.training import evaluation, loop, mesh, rngs
 from stochconv_jax.training.progress import Progress, duration
 from stochconv_jax.training.step_metrics import EvalMetrics, TrainMetrics
 
+pytestmark = pytest.mark.smoke
+
 
 @pytest.mark.parametrize("images, batch", [(52, 8), (640, 32), (7, 3), (5, 16), (1, 1)])
 def test_an_epoch_ends_with_the_step_that_shows_its_last_image(images, batch):
