@@ -86,8 +86,8 @@ def compile_step(
 
 
 def _named(refusal: str) -> float:
-    """The bytes that the compiler says it needs, or infinity."""
-    used = re.search(r"Used ([\d.]+)([KMG]) of", refusal)
+    """The bytes that the compiler says it needs, libtpu 0.0.50 for temporaries alone; infinity if it does not say."""
+    used = re.search(r"(?:Used |temporaries \()([\d.]+)([KMG])", refusal)
     return float(used[1]) * UNITS[used[2]] if used else math.inf
 
 

@@ -19,7 +19,7 @@ class Chip:
     """What one chip can do at most; zero where that is not known.
 
     `kind`: as jax names it. `memory`: bytes of HBM that the compiler hands out, a little less than there are; libtpu
-    0.0.42 names them when a program needs more. `flops`: bfloat16 operations a second; float32 products are made of
+    0.0.50.1 names them when a program needs more. `flops`: bfloat16 operations a second; float32 products are made of
     bfloat16 ones by default. `bandwidth`: bytes a second between HBM and the core. `links`: bytes a second that a chip
     sends over all its links to others; half of the figure where the source counts both directions.
     """
@@ -36,8 +36,8 @@ class Chip:
 CHIPS = {
     "v4": Chip("TPU v4", 30.75 * GIB, 275e12, 1200e9, 300e9, "docs.cloud.google.com/tpu/docs/v4"),
     "v5e": Chip("TPU v5 lite", 15.75 * GIB, 197e12, 819e9, 200e9, "docs.cloud.google.com/tpu/docs/v5e"),
-    "v5p": Chip("TPU v5", 95.74 * GIB, 459e12, 2765e9, 600e9, "docs.cloud.google.com/tpu/docs/v5p"),
-    "v6e": Chip("TPU v6 lite", 31.25 * GIB, 918e12, 1638e9, 400e9, "docs.cloud.google.com/tpu/docs/v6e"),
+    "v5p": Chip("TPU v5", 95.73 * GIB, 459e12, 2765e9, 600e9, "docs.cloud.google.com/tpu/docs/v5p"),
+    "v6e": Chip("TPU v6 lite", 31.24 * GIB, 918e12, 1638e9, 400e9, "docs.cloud.google.com/tpu/docs/v6e"),
 }
 
 

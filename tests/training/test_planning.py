@@ -50,8 +50,9 @@ def test_no_batch_at_all_may_fit():
 
 
 def test_the_bytes_that_a_refusal_names():
-    message = "RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 20.50G of 15.75G hbm."
-    assert planning._named(message) == 20.5 * GIB
+    ran_out = "RESOURCE_EXHAUSTED: Ran out of memory "
+    for message in ("in memory space hbm. Used 20.50G of 15.75G hbm.", "on HBM, for HLO temporaries (20.50G) exceeds"):
+        assert planning._named(ran_out + message) == 20.5 * GIB
     assert math.isinf(planning._named("RESOURCE_EXHAUSTED: too much"))
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from stochconv_jax.training import mesh as meshes
-from stochconv_jax.training import topologies
+from stochconv_jax.training import planning, topologies
 
 HAS_LIBTPU = importlib.util.find_spec("libtpu") is not None
 needs_libtpu = pytest.mark.skipif(not HAS_LIBTPU, reason="libtpu is not installed: see requirements-tpu.txt")
@@ -63,5 +63,7 @@ def test_a_topology_has_a_device_a_chip_of_the_kind_in_the_table(topology):
 def test_the_memory_in_the_table_is_what_the_compiler_hands_out(kind):
     mesh = topologies.mesh_of(f"{kind}:2x2" + ("x1" if kind in ("v4", "v5p") else ""))
     whole = jax.ShapeDtypeStruct((100 * topologies.GIB // 512, 128), "float32", sharding=meshes.replicated(mesh))
-    with pytest.raises(jax.errors.JaxRuntimeError, match=rf"\({topologies.CHIPS[kind].memory / topologies.GIB:.2f}G\)"):
+    limit = rf"\({topologies.CHIPS[kind].memory / topologies.GIB:.2f}G\)"
+    with pytest.raises(jax.errors.JaxRuntimeError, match=limit) as refused:
         jax.jit(lambda x: x + 1).lower(whole).compile()
+    assert planning._named(str(refused.value)) >= 100 * topologies.GIB
