@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-import zipfile
 
 import pytest
 
@@ -134,27 +133,42 @@ def test_what_was_left_of_an_environment_is_mended_by_the_next_call(machine):
     assert "made anew: its Python is 3.11.7, and 3.12 or newer is needed" in machine.run() and machine.works()
 
 
+SLOW_TO_BUILD = """
+import pathlib, time, zipfile
+def build_wheel(folder, config_settings=None, metadata_directory=None):
+    pathlib.Path("begun").touch()
+    while not pathlib.Path("may_end").exists():
+        time.sleep(0.01)
+    with zipfile.ZipFile(pathlib.Path(folder, "slow-1.0-py3-none-any.whl"), "w") as wheel:
+        wheel.writestr("slow-1.0.dist-info/METADATA", "Metadata-Version: 2.1\\nName: slow\\nVersion: 1.0\\n")
+        wheel.writestr("slow-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
+        wheel.writestr("slow-1.0.dist-info/RECORD", "")
+        wheel.writestr("slow.py", "")
+    return "slow-1.0-py3-none-any.whl"
+"""
+
+
 def test_after_an_installation_was_interrupted_the_environment_is_made_anew(machine):
     machine.with_real_python()
-    wheel = machine.checkout / "large-1.0-py3-none-any.whl"
-    with zipfile.ZipFile(wheel, "w") as content:
-        content.writestr("large-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: large\nVersion: 1.0\n")
-        for number in range(20_000):
-            content.writestr(f"large/{number}.txt", "")
-        content.writestr("large-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        content.writestr("large-1.0.dist-info/RECORD", "")
-    machine.lock.write_text("large==1.0\n")
-    settings = {"PIP_FIND_LINKS": "."}
-    process = machine.start(**settings)
-    while not list(machine.environment.glob("lib/python*/site-packages/large/*")):
+    package = machine.checkout / "package"
+    package.mkdir()
+    build = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+    (package / "pyproject.toml").write_text(build + '[project]\nname = "slow"\nversion = "1.0"\n')
+    (package / "backend.py").write_text(SLOW_TO_BUILD)
+    machine.lock.write_text("./package\n")
+    process = machine.start()
+    while not (package / "begun").exists():
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.01)
-    assert f"process {process.pid} is installing into .venv" in machine.run(code=1, **settings)
+    kept = machine.environment / "kept"
+    kept.touch()
+    assert f"process {process.pid} is installing into .venv" in machine.run(code=1)
     os.killpg(process.pid, signal.SIGINT)  # Ctrl-C
     output, _ = process.communicate()
     assert process.returncode == 130 and machine.marker.exists(), output
-    assert "made anew: its last installation did not end" in machine.run(**settings) and machine.works()
-    assert len(list(machine.environment.glob("lib/python*/site-packages/large/*.txt"))) == 20_000
+    (package / "may_end").touch()
+    assert "made anew: its last installation did not end" in machine.run() and machine.works() and not kept.exists()
+    assert len(list(machine.environment.glob("lib/python*/site-packages/slow.py"))) == 1
 
 
 def test_a_folder_of_something_else_is_left_alone(machine):
