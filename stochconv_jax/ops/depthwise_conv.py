@@ -10,7 +10,7 @@ from stochconv_jax.ops.per_device import per_device, varying_alike
 
 Padding = Literal["SAME", "VALID"]
 Size = tuple[int, int]
-TERMS = 28  # rows summed at once in the kernel's gradient: fewer than 16, and the CPU's compiler does not vectorise
+ROWS = 7  # about how many the kernel's gradient sums at once: fewer are slower, more take longer to compile
 
 
 def depthwise_conv(x: jax.Array, kernel: jax.Array, *, strides: Size, padding: Padding = "SAME") -> jax.Array:
@@ -117,33 +117,31 @@ def _margin(phases: list[list[tuple[int, int]]], size: int, outputs: int) -> tup
 
 
 def _kernel_gradient(strides: Size, pads: tuple, x: jax.Array, kernel: jax.Array, g: jax.Array) -> jax.Array:
-    """Sums of TERMS rows at a time, batch and columns apart: reductions over all of them at once are slower."""
+    """Sums about ROWS rows of one image at a time, columns apart: a reduction over all of them at once is slower."""
     kh, kw, channels = kernel.shape
     (batch, height, width), sh = g.shape[:3], strides[0]
     taps = [(i, j) for i in range(kh) for j in range(kw)]
-    strips = max(1, height // TERMS)
-    rows = -(-height // strips)  # of a strip
-    images = min(batch, -(-TERMS // rows))  # taken together
-    rounds = -(-batch // images)
-    missing = rounds * images - batch, strips * rows - height  # zeros in g, which add nothing
-    g = jnp.pad(g, ((0, missing[0]), (0, missing[1]), (0, 0), (0, 0)))
-    x = jnp.pad(x, ((0, missing[0]), (pads[0][0], pads[0][1] + missing[1] * sh), pads[1], (0, 0)))
+    strips = max(1, height // ROWS)  # of an image
+    rows = -(-height // strips)
+    missing = strips * rows - height  # rows of zeros below g, which add nothing
+    g = jnp.pad(g, ((0, 0), (0, missing), (0, 0), (0, 0)))
+    x = jnp.pad(x, ((0, 0), (pads[0][0], pads[0][1] + missing * sh), pads[1], (0, 0)))
 
     def add_strip(number, sums):
-        b, y = number // strips * images, number % strips * rows
-        lines = lax.dynamic_slice(x, (b, y * sh, 0, 0), (images, (rows - 1) * sh + kh, *x.shape[2:]))
-        outputs = lax.dynamic_slice(g, (b, y, 0, 0), (images, rows, *g.shape[2:]))
+        b, y = number // strips, number % strips * rows
+        lines = lax.dynamic_slice(x, (b, y * sh, 0, 0), (1, (rows - 1) * sh + kh, *x.shape[2:]))
+        outputs = lax.dynamic_slice(g, (b, y, 0, 0), (1, rows, width, channels))
         lines, outputs = lax.optimization_barrier((lines.astype(jnp.float32), outputs.astype(jnp.float32)))
+        outputs = [lax.slice_in_dim(outputs, row, row + 1, axis=1) for row in range(rows)]
 
         def tap(i, j):
-            seen = _shift(lines, i, j, (rows, width), strides)
-            return sum(seen[b, y] * outputs[b, y] for b in range(images) for y in range(rows))
+            return sum(_shift(lines, i + row * sh, j, (1, width), strides) * outputs[row] for row in range(rows))
 
         return tuple(total + tap(i, j) for total, (i, j) in zip(sums, taps))
 
-    zeros, _ = varying_alike(jnp.zeros((width, channels)), g)
-    sums = lax.fori_loop(0, rounds * strips, add_strip, (zeros,) * len(taps))
-    return jnp.stack([total.sum(0) for total in sums]).reshape(kernel.shape).astype(kernel.dtype)
+    zeros, _ = varying_alike(jnp.zeros((1, 1, width, channels)), g)
+    sums = lax.fori_loop(0, batch * strips, add_strip, (zeros,) * len(taps))
+    return jnp.stack([total.sum((0, 1, 2)) for total in sums]).reshape(kernel.shape).astype(kernel.dtype)
 
 
 _shifted.defvjp(_shifted_fwd, _shifted_bwd)
