@@ -66,6 +66,7 @@ def test_names_last_and_every_key_exists(name):
     assert len({run.config.data.seed for run in runs}) == 1
 
 
+@pytest.mark.slow
 def test_every_network_can_be_built():
     distinct = {}
     for name in NAMES:

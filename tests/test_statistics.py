@@ -20,7 +20,7 @@ def log_p(score):
 
 @pytest.mark.parametrize("ties", [False, True])
 def test_roc_auc_and_placements_agree_with_scikit_learn_and_with_counting_pairs(ties):
-    labels, score = simulated(np.random.default_rng(), 60)
+    labels, score = simulated(np.random.default_rng(0), 60)
     score = np.round(score) if ties else score
     area, of_positive, of_negative = statistics.delong_placements(labels, score)
     np.testing.assert_allclose(area, sklearn.metrics.roc_auc_score(labels, score))
@@ -31,7 +31,7 @@ def test_roc_auc_and_placements_agree_with_scikit_learn_and_with_counting_pairs(
 
 
 def test_the_interval_covers_the_true_area_about_95_times_in_100():
-    random, truth = np.random.default_rng(), scipy.special.ndtr(1 / np.sqrt(2))
+    random, truth = np.random.default_rng(0), scipy.special.ndtr(1 / np.sqrt(2))
     covered = 0
     for _ in range(1000):
         low, high = statistics.roc_auc_interval(*simulated(random, 120))
@@ -48,7 +48,7 @@ def test_the_interval_of_a_perfect_result_is_not_a_point():
 
 
 def test_multi_class_area_is_the_mean_of_one_against_rest():
-    random = np.random.default_rng()
+    random = np.random.default_rng(0)
     labels, logits = random.integers(0, 4, 200), random.normal(size=(200, 4))
     p = scipy.special.softmax(logits, axis=1)
     got = statistics.roc_auc(labels, statistics.log_probabilities(logits))
@@ -64,14 +64,14 @@ def test_probabilities_of_extreme_logits_do_not_tie_or_overflow():
 
 
 def test_the_mean_over_passes_is_of_probabilities():
-    logits = np.random.default_rng().normal(size=(5, 7, 1)) * 4
+    logits = np.random.default_rng(0).normal(size=(5, 7, 1)) * 4
     mean = np.exp(statistics.mean_log_probabilities(statistics.log_probabilities(logits)))
     np.testing.assert_allclose(mean[:, 1], scipy.special.expit(logits[..., 0]).mean(axis=0))
     np.testing.assert_allclose(mean.sum(axis=1), 1.0)
 
 
 def test_summary_against_scikit_learn_and_by_hand():
-    labels, score = simulated(np.random.default_rng(), 400)
+    labels, score = simulated(np.random.default_rng(0), 400)
     got, p = statistics.summary(labels, log_p(score)), scipy.special.expit(score)
     assert (got["n"], got["positives"], got["class_counts"]) == (400, 200, [200, 200])
     np.testing.assert_allclose(got["brier_score"], sklearn.metrics.brier_score_loss(labels, p))
@@ -112,7 +112,7 @@ def jackknife_variance(labels, value):
 
 
 def test_the_interval_of_an_area_agrees_with_the_jackknife():
-    labels, score = simulated(np.random.default_rng(), 80)
+    labels, score = simulated(np.random.default_rng(0), 80)
     area = sklearn.metrics.roc_auc_score(labels, score)
     variance = jackknife_variance(labels, lambda keep: sklearn.metrics.roc_auc_score(labels[keep], score[keep]))
     half = 1.959964 * np.sqrt(variance) / (area * (1 - area))  # on the scale of the log-odds
@@ -121,7 +121,7 @@ def test_the_interval_of_an_area_agrees_with_the_jackknife():
 
 
 def test_paired_delong_agrees_with_the_jackknife_and_counts_seeds_as_a_mean():
-    labels, first, second = two_models(np.random.default_rng(), 80)
+    labels, first, second = two_models(np.random.default_rng(0), 80)
     got = statistics.delong_difference(labels, first, second)
 
     def difference(keep):
@@ -138,7 +138,7 @@ def test_paired_delong_agrees_with_the_jackknife_and_counts_seeds_as_a_mean():
 
 
 def test_intervals_of_differences_cover_the_truth_about_95_times_in_100():
-    random = np.random.default_rng()
+    random = np.random.default_rng(0)
     covered, small = np.zeros(4), 0
     for _ in range(1000):
         labels, first, second = two_models(random, 120)
@@ -161,7 +161,7 @@ def test_intervals_of_differences_cover_the_truth_about_95_times_in_100():
 
 
 def test_paired_differences_against_scipy_and_what_few_seeds_cannot_say():
-    random = np.random.default_rng()
+    random = np.random.default_rng(0)
     first, second = random.random(6), random.random(6)
     got, expected = statistics.student_difference(first, second), scipy.stats.ttest_rel(first, second)
     np.testing.assert_allclose(got.p, expected.pvalue)
@@ -183,7 +183,7 @@ def test_calibration_by_hand_and_of_a_calibrated_prediction():
     got = statistics.reliability(np.array([0, 1, 1, 1]), np.array([0.11, 0.19, 0.95, 1.0]))
     np.testing.assert_allclose(got, [[0.15, 0.975], [0.5, 1.0], [2, 2]])
     np.testing.assert_allclose(got.error(), 0.5 * 0.35 + 0.5 * 0.025)
-    random = np.random.default_rng()
+    random = np.random.default_rng(0)
     p = random.random(50_000)
     labels = (random.random(50_000) < p).astype(int)
     assert statistics.reliability(labels, p).error() < 0.02 < statistics.reliability(labels, p**2).error()

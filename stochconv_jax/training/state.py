@@ -68,9 +68,8 @@ def shapes(init: rngs.Seeded, place: Callable[[tuple[int, ...]], Any]) -> TrainS
 
     `place`: from the shape of an array to its sharding, see mesh.placement.
     """
-    return jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place(x.shape)), jax.eval_shape(init)
-    )
+    made = jax.eval_shape(init.function, seed=init.seed)  # `create` traces the same function: it is traced once
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place(x.shape)), made)
 
 
 def shardings(shapes: TrainState) -> TrainState:

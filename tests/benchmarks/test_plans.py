@@ -16,6 +16,7 @@ def run(out, *configs, topologies=("devices",)):
     return int(ended.value.code)
 
 
+@pytest.mark.slow
 def test_a_real_plan_is_a_row_of_its_figures(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "2")
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "xla"))

@@ -16,7 +16,7 @@ from stochconv_jax.data.sources import BadImage, FolderSource
 from tests.data.drawn import Noise, Witness
 
 PIXELS = {"image_size": (24, 32), "thumbnail_size": (6, 8), "outputs": ("image", "thumbnail")}
-RANDOM = np.random.default_rng()
+RANDOM = np.random.default_rng(0)
 
 
 def train(source, count, *, start_step=0, batch_size=6, num_workers=0, on_bad_image="error", seed=3, **options):

@@ -7,7 +7,7 @@ from stochconv_jax.data.splits import stratified_split
 
 
 def random_labels(count, share=0.25):
-    return (np.random.default_rng().random(count) < share).astype(np.int32)
+    return (np.random.default_rng(0).random(count) < share).astype(np.int32)
 
 
 @pytest.mark.parametrize("fraction", [0.1, 0.2, 0.5])
@@ -37,7 +37,7 @@ def test_the_split_is_the_same_on_every_machine():
 
 
 def test_a_stratum_is_a_label_and_a_value_of_the_column():
-    labels, origin = random_labels(600), np.random.default_rng().choice(["2016", "2017-val", "2019"], 600)
+    labels, origin = random_labels(600), np.random.default_rng(1).choice(["2016", "2017-val", "2019"], 600)
     _, validation = stratified_split(labels, 0.25, seed=3, strata=origin.tolist())
     for label in (0, 1):
         for name in set(origin):
@@ -85,7 +85,7 @@ def test_a_fraction_that_leaves_a_side_empty_is_refused(fraction):
 
 def test_patients_of_the_rare_class_are_shared_out_in_proportion():
     """As in ISIC 2020: most patients with a malignant lesion have more benign ones."""
-    random = np.random.default_rng()
+    random = np.random.default_rng(0)
     patients = [(f"patient {k}", random.integers(4, 30), int(k < 60)) for k in range(400)]
     groups = [name for name, images, _ in patients for _ in range(images)]
     labels = np.concatenate([[malignant] + [0] * (images - 1) for _, images, malignant in patients])

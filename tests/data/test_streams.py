@@ -19,7 +19,7 @@ from stochconv_jax.ending import Stalled
 from tests.data.test_pipeline import Noise, evaluation, train
 
 pytestmark = pytest.mark.smoke
-RANDOM = np.random.default_rng()
+RANDOM = np.random.default_rng(0)
 
 
 @pytest.fixture

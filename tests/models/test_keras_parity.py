@@ -16,6 +16,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # Keras' own
 keras = pytest.importorskip("keras", reason="keras is not installed: pip install -r requirements-dev.txt")
 
 CLASSES = 7
+RANDOM = np.random.default_rng(0)
 # Keras pads a network for images of any size as if all sizes were even, so these stay even down to the last stage.
 SIDES = {"b0": ((64, 64), (96, 160)), "b3": ((64, 64), (96, 32)), "b7": ((32, 32), (64, 32))}
 
@@ -73,12 +74,12 @@ def values(model):
 
 
 def pictures(batch, size):
-    return np.random.default_rng().integers(0, 256, (batch, *size, 3), dtype=np.uint8)
+    return RANDOM.integers(0, 256, (batch, *size, 3), dtype=np.uint8)
 
 
-@pytest.mark.parametrize("name", SIDES)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name != "b0")) for name in SIDES])
 def test_the_forward_pass_is_keras(name, tmp_path, capsys):
-    reference = keras_model(name, seed=np.random.default_rng().integers(2**31))
+    reference = keras_model(name, seed=0)
     file = tmp_path / "network.weights.h5"
     reference.save_weights(file)
     model, variables, report = ours(name, file)
@@ -98,15 +99,16 @@ def test_the_forward_pass_is_keras(name, tmp_path, capsys):
     assert largest <= 1e-4
 
 
+@pytest.mark.slow
 def test_a_training_step_has_keras_gradients(tmp_path, capsys):
-    reference = keras_model("b0", seed=np.random.default_rng().integers(2**31), shape=(64, 64, 3))
+    reference = keras_model("b0", seed=0, shape=(64, 64, 3))
     for layer in reference.layers:
         if isinstance(layer, keras.layers.Dropout):
             layer.rate = 0.0
     file = tmp_path / "network.weights.h5"
     reference.save_weights(file)
     model, variables, _ = ours("b0", file, dropout=0.0, stochastic_depth=0.0)
-    pixels, weights = pictures(6, (64, 64)), np.random.default_rng().normal(size=(6, CLASSES)).astype(np.float32)
+    pixels, weights = pictures(6, (64, 64)), np.random.default_rng(0).normal(size=(6, CLASSES)).astype(np.float32)
 
     def keras_loss(trainable, rest):
         logits, updated = reference.stateless_call(trainable, rest, pixels.astype(np.float32), training=True)
@@ -262,7 +264,7 @@ def test_damage_anywhere_is_a_refusal_that_names_the_file(saved, tmp_path, name,
     variant = variants.get("b0")
     shapes = keras_weights._shapes(variant)
     monkeypatch.setattr(keras_weights, "_shapes", lambda variant: shapes)
-    whole, random = (saved / name).read_bytes(), np.random.default_rng()
+    whole, random = (saved / name).read_bytes(), np.random.default_rng(0)
     unharmed, messages = keras_weights._read(saved / name, variant), []
     for mark in (b"TREE", b"SNOD", b"HEAP") * 4:
         at = max(whole.find(mark), whole.find(mark, random.integers(len(whole))))

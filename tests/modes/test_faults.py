@@ -69,6 +69,7 @@ def unfinished(workdir, since):
     return False
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_and_gone_on_each_time_it_is_the_same_run(main, finished, tmp_path):
     """Kills in saves and soon after a new checkpoint, and after four of these also at any moment; ten in all.
 
@@ -136,6 +137,7 @@ def test_where_all_checkpoints_are_damaged_they_are_named_and_nothing_is_touched
     assert steps(copy) == before and (copy / "metrics.csv").read_bytes() == table
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_other_devices_from_the_very_numbers_and_ends_alike(main, finished, tmp_path):
     process = main.start(tmp_path, devices=8, checkpoint__every_steps=1, sharding__parameters="sharded")
     wait_for_step(process, tmp_path, step=3)
@@ -212,6 +214,7 @@ def test_a_read_that_never_returns_ends_the_run_with_the_names_of_its_batch(main
     assert last_step(folder / "run") >= 2
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_the_run_and_leaves_what_was_saved(main, tmp_path):
     """A limit on the size of files stands in for it: it lets the small ones through, so that a checkpoint fails."""
     run = tmp_path / "run"

@@ -18,6 +18,7 @@ from tests.conftest import free_port
 from tests.modes.conftest import SIGKILL, SIGTERM, when
 from tests.modes.test_main import assert_same_run, rows, variables, wait_for_step
 
+pytestmark = pytest.mark.slow
 # A rate at which the network learns, and rounding is not blown up from step to step as by Adam's division.
 TRAINED = {
     "model__merge_after": 0,

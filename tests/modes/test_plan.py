@@ -31,6 +31,7 @@ def with_every_image_on_every_device(monkeypatch):
     monkeypatch.setattr(steps, "train_step", gathered)
 
 
+@pytest.mark.slow
 def test_a_step_that_gathers_images_is_refused_by_its_collective_and_bytes(monkeypatch, tmp_path):
     config = tiny_full_split()
     config.plan.topology = "devices"
@@ -50,6 +51,7 @@ def test_plan_says_what_would_be_trained_without_training(main, tmp_path):
     assert not (tmp_path / "checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_plan_compiles_the_steps_for_the_devices_here(main, tmp_path):
     settings = {"batch_size": 12, "data__image_size": "(80,96)", "data__thumbnail_size": "(32,48)"}
     output = main(tmp_path, QUICKSTART, mode="plan", devices=8, plan__topology="devices", **settings)

@@ -40,6 +40,7 @@ if number == 1:
 """
 
 
+@pytest.mark.slow
 def test_a_signal_at_any_moment_leaves_a_run_that_goes_on_bit_for_bit(main, finished, tmp_path):
     """While data is opened, the first step compiled, an epoch evaluated, and its evaluation saved."""
 
@@ -58,6 +59,7 @@ def test_a_signal_at_any_moment_leaves_a_run_that_goes_on_bit_for_bit(main, fini
     assert_same_run(tmp_path, finished)
 
 
+@pytest.mark.slow
 def test_a_run_that_cannot_save_ends_in_time_and_says_what_it_waits_for(main, finished, tmp_path):
     """Nor does it when an error ends it, which it names."""
     broken = when("training.checksums.write", HANG) + when("training.evaluation.predict", 'raise OSError("no")', call=2)
@@ -93,6 +95,7 @@ def test_of_two_processes_that_wait_for_each_other_each_ends_in_time_and_says_so
         assert f"not ended within 2 s of SIGTERM (config.checkpoint.grace_seconds), says process {number}" in output
 
 
+@pytest.mark.slow
 def test_of_two_processes_of_which_one_fails_both_end():
     processes, outputs = two(FAIL)
     assert all(process.returncode for process in processes), outputs

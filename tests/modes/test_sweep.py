@@ -64,6 +64,7 @@ def test_a_sweep_leaves_runs_that_the_report_groups_by_seed(whole):
         assert run.evaluation["roc_auc_by_passes"][0] == run.last() and len(run.predictions.images) == 11
 
 
+@pytest.mark.slow
 def test_shares_at_once_and_killed_in_the_middle_are_the_whole(main, config, whole, tmp_path):
     other = main.start(tmp_path, config, mode="sweep", sweep__shard="2/2", **SETTINGS)
     first, second = tmp_path / NAMES[0], tmp_path / NAMES[1]
@@ -137,6 +138,7 @@ def test_more_passes_evaluate_anew_without_training(main, config, copy):
     assert before == (sorted(checkpoints.rglob("*")), metrics.stat().st_mtime_ns)
 
 
+@pytest.mark.slow
 def test_a_failed_run_is_recorded_and_the_others_go_on(main, tmp_path):
     config = ablation(tmp_path, {"broken": {"model.merge_after": "9"}, "fine": {}})
     settings = SETTINGS | {"sweep__seeds": (3,)}

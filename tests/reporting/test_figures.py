@@ -54,7 +54,7 @@ def test_calibration_is_the_share_of_class_1_by_prediction_pooled_over_seeds(tmp
 
 
 def test_roc_curves_are_scikit_learns(tmp_path):
-    random = np.random.default_rng()
+    random = np.random.default_rng(0)
     label, probability = np.arange(40) % 2, random.random(40)
     predictions = [(f"i{k:02d}", t, p) for k, (t, p) in enumerate(zip(label, probability))]
     write(tmp_path / "b0", [0.7], config=SPLIT, predictions=predictions)

@@ -11,7 +11,7 @@ SIZE, WINDOW, NAME = (60, 90), (15, 21), "a_$name$_of_a_file_that_is_rather_long
 
 @pytest.fixture
 def random():
-    return np.random.default_rng()
+    return np.random.default_rng(0)
 
 
 def picture_of(random, size=SIZE):

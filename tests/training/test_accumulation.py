@@ -114,6 +114,7 @@ def planned(parts, **keys):
         return planning.compile_step(step, shapes, batch, parameters=shapes.params, parts=parts)
 
 
+@pytest.mark.slow
 def test_parts_save_memory_and_move_no_image():
     whole, parts = planned(1), planned(4)
     compiled.refuse_images(parts.moved)
@@ -122,6 +123,7 @@ def test_parts_save_memory_and_move_no_image():
     assert norms and set(norms) == {4}
 
 
+@pytest.mark.slow
 def test_operations_are_counted_for_all_parts(monkeypatch):
     """Without the loops of the depthwise gradient on the CPU, of which the compiler counts one round."""
     monkeypatch.setattr(depthwise_conv, "_shifted", depthwise_conv._library)

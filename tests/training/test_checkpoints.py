@@ -14,7 +14,7 @@ from stochconv_jax.training.checkpoints import Checkpoints, Damaged, NotSaved
 from tests.conftest import ROOT, free_port
 
 pytestmark = pytest.mark.smoke
-RANDOM = np.random.default_rng()
+RANDOM = np.random.default_rng(0)
 DEVICES = mesh.create()
 PLACE = mesh.placement(DEVICES, split=True)
 

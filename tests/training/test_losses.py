@@ -10,7 +10,7 @@ from stochconv_jax.training import losses
 
 @pytest.mark.parametrize("classes", [1, 3])
 def test_cross_entropy_is_scikit_learns(classes):
-    random = np.random.default_rng()
+    random = np.random.default_rng(0)
     logits = random.normal(size=(50, classes)).astype(np.float32) * 3
     labels = random.integers(0, max(2, classes), 50)
     got = losses.example_losses(jnp.asarray(logits), jnp.asarray(labels, jnp.int32))
@@ -21,7 +21,7 @@ def test_cross_entropy_is_scikit_learns(classes):
 
 
 def test_one_logit_is_two_logits_of_which_the_first_is_zero():
-    random = np.random.default_rng()
+    random = np.random.default_rng(0)
     logit = random.normal(size=(20, 1)).astype(np.float32)
     labels = jnp.asarray(random.integers(0, 2, 20), jnp.int32)
     pair = np.concatenate([np.zeros_like(logit), logit], axis=1)
@@ -31,7 +31,7 @@ def test_one_logit_is_two_logits_of_which_the_first_is_zero():
 
 
 def test_label_smoothing_spreads_the_target_over_all_classes():
-    logits = np.random.default_rng().normal(size=(1, 4)).astype(np.float32)
+    logits = np.random.default_rng(0).normal(size=(1, 4)).astype(np.float32)
     target = np.array([0.025, 0.925, 0.025, 0.025])
     got = losses.example_losses(jnp.asarray(logits), jnp.asarray([1], jnp.int32), label_smoothing=0.1)
     np.testing.assert_allclose(got, -(target * statistics.log_probabilities(logits)).sum(), rtol=1e-5)

@@ -50,7 +50,7 @@ def test_constant_stays():
 @pytest.mark.parametrize("epsilon", [1e-8, 1e-2])  # only a large one tells where it is added
 def test_rmsprop_is_the_one_of_the_report(epsilon):
     """Epsilon outside the root, mean square starting at zero, in float64 by hand."""
-    random = np.random.default_rng()
+    random = np.random.default_rng(0)
     gradients = random.normal(size=(5, 3, 4))
     transform = optimizers.create_optimizer("rmsprop", lambda step: 0.01, **OPTIMIZER | {"epsilon": epsilon})
     params = {"kernel": jnp.zeros((3, 4))}

@@ -54,7 +54,7 @@ def one_step(devices, seed, **model):
 
 
 def test_a_step_on_eight_devices_is_the_step_on_one():
-    seed = np.random.default_rng().integers(2**31)
+    seed = np.random.default_rng(0).integers(2**31)
     settings = {"stochastic_depth": 0.2, "dropout": 0.3, "merge_after": "1"}
     (one, metrics), (eight, spread) = (one_step(devices, seed, **settings) for devices in (1, 8))
     # float32 sums in another order; batch norm's statistics are over the whole batch on both.
@@ -66,7 +66,7 @@ def test_a_step_on_eight_devices_is_the_step_on_one():
 
 def test_runs_of_other_seeds_share_their_programs_and_differ_in_their_numbers():
     texts, results = [], []
-    for seed in np.random.default_rng().choice(2**31, 2, replace=False).tolist():
+    for seed in np.random.default_rng(0).choice(2**31, 2, replace=False).tolist():
         mesh, init, step = setup(1, run_seed=seed)
         with jax.set_mesh(mesh):
             first, batch = state.create(init, meshes.replicated(mesh)), batch_of(mesh, 0)
