@@ -1,5 +1,6 @@
 # make quickstart  trains the quickstart's two networks and draws their curves
-# make test        the whole test suite
+# make test        the tests but the slow ones
+# make test-all    all tests
 # make smoke       a few tests on the oldest Python there is, with the oldest packages allowed
 # make lint        ruff
 # make docs        the pages of docs/ as a site, in site/
@@ -7,16 +8,20 @@
 #
 # Each makes or mends its own environment first, see environment.sh. PYTHON=python3.12 make test chooses the interpreter.
 BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
 SMOKE_LOCK := requirements-oldest.txt
 UV := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.12 --annotation-style line \
 	--custom-compile-command "make lock" pyproject.toml
 
-.PHONY: quickstart test smoke lint docs lock run-environment dev-environment
+.PHONY: quickstart test test-all smoke lint docs lock run-environment dev-environment
 quickstart: run-environment
 	bash quickstart.sh $(BIN)/python
 
 test: lint
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
+	$(PYTEST) -m "not slow"
+
+test-all: lint
+	$(PYTEST)
 
 smoke:
 	@CHOOSE=oldest bash environment.sh .venv-smoke $(SMOKE_LOCK)

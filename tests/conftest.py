@@ -1,10 +1,14 @@
 """Every test sees eight CPU devices, strict dtype promotion, and warnings as errors (pyproject.toml)."""
+import dataclasses
 import os
 import pathlib
 import socket
 
 import jax
 import pytest
+
+from configs import quickstart
+from stochconv_jax.models import variants
 
 ROOT = pathlib.Path(__file__).parents[1]
 CACHE = ROOT / ".cache" / "xla"
@@ -17,6 +21,15 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Tests compile more than they compute, a fifth of it LLVM. `XLA_FLAGS= make test` tests what users compile.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+tiny = variants.get("tiny")
+variants.VARIANTS["two_blocks"] = dataclasses.replace(tiny, name="two_blocks", stages=tiny.stages[1:3])
+
+
+def small_config():
+    """The quickstart's with a network of two blocks, for steps that are compiled: most of a test is that."""
+    config = quickstart.get_config()
+    config.model.variant = "two_blocks"
+    return config
 
 
 def free_port():

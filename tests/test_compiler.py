@@ -70,7 +70,7 @@ def test_the_errors_see_what_is_no_number_and_one_sum_that_is_wrong():
 @pytest.mark.parametrize(
     "configs, arrays",
     [
-        pytest.param(("quickstart",), [1, 1, 112, 52, 1], marks=pytest.mark.smoke),
+        pytest.param(("quickstart",), [1, 1, 112, 52, 1], marks=[pytest.mark.smoke, pytest.mark.slow]),
         pytest.param(
             ("b0", "b0_full_split"), [1, 1, 213, 98, 1, 1, 1, 424, 196, 1], marks=pytest.mark.slow
         ),

@@ -33,10 +33,8 @@ def parts(model: Classifier, inputs: Mapping[str, jax.ShapeDtypeStruct]) -> list
     keys = {"params": jax.random.key(0), "windows": jax.random.key(0)}
 
     def trace(arrays):
-        variables = model.init(keys, arrays)
-        rngs = {"windows": keys["windows"]}
-        _, captured = model.apply(variables, arrays, rngs=rngs, capture_intermediates=True, mutable=["intermediates"])
-        return variables["params"], captured["intermediates"]
+        variables = model.init(keys, arrays, capture_intermediates=True, mutable=True)
+        return variables["params"], variables["intermediates"]
 
     params, outputs = jax.eval_shape(trace, inputs)
     found: dict[str, list[int]] = {}

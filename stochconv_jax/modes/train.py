@@ -30,7 +30,8 @@ def run(config, overrides, workdir) -> None:
     rate = build.schedule(config, epochs.steps_per_epoch)
     model, optimizer = build.classifier(config), build.optimizer(config, rate)
     init = build.initializer(config, model, optimizer)
-    shapes = state.shapes(init, build.placement(config, devices))
+    with jax.set_mesh(devices):
+        shapes = state.shapes(init, build.placement(config, devices))
     folder = RunFolder(workdir).create()
     parts = summary.parts(model, build.inputs(config, 1))
     overview = parameter_overview.get_parameter_overview(shapes.params, include_stats=False)

@@ -68,7 +68,7 @@ def shapes(init: rngs.Seeded, place: Callable[[tuple[int, ...]], Any]) -> TrainS
 
     `place`: from the shape of an array to its sharding, see mesh.placement.
     """
-    made = jax.eval_shape(init.function, seed=init.seed)  # `create` traces the same function: it is traced once
+    made = jax.eval_shape(init.function, seed=init.seed)  # under the same mesh, `create` uses its trace
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place(x.shape)), made)
 
 

@@ -12,11 +12,12 @@ from benchmarks import cases, eval_passes, train_step
 
 @pytest.fixture
 def small(monkeypatch):
-    """Every config is the quickstart's with images of 96 pixels."""
+    """Every config is the quickstart's with two blocks and images of 96 pixels."""
     named = cases.config_named
 
     def config_named(name, batch_size):
         config = named(name, batch_size)
+        config.model.variant = "two_blocks"
         config.data.update({"image_size": (96, 96), "thumbnail_size": (32, 32)})
         return config
 

@@ -8,10 +8,10 @@ import numpy as np
 import optax
 import pytest
 
-from configs import quickstart
 from stochconv_jax.modes import build
 from stochconv_jax.training import compiled, planning, state, steps
 from stochconv_jax.training import mesh as meshes
+from tests.conftest import small_config
 from tests.training.test_steps import BATCH, IMAGE, THUMBNAIL, batch_of
 
 depthwise_conv = importlib.import_module("stochconv_jax.ops.depthwise_conv")  # ops has a function of this name
@@ -30,7 +30,7 @@ class Frozen:
 
 
 def config_of(parts, **keys):
-    config = quickstart.get_config()
+    config = small_config()
     config.update({"batch_size": BATCH, "data": {"image_size": IMAGE, "thumbnail_size": THUMBNAIL}})
     config.optimizer.update({"name": "sgd", "accumulate_steps": parts})
     config.update_from_flattened_dict(keys)

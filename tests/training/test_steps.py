@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh
 
-from configs import quickstart
 from stochconv_jax.modes import build
 from stochconv_jax.training import mesh as meshes
 from stochconv_jax.training import state
+from tests.conftest import small_config
 
 BATCH, IMAGE, THUMBNAIL = 16, (96, 80), (32, 32)
 
 
 def setup(devices, run_seed=0, **model):
     """Mesh and everything a step needs, for a mesh of `devices`."""
-    config = quickstart.get_config()
+    config = small_config()
     config.seed = run_seed
     config.update({"batch_size": BATCH, "model": model, "data": {"image_size": IMAGE, "thumbnail_size": THUMBNAIL}})
     config.optimizer.update({"name": "sgd", "ema_decay": 0.9})
