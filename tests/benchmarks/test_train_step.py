@@ -34,6 +34,7 @@ def test_a_case_is_the_configs_own_training(small):
     assert set(case.seconds) == set(case.memory) == {"train", "evaluate"}
 
 
+@pytest.mark.slow
 def test_the_table_has_a_line_a_step_and_ratios_to_the_first(small, tmp_path, capsys):
     path = tmp_path / "steps.json"
     train_step.main(f"--configs quickstart:control quickstart --batch_size 8 --rounds 2 --json {path}".split())

@@ -201,7 +201,8 @@ def test_images_that_vanish_during_a_run_end_it_by_name(main, folder):
     assert "No such file or directory" in (output := waited_for(process)) and "labels.csv" in output
 
 
-@pytest.mark.parametrize("num_workers", [pytest.param(0, marks=pytest.mark.slow), 1])
+@pytest.mark.slow
+@pytest.mark.parametrize("num_workers", [0, 1])
 def test_a_read_that_never_returns_ends_the_run_with_the_names_of_its_batch(main, folder, num_workers):
     settings = on(folder, checkpoint__every_steps=1, data__num_workers=num_workers, data__timeout_seconds=20)
     process = main.start(folder / "run", **settings)

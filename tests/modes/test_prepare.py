@@ -194,6 +194,7 @@ assert 'tensorflow' not in sys.modules
     subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT, timeout=120)
 
 
+@pytest.mark.slow
 def test_trains_evaluates_and_predicts_without_tensorflow(main, prepared, tmp_path):
     """From the shards to predictions, with what else is known of the images beside each.
 

@@ -51,6 +51,7 @@ def whole(main, config, tmp_path_factory):
     return workdir
 
 
+@pytest.mark.slow
 def test_a_sweep_leaves_runs_that_the_report_groups_by_seed(whole):
     assert states(whole) == dict.fromkeys(NAMES, (sweep.FINISHED, ""))
     groups, remarks = collect.collect(whole)
@@ -112,6 +113,7 @@ def copy(whole, tmp_path):
     return tmp_path / "copy"
 
 
+@pytest.mark.slow
 def test_finished_runs_are_skipped_and_another_config_is_not_taken_for_finished(main, config, whole, copy):
     before = {file: file.read_bytes() for name in NAMES for file in (whole / name).glob("*.*")}
     with locked(whole, ".sweep.lock"):
@@ -130,6 +132,7 @@ def drop(name):
     return {key: value for key, value in SETTINGS.items() if key != name}
 
 
+@pytest.mark.slow
 def test_more_passes_evaluate_anew_without_training(main, config, copy):
     checkpoints, metrics = copy / NAMES[2] / "checkpoints", copy / NAMES[2] / "metrics.csv"
     before = sorted(checkpoints.rglob("*")), metrics.stat().st_mtime_ns

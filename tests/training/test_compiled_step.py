@@ -82,6 +82,7 @@ def test_on_a_tpu_images_stay_where_they_are():
     check(topologies.mesh_of("v5e:2x4"))
 
 
+@pytest.mark.slow
 def test_normalising_the_images_first_is_seen(eight, monkeypatch):
     """As a stem would that reads normalised floats."""
     plain = StochasticConv.__call__

@@ -28,6 +28,7 @@ def programs():
     return found
 
 
+@pytest.mark.slow
 def test_a_device_computes_and_holds_the_same_beside_any_number_of_others(programs):
     alone = programs[1]
     for count, program in programs.items():

@@ -76,6 +76,7 @@ def test_a_checkpoint_fits_the_other_placement(runs, saved, tmp_path):
     assert all(jax.tree.leaves(jax.tree.map(lambda a, b: a.sharding == b.sharding, restored, runs[other][0])))
 
 
+@pytest.mark.slow
 def test_splitting_saves_memory_and_moves_parameters_but_no_image():
     programs = {}
     for parameters in ("replicated", "sharded"):
