@@ -62,6 +62,12 @@ def test_a_step_on_eight_devices_is_the_step_on_one():
     for a, b in zip(jax.tree.leaves(one.trained()), jax.tree.leaves(eight.trained()), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
     assert int(eight.step) == 1
+    for state_after, found in (one, metrics), (eight, spread):
+        arrays = [np.asarray(x, np.float64).ravel() for x in jax.tree.leaves(state_after.trained())]
+        sizes = [array.size for array in arrays]
+        assert min(sizes) < meshes.SMALLEST_SPLIT <= max(sizes)
+        expected = np.linalg.norm(np.concatenate(arrays))
+        np.testing.assert_allclose(found.compute()["steps"]["norm"], expected, rtol=1e-6)
 
 
 def test_runs_of_other_seeds_share_their_programs_and_differ_in_their_numbers():
