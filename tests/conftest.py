@@ -2,6 +2,7 @@
 import dataclasses
 import os
 import pathlib
+import signal
 import socket
 
 import jax
@@ -23,6 +24,9 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 tiny = variants.get("tiny")
 variants.VARIANTS["two_blocks"] = dataclasses.replace(tiny, name="two_blocks", stages=tiny.stages[1:3])
+# A shell lets tests that run in its background ignore SIGINT, and the processes that they start would ignore it too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def small_config():
