@@ -232,49 +232,6 @@ def test_a_config_without_a_sweep_is_refused(main, tmp_path):
     assert "default_config.py describes one run and no sweep: take a file of" in main(tmp_path, mode="sweep", code=1)
 
 
-@pytest.mark.parametrize(
-    ("variants", "overrides", "words"),
-    [
-        ({}, {}, "sweep.. returns no variant"),
-        ({"a": {"model.sampeling": "shared"}}, {}, r"\['a'\]: unknown config key .*Did you mean \"model.sampling\""),
-        ({"a": {"model.merge_after": 3}}, {}, "model.merge_after=3 is not of the kind of 'head'"),
-        ({"a": {"seed": 3}}, {}, "seeds are config.sweep.seeds"),
-        ({"../a": {}}, {}, "the name becomes a folder's"),
-        ({"a": {"eval.batch_size": 7}, "b": {}}, {}, "the same run twice, as a/seed_0 and as b/seed_0"),
-        ({"a": {"model.dropout": 0.1}}, {"model.dropout": 0.2}, "and the command line both set config.model.dropout"),
-        ({"a": {}}, {"seed": 3}, "and the command line both set config.seed"),
-        ({"a": {}}, {"sweep.seeds": (1, 1)}, r"config.sweep.seeds=\(1, 1\)"),
-        ({"a": {}}, {"sweep.seeds": ()}, r"config.sweep.seeds=\(\)"),
-    ],
-)
-def test_a_sweep_whose_runs_cannot_be_told_apart_or_made_is_refused(variants, overrides, words, tmp_path):
-    file = ablation(tmp_path, variants).removeprefix("--config=")
-    config = quickstart.get_config()
-    config.update_from_flattened_dict(overrides)
-    with pytest.raises(ValueError, match=words):
-        sweep_runs.plan(config, overrides, file, tmp_path)
-
-
-@pytest.mark.parametrize("count", range(1, 9))
-def test_shares_are_a_partition_and_each_has_a_fair_part_of_every_variant(count, tmp_path):
-    file = ablation(tmp_path, {name: {"model.merge_after": k} for k, name in zip("0123", "dacb")})
-    config = quickstart.get_config()
-    config.sweep.seeds = tuple(range(6))
-    planned = sweep_runs.plan(config, {}, file.removeprefix("--config="), tmp_path)
-    names = [run.name for run in planned]
-    shares = [[run.name for run in sweep_runs.share(planned, k, count)] for k in range(1, count + 1)]
-    assert sorted(name for part in shares for name in part) == sorted(names)
-    for part in shares:
-        assert part == sorted(part, key=names.index)
-        assert all(abs(sum(name[0] == variant for name in part) - 6 / count) < 1 for variant in "abcd")
-
-
-@pytest.mark.parametrize("text", ["", "2", "0/3", "4/3", "1/0", "a/b", "-1/2"])
-def test_a_share_that_is_none_is_refused(text):
-    with pytest.raises(ValueError, match=r"config\.sweep\.shard"):
-        sweep_runs.parse_shard(text)
-
-
 def test_the_line_for_the_whole_counts_the_epochs_that_will_come():
     class FakeRun:
         def __init__(self, name, epochs):

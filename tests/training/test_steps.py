@@ -70,6 +70,20 @@ def test_a_step_on_eight_devices_is_the_step_on_one():
         np.testing.assert_allclose(found.compute()["steps"]["norm"], expected, rtol=1e-6)
 
 
+def test_the_shapes_of_a_state_and_its_making_share_a_trace():
+    mesh, init, _ = setup(1)
+    traced, function = [], init.function
+
+    def counted(seed):
+        traced.append(seed)
+        return function(seed)
+
+    init.function = counted
+    with jax.set_mesh(mesh):
+        state.create(init, state.shardings(state.shapes(init, meshes.placement(mesh, split=False))))
+    assert len(traced) == 1
+
+
 def test_runs_of_other_seeds_share_their_programs_and_differ_in_their_numbers():
     texts, results = [], []
     for seed in np.random.default_rng(0).choice(2**31, 2, replace=False).tolist():
