@@ -49,6 +49,7 @@ def test_a_bad_image_ends_the_run_by_name_and_row(main, folder):
     assert "mole_5.jpg" in last and "row 7 of" in last, output
 
 
+@pytest.mark.slow
 def test_every_option_together_with_bad_images_skipped(main, folder):
     options = {
         "data__on_bad_image": "skip",

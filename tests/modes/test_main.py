@@ -78,6 +78,7 @@ def test_the_same_command_after_the_end_changes_nothing(main, finished):
     assert (finished / "metrics.csv").read_bytes() == before
 
 
+@pytest.mark.slow
 @pytest.mark.smoke
 def test_a_run_killed_in_the_middle_goes_on_bit_for_bit(main, finished, tmp_path):
     process = main.start(tmp_path / "run", checkpoint__every_steps=2)

@@ -46,6 +46,7 @@ def test_an_old_run_evaluates_and_predicts_as_it_did(main, run, tmp_path):
     np.testing.assert_allclose(columns(run / "predicted.csv", *numbers[1:]), then[:3, 1:], atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.smoke
 def test_an_old_run_goes_on_where_it_stopped_and_ends_as_without_a_stop(main, run):
     process = main.start(run, f"--config={run / 'config.json'}", mode=None)

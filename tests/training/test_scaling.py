@@ -41,6 +41,7 @@ def test_a_device_computes_and_holds_the_same_beside_any_number_of_others(progra
         assert program.memory["outputs"] - alone.memory["outputs"] == OUTPUTS * ROWS * (count - 1)
 
 
+@pytest.mark.slow
 def test_only_gradients_statistics_and_outputs_move_and_only_outputs_grow_with_the_batch(programs):
     first, *others = ({} for _ in range(3))
     for moved, count in zip((first, *others), (2, 4, 8)):
