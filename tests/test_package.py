@@ -21,12 +21,10 @@ from tests.conftest import ROOT
 pytestmark = pytest.mark.smoke
 LAYER = """
 import jax, jax.numpy as jnp, stochconv_jax
-from stochconv_jax.models.efficientnet import Rules
-from stochconv_jax.models.stochastic_conv import StochasticConv
-layer = StochasticConv(8, (5, 7), (0.5,) * 3, (0.25,) * 3, Rules())
-images, examples = jnp.ones((2, 30, 40, 3), jnp.uint8), jnp.arange(2, dtype=jnp.uint32)
+layer = stochconv_jax.StochasticConv(features=8, output_size=(5, 7))
+images = jnp.ones((2, 30, 40, 3), jnp.uint8)
 keys = {"params": jax.random.key(0), "windows": jax.random.key(1)}
-output, variables = layer.init_with_output(keys, images, examples)
+output, variables = layer.init_with_output(keys, images)
 assert output.shape == (2, 5, 7, 8) and bool(jnp.isfinite(output).all())
 print(stochconv_jax.__file__, stochconv_jax.__version__)
 """

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from stochconv_jax.models.efficientnet import Head, Rules, Stage, Stem, classifier_init, survival_scales
+from stochconv_jax.models.efficientnet import Head, Rules, Stage, Stem, classifier_init, conv_init, survival_scales
 from stochconv_jax.models.stochastic_conv import StochasticConv
 from stochconv_jax.models.variants import Variant
 
@@ -101,11 +101,13 @@ class Classifier(nn.Module):
                 StochasticConv(
                     variant.stem_filters,
                     self.window_output,
-                    variant.mean,
-                    variant.std,
-                    rules,
                     sampling=self.sampling,
                     axes=self.axes,
+                    use_bias=False,
+                    mean=variant.mean,
+                    std=variant.std,
+                    dtype=rules.dtype,
+                    kernel_init=conv_init,
                     parent=None,
                 ),
                 rules,

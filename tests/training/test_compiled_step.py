@@ -99,7 +99,7 @@ def test_cutting_windows_out_of_a_convolved_image_is_seen(eight, monkeypatch):
     """Its gradient is a scatter."""
 
     def everywhere(self, pixels, examples):
-        x = nn.Conv(self.filters, (3, 3), strides=2, use_bias=False)(pixels.astype(jnp.float32))
+        x = nn.Conv(self.features, (3, 3), strides=2, use_bias=False)(pixels.astype(jnp.float32))
         rows = examples[:, None].astype(jnp.int32) % 100 + jnp.arange(self.output_size[0])
         return jax.vmap(lambda image, row: image[row, : self.output_size[1]])(x, rows)
 
