@@ -2,7 +2,8 @@
 
 One image at a time: nothing of the windows' size over the whole batch exists. On the CPU the pixels of an image's
 windows are first regrouped, so that what one weight sees lies side by side; elsewhere windows are read one by one. A
-TPU runs the kernels of window_pallas instead, unless `window_parts.parts_of` finds that they do not serve.
+GPU runs window_gpu instead, and a TPU the kernels of window_pallas, unless `window_parts.parts_of` finds that they do
+not serve.
 """
 from functools import partial
 
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.custom_batching import sequential_vmap
 
-from stochconv_jax.ops import window_pallas
+from stochconv_jax.ops import window_gpu, window_pallas
 from stochconv_jax.ops.per_device import varying_alike
 from stochconv_jax.ops.window_parts import parts_of
 
@@ -26,7 +27,9 @@ def forward(strides: Size, window_size: Size):
     def run(image, windows, kernel):
         parts = parts_of(image.shape, image.dtype, kernel.shape, kernel.dtype, strides, window_size)
         loops = partial(_looped_forward, strides, window_size)
-        return _on_tpu(parts, window_pallas.forward, loops)(image, windows, kernel)
+        sizes = {"strides": strides, "window_size": window_size, "dtype": sum_dtype(kernel.dtype)}
+        gpu = partial(window_gpu.forward, **sizes)
+        return _by_accelerator(parts, window_pallas.forward, gpu, loops)(image, windows, kernel)
 
     return run
 
@@ -38,7 +41,12 @@ def kernel_gradient(strides: Size, window_size: Size, kernel_shape: tuple, kerne
     def run(image, windows, g):
         parts = parts_of(image.shape, image.dtype, kernel_shape, kernel_dtype, strides, window_size)
         loops = partial(_looped_gradient, strides, window_size, kernel_shape, kernel_dtype)
-        return _on_tpu(parts, window_pallas.kernel_gradient, loops)(image, windows, g)
+        sizes = {"strides": strides, "window_size": window_size, "dtype": sum_dtype(kernel_dtype)}
+
+        def gpu(*arrays):
+            return window_gpu.kernel_gradient(*arrays, kernel_shape=kernel_shape, **sizes).astype(kernel_dtype)
+
+        return _by_accelerator(parts, window_pallas.kernel_gradient, gpu, loops)(image, windows, g)
 
     return run
 
@@ -46,8 +54,7 @@ def kernel_gradient(strides: Size, window_size: Size, kernel_shape: tuple, kerne
 def image_gradient(strides: Size, window_size: Size, image_shape: tuple, image_dtype):
     """The function (windows [B, F, 2], kernel [kh, kw, C, F], g [B, h, w, F]) -> [B, H, W, C]."""
 
-    @sequential_vmap
-    def run(windows, kernel, g):
+    def loops(windows, kernel, g):
         dtype = sum_dtype(kernel.dtype)
         planes, weights = jnp.moveaxis(g, 3, 1).astype(dtype), jnp.moveaxis(kernel, 3, 0).astype(dtype)
 
@@ -60,7 +67,13 @@ def image_gradient(strides: Size, window_size: Size, image_shape: tuple, image_d
         def one_image(windows_g):
             return lax.scan(add_window, _zeros(image_shape[1:], dtype, planes), (*windows_g, weights))[0]
 
-        return lax.map(one_image, (windows, planes)).astype(image_dtype)
+        return lax.map(one_image, (windows, planes))
+
+    @sequential_vmap
+    def run(windows, kernel, g):
+        sizes = {"strides": strides, "window_size": window_size, "dtype": sum_dtype(kernel.dtype)}
+        gpu = partial(window_gpu.image_gradient, image_size=image_shape[1:3], **sizes)
+        return _by_accelerator(None, None, gpu, loops)(windows, kernel, g).astype(image_dtype)
 
     return run
 
@@ -114,11 +127,10 @@ def _zeros(shape: tuple, dtype, like: jax.Array) -> jax.Array:
     return varying_alike(jnp.zeros(shape, dtype), like)[0]
 
 
-def _on_tpu(parts, kernels, loops):
-    """kernels(parts, ...) where the program is lowered for a TPU and there are parts, else `loops`."""
-    if parts is None:
-        return loops
-    return lambda *args: lax.platform_dependent(*args, tpu=partial(kernels, parts), default=loops)
+def _by_accelerator(parts, tpu_kernels, gpu, loops):
+    """What the program is lowered for decides: `gpu`, tpu_kernels(parts, ...) where there are parts, else `loops`."""
+    forms = {"cuda": gpu, "rocm": gpu} | ({} if parts is None else {"tpu": partial(tpu_kernels, parts)})
+    return lambda *args: lax.platform_dependent(*args, **forms, default=loops)
 
 
 def _by_platform(strided, regrouped):

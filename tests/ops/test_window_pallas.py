@@ -30,7 +30,11 @@ TILED = {  # images of several tiles, in which windows begin anywhere
 @pytest.fixture
 def interpreted(monkeypatch):
     """window_conv as on a TPU, its kernels interpreted: memory that nothing has written holds NaN."""
-    monkeypatch.setattr(window_forms, "_on_tpu", lambda parts, kernels, loops: partial(kernels, parts))
+
+    def on_tpu(parts, kernels, gpu, loops):
+        return partial(kernels, parts) if parts else loops
+
+    monkeypatch.setattr(window_forms, "_by_accelerator", on_tpu)
     monkeypatch.setattr(test_window_conv, "CASES", CASES | TILED)
     with pltpu.force_tpu_interpret_mode():
         yield
