@@ -39,6 +39,7 @@ lock: dev-environment
 	$(UV) --constraint requirements.txt --extra dev --output-file requirements-dev.txt
 	$(UV) --constraint requirements.txt --extra tpu --output-file requirements-tpu.txt
 	$(UV) --constraint requirements.txt --extra gpu --output-file requirements-gpu.txt
+	$(UV) --constraint requirements.txt --extra gpu-plan --output-file requirements-gpu-plan.txt
 	$(UV) --constraint requirements.txt --extra docs --output-file requirements-docs.txt
 	$(UV) --resolution lowest-direct --extra dev --output-file requirements-oldest.txt
 

@@ -50,12 +50,13 @@ def _plan(config, devices: jax.sharding.Mesh) -> tuple[plan_report.Plan, Callabl
     variables = shapes.to_evaluate()
     train_step = build.train_step(config, model, optimizer, devices)
     eval_step = build.eval_step(config, model, devices)
+    options = topologies.compiler_options(devices)
     idle = planning.bytes_a_device(shapes) - planning.bytes_a_device(variables)
 
     def compile_step(step, arguments, batch_size: int, **about) -> planning.Program:
         batch = build.batch_shapes(config, batch_size, meshes.batch_sharding(devices))
         with jax.set_mesh(devices):
-            program = planning.compile_step(step, arguments, batch, parameters=shapes.params, **about)
+            program = planning.compile_step(step, arguments, batch, parameters=shapes.params, options=options, **about)
         logger.info("a step of %d images: compiled in %.0f s", batch_size, program.seconds)
         return program
 

@@ -63,8 +63,8 @@ def collectives(text: str, devices: int) -> list[Collective]:
     """Every collective of a compiled program, from its text (`compiled.as_text()`) for `devices` devices."""
     if devices == 1:  # the TPU's compiler may leave one over a group of one, which moves nothing
         return []
-    found, lines, chains = [], _by_computation(text), set()
-    times = _executions(lines)
+    found, lines, chains = [], by_computation(text), set()
+    times = executions(lines)
     for computation, instructions in lines.items():
         for line in instructions:
             # The TPU's compiler writes one collective again in every operation that it is to run beside.
@@ -72,13 +72,13 @@ def collectives(text: str, devices: int) -> list[Collective]:
             if (match := _INSTRUCTION.match(line)) and chain not in chains:
                 chains |= {chain} if len(chain) > 1 else set()
                 arrays = _arrays(match[1], match[2], started=bool(match[3]), devices=devices)
-                size = sum(math.ceil(math.prod(shape) * _bits(dtype) / 8) for dtype, shape in arrays)
+                size = sum(math.ceil(math.prod(shape) * bits(dtype) / 8) for dtype, shape in arrays)
                 name = _NAME.search(line)
                 found.append(Collective(match[2], arrays, size, times[computation], name[1] if name else ""))
     return found
 
 
-def _by_computation(text: str) -> dict[str, list[str]]:
+def by_computation(text: str) -> dict[str, list[str]]:
     """The instructions of each computation; the entry's is called ''."""
     lines: dict[str, list[str]] = {}
     for line in text.splitlines():
@@ -89,15 +89,13 @@ def _by_computation(text: str) -> dict[str, list[str]]:
     return lines
 
 
-def _executions(lines: dict[str, list[str]]) -> Counter:
+def executions(lines: dict[str, list[str]]) -> Counter:
     """How often each computation runs in a call of the program. A loop without a known count counts once."""
     callers: dict[str, list[tuple[str, int]]] = {}
     for caller, instructions in lines.items():
         for line in instructions:
-            trips = _trips(line, lines)
-            branches = ",".join(_BRANCHES.findall(line)).split(",")
-            for callee in _CALLED.findall(line) + [name.strip().lstrip("%") for name in branches]:
-                callers.setdefault(callee, []).append((caller, trips))
+            for callee in called(line):
+                callers.setdefault(callee, []).append((caller, trips(line, lines)))
     counts = Counter({"": 1})
 
     def count(name: str) -> int:
@@ -110,7 +108,13 @@ def _executions(lines: dict[str, list[str]]) -> Counter:
     return counts
 
 
-def _trips(line: str, lines: dict[str, list[str]]) -> int:
+def called(line: str) -> list[str]:
+    """The computations that the instruction in `line` calls."""
+    branches = ",".join(_BRANCHES.findall(line)).split(",")
+    return _CALLED.findall(line) + [name.strip().lstrip("%") for name in branches if name]
+
+
+def trips(line: str, lines: dict[str, list[str]]) -> int:
     """Rounds of the loop in `line`, 1 without one: as the compiler notes, or as the counter is compared with."""
     if not (loop := _WHILE.search(line)):
         return 1
@@ -120,8 +124,13 @@ def _trips(line: str, lines: dict[str, list[str]]) -> int:
     return limits[0] if len(limits) == 1 else 1
 
 
+def arrays_of(result: str) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    """(element type, shape) of each array that an instruction's result names."""
+    return tuple((dtype, tuple(int(n) for n in dims.split(",") if n)) for dtype, dims in _ARRAY.findall(result))
+
+
 def _arrays(result: str, kind: str, *, started: bool, devices: int) -> tuple[tuple[str, tuple[int, ...]], ...]:
-    arrays = [(dtype, tuple(int(n) for n in dims.split(",") if n)) for dtype, dims in _ARRAY.findall(result)]
+    arrays = list(arrays_of(result))
     if started and kind in ("all-gather", "collective-permute"):  # (operands, results, ...): the larger is the result
         arrays = [max(arrays, key=lambda array: math.prod(array[1]))]
     if kind == "reduce-scatter":  # names a device's share of the result
@@ -129,7 +138,7 @@ def _arrays(result: str, kind: str, *, started: bool, devices: int) -> tuple[tup
     return tuple(arrays)
 
 
-def _bits(dtype: str) -> int:
+def bits(dtype: str) -> int:
     """'f32' -> 32, 'bf16' -> 16, 'pred' -> 8."""
     bits = re.search(r"\d+", dtype)
     return int(bits[0]) if bits else 8
@@ -196,9 +205,11 @@ def memory(compiled: jax.stages.Compiled) -> dict[str, int]:
     return kinds | {"total": max(together, kinds["peak"])}
 
 
-def costs(compiled: jax.stages.Compiled) -> dict[str, float]:
-    """'flops' and 'bytes' between memory and core, of one device. The compiler counts the body of a
-    loop once, and as bytes also what a TPU may keep on the chip between two operations.
+def costs(compiled: jax.stages.Compiled) -> dict[str, float] | None:
+    """'flops' and 'bytes' between memory and core, of one device; None where the compiler does not say.
+
+    It counts the body of a loop once, and as bytes also what a TPU may keep on the chip between two operations.
     """
-    analysis = compiled.cost_analysis()
+    if (analysis := compiled.cost_analysis()) is None:
+        return None
     return {"flops": float(analysis["flops"]), "bytes": float(analysis["bytes accessed"])}

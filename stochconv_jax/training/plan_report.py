@@ -56,6 +56,8 @@ def text(plan: Plan) -> str:
         images = step.batch_size / step.devices
         flops, moved = step.costs["flops"], step.costs["bytes"]
         lines.append(f"  a chip's work: {flops / 1e9:,.1f} GFLOP, {_size(moved)} to and from memory, {images:g} images")
+        if step.launches is not None:
+            lines[-1] += f", {step.launches:,} kernels launched"
         for what, seconds in planning.times(step, plan.chip).items():
             lines.append(f"    {what}: about {1e3 * seconds:.3g} ms")
         lines.append("  between chips:" + ("" if step.moved else " nothing"))
@@ -117,12 +119,23 @@ def words(plan: Plan) -> list[str]:
     said.append(f"IMAGES CROSS CHIPS in {len(images)} places." if images else "No image crosses chips.")
     if unknown:
         said.append(f"Collectives of unknown purpose: {len(unknown)}, of {sum(unknown):,} bytes.")
-    said.append(
+    said.append(_left_out(train))
+    return said
+
+
+def _left_out(train: planning.Program) -> str:
+    """What the figures do not know."""
+    if train.launches is not None:
+        return (
+            "Kernels, operations and bytes are counted in the compiled program, a library's call as one kernel. Not "
+            "known without the card: memory that cuDNN and cuBLAS work in, the algorithms that are chosen by timing "
+            "them, and how well kernels run: the times are estimates."
+        )
+    return (
         "The compiler counts the body of a loop once (except on TPUs the window stem has some, one round an image), "
         "and as memory traffic also what it may keep on the chip: the times are estimates, "
         "the memory is what it will use."
     )
-    return said
 
 
 def _of_purpose(plan: Plan, purpose: str) -> list[int]:
@@ -155,6 +168,7 @@ def _limit(plan: Plan, train: planning.Program) -> list[str]:
         "arithmetic": "only more chips help",
         "memory traffic": "model.dtype=bfloat16 halves the activations",
         "links between chips": "more images a chip give each exchange more work, or optimizer.accumulate_steps",
+        "launches": "more images a chip give each kernel more work",
     }[limit]
     rate = train.batch_size / times[limit]
     return [f"What limits training is {limit}, to about {rate:,.0f} images a second: {advice}."]

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 
 from stochconv_jax.training import compiled as programs
+from stochconv_jax.training import kernels
 from stochconv_jax.training.topologies import Chip
 
 # Images a device beyond which no larger batch is looked for: compiling takes time and memory of its own with them.
@@ -23,7 +24,7 @@ class Program:
     `memory`: bytes on a device by kind, see compiled.memory, and 'beside': what lies there and is no part of the step.
     `costs`: see compiled.costs, of all parts. `moved`: its collectives with their purposes. `seconds`: of compilation.
     `refusal`: what the compiler said where it gave up for want of memory; there are then no costs and nothing moved,
-    and the total is infinite unless the compiler named it.
+    and the total is infinite unless the compiler named it. `launches`: kernels that are started one by one, on a GPU.
     """
 
     batch_size: int
@@ -34,6 +35,7 @@ class Program:
     moved: list[tuple[programs.Collective, str]]
     seconds: float
     refusal: str = ""
+    launches: int | None = None
 
     @property
     def rows(self) -> int:
@@ -51,20 +53,28 @@ class Program:
 
 
 def compile_step(
-    step, arguments: Any, batch: Mapping[str, Any], *, parameters: Any, beside: int = 0, parts: int = 1
+    step,
+    arguments: Any,
+    batch: Mapping[str, Any],
+    *,
+    parameters: Any,
+    beside: int = 0,
+    parts: int = 1,
+    options: Mapping[str, Any] | None = None,
 ) -> Program:
     """Compiles `step(arguments, batch)` for shapes with shardings; nothing is run and nothing allocated.
 
     `parameters`: shapes of the parameters; `beside`: bytes on a device that are no argument of the step. The batch that
     waits while another is in use is added to them. `parts`: rounds of the loop that takes the batch in parts, whose
     body the compiler counts once; the optimiser, outside of it, is then counted as often, for want of better.
+    `options`: of the compiler.
     """
     size, devices = batch["label"].shape[0], batch["label"].sharding.num_devices
     outside = {"beside": beside + bytes_a_device(batch)}
     begun = time.monotonic()
     lowered = step.lower(arguments, batch)
     try:
-        compiled = lowered.compile()
+        compiled = lowered.compile(compiler_options=dict(options or {}))
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
@@ -79,10 +89,15 @@ def compile_step(
         "outputs": {math.prod(leaf.shape) for leaf in jax.tree.leaves(returned)},
         "image": min(images),
     }
-    found = programs.collectives(compiled.as_text(), devices)
+    text, counted, launches = compiled.as_text(), programs.costs(compiled), None
+    if counted is None:  # read out of the program, loops as often as they run
+        costs, launches = kernels.costs(text), kernels.launches(text)
+    else:
+        costs = {name: amount * parts for name, amount in counted.items()}
+    found = programs.collectives(text, devices)
     moved = [(collective, programs.purpose(collective, **known)) for collective in found]
-    costs = {name: amount * parts for name, amount in programs.costs(compiled).items()}
-    return Program(size, devices, parts, programs.memory(compiled) | outside, costs, moved, seconds)
+    memory = programs.memory(compiled) | outside
+    return Program(size, devices, parts, memory, costs, moved, seconds, launches=launches)
 
 
 def _named(refusal: str) -> float:
@@ -139,4 +154,5 @@ def times(program: Program, chip: Chip) -> dict[str, float]:
         "memory traffic": (program.costs["bytes"], chip.bandwidth),
         "links between chips": (sent, chip.links),
     }
-    return {name: amount / rate for name, (amount, rate) in found.items() if rate}
+    seconds = {name: amount / rate for name, (amount, rate) in found.items() if rate}
+    return seconds | ({"launches": program.launches * chip.launch} if program.launches and chip.launch else {})

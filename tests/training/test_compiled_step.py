@@ -59,7 +59,7 @@ def check(mesh):
     """Asserts the promises of the docstring above."""
     lowered, known = lower_step(mesh)
     assert "stablehlo.scatter" not in lowered.as_text()  # the CPU's compiler turns scatters into loops
-    text = lowered.compile().as_text()
+    text = lowered.compile(compiler_options=topologies.compiler_options(mesh)).as_text()
     moved = [(c, compiled.purpose(c, **known)) for c in compiled.collectives(text, mesh.size)]
     compiled.refuse_images(moved)
     assert {what for _, what in moved} == {compiled.GRADIENTS, compiled.BATCH_NORM, compiled.OUTPUTS}
