@@ -2,6 +2,7 @@
 # make test        the tests but the slow ones
 # make test-all    all tests
 # make smoke       a few tests on the oldest Python there is, with the oldest packages allowed
+# make test-plans  what needs the GPU's compiler, which needs no GPU
 # make lint        ruff
 # make docs        the pages of docs/ as a site, in site/
 # make lock        writes requirements*.txt, the exact versions, from the ranges of pyproject.toml
@@ -13,7 +14,7 @@ SMOKE_LOCK := requirements-oldest.txt
 UV := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.12 --annotation-style line \
 	--custom-compile-command "make lock" pyproject.toml
 
-.PHONY: quickstart test test-all smoke lint docs lock run-environment dev-environment
+.PHONY: quickstart test test-all test-plans smoke lint docs lock run-environment dev-environment
 quickstart: run-environment
 	bash quickstart.sh $(BIN)/python
 
@@ -26,6 +27,10 @@ test-all: lint
 smoke:
 	@CHOOSE=oldest bash environment.sh .venv-smoke $(SMOKE_LOCK)
 	.venv-smoke/bin/python -m pytest -m smoke
+
+test-plans:
+	@bash environment.sh .venv-gpu-plan requirements-gpu-plan.txt
+	.venv-gpu-plan/bin/python -m pytest tests/training/test_gpu_plans.py
 
 lint: dev-environment
 	$(BIN)/ruff check .

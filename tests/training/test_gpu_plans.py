@@ -106,7 +106,7 @@ def test_windows_are_convolved_in_a_few_kernels_whatever_the_image(h100, size, s
 @needs_compiler
 def test_the_gradient_of_a_float_image_is_no_loop_over_images(h100):
     text, temporaries = program(h100, image_gradient, *shapes_of(1024, "per_image", jnp.float32))
-    assert kernels.launches(text) <= 4 * FEATURES and temporaries <= 1.2 * G_BYTES and " scatter(" not in text
+    assert kernels.launches(text) <= 5 * FEATURES and temporaries <= 1.2 * G_BYTES and " scatter(" not in text
 
 
 @needs_compiler
