@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 
 import PIL.Image
 
+from stochconv_jax.data import image_io
 from stochconv_jax.data.isic import isic_melanoma, pictures, prepare
 from stochconv_jax.data.isic.units import FORMATS, Item, Settings, Unit
 from stochconv_jax.data.isic.workers import Workers
@@ -47,7 +48,7 @@ def ours(
 
 def link(raw: pathlib.Path, folder: pathlib.Path, size: int, copies: int) -> list[pathlib.Path]:
     """Links to the originals that are large enough, `copies` times."""
-    files = [file for file in sorted(raw.glob("*.jpg")) if min(pictures.read_size(file)) >= size]
+    files = [file for file in sorted(raw.glob("*.jpg")) if min(image_io.read_size(file)) >= size]
     if not files:
         raise SystemExit(f"no original of {size} pixels or more in {raw}")
     links = []

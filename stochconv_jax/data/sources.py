@@ -1,16 +1,15 @@
 """Labelled images with random access by index: a folder and its CSV, a list of files, a part of another source."""
 import csv
+import glob
 import os
 import pathlib
-import struct
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-import cv2
 import numpy as np
-import simplejpeg
 
-IMAGE_ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
+from stochconv_jax.data import image_files, image_io
+
 UNKNOWN = -1  # the label of an image that has none
 
 
@@ -30,7 +29,7 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def read(self, index: int, *, least: tuple[int, int] = (1, 1), shrink: int = 1) -> np.ndarray:
-        """The picture, RGB uint8 `[H, W, 3]`; see `decode`. Raises BadImage."""
+        """The picture, RGB uint8 `[H, W, 3]`; see `image_io.decode`. Raises BadImage."""
 
 
 def columns_of(source: Source) -> dict[str, list[str]]:
@@ -117,95 +116,18 @@ class FolderSource:
         file = self.files[index]
         row = f" (row {self._rows[index]} of {self._csv_path})" if self._csv_path else ""
         try:
-            return decode(file.read_bytes(), **limits)
+            return image_io.decode(file.read_bytes(), **limits)
         except (OSError, ValueError) as error:
             raise BadImage(f"{file}{row}: {error}") from error
-
-
-def decode(content: bytes, *, least: tuple[int, int] = (1, 1), shrink: int = 1) -> np.ndarray:
-    """RGB uint8 `[H, W, 3]` of an encoded image: JPEG, PNG or what else OpenCV reads.
-
-    Grey becomes RGB, 16 bits become 8, transparency is dropped, and EXIF orientation is followed. `shrink`, 1, 2, 4 or
-    8: divides the sides (rounded up) of a JPEG, whose fine waves are then not decoded, which saves most of the time;
-    other formats come whole. ValueError if the image is damaged, or smaller than `least` (height, width) in full.
-    """
-    if not content:
-        raise ValueError("the file is empty")
-    if content[:2] == b"\xff\xd8":
-        return _decode_jpeg(content, least, shrink)
-    try:
-        picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
-    except cv2.error as error:  # such as a header that asks for more pixels than there can be
-        raise ValueError(f"not an image that can be read: {error.err}") from error
-    if picture is None:
-        raise ValueError("not an image that can be read, or a damaged one")
-    _check_size(picture.shape[:2], least)
-    return picture
-
-
-def _decode_jpeg(content: bytes, least: tuple[int, int], shrink: int) -> np.ndarray:
-    try:
-        height, width = simplejpeg.decode_jpeg_header(content)[:2]
-    except KeyError as error:  # simplejpeg 1.9 lacks a name for 4:4:1, which libjpeg-turbo 3 knows
-        raise ValueError("a JPEG with chroma subsampling 4:4:1, which is not read: save it anew as 4:2:0") from error
-    turned = orientation(content)
-    _check_size((width, height) if turned in SIDEWAYS else (height, width), least)
-    smallest = {"min_height": -(-height // shrink), "min_width": -(-width // shrink)}
-    # Strict: a truncated file is an error and not half a grey picture.
-    picture = simplejpeg.decode_jpeg(content, colorspace="RGB", strict=True, min_factor=shrink, **smallest)
-    return _upright(picture, turned)
-
-
-def _check_size(size: tuple[int, int], least: tuple[int, int]) -> None:
-    if size[0] < least[0] or size[1] < least[1]:
-        pixels = "pixels (height x width) is smaller than config.data.image_size"
-        raise ValueError(f"{size[0]}x{size[1]} {pixels}, {least[0]}x{least[1]}")
-
-
-_EXIF = b"Exif\0\0"
-# EXIF's orientations (JEITA CP-3451, tag 0x0112) as transposition, then turns by 90 degrees against the clock.
-_ORIENTATION_TAG = 0x0112
-_TURNS = {2: (True, 3), 3: (False, 2), 4: (True, 1), 5: (True, 0), 6: (False, 3), 7: (True, 2), 8: (False, 1)}
-SIDEWAYS = (5, 6, 7, 8)
-
-
-def _upright(picture: np.ndarray, orientation: int) -> np.ndarray:
-    if orientation not in _TURNS:
-        return picture
-    transposed, turns = _TURNS[orientation]
-    picture = picture.swapaxes(0, 1) if transposed else picture
-    return np.ascontiguousarray(np.rot90(picture, turns))
-
-
-def orientation(content: bytes) -> int:
-    """EXIF's orientation of a JPEG; 1, upright, if it has none or its EXIF is damaged.
-
-    Not PIL's reader: that one refuses images above a number of pixels, and warns of damage without naming the file.
-    """
-    start = content.find(_EXIF, 0, 65536) + len(_EXIF)
-    order = {b"II": "<", b"MM": ">"}.get(content[start : start + 2])
-    if start < len(_EXIF) or order is None:
-        return 1
-    try:
-        (directory,) = struct.unpack_from(order + "I", content, start + 4)
-        (count,) = struct.unpack_from(order + "H", content, start + directory)
-        for entry in range(count):
-            place = start + directory + 2 + 12 * entry
-            tag, _, _, orientation = struct.unpack_from(order + "HHIH", content, place)
-            if tag == _ORIENTATION_TAG:
-                return orientation
-    except struct.error:
-        pass
-    return 1
 
 
 def _list_images(folder: pathlib.Path) -> dict[str, list[pathlib.Path]]:
     """Image files in `folder`, by name with and without ending. ValueError if there is none."""
     if not folder.is_dir():
         raise ValueError(f"config.data.path={str(folder)!r} is not a folder")
-    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGE_ENDINGS)
+    files, others = image_files.sort_out(folder.iterdir())
     if not files:
-        raise ValueError(f"config.data.path={str(folder)!r} holds no image ({', '.join(sorted(IMAGE_ENDINGS))})")
+        raise ValueError(f"config.data.path={str(folder)!r}: {image_files.no_image(others)}")
     by_name: dict[str, list[pathlib.Path]] = {}
     for file in files:
         by_name.setdefault(file.stem, []).append(file)
@@ -214,11 +136,26 @@ def _list_images(folder: pathlib.Path) -> dict[str, list[pathlib.Path]]:
 
 def _one_file(files: Sequence[pathlib.Path], name: str, folder: str, where: str) -> pathlib.Path:
     if not files:
-        raise ValueError(f"{where}: there is no image {name!r} in {folder}")
+        return _of_no_known_ending(name, folder, where)
     if len(files) > 1:
         names = ", ".join(file.name for file in files)
         raise ValueError(f"{where}: {name!r} may be any of {names} in {folder}; give the ending")
     return files[0]
+
+
+def _of_no_known_ending(name: str, folder: str, where: str) -> pathlib.Path:
+    """The file of that very name if it is a picture all the same. ValueError saying what is there."""
+    path = pathlib.Path(os.path.expanduser(folder), name)
+    inside = name and path.parent == pathlib.Path(os.path.expanduser(folder))
+    there = [path] if path.is_file() else sorted(path.parent.glob(f"{glob.escape(path.name)}.*"))
+    if not (inside and there):
+        raise ValueError(f"{where}: there is no image {name!r} in {folder}")
+    try:
+        if path.is_file() and image_io.read_size(path):
+            return path
+    except (OSError, ValueError):
+        pass
+    raise ValueError(f"{where}: {there[0]} is there, but {image_files.why_unread(there[0])}")
 
 
 def _read_columns(path: pathlib.Path) -> tuple[list[int], dict[str, list[str]]]:

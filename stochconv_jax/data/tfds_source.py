@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow_datasets as tfds
 
+from stochconv_jax.data import image_io
 from stochconv_jax.data.isic import isic_melanoma, shards
 from stochconv_jax.data.isic.rows import image_id, read_table
-from stochconv_jax.data.sources import BadImage, decode
+from stochconv_jax.data.sources import BadImage
 
 
 class TfdsSource:
@@ -63,7 +64,7 @@ class TfdsSource:
         if record["image_id"].decode() != image_id(self.names[index]):
             raise BadImage(f"{where}: labels.csv has this image there, the shard {record['image_id'].decode()}")
         try:
-            return decode(record["image"], **limits)
+            return image_io.decode(record["image"], **limits)
         except ValueError as error:
             raise BadImage(f"{where}: {error}") from error
 

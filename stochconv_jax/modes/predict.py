@@ -7,7 +7,7 @@ import pathlib
 
 import jax
 
-from stochconv_jax.data import sources
+from stochconv_jax.data import image_files, sources
 from stochconv_jax.modes import build, evaluate, runs
 from stochconv_jax.run_folder import write_csv
 
@@ -49,12 +49,18 @@ def find_images(images: str, key: str = "predict.images") -> tuple[list[pathlib.
     path = pathlib.Path(os.path.expanduser(images))
     if path.suffix.lower() == ".csv":
         return _from_csv(path, key)
-    found = path.iterdir() if path.is_dir() else map(pathlib.Path, glob.glob(str(path), recursive=True))
-    files = sorted(file for file in found if file.suffix.lower() in sources.IMAGE_ENDINGS)
+    found = path.iterdir() if path.is_dir() else _matches(str(path))
+    files, others = image_files.sort_out(found)
     if not files:
-        endings = ", ".join(sorted(sources.IMAGE_ENDINGS))
-        raise ValueError(f"config.{key}={images!r}: no image found there (endings looked for: {endings})")
+        raise ValueError(f"config.{key}={images!r}: {image_files.no_image(others)}")
+    if others:
+        logger.warning("config.%s: passed over: %s", key, image_files.passed_over(others))
     return files, {}
+
+
+def _matches(pattern: str) -> list[pathlib.Path]:
+    """The files, not folders, that a glob pattern fits."""
+    return [path for path in map(pathlib.Path, glob.glob(pattern, recursive=True)) if path.suffix or not path.is_dir()]
 
 
 def _from_csv(path: pathlib.Path, key: str) -> tuple[list[pathlib.Path], dict[str, list[str]]]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
-from stochconv_jax.data import folds
+from stochconv_jax.data import folds, image_files
 from stochconv_jax.data.isic import earlier, labels, prepare, rules, scan, tables, union
 from stochconv_jax.data.isic.files import remove_unfinished, write_csv, write_text
 from stochconv_jax.data.isic.units import FOLDERS, Settings, Unit, plan, split_of
@@ -123,12 +123,14 @@ def _prepare_images(config, settings: Settings, folder, raw, entries: union.Entr
     Returns the conflicts between duplicates, pairs that look alike, report rows of unused files, and what is to be done
     last.
     """
-    by_image = scan.find(raw)
+    by_image, others = scan.find(raw)
+    if others:
+        logger.info("no images in config.prepare.raw: %s", image_files.passed_over(others))
     # Once more: a link in one of the folders may lead here.
     _refuse_nesting(folder, "raw", sorted({file.parent for files in by_image.values() for file in files}))
     distance = config.prepare.hash_distance
     with Workers(config.prepare.num_workers) as workers:
-        chosen = scan.choose(entries, by_image, workers, size=settings.size, looks=distance >= 0)
+        chosen = scan.choose(entries, by_image, others, workers, size=settings.size, looks=distance >= 0)
         alike = scan.alike(entries, chosen, distance) if distance >= 0 else []
         # Before one of each copies is kept: a damaged one must not go before a sound one.
         copies = {name for pair in (*pairs, *alike) for name in pair}

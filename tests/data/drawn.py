@@ -7,6 +7,8 @@ import numpy as np
 
 from stochconv_jax.data.sources import BadImage
 
+RANDOM = np.random.default_rng(0)
+
 
 class Noise:
     """`size` pictures of smooth noise, each its own; those at `bad` cannot be read."""
@@ -39,3 +41,16 @@ class Witness(Noise):
         process = multiprocessing.current_process()
         (self._folder / str(process.pid)).write_text(f"{cv2.getNumThreads()}")
         return super().read(index)
+
+
+def random_picture(height=20, width=30):
+    """Smooth noise, RGB."""
+    noise = RANDOM.integers(0, 256, (height, width, 3), np.uint8)
+    return cv2.GaussianBlur(noise, (0, 0), 2)
+
+
+def encoded(picture, ending=".png"):
+    """The file's content for an RGB, RGBA or grey picture."""
+    if picture.ndim == 3:
+        picture = cv2.cvtColor(picture, {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}[picture.shape[2]])
+    return cv2.imencode(ending, picture)[1].tobytes()

@@ -73,7 +73,7 @@ def test_a_planted_leak_ends_the_preparation(archive, tmp_path, monkeypatch, col
         ({"raw": ""}, r"needs --config\.prepare\.labels"),
         ({"labels": "/nowhere/*.csv"}, "names no CSV file"),
         ({"raw": "/nowhere", "labels": "{archive}"}, "'/nowhere' is not a folder"),
-        ({"raw": "{empty}", "labels": "{archive}"}, "no image there"),
+        ({"raw": "{empty}", "labels": "{archive}"}, "no image is there"),
         ({"raw": "{archive}", "crop": "none"}, r"config\.prepare\.crop='none'"),
         ({"raw": "{archive}", "size": 0}, r"config\.prepare\.size"),
         ({"raw": "{archive}", "jpeg_quality": 0}, r"config\.prepare\.jpeg_quality=0"),

@@ -62,10 +62,10 @@ def test_an_original_that_cannot_be_read_ends_the_run(archive, tmp_path, monkeyp
     reader = (PIL.Image, "open") if when == "measured" else (pathlib.Path, "read_bytes")
     read = getattr(*reader)
 
-    def fail(file, *arguments):
+    def fail(file, *arguments, **keys):
         if file.name == "ISIC_0000002.jpg":
             raise OSError(errno.EIO, os.strerror(errno.EIO))  # without the file's name, as of a read
-        return read(file, *arguments)
+        return read(file, *arguments, **keys)
 
     monkeypatch.setattr(*reader, fail)
     with pytest.raises(OSError, match=r"raw/2016/ISIC_0000002\.jpg cannot be read: Input/output error; mend"):

@@ -1,14 +1,9 @@
-"""One original picture made ready: cropped, resized by area, encoded; and how big and how alike pictures are."""
-import errno
-import warnings
-
+"""One original picture made ready: cropped, resized by area, encoded; and how alike pictures are."""
 import cv2
 import numpy as np
-import PIL.Image
 import simplejpeg
 
-from stochconv_jax.data import augment
-from stochconv_jax.data.sources import SIDEWAYS, decode, orientation
+from stochconv_jax.data import augment, image_io, jpeg
 
 CROPS = ("report", "square")
 CROP_ABOVE, CROP_TO = 3048, 2048  # pixels, of the report's rule
@@ -38,7 +33,7 @@ def prepare(content: bytes, *, size: int, crop: str, quality: int) -> bytes:
     Under the report's rule a picture that is not square is squeezed into one, as the report did. ValueError if it is
     damaged, or smaller than `size` on a side.
     """
-    picture = decode(content)
+    picture = image_io.decode(content)
     height, width = picture.shape[:2]
     if min(height, width) < size:
         raise ValueError(too_small(height, width, size))
@@ -62,40 +57,22 @@ def too_small(height: int, width: int, size: int) -> str:
     return f"{width}x{height} pixels (width x height), smaller than {size} on a side"
 
 
-def read_size(file) -> tuple[int, int]:
-    """Height and width in pixels of an upright picture, from its header; one whose EXIF is damaged counts as upright.
-
-    ValueError if it is not a picture, or has more pixels than PIL takes for an honest file. OSError if it cannot be
-    read.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of damaged EXIF and other notes, without the file's name
-            picture = PIL.Image.open(file)
-        with picture:
-            width, height = picture.size
-            turned = orientation(picture.info.get("exif", b"")) in SIDEWAYS
-    except PIL.UnidentifiedImageError as error:
-        raise ValueError("not an image that can be read") from error
-    except (PIL.Image.DecompressionBombError, SyntaxError) as error:
-        raise ValueError(str(error)) from error
-    except OSError as error:
-        # PIL's own, about the content, have no number; a place that no file can have, as damage makes it, is EINVAL.
-        if error.errno in (None, errno.EINVAL):
-            raise ValueError(str(error)) from error
-        raise
-    return (width, height) if turned else (height, width)
-
-
 def look(content: bytes) -> int:
-    """A 64-bit hash of what a picture looks like: the signs of its longest waves about their median.
+    """The `look_of` an encoded picture. ValueError if it is damaged."""
+    if content.startswith(jpeg.START):
+        try:
+            reduced = {"min_height": _HASH_SIDE, "min_width": _HASH_SIDE}
+            return look_of(simplejpeg.decode_jpeg(content, "GRAY", **reduced)[..., 0])
+        except ValueError:  # perhaps of what does no harm
+            pass
+    return look_of(cv2.cvtColor(image_io.decode(content), cv2.COLOR_RGB2GRAY))
 
-    Pictures that differ in size, compression or brightness differ in few bits. ValueError if it is damaged.
+
+def look_of(grey: np.ndarray) -> int:
+    """A 64-bit hash of what a picture, uint8 `[H, W]`, looks like: the signs of its longest waves about their median.
+
+    Pictures that differ in size, compression or brightness differ in few bits.
     """
-    if content[:2] == b"\xff\xd8":
-        grey = simplejpeg.decode_jpeg(content, "GRAY", min_height=_HASH_SIDE, min_width=_HASH_SIDE)[..., 0]
-    else:
-        grey = cv2.cvtColor(decode(content), cv2.COLOR_RGB2GRAY)
     small = augment.resize(grey, (_HASH_SIDE, _HASH_SIDE)).astype(np.float32)
     waves = cv2.dct(small)[:_HASH_WAVES, :_HASH_WAVES].ravel()
     return int(np.packbits(waves > np.median(waves[1:])).view(">u8")[0])

@@ -5,7 +5,7 @@ import io
 import pathlib
 import re
 
-_ENDING = re.compile(r"\.(jpe?g|png|bmp|tiff?|webp)$", re.IGNORECASE)
+_ENDING = re.compile(r"\.(jpe?g|jpe|jfif|png|bmp|gif|tiff?|webp|avif|jp2|hei[cf])$", re.IGNORECASE)
 _DOWNSAMPLED = "_downsampled"
 _BYTE_ORDER_MARKS = (b"\xff\xfe", b"\xfe\xff")
 

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
+from stochconv_jax.data import image_files, image_io
 from stochconv_jax.data.isic import pictures, union
 from stochconv_jax.data.isic.rows import image_id
 from stochconv_jax.data.isic.workers import Workers
-from stochconv_jax.data.sources import IMAGE_ENDINGS, decode
 
 _FILES_A_TASK = 64
 
@@ -30,19 +30,23 @@ class Found:
 Chosen = dict[str, list[Found]]  # by image, best first: without a problem, of the most pixels, the first of equals
 
 
-def find(folders: Iterable[pathlib.Path]) -> dict[str, list[pathlib.Path]]:
-    """The image files in the folders and below, by ISIC id, sorted by path. ValueError where there is none."""
-    files = []
+def find(folders: Iterable[pathlib.Path]) -> tuple[dict[str, list[pathlib.Path]], list[pathlib.Path]]:
+    """The image files in the folders and below, by ISIC id, sorted by path; and the other files.
+
+    ValueError where there is no image.
+    """
+    files, others = [], []
     for folder in folders:
         if not folder.is_dir():
             raise ValueError(f"config.prepare.raw: {str(folder)!r} is not a folder")
-        files += sorted(file for file in files_below(folder) if file.suffix.lower() in IMAGE_ENDINGS and file.is_file())
+        images, rest = image_files.sort_out(file for file in files_below(folder) if file.is_file())
+        files, others = files + images, others + rest
     if not files:
-        raise ValueError(f"config.prepare.raw: no image there (endings looked for: {', '.join(sorted(IMAGE_ENDINGS))})")
+        raise ValueError(f"config.prepare.raw: {image_files.no_image(others)}")
     by_image: dict[str, list[pathlib.Path]] = {}
     for file in files:
         by_image.setdefault(image_id(file.name), []).append(file)
-    return by_image
+    return by_image, others
 
 
 def files_below(folder: pathlib.Path) -> Iterator[pathlib.Path]:
@@ -99,7 +103,7 @@ def _measure(file: pathlib.Path, size: int, look: bool) -> Found:
         with _named(file):
             if not file.stat().st_size:
                 raise ValueError("the file is empty")
-            height, width = pictures.read_size(file)
+            height, width = image_io.read_size(file)
             if min(height, width) < size:
                 return Found(file, height, width, problem=pictures.too_small(height, width, size))
             return Found(file, height, width, pictures.look(file.read_bytes()) if look else 0)
@@ -108,21 +112,29 @@ def _measure(file: pathlib.Path, size: int, look: bool) -> Found:
 
 
 def choose(
-    entries: union.Entries, by_image: Mapping[str, list[pathlib.Path]], workers: Workers, *, size: int, looks: bool
+    entries: union.Entries,
+    by_image: Mapping[str, list[pathlib.Path]],
+    others: Iterable[pathlib.Path],
+    workers: Workers,
+    *,
+    size: int,
+    looks: bool,
 ) -> Chosen:
     """The files of each entry that is not dropped; drops entries without a file of `size` pixels that can be read.
 
-    `looks`: whether the files' looks are wanted too.
+    `others`: files of other formats; `looks`: whether the files' looks are wanted too.
     """
     wanted = [name for name, entry in entries.items() if not entry.dropped]
     files = [file for name in wanted for file in by_image.get(name, ())]
     tasks = [files[start : start + _FILES_A_TASK] for start in range(0, len(files), _FILES_A_TASK)]
     results = workers.map(functools.partial(_measure_some, size=size, looks=looks), tasks)
     measured = {found.file: found for result in results for found in result}
+    unread = {image_id(file.name): file for file in others}
     chosen = {}
     for name in wanted:
         if name not in by_image:
-            entries[name].dropped = "no image file"
+            file = unread.get(name)
+            entries[name].dropped = f"{file.name}: {image_files.why_unread(file)}" if file else "no image file"
             continue
         found = (measured[file] for file in by_image[name])
         chosen[name] = sorted(found, key=lambda found: (bool(found.problem), -found.height * found.width))
@@ -161,7 +173,7 @@ def drop_damaged(
 
 def _problems(files: Sequence[pathlib.Path]) -> list[str]:
     # All of a file is read at a quarter of its size too, in less time.
-    return first_sound(files, lambda content: decode(content, shrink=4) is not None)[1]
+    return first_sound(files, lambda content: image_io.decode(content, shrink=4) is not None)[1]
 
 
 def unused(

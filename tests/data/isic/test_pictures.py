@@ -7,6 +7,7 @@ import PIL.Image
 import pytest
 import simplejpeg
 
+from stochconv_jax.data import image_io
 from stochconv_jax.data.isic import pictures
 from tests.data.isic.files import picture
 
@@ -107,7 +108,7 @@ def test_orientation_is_followed_in_size_and_picture(orientation, tmp_path):
     file = tmp_path / "turned.jpg"
     file.write_bytes(buffer.getvalue())
     upright = np.asarray(PIL.ImageOps.exif_transpose(PIL.Image.open(file)))
-    assert pictures.read_size(file) == upright.shape[:2]
+    assert image_io.read_size(file) == upright.shape[:2]
     got = simplejpeg.decode_jpeg(pictures.prepare(file.read_bytes(), size=64, crop="square", quality=98), "RGB")
     top, left, height, width = pictures.crop_box(*upright.shape[:2], "square")
     assert np.abs(got - area_resize(upright[top : top + height, left : left + width], 64)).mean() < 4
@@ -125,7 +126,7 @@ def test_a_jpeg_with_broken_exif_counts_as_upright_and_its_picture_is_used(exif,
     file = tmp_path / "ISIC_0000001.jpg"
     file.write_bytes(buffer.getvalue())
     assert b"Exif\0\0" + exif in file.read_bytes()
-    assert pictures.read_size(file) == (80, 120)
+    assert image_io.read_size(file) == (80, 120)
     got = simplejpeg.decode_jpeg(pictures.prepare(file.read_bytes(), size=64, crop="square", quality=98), "RGB")
     assert np.abs((got - area_resize(content[:, 20:100], 64)) @ GREY).mean() < 2
 
@@ -144,21 +145,13 @@ def test_damaged(spoil, words):
         pictures.prepare(spoil(data), size=64, crop="report", quality=95)
 
 
-def test_a_header_with_more_pixels_than_pil_takes_is_refused_by_name(tmp_path, monkeypatch):
-    file = tmp_path / "ISIC_0000001.png"
-    file.write_bytes(encoded(np.zeros((60, 80, 3), np.uint8), "PNG"))
-    monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 1000)
-    with pytest.raises(ValueError, match="could be decompression bomb"):
-        pictures.read_size(file)
-
-
 @pytest.mark.parametrize("place", [2**40, 2**62, 2**63 - 1, 2**63, 2**64 - 1])
 def test_a_tiff_whose_directory_is_at_a_place_that_no_file_has_is_damaged(tmp_path, place):
     """Going there fails with a number of the system's, as a bad disk does."""
     file = tmp_path / "ISIC_0000001.tif"
     file.write_bytes(b"II+\0\x08\0\0\0" + place.to_bytes(8, "little"))
     with pytest.raises(ValueError):
-        pictures.read_size(file)
+        image_io.read_size(file)
 
 
 def test_too_small():

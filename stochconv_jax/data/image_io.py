@@ -1,0 +1,250 @@
+"""Image files: which are read, how large they are, and their pixels."""
+import contextlib
+import ctypes
+import errno
+import functools
+import importlib.util
+import io
+import pathlib
+import re
+import struct
+import threading
+import warnings
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import cv2
+import numpy as np
+import PIL.Image
+
+from stochconv_jax.data import jpeg
+
+MAX_PIXELS = 2**30  # of one picture, OpenCV's limit too; a header that asks for more is no honest file's
+# Pillow's formats, of those that it was built with. Others run programs, or hold no pixels.
+_FORMATS = ("JPEG", "PNG", "BMP", "DIB", "GIF", "TIFF", "WEBP", "AVIF", "JPEG2000", "PPM", "TGA", "PCX", "SGI", "HEIF")
+HEIF = "its format, HEIC, is not read: pip install pillow-heif (the extra `heif`), or save it as JPEG or PNG"
+
+
+@functools.cache
+def formats() -> list[str]:
+    """Pillow's names of the formats that are read; the first call looks for them."""
+    if importlib.util.find_spec("pillow_heif"):
+        importlib.import_module("pillow_heif").register_heif_opener()
+    PIL.Image.init()
+    _silence_libtiff()
+    return [kind for kind in _FORMATS if kind in PIL.Image.OPEN]
+
+
+def _silence_libtiff() -> None:
+    """Of damaged files Pillow's libtiff tells on stderr, without the file's name, what the error then says with it."""
+    maps = pathlib.Path("/proc/self/maps")
+    lines = maps.read_text().splitlines() if maps.exists() else []
+    for path in {line.split(maxsplit=5)[-1] for line in lines if "libtiff" in line}:
+        library = ctypes.CDLL(path)
+        for name in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
+            setter = getattr(library, name)
+            setter.argtypes, setter.restype = [ctypes.c_void_p], ctypes.c_void_p
+            setter(None)
+
+
+@functools.cache
+def endings() -> frozenset[str]:
+    """The endings of picture files that are read, in small letters and with their dot."""
+    kinds = {*formats(), "MPO"}  # a JPEG with more than one picture
+    return frozenset(ending for ending, kind in PIL.Image.registered_extensions().items() if kind in kinds)
+
+
+def decode(content: bytes, *, least: tuple[int, int] = (1, 1), shrink: int = 1) -> np.ndarray:
+    """RGB uint8 `[H, W, 3]` of an encoded image: JPEG, PNG or what else Pillow reads.
+
+    Grey becomes RGB, 16 bits become 8, transparency is dropped, and EXIF orientation is followed. Of several frames the
+    first is read. `shrink`, 1, 2, 4 or 8: divides the sides (rounded up) of a JPEG, whose fine waves are then not
+    decoded, which saves most of the time; other formats come whole. ValueError if pixels are missing, or if the image
+    is smaller than `least` (height, width) in full or absurdly large.
+    """
+    if not content:
+        raise ValueError("the file is empty")
+    if content.startswith(jpeg.START):
+        size, turned = jpeg.read_size(content), orientation(content)
+        check_size(size[::-1] if turned in _SIDEWAYS else size, least)
+        return _upright(jpeg.decode(content, size, shrink), turned)
+    try:
+        pixels = _by_pillow(content)
+    except ValueError:
+        if not content.startswith(_PNG):
+            raise
+        pixels = _by_pillow(_without_notes(content))
+    check_size(pixels.shape[:2], least)
+    return pixels
+
+
+def _by_pillow(content: bytes) -> np.ndarray:
+    try:
+        with _opened(io.BytesIO(content)) as picture:
+            check_size(picture.size[::-1], (1, 1))
+            with _quietly() if picture.format == "TIFF" else contextlib.nullcontext():  # which reads its EXIF only here
+                picture.load()
+            return _upright(_rgb(picture), _orientation(picture))
+    except ValueError:
+        raise
+    except Exception as error:  # Pillow raises many kinds, whatever the damage leads its parsers to
+        raise ValueError(f"the image is damaged: {error}") from error
+
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def _without_notes(png: bytes) -> bytes:
+    """A PNG's critical chunks alone: Pillow refuses it for damage in a note too, such as its colour profile."""
+    parts, place = [_PNG], len(_PNG)
+    while place < len(png):
+        end = place + 12 + int.from_bytes(png[place : place + 4], "big")
+        if png[place + 4 : place + 5].isupper():
+            parts.append(png[place:end])
+        place = end
+    return b"".join(parts)
+
+
+def read_size(file: pathlib.Path | BinaryIO) -> tuple[int, int]:
+    """Height and width in pixels of an upright picture, from its header; one whose EXIF is damaged counts as upright.
+
+    ValueError if it is no picture, or absurdly large. OSError if it cannot be read.
+    """
+    try:
+        return _size(file)
+    except ValueError:
+        content = _start(file, -1)
+        if not content.startswith(_PNG):
+            raise
+    return _size(io.BytesIO(_without_notes(content)))
+
+
+def _size(file: pathlib.Path | BinaryIO) -> tuple[int, int]:
+    try:
+        with _opened(file) as picture:
+            size, turned = picture.size[::-1], _orientation(picture, decoded=False)
+    except OSError as error:
+        # Pillow's own, about the content, have no number; a place that no file can have, as damage makes it, is EINVAL.
+        if error.errno in (None, errno.EINVAL):
+            raise ValueError(str(error)) from error
+        raise
+    except ValueError:
+        raise
+    except Exception as error:
+        raise ValueError(f"the image is damaged: {error}") from error
+    check_size(size, (1, 1))
+    return size[::-1] if turned in _SIDEWAYS else size
+
+
+def check_size(size: tuple[int, int], least: tuple[int, int]) -> None:
+    """ValueError if `size` (height, width) is below `least`, or of more than `MAX_PIXELS`."""
+    pixels = f"{size[0]}x{size[1]} pixels (height x width)"
+    if size[0] < least[0] or size[1] < least[1]:
+        raise ValueError(f"{pixels} is smaller than config.data.image_size, {least[0]}x{least[1]}")
+    if size[0] * size[1] > MAX_PIXELS:
+        raise ValueError(f"{pixels}, says its header: more than {MAX_PIXELS} in all are not read")
+
+
+_PILLOW = threading.Lock()  # over its settings and Python's warnings, which all threads share
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Without Pillow's warnings of damaged EXIF and other notes, which do not name the file."""
+    with _PILLOW, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextlib.contextmanager
+def _opened(file: pathlib.Path | BinaryIO) -> Iterator[PIL.Image.Image]:
+    """The picture, its header alone read. ValueError where it is none."""
+    with _quietly():
+        limit, PIL.Image.MAX_IMAGE_PIXELS = PIL.Image.MAX_IMAGE_PIXELS, None  # ours holds, whatever the format
+        try:
+            picture = PIL.Image.open(file, formats=formats())
+        except PIL.UnidentifiedImageError as error:
+            raise ValueError(_unidentified(file)) from error
+        finally:
+            PIL.Image.MAX_IMAGE_PIXELS = limit
+    with picture:
+        yield picture
+
+
+def _unidentified(file: pathlib.Path | BinaryIO) -> str:
+    start = _start(file, 32)
+    if not start:
+        return "the file is empty"
+    if "HEIF" not in formats() and start[4:8] == b"ftyp" and re.search(rb"hei[cfmsx]|hev[cmsx]|mif1|msf1", start[8:]):
+        return HEIF
+    return "not an image that can be read"
+
+
+def _start(file: pathlib.Path | BinaryIO, count: int) -> bytes:
+    """Its first `count` bytes; all for -1."""
+    if isinstance(file, pathlib.Path):
+        with file.open("rb") as stream:
+            return stream.read(count)
+    file.seek(0)
+    return file.read(count)
+
+
+def _rgb(picture: PIL.Image.Image) -> np.ndarray:
+    if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format == "PPM"):
+        grey = (np.asarray(picture) >> 8).astype(np.uint8)
+        return cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)
+    if picture.mode in ("I", "F"):
+        raise ValueError("pixels of 32 bits, whose range is not known: save it with 8 or 16 bits a channel")
+    if picture.mode in ("P", "PA") and "transparency" in picture.info:
+        picture = picture.convert("RGBA")  # to RGB at once Pillow would warn
+    return np.array(picture.convert("RGB"))
+
+
+_EXIF = b"Exif\0\0"
+# EXIF's orientations (JEITA CP-3451, tag 0x0112) as transposition, then turns by 90 degrees against the clock.
+_ORIENTATION_TAG = 0x0112
+_XMP = re.compile(rb"tiff:Orientation(?:=[\"']|>)([0-9])")
+_TURNS = {2: (True, 3), 3: (False, 2), 4: (True, 1), 5: (True, 0), 6: (False, 3), 7: (True, 2), 8: (False, 1)}
+_SIDEWAYS = (5, 6, 7, 8)
+
+
+def _upright(picture: np.ndarray, orientation: int) -> np.ndarray:
+    if orientation not in _TURNS:
+        return picture
+    transposed, turns = _TURNS[orientation]
+    picture = picture.swapaxes(0, 1) if transposed else picture
+    return np.ascontiguousarray(np.rot90(picture, turns))
+
+
+def _orientation(picture: PIL.Image.Image, *, decoded: bool = True) -> int:
+    """EXIF's orientation of an opened picture; 1 if its EXIF is damaged, or behind pixels that are not yet decoded."""
+    if picture.format in ("JPEG", "MPO"):
+        return orientation(b"".join(picture.info.get(name, b"") for name in ("exif", "xmp")))
+    if picture.format == "TIFF" or (picture.format == "PNG" and not decoded and "exif" not in picture.info):
+        return 1  # a TIFF is turned by Pillow itself, and to look for a PNG's it would decode it
+    try:
+        with _quietly():
+            return picture.getexif().get(_ORIENTATION_TAG, 1)
+    except Exception:  # many kinds, as in `decode`
+        return 1
+
+
+def orientation(content: bytes) -> int:
+    """EXIF's orientation of a JPEG, else XMP's; 1, upright, if it has none or they are damaged.
+
+    Not Pillow's reader: that one warns of damage without naming the file.
+    """
+    start = content.find(_EXIF, 0, 65536) + len(_EXIF)
+    order = {b"II": "<", b"MM": ">"}.get(content[start : start + 2])
+    if start >= len(_EXIF) and order is not None:
+        with contextlib.suppress(struct.error):
+            (directory,) = struct.unpack_from(order + "I", content, start + 4)
+            (count,) = struct.unpack_from(order + "H", content, start + directory)
+            for entry in range(count):
+                place = start + directory + 2 + 12 * entry
+                tag, _, _, orientation = struct.unpack_from(order + "HHIH", content, place)
+                if tag == _ORIENTATION_TAG:
+                    return orientation
+    place = content.find(b"tiff:Orientation", 0, 3 * 65536)
+    found = place >= 0 and _XMP.match(content, place)
+    return int(found[1]) if found else 1
