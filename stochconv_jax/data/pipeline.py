@@ -5,7 +5,7 @@ A batch is a dict of NumPy arrays, this host's b rows of the global batch:
     image      uint8 [b, H, W, 3]   full resolution       (each of the two if asked for in `outputs`)
     thumbnail  uint8 [b, h, w, 3]   made from the image, after augmentation
     label      int32 [b]            class
-    example    uint32 [b]           identity of the image, from its name: see `example_id`
+    example    uint32 [b]           identity of the image, from its name: see `reader.example_id`
     index      int32 [b]            its index in the source
     mask       bool [b]             False for rows that only fill up a batch
     skipped    int32 [b]            index of an unreadable image that this row stood for, else -1
@@ -16,8 +16,6 @@ import dataclasses
 import functools
 import itertools
 import math
-import pathlib
-import zlib
 from collections.abc import Generator, Iterator
 
 import cv2
@@ -26,69 +24,12 @@ import numpy as np
 
 from stochconv_jax.data import augment, orders, streams
 from stochconv_jax.data.augment import Augmentation, Size
+from stochconv_jax.data.reader import Reader, row_bytes
 from stochconv_jax.data.sources import BadImage, Source
 from stochconv_jax.data.streams import Batch
 
 AUGMENT = 2  # random stream
 ON_BAD_IMAGE = ("error", "skip")
-
-
-def example_id(name: str) -> int:
-    """Identity of an image, a uint32: of its file name without folder and ending.
-
-    Windows are drawn from it, so an image is predicted alike in whatever data set and batch it stands.
-    """
-    return zlib.crc32(pathlib.PurePath(name).stem.encode("utf-8", "surrogateescape"))
-
-
-@dataclasses.dataclass(frozen=True)
-class Reader:
-    """Turns an index of `source` into a picture of the right size, and a picture into what a batch holds of it.
-
-    Where only the thumbnail is wanted, pictures are decoded and augmented at `image_size` / `shrink`.
-    """
-
-    source: Source
-    image_size: Size
-    thumbnail_size: Size
-    outputs: tuple[str, ...]
-
-    @functools.cached_property
-    def shrink(self) -> int:
-        """By what sides are divided before augmentation: 1 for full resolution.
-
-        A thumbnail is made from at least twice its size: a crop of 0.6 of the area is still reduced and not enlarged.
-        """
-        if "image" in self.outputs:
-            return 1
-        sides = tuple(zip(self.image_size, self.thumbnail_size, strict=True))
-        fit = (k for k in (8, 4, 2) if all(side % k == 0 and side // k >= 2 * small for side, small in sides))
-        return next(fit, 1)
-
-    def picture(self, index: int) -> np.ndarray:
-        """The picture at `image_size` / `shrink`. Raises BadImage, naming the image, if it is damaged or too small."""
-        cv2.setNumThreads(1)  # workers are the parallelism
-        picture = self.source.read(index, least=self.image_size, shrink=self.shrink)
-        height, width = self.image_size
-        try:
-            return augment.fit(picture, (height // self.shrink, width // self.shrink))
-        except ValueError as error:
-            raise BadImage(f"{self.source.names[index]}: {error}") from error
-
-    def row(self, index: int, picture: np.ndarray, *, mask: bool = True, skipped: int = -1) -> Batch:
-        """One row of a batch."""
-        row = {
-            "label": np.int32(self.source.labels[index]),
-            "example": np.uint32(example_id(self.source.names[index])),
-            "index": np.int32(index),
-            "mask": np.bool_(mask),
-            "skipped": np.int32(skipped),
-        }
-        if "image" in self.outputs:
-            row["image"] = picture
-        if "thumbnail" in self.outputs:
-            row["thumbnail"] = augment.resize(picture, self.thumbnail_size)
-        return row
 
 
 @dataclasses.dataclass(frozen=True)
@@ -228,7 +169,8 @@ def train_batches(
         raise ValueError(f"config.data.order={order!r}: choose one of {', '.join(orders.ORDERS)}")
     row = TrainRow(reader, augmentation, seed, batch_size, host_index, host_count, _skips(on_bad_image), order)
     rows = _host_rows(batch_size, host_count)
-    return streams.batches(row, start_step * rows, rows, num_workers, timeout_seconds=timeout_seconds)
+    reading = {"timeout_seconds": timeout_seconds, "row_bytes": row_bytes(image_size, thumbnail_size, outputs)}
+    return streams.batches(row, start_step * rows, rows, num_workers, **reading)
 
 
 def num_batches(num_images: int, batch_size: int) -> int:
@@ -266,7 +208,8 @@ class EvalBatches:
         self._length = num_batches(len(source), batch_size)
         rows = _host_rows(batch_size, host_count)
         last = streams.ENDLESS if rounds is None else rounds * self._length * rows
-        reading = {"timeout_seconds": timeout_seconds, "last": last}
+        size = row_bytes(image_size, thumbnail_size, outputs)
+        reading = {"timeout_seconds": timeout_seconds, "last": last, "row_bytes": size}
         self._open = functools.partial(streams.batches, row, 0, rows, num_workers, **reading)
         self._rounds = math.inf if rounds is None else rounds
         self._restart()

@@ -16,6 +16,7 @@ import grain
 import numpy as np
 from absl import flags
 
+from stochconv_jax.data import shared_memory
 from stochconv_jax.ending import Stalled
 
 Batch = dict[str, np.ndarray]
@@ -40,11 +41,19 @@ class Rows(Protocol):
 
 
 def batches(
-    row: Rows, first: int, rows: int, num_workers: int, *, timeout_seconds: float, last: int = ENDLESS
+    row: Rows,
+    first: int,
+    rows: int,
+    num_workers: int,
+    *,
+    timeout_seconds: float,
+    last: int = ENDLESS,
+    row_bytes: int = 0,
 ) -> Generator[Batch]:
     """Batches of `rows` rows from position `first` to `last`. Workers end with the generator or with the program.
 
-    Raises Stalled where a batch takes longer than `timeout_seconds`.
+    Raises Stalled where a batch takes longer than `timeout_seconds`. `row_bytes`: the size of a row, for what is said
+    of a worker that ended for want of memory.
     """
     if not timeout_seconds > 0:
         raise ValueError(f"config.data.timeout_seconds={timeout_seconds}: expected more than 0")
@@ -68,7 +77,7 @@ def batches(
             f"(config.data.timeout_seconds): reading hangs, or is too slow. Its images here: {names}"
         )
 
-    stream = _in_time(made, timeout_seconds, stalled)
+    stream = _in_time(made, timeout_seconds, stalled, lambda error: shared_memory.explained(error, row_bytes * rows))
     _OPEN.add(stream)
     return stream
 
@@ -89,7 +98,12 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def _in_time(made: grain.IterDataset, seconds: float, stalled: Callable[[int], Stalled]) -> Generator[Batch]:
+def _in_time(
+    made: grain.IterDataset,
+    seconds: float,
+    stalled: Callable[[int], Stalled],
+    explained: Callable[[Exception], Exception],
+) -> Generator[Batch]:
     """The batches, each within `seconds`. A thread of its own waits for them, for a read cannot be interrupted."""
     asked, answers = queue.SimpleQueue(), queue.SimpleQueue()
     threading.Thread(target=_answer, args=(iter(made), asked, answers), daemon=True, name="next batch").start()
@@ -103,7 +117,7 @@ def _in_time(made: grain.IterDataset, seconds: float, stalled: Callable[[int], S
             if isinstance(error, StopIteration):
                 return
             if error is not None:
-                raise error
+                raise explained(error)
             yield batch
             del batch
     finally:

@@ -1,5 +1,6 @@
 """From a config to the objects it describes."""
 import functools
+import math
 import os
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from stochconv_jax.data import folds, pipeline, sources, splits, synthetic
+from stochconv_jax.data import folds, pipeline, reader, shared_memory, sources, splits, synthetic
 from stochconv_jax.models import variants
 from stochconv_jax.models.classifier import HEAD, Classifier
 from stochconv_jax.models.efficientnet import CONVENTIONS, Rules
@@ -187,9 +188,27 @@ def eval_batches(
     config: ConfigDict, source: sources.Source, mesh: jax.sharding.Mesh, rounds: int | None = None
 ) -> pipeline.EvalBatches:
     """This host's rows of the batches that hold every image of `source` once."""
-    batch_size = -(-config.eval.batch_size // mesh.size) * mesh.size
     reading = pixels(config) | _reading(config)
-    return pipeline.EvalBatches(source, batch_size=batch_size, rounds=rounds, **reading)
+    return pipeline.EvalBatches(source, batch_size=_eval_batch_size(config, mesh), rounds=rounds, **reading)
+
+
+def _eval_batch_size(config: ConfigDict, mesh: jax.sharding.Mesh) -> int:
+    return -(-config.eval.batch_size // mesh.size) * mesh.size
+
+
+def check_shared_memory(
+    config: ConfigDict, mesh: jax.sharding.Mesh, *, trains: bool, eval_images: float = math.inf
+) -> None:
+    """ValueError if what the workers of training, if it `trains`, and of evaluation put into shared memory is too much.
+
+    `eval_images`: how many are evaluated in all.
+    """
+    batches = [(_eval_batch_size(config, mesh), eval_images)] + [(config.batch_size, math.inf)] * trains
+    row_bytes = reader.row_bytes(**pixels(config))
+    shared_memory.check(
+        shared_memory.needed(row_bytes, size // jax.process_count(), config.data.num_workers, -(-images // size))
+        for size, images in batches
+    )
 
 
 def _reading(config: ConfigDict) -> dict[str, Any]:

@@ -57,6 +57,7 @@ def _check_data(folder, data, overrides) -> None:
 def predict_with(folder, config, source: sources.Source) -> tuple[int, evaluation.Predictions]:
     """Restores the run's checkpoint and predicts every image of `source`; also returns the checkpoint's step."""
     devices = mesh.create()
+    build.check_shared_memory(config, devices, trains=False, eval_images=len(source))
     with jax.set_mesh(devices):
         step, variables = runs.restore(folder, config, devices)
         report = progress.Progress(len(source), every=config.log_every_seconds)

@@ -24,6 +24,7 @@ def run(config, overrides, workdir) -> None:
     build.use_compilation_cache(config)
     devices = mesh.create()
     build.check_batch_size(config, devices)
+    build.check_shared_memory(config, devices, trains=True)
     train_source, val_source = build.data_sources(config)
     _log_balance(config, train=train_source, validation=val_source)
     epochs = build.epochs(config, len(train_source))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import simplejpeg
 
-from stochconv_jax.data import augment, pipeline
+from stochconv_jax.data import augment, pipeline, reader
 from stochconv_jax.data.sources import BadImage, FolderSource
 from tests.data.drawn import Noise, Witness
 
@@ -72,7 +72,7 @@ def test_a_batch_holds_what_is_promised():
         "skipped": (np.int32, (6,)),
     }
     np.testing.assert_array_equal(batch["label"], source.labels[batch["index"]])
-    np.testing.assert_array_equal(batch["example"], [pipeline.example_id(source.names[i]) for i in batch["index"]])
+    np.testing.assert_array_equal(batch["example"], [reader.example_id(source.names[i]) for i in batch["index"]])
     assert batch["mask"].all() and (batch["skipped"] == -1).all()
 
 
@@ -280,11 +280,11 @@ def test_no_readable_image_at_all_is_an_error():
 
 
 def test_an_image_is_known_by_its_name_without_folder_and_ending():
-    known = pipeline.example_id("ISIC_0000001.jpg")
+    known = reader.example_id("ISIC_0000001.jpg")
     assert known == zlib.crc32(b"ISIC_0000001")
-    assert known == pipeline.example_id("other/place/ISIC_0000001.png") == pipeline.example_id("ISIC_0000001")
-    assert known != pipeline.example_id("ISIC_0000002.jpg")
-    assert pipeline.example_id(b"\xff\xfe.jpg".decode("utf-8", "surrogateescape")) == zlib.crc32(b"\xff\xfe")
+    assert known == reader.example_id("other/place/ISIC_0000001.png") == reader.example_id("ISIC_0000001")
+    assert known != reader.example_id("ISIC_0000002.jpg")
+    assert reader.example_id(b"\xff\xfe.jpg".decode("utf-8", "surrogateescape")) == zlib.crc32(b"\xff\xfe")
 
 
 def test_what_cannot_be_is_refused():

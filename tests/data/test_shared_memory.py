@@ -1,0 +1,86 @@
+"""Workers that find no room in shared memory, or were killed: foreseen where that can be, and called what it is."""
+import collections
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+
+from stochconv_jax.data import shared_memory, streams
+from tests.data.test_streams import Slow
+
+MB = 10**6
+
+
+@pytest.fixture
+def free(monkeypatch):
+    """Sets what /dev/shm seems to have free, in MB, of 64."""
+
+    def free(megabytes):
+        space = collections.namedtuple("space", "f_blocks f_bavail f_frsize")(64_000, int(megabytes * 1000), 1000)
+        monkeypatch.setattr(os, "statvfs", lambda path: space)
+
+    return free
+
+
+def test_what_will_not_fit_is_refused_with_the_sizes_and_the_remedies(free):
+    free(64)
+    shared_memory.check([shared_memory.needed(MB, 4, 2, np.inf), shared_memory.needed(MB, 8, 2, 4)])  # 32 + 32
+    with pytest.raises(ValueError, match=r"65 MB of batches in /dev/shm, of which 64 MB of 64 MB are free") as caught:
+        shared_memory.check([32 * MB, 33 * MB])
+    for remedy in ("--shm-size=1g", "config.data.num_workers=0", "batch size"):
+        assert remedy in str(caught.value)
+    free(0)
+    shared_memory.check([shared_memory.needed(MB, 100, 0, np.inf)])  # threads put nothing there
+
+
+class Large(Slow):
+    """Rows that end their process as want of memory does."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def map(self, position):
+        os.kill(os.getpid(), self.number)
+
+
+@pytest.mark.parametrize(
+    "number, words",
+    [
+        (signal.SIGBUS, r"no room in /dev/shm for a batch of 3 MB; of it 7 MB of 64 MB are free: .*--shm-size"),
+        (signal.SIGKILL, r"killed \(signal 9\), .*batches of 3 MB: give the job more memory.*config.data.num_workers lower"),
+        (signal.SIGSEGV, r"Worker process was terminated unexpectedly with exit code -11"),
+    ],
+)
+def test_a_worker_s_death_is_called_what_it_is(free, number, words):
+    free(7)
+    made = streams.batches(Large(number), 0, 1, 1, timeout_seconds=60, row_bytes=3 * MB)
+    with pytest.raises(RuntimeError, match=words):
+        next(made)
+
+
+class Wide(Slow):
+    """Rows of such a size that what they are in is told from what other programs have there."""
+
+    BYTES = 2**20 + os.getpid() % 2**10
+
+    def __init__(self):
+        self.bytes = self.BYTES
+
+    def map(self, position):
+        return {"row": np.ones(self.bytes, np.uint8)}
+
+
+def test_what_is_counted_does_wait_there():
+    """While nobody fetches, as where the first step is compiled."""
+    rows, deadline = 4, time.monotonic() + 60
+    made = streams.batches(Wide(), 0, rows, 1, timeout_seconds=60)
+    next(made)
+    counted = shared_memory.needed(Wide.BYTES, rows, 1, np.inf) // (rows * Wide.BYTES)
+    sizes = []
+    while sizes.count(rows * Wide.BYTES) < counted and time.monotonic() < deadline:
+        sizes = [entry.stat().st_size for entry in os.scandir(shared_memory.FOLDER)]
+        time.sleep(0.1)
+    made.close()
+    assert sizes.count(rows * Wide.BYTES) >= counted
