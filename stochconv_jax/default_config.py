@@ -125,6 +125,10 @@ def data() -> ConfigDict:
             "num_workers": 2,  # processes that read and augment; 0: threads of the main process
             "timeout_seconds": 600.0,  # longest wait for a batch; then the run ends and names the batch's images
             "on_bad_image": "error",  # error | skip: replace it by another, count it and list it
+            # Of all images before the first step: headers, that each file is there and says a size that will do | full,
+            # that each can be decoded | none. A validation image that is a copy of a training image is refused.
+            "check": "headers",
+            "hash_distance": -1,  # bits of 64 in which the looks of such copies may differ; -1: same bytes alone
         }
     )
 

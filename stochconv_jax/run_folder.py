@@ -34,6 +34,8 @@ FREE_KEYS = (
     "data.validation_labels",
     "data.num_workers",
     "data.timeout_seconds",
+    "data.check",
+    "data.hash_distance",
     "checkpoint.every_steps",
     "checkpoint.grace_seconds",
     "eval.batch_size",

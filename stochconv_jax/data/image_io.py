@@ -82,8 +82,7 @@ def _by_pillow(content: bytes) -> np.ndarray:
     try:
         with _opened(io.BytesIO(content)) as picture:
             check_size(picture.size[::-1], (1, 1))
-            with _quietly() if picture.format == "TIFF" else contextlib.nullcontext():  # which reads its EXIF only here
-                picture.load()
+            picture.load()
             return _upright(_rgb(picture), _orientation(picture))
     except ValueError:
         raise
@@ -145,30 +144,42 @@ def check_size(size: tuple[int, int], least: tuple[int, int]) -> None:
         raise ValueError(f"{pixels}, says its header: more than {MAX_PIXELS} in all are not read")
 
 
-_PILLOW = threading.Lock()  # over its settings and Python's warnings, which all threads share
+class _Quiet:
+    """While any thread is inside: no warnings of Pillow's, which do not name the file, and not its limit of pixels."""
+
+    def __init__(self):
+        self._lock, self._inside = threading.Lock(), 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._outside = warnings.catch_warnings()
+                self._outside.__enter__()
+                warnings.simplefilter("ignore")
+                self._limit, PIL.Image.MAX_IMAGE_PIXELS = PIL.Image.MAX_IMAGE_PIXELS, None
+            self._inside += 1
+
+    def __exit__(self, *_) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                PIL.Image.MAX_IMAGE_PIXELS = self._limit
+                self._outside.__exit__(None, None, None)
 
 
-@contextlib.contextmanager
-def _quietly() -> Iterator[None]:
-    """Without Pillow's warnings of damaged EXIF and other notes, which do not name the file."""
-    with _PILLOW, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+_QUIET = _Quiet()
 
 
 @contextlib.contextmanager
 def _opened(file: pathlib.Path | BinaryIO) -> Iterator[PIL.Image.Image]:
     """The picture, its header alone read. ValueError where it is none."""
-    with _quietly():
-        limit, PIL.Image.MAX_IMAGE_PIXELS = PIL.Image.MAX_IMAGE_PIXELS, None  # ours holds, whatever the format
+    with _QUIET:
         try:
             picture = PIL.Image.open(file, formats=formats())
         except PIL.UnidentifiedImageError as error:
             raise ValueError(_unidentified(file)) from error
-        finally:
-            PIL.Image.MAX_IMAGE_PIXELS = limit
-    with picture:
-        yield picture
+        with picture:
+            yield picture
 
 
 def _unidentified(file: pathlib.Path | BinaryIO) -> str:
@@ -223,8 +234,7 @@ def _orientation(picture: PIL.Image.Image, *, decoded: bool = True) -> int:
     if picture.format == "TIFF" or (picture.format == "PNG" and not decoded and "exif" not in picture.info):
         return 1  # a TIFF is turned by Pillow itself, and to look for a PNG's it would decode it
     try:
-        with _quietly():
-            return picture.getexif().get(_ORIENTATION_TAG, 1)
+        return picture.getexif().get(_ORIENTATION_TAG, 1)
     except Exception:  # many kinds, as in `decode`
         return 1
 

@@ -22,7 +22,7 @@ def check(streams: Iterable[int]) -> None:
     wanted = sum(streams)
     if wanted and FOLDER.exists() and wanted > _space()[1]:
         raise ValueError(
-            f"worker processes (config.data.num_workers) keep {_megabytes(wanted)} of batches in {FOLDER}, of which "
+            f"worker processes (config.data.num_workers) keep {_mebibytes(wanted)} of batches in {FOLDER}, of which "
             f"{_have()}: {_remedies(wanted)}"
         )
 
@@ -33,13 +33,13 @@ def explained(error: Exception, batch_bytes: int) -> Exception:
     number = -int(code[1]) if code else 0
     if number == signal.SIGBUS or getattr(error, "errno", None) == errno.ENOSPC:
         return RuntimeError(
-            f"a worker process found no room in {FOLDER} for a batch of {_megabytes(batch_bytes)}; of it "
+            f"a worker process found no room in {FOLDER} for a batch of {_mebibytes(batch_bytes)}; of it "
             f"{_have()}: {_remedies(batch_bytes * 16)}"
         )
     if number == signal.SIGKILL:
         return RuntimeError(
             "a worker process was killed (signal 9), as the system does where memory runs out; it held batches of "
-            f"{_megabytes(batch_bytes)}: give the job more memory, set config.data.num_workers lower (0: no worker "
+            f"{_mebibytes(batch_bytes)}: give the job more memory, set config.data.num_workers lower (0: no worker "
             "processes), or lower the batch size"
         )
     return error
@@ -53,7 +53,7 @@ def _space() -> tuple[int, int]:
 
 def _have() -> str:
     total, free = _space()
-    return f"{_megabytes(free)} of {_megabytes(total)} are free"
+    return f"{_mebibytes(free)} of {_mebibytes(total)} are free"
 
 
 def _remedies(wanted: int) -> str:
@@ -64,5 +64,5 @@ def _remedies(wanted: int) -> str:
     )
 
 
-def _megabytes(count: int) -> str:
-    return f"{count / 1e6:.0f} MB"
+def _mebibytes(count: int) -> str:
+    return f"{count / 2**20:.0f} MiB"

@@ -37,6 +37,11 @@ def columns_of(source: Source) -> dict[str, list[str]]:
     return getattr(source, "columns", {})
 
 
+def files_of(source: Source) -> list[pathlib.Path]:
+    """The file of each image; empty for a source that has no file an image."""
+    return getattr(source, "files", [])
+
+
 class Subset:
     """The images of `source` at `indices`."""
 
@@ -45,9 +50,15 @@ class Subset:
         self.names = [source.names[i] for i in self._indices]
         self.labels = source.labels[self._indices]
         self.columns = {name: [values[i] for i in self._indices] for name, values in columns_of(source).items()}
+        if files := files_of(source):
+            self.files = [files[i] for i in self._indices]
 
     def __len__(self) -> int:
         return len(self._indices)
+
+    def bad(self, index: int, reason: object) -> BadImage:
+        """See `FolderSource.bad`."""
+        return self._source.bad(int(self._indices[index]), reason)
 
     def read(self, index: int, **limits) -> np.ndarray:
         """See `Source.read`."""
@@ -113,12 +124,15 @@ class FolderSource:
 
     def read(self, index: int, **limits) -> np.ndarray:
         """See `Source.read`."""
-        file = self.files[index]
-        row = f" (row {self._rows[index]} of {self._csv_path})" if self._csv_path else ""
         try:
-            return image_io.decode(file.read_bytes(), **limits)
+            return image_io.decode(self.files[index].read_bytes(), **limits)
         except (OSError, ValueError) as error:
-            raise BadImage(f"{file}{row}: {error}") from error
+            raise self.bad(index, error) from error
+
+    def bad(self, index: int, reason: object) -> BadImage:
+        """The error that names an image's file and row, and why it cannot be used."""
+        row = f" (row {self._rows[index]} of {self._csv_path})" if self._csv_path else ""
+        return BadImage(f"{self.files[index]}{row}: {reason}")
 
 
 def _list_images(folder: pathlib.Path) -> dict[str, list[pathlib.Path]]:

@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Callable, Generator, Iterator
 from typing import Protocol
 
+import absl.logging
 import grain
 import numpy as np
 from absl import flags
@@ -87,6 +88,7 @@ def _prepare_worker(index: int, count: int) -> None:
     and where that one has been killed, nobody is left to say that the work is over.
     """
     del index, count
+    absl.logging.set_verbosity(absl.logging.ERROR)  # as in the main process, whose log this would get into unnamed
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True, name="parent").start()

@@ -21,7 +21,9 @@ from stochconv_jax.training.checkpoints import Checkpoints
 logger = logging.getLogger(__name__)
 
 # Say nothing about which images are meant.
-FREE_DATA_KEYS = ("data.path", "data.num_workers", "data.timeout_seconds", "data.on_bad_image")
+FREE_DATA_KEYS = (
+    *("data.path", "data.num_workers", "data.timeout_seconds", "data.on_bad_image", "data.check", "data.hash_distance"),
+)
 RESTORED_KEYS = ("model.", "optimizer.", "data.num_classes")  # make the tree that a checkpoint holds
 SIZE_KEYS = ("data.image_size", "data.thumbnail_size")
 INTEGER_COLUMNS = ("epoch", "step")

@@ -10,7 +10,7 @@ from clu import parameter_overview
 from stochconv_jax import ending
 from stochconv_jax.data import sources
 from stochconv_jax.models import keras_weights, summary, variants
-from stochconv_jax.modes import build, runs, stopping
+from stochconv_jax.modes import build, checking, runs, stopping
 from stochconv_jax.run_folder import RunFolder, locked, named, write_text
 from stochconv_jax.training import evaluation, loop, mesh, progress, state
 from stochconv_jax.training.checkpoints import LAST, Checkpoints
@@ -46,6 +46,7 @@ def run(config, overrides, workdir) -> None:
             size=summary.totals(parts),
             data={"train": runs.fingerprint(train_source), "validation": runs.fingerprint(val_source)},
         )
+        checking.check_images(folder, config, devices, train_source, val_source)
         if jax.process_index() == 0:
             write_text(folder.path / "parameters.txt", overview + "\n")
         stack.enter_context(jax.set_mesh(devices))

@@ -1,6 +1,7 @@
 """Every kind of picture: its pixels, its size before they are decoded, and what damage is."""
 import contextlib
 import io
+import warnings
 import zlib
 
 import cv2
@@ -263,3 +264,15 @@ def test_random_damage_is_never_another_error():
             assert picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3
 
 
+
+
+def test_several_pictures_are_open_at_once_and_python_and_pillow_are_left_as_they_were():
+    """As of threads, each of which waits for a disk; inside there are no warnings, whoever is the first to leave."""
+    before, limit = list(warnings.filters), PIL.Image.MAX_IMAGE_PIXELS
+    opened = [contextlib.ExitStack(), contextlib.ExitStack()]
+    for stack in opened:
+        stack.enter_context(image_io._opened(io.BytesIO(encoded(random_picture()))))
+    opened[0].close()
+    warnings.warn("of damage, without a name", stacklevel=1)
+    opened[1].close()
+    assert warnings.filters == before and limit == PIL.Image.MAX_IMAGE_PIXELS

@@ -10,15 +10,15 @@ import pytest
 from stochconv_jax.data import shared_memory, streams
 from tests.data.test_streams import Slow
 
-MB = 10**6
+MIB = 2**20
 
 
 @pytest.fixture
 def free(monkeypatch):
-    """Sets what /dev/shm seems to have free, in MB, of 64."""
+    """Sets what /dev/shm seems to have free, in MiB, of 64."""
 
-    def free(megabytes):
-        space = collections.namedtuple("space", "f_blocks f_bavail f_frsize")(64_000, int(megabytes * 1000), 1000)
+    def free(mebibytes):
+        space = collections.namedtuple("space", "f_blocks f_bavail f_frsize")(64 * 256, int(mebibytes * 256), 4096)
         monkeypatch.setattr(os, "statvfs", lambda path: space)
 
     return free
@@ -26,13 +26,15 @@ def free(monkeypatch):
 
 def test_what_will_not_fit_is_refused_with_the_sizes_and_the_remedies(free):
     free(64)
-    shared_memory.check([shared_memory.needed(MB, 4, 2, np.inf), shared_memory.needed(MB, 8, 2, 4)])  # 32 + 32
-    with pytest.raises(ValueError, match=r"65 MB of batches in /dev/shm, of which 64 MB of 64 MB are free") as caught:
-        shared_memory.check([32 * MB, 33 * MB])
+    each = shared_memory.needed(MIB, 4, 2, np.inf), shared_memory.needed(MIB, 8, 2, 4)
+    assert each == (32 * MIB, 32 * MIB)
+    shared_memory.check(each)
+    with pytest.raises(ValueError, match=r"65 MiB of batches in /dev/shm, of which 64 MiB of 64 MiB") as caught:
+        shared_memory.check([32 * MIB, 33 * MIB])
     for remedy in ("--shm-size=1g", "config.data.num_workers=0", "batch size"):
         assert remedy in str(caught.value)
     free(0)
-    shared_memory.check([shared_memory.needed(MB, 100, 0, np.inf)])  # threads put nothing there
+    shared_memory.check([shared_memory.needed(MIB, 100, 0, np.inf)])  # threads put nothing there
 
 
 class Large(Slow):
@@ -48,14 +50,14 @@ class Large(Slow):
 @pytest.mark.parametrize(
     "number, words",
     [
-        (signal.SIGBUS, r"no room in /dev/shm for a batch of 3 MB; of it 7 MB of 64 MB are free: .*--shm-size"),
-        (signal.SIGKILL, r"killed \(signal 9\), .*batches of 3 MB: give the job more memory.*config.data.num_workers lower"),
+        (signal.SIGBUS, r"no room in /dev/shm for a batch of 3 MiB; of it 7 MiB of 64 MiB are free: .*--shm-size"),
+        (signal.SIGKILL, r"killed \(signal 9\), .*batches of 3 MiB: give the job more memory.*data.num_workers lower"),
         (signal.SIGSEGV, r"Worker process was terminated unexpectedly with exit code -11"),
     ],
 )
 def test_a_worker_s_death_is_called_what_it_is(free, number, words):
     free(7)
-    made = streams.batches(Large(number), 0, 1, 1, timeout_seconds=60, row_bytes=3 * MB)
+    made = streams.batches(Large(number), 0, 1, 1, timeout_seconds=60, row_bytes=3 * MIB)
     with pytest.raises(RuntimeError, match=words):
         next(made)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
+import absl.logging
 import cv2
 
 
@@ -61,6 +62,7 @@ def _tell(on_result: Callable[[Any], None], result: Any) -> Any:
 
 def _start() -> None:
     cv2.setNumThreads(1)  # the processes are the parallelism
+    absl.logging.set_verbosity(absl.logging.ERROR)  # as in the main process: TFDS warns of what is as it should be
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
