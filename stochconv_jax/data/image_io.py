@@ -113,6 +113,10 @@ def read_size(file: pathlib.Path | BinaryIO) -> tuple[int, int]:
         return _size(file)
     except ValueError:
         content = _start(file, -1)
+        if content.startswith(jpeg.START):  # libjpeg finds headers that Pillow does not
+            size = jpeg.read_size(content)
+            check_size(size, (1, 1))
+            return size[::-1] if orientation(content) in _SIDEWAYS else size
         if not content.startswith(_PNG):
             raise
     return _size(io.BytesIO(_without_notes(content)))

@@ -38,12 +38,13 @@ def decode(content: bytes, size: tuple[int, int], shrink: int) -> np.ndarray:
         if not _HARMLESS.search(str(error)):
             raise
     # libjpeg tells of the first warning alone: behind one that does no harm another may hide that does.
+    mended = _mended(content)
     try:
-        return _strictly(_mended(content), size, shrink)
+        return _strictly(mended, size, shrink)
     except ValueError as error:
         if not _HARMLESS.search(str(error)):
             raise
-    return _by_pillow(content, size, shrink)
+    return _by_pillow(mended, size, shrink)
 
 
 def _strictly(content: bytes, size: tuple[int, int], shrink: int) -> np.ndarray:
