@@ -7,17 +7,17 @@ import importlib.util
 import io
 import pathlib
 import re
-import struct
 import threading
 import warnings
-from collections.abc import Iterator
-from typing import BinaryIO
+from collections.abc import Iterator, Mapping
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
 import PIL.Image
+import PIL.TiffImagePlugin
 
-from stochconv_jax.data import jpeg
+from stochconv_jax.data import exif, jpeg
 
 MAX_PIXELS = 2**30  # of one picture, OpenCV's limit too; a header that asks for more is no honest file's
 # Pillow's formats, of those that it was built with. Others run programs, or hold no pixels.
@@ -65,15 +65,13 @@ def decode(content: bytes, *, least: tuple[int, int] = (1, 1), shrink: int = 1) 
     if not content:
         raise ValueError("the file is empty")
     if content.startswith(jpeg.START):
-        size, turned = jpeg.read_size(content), orientation(content)
-        check_size(size[::-1] if turned in _SIDEWAYS else size, least)
-        return _upright(jpeg.decode(content, size, shrink), turned)
+        size, turned = jpeg.read_size(content), exif.orientation(content)
+        check_size(size[::-1] if turned in exif.SIDEWAYS else size, least)
+        return exif.upright(jpeg.decode(content, size, shrink), turned)
     try:
         pixels = _by_pillow(content)
-    except ValueError:
-        if not content.startswith(_PNG):
-            raise
-        pixels = _by_pillow(_without_notes(content))
+    except ValueError as error:
+        pixels = _otherwise(content, error)
     check_size(pixels.shape[:2], least)
     return pixels
 
@@ -82,14 +80,40 @@ def _by_pillow(content: bytes) -> np.ndarray:
     try:
         with _opened(io.BytesIO(content)) as picture:
             check_size(picture.size[::-1], (1, 1))
+            if picture.format == "TIFF":
+                _check_planes(picture.tag_v2)
             picture.load()
-            return _upright(_rgb(picture), _orientation(picture))
+            return exif.upright(_rgb(picture), _orientation(picture))
     except ValueError:
         raise
     except Exception as error:  # Pillow raises many kinds, whatever the damage leads its parsers to
         raise ValueError(f"the image is damaged: {error}") from error
 
 
+def _otherwise(content: bytes, error: ValueError) -> np.ndarray:
+    """The pixels of what Pillow does not read as it should; raises `error` for the rest."""
+    if content.startswith(_PNG):
+        return _by_pillow(_without_notes(content))
+    if not (content.startswith(_TIFF) and isinstance(error, _Unknown)):
+        raise error
+    _check_planes(_tags(content), known=(1, 3))  # with transparency OpenCV misreads them too
+    level = cv2.utils.logging.setLogLevel(0)  # it would say things without the file's name
+    try:
+        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
+    except cv2.error:
+        pixels = None
+    finally:
+        cv2.utils.logging.setLogLevel(level)
+    if pixels is None:
+        raise error
+    return pixels
+
+
+class _Unknown(ValueError):
+    """Pillow does not know this kind of picture."""
+
+
+_TIFF = (b"II*\0", b"MM\0*")
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -116,7 +140,9 @@ def read_size(file: pathlib.Path | BinaryIO) -> tuple[int, int]:
         if content.startswith(jpeg.START):  # libjpeg finds headers that Pillow does not
             size = jpeg.read_size(content)
             check_size(size, (1, 1))
-            return size[::-1] if orientation(content) in _SIDEWAYS else size
+            return size[::-1] if exif.orientation(content) in exif.SIDEWAYS else size
+        if content.startswith(_TIFF):
+            return decode(content).shape[:2]
         if not content.startswith(_PNG):
             raise
     return _size(io.BytesIO(_without_notes(content)))
@@ -136,7 +162,7 @@ def _size(file: pathlib.Path | BinaryIO) -> tuple[int, int]:
     except Exception as error:
         raise ValueError(f"the image is damaged: {error}") from error
     check_size(size, (1, 1))
-    return size[::-1] if turned in _SIDEWAYS else size
+    return size[::-1] if turned in exif.SIDEWAYS else size
 
 
 def check_size(size: tuple[int, int], least: tuple[int, int]) -> None:
@@ -181,7 +207,7 @@ def _opened(file: pathlib.Path | BinaryIO) -> Iterator[PIL.Image.Image]:
         try:
             picture = PIL.Image.open(file, formats=formats())
         except PIL.UnidentifiedImageError as error:
-            raise ValueError(_unidentified(file)) from error
+            raise _Unknown(_unidentified(file)) from error
         with picture:
             yield picture
 
@@ -204,61 +230,54 @@ def _start(file: pathlib.Path | BinaryIO, count: int) -> bytes:
     return file.read(count)
 
 
+# TIFF's tags (TIFF 6.0, section 8).
+_BITS, _PHOTOMETRIC, _CHANNELS, _PLANAR = 258, 262, 277, 284
+
+
+def _tags(tiff: bytes) -> Mapping[int, Any]:
+    """Of its first picture. ValueError where they are damaged."""
+    file = io.BytesIO(tiff)
+    try:
+        tags = PIL.TiffImagePlugin.ImageFileDirectory_v2(tiff[:8])
+        file.seek(tags.next)
+        with _QUIET:
+            tags.load(file)
+            return dict(tags)
+    except Exception as error:  # many kinds, as in `_by_pillow`
+        raise ValueError(f"the image is damaged: {error}") from error
+
+
+def _check_planes(tags: Mapping[int, Any], known: tuple[int, ...] = ()) -> None:
+    """_Unknown for a TIFF with a plane for each channel that is misread: of 16 bits, or where zero is white.
+
+    `known`: numbers of channels that are read all the same.
+    """
+    misread = max(tags.get(_BITS, (8,))) > 8 or tags.get(_PHOTOMETRIC) == 0
+    if tags.get(_PLANAR) == 2 and misread and tags.get(_CHANNELS, 1) not in known:
+        raise _Unknown("a plane for each channel: save it with its channels together")
+
+
 def _rgb(picture: PIL.Image.Image) -> np.ndarray:
+    tags = picture.tag_v2 if picture.format == "TIFF" else {}
     if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format == "PPM"):
         grey = (np.asarray(picture) >> 8).astype(np.uint8)
+        if tags.get(_PHOTOMETRIC) == 0:  # zero is white, which Pillow heeds in pictures of eight bits alone
+            grey = 255 - grey
         return cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)
     if picture.mode in ("I", "F"):
-        raise ValueError("pixels of 32 bits, whose range is not known: save it with 8 or 16 bits a channel")
+        raise ValueError("pixels of 32 bits or with a sign, whose range is not known: save it with 8 or 16 bits")
     if picture.mode in ("P", "PA") and "transparency" in picture.info:
         picture = picture.convert("RGBA")  # to RGB at once Pillow would warn
     return np.array(picture.convert("RGB"))
 
 
-_EXIF = b"Exif\0\0"
-# EXIF's orientations (JEITA CP-3451, tag 0x0112) as transposition, then turns by 90 degrees against the clock.
-_ORIENTATION_TAG = 0x0112
-_XMP = re.compile(rb"tiff:Orientation(?:=[\"']|>)([0-9])")
-_TURNS = {2: (True, 3), 3: (False, 2), 4: (True, 1), 5: (True, 0), 6: (False, 3), 7: (True, 2), 8: (False, 1)}
-_SIDEWAYS = (5, 6, 7, 8)
-
-
-def _upright(picture: np.ndarray, orientation: int) -> np.ndarray:
-    if orientation not in _TURNS:
-        return picture
-    transposed, turns = _TURNS[orientation]
-    picture = picture.swapaxes(0, 1) if transposed else picture
-    return np.ascontiguousarray(np.rot90(picture, turns))
-
-
 def _orientation(picture: PIL.Image.Image, *, decoded: bool = True) -> int:
     """EXIF's orientation of an opened picture; 1 if its EXIF is damaged, or behind pixels that are not yet decoded."""
     if picture.format in ("JPEG", "MPO"):
-        return orientation(b"".join(picture.info.get(name, b"") for name in ("exif", "xmp")))
+        return exif.orientation(b"".join(picture.info.get(name, b"") for name in ("exif", "xmp")))
     if picture.format == "TIFF" or (picture.format == "PNG" and not decoded and "exif" not in picture.info):
         return 1  # a TIFF is turned by Pillow itself, and to look for a PNG's it would decode it
     try:
-        return picture.getexif().get(_ORIENTATION_TAG, 1)
+        return picture.getexif().get(exif.ORIENTATION, 1)
     except Exception:  # many kinds, as in `decode`
         return 1
-
-
-def orientation(content: bytes) -> int:
-    """EXIF's orientation of a JPEG, else XMP's; 1, upright, if it has none or they are damaged.
-
-    Not Pillow's reader: that one warns of damage without naming the file.
-    """
-    start = content.find(_EXIF, 0, 65536) + len(_EXIF)
-    order = {b"II": "<", b"MM": ">"}.get(content[start : start + 2])
-    if start >= len(_EXIF) and order is not None:
-        with contextlib.suppress(struct.error):
-            (directory,) = struct.unpack_from(order + "I", content, start + 4)
-            (count,) = struct.unpack_from(order + "H", content, start + directory)
-            for entry in range(count):
-                place = start + directory + 2 + 12 * entry
-                tag, _, _, orientation = struct.unpack_from(order + "HHIH", content, place)
-                if tag == _ORIENTATION_TAG:
-                    return orientation
-    place = content.find(b"tiff:Orientation", 0, 3 * 65536)
-    found = place >= 0 and _XMP.match(content, place)
-    return int(found[1]) if found else 1
