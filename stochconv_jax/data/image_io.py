@@ -82,6 +82,8 @@ def _by_pillow(content: bytes) -> np.ndarray:
             check_size(picture.size[::-1], (1, 1))
             if picture.format == "TIFF":
                 _check_planes(picture.tag_v2)
+            if picture.format == "JPEG2000" and picture.mode != "I;16" and _is_deep(content):
+                raise _Unknown("a JPEG 2000 of more than 8 bits a channel, which is not read: save it with 8")
             picture.load()
             return exif.upright(_rgb(picture), _orientation(picture))
     except ValueError:
@@ -94,9 +96,10 @@ def _otherwise(content: bytes, error: ValueError) -> np.ndarray:
     """The pixels of what Pillow does not read as it should; raises `error` for the rest."""
     if content.startswith(_PNG):
         return _by_pillow(_without_notes(content))
-    if not (content.startswith(_TIFF) and isinstance(error, _Unknown)):
+    if not (content.startswith((*_TIFF, *_JPEG2000)) and isinstance(error, _Unknown)):
         raise error
-    _check_planes(_tags(content), known=(1, 3))  # with transparency OpenCV misreads them too
+    if content.startswith(_TIFF):
+        _check_planes(_tags(content), known=(1, 3))  # with transparency OpenCV misreads them too
     level = cv2.utils.logging.setLogLevel(0)  # it would say things without the file's name
     try:
         pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
@@ -113,6 +116,13 @@ class _Unknown(ValueError):
     """Pillow does not know this kind of picture."""
 
 
+def _is_deep(jpeg2000: bytes) -> bool:
+    """Whether its first channel has more than 8 bits: Pillow's largest values then become 0."""
+    place = jpeg2000.find(_JPEG2000[1]) + 42  # Ssiz in the codestream's header (ISO/IEC 15444-1, A.5.1)
+    return (jpeg2000[place] & 0x7F) + 1 > 8
+
+
+_JPEG2000 = (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
 _TIFF = (b"II*\0", b"MM\0*")
 _PNG = b"\x89PNG\r\n\x1a\n"
 
