@@ -53,16 +53,16 @@ def test_every_arrangement_is_read_right_or_refused_in_a_line(order, dtype, plan
     assert image_io.read_size(io.BytesIO(content)) == (20, 30)
 
 
-@pytest.mark.parametrize("kind", [".jp2", ".png", ".ppm", ".tiff"])
-@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize(
+    "kind, channels",
+    [(".pgm", 1), (".ppm", 3), *((kind, channels) for kind in (".jp2", ".png", ".tiff") for channels in (1, 3, 4))],
+)
 def test_all_values_of_16_bits_become_their_upper_eight(kind, channels):
     values = np.random.default_rng(0).permutation(np.arange(0, 2**16, 13, dtype=np.uint16))[:4800]
     values[:3] = 0, 2**16 - 1, 2**16 - 128
     picture = values.reshape(40, 40, 3)
-    if kind == ".ppm" and channels == 4:
-        return  # it has no transparency
     stored = np.dstack([picture[..., ::-1], picture[..., :1]])[..., [2] if channels == 1 else range(channels)]
     lossless = [cv2.IMWRITE_JPEG2000_COMPRESSION_X1000, 1000] if kind == ".jp2" else []
     decoded = image_io.decode(cv2.imencode(kind, stored, lossless)[1].tobytes())
     shown = picture if channels > 1 else np.repeat(picture[..., :1], 3, axis=2)
-    assert np.abs(decoded.astype(int) - (shown >> 8)).max() <= (kind in (".jp2", ".ppm"))  # which may round
+    assert np.abs(decoded.astype(int) - (shown >> 8)).max() <= (kind in (".jp2", ".pgm", ".ppm"))  # which may round
