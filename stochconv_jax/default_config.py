@@ -111,6 +111,8 @@ def data() -> ConfigDict:
             "source": "folder",  # folder | tfds: what --mode=prepare has made | synthetic
             "path": "",  # folder: where the images are; tfds: --workdir of --mode=prepare
             "labels": "",  # folder: CSV with the columns image,target
+            "image_column": "",  # the CSV's column of image names; '': image, image_name, image_id or isic_id
+            "target_column": "target",  # and that of classes 0, 1, ...
             "validation_labels": "",  # folder: CSV of the validation images; '' splits `labels`
             "validation_fraction": 0.2,  # share of the images that validate, where they are split
             "fold": "",  # '2/5' validates on the second of five folds instead of a share

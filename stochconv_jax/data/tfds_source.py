@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow_datasets as tfds
 
+from stochconv_jax.data import tables
 from stochconv_jax.data.isic import isic_melanoma, shards
-from stochconv_jax.data.isic.rows import image_id, read_table
+from stochconv_jax.data.isic.rows import image_id
 from stochconv_jax.data.sources import BadImage, decode
 
 
@@ -27,8 +28,8 @@ class TfdsSource:
         self._shards = sorted(pathlib.Path(file).name for file in train.filenames)
         self._ends = np.cumsum(train.shard_lengths)
         _check_sizes(self._folder, self._shards)
-        (_, header), *rows = read_table(self._folder / "labels.csv")
-        self.columns = dict(zip(header, map(list, zip(*(cells for _, cells in rows)))))
+        self.table = self._folder / "labels.csv"
+        self.columns = tables.read(self.table).columns
         self.names: Sequence[str] = self.columns["image"]
         self.labels = np.array(list(map(int, self.columns["target"])), np.int32)
         if len(self) != train.num_examples:
@@ -41,12 +42,6 @@ class TfdsSource:
 
     def __getstate__(self) -> dict:
         return self.__dict__ | {"_records": None}  # each process opens the files itself
-
-    def column(self, name: str) -> list[str]:
-        """The column `name` of labels.csv, a text an image. ValueError naming those there are."""
-        if name not in self.columns:
-            raise ValueError(f"{self._folder / 'labels.csv'} has no column {name!r}; it has {', '.join(self.columns)}")
-        return self.columns[name]
 
     def read(self, index: int, **limits) -> np.ndarray:
         """See `Source.read`."""

@@ -37,7 +37,8 @@ def run(config: ConfigDict, overrides, workdir: str) -> None:
             "another --workdir for the tables alone"
         )
     rule = rules.parse(config.prepare.rule)
-    contents = [labels.read(file) for file in label_files]
+    columns = {"image_column": config.data.image_column, "target_column": config.data.target_column}
+    contents = [labels.read(file, **columns) for file in label_files]
     for content in contents:
         logger.info("%s: %s, %d rows", content.path, content.format, len(content.rows) + len(content.pairs))
     entries, conflicts = union.merge(contents, rule)
@@ -87,6 +88,8 @@ def find_labels(text: str, raw: Sequence[pathlib.Path]) -> list[pathlib.Path]:
         path = pathlib.Path(os.path.expanduser(part))
         if path.is_dir():
             found = sorted(file for file in scan.files_below(path) if file.suffix.lower() == ".csv")
+        elif path.is_file():
+            found = [path]
         else:
             found = sorted(map(pathlib.Path, glob.glob(str(path))))
         if not found:

@@ -1,13 +1,10 @@
-"""What every label file is read into, and how the text of a CSV file is opened."""
-import csv
+"""What every label file is read into."""
 import dataclasses
-import io
 import pathlib
 import re
 
 _ENDING = re.compile(r"\.(jpe?g|png|bmp|tiff?|webp)$", re.IGNORECASE)
 _DOWNSAMPLED = "_downsampled"
-_BYTE_ORDER_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,34 +47,3 @@ METADATA = ("patient_id", "lesion_id", "age", "sex", "site")
 def image_id(name: str) -> str:
     """'ISIC_0000017_downsampled.jpg' -> 'ISIC_0000017': one name for a picture, whatever the archive calls it."""
     return _ENDING.sub("", name.strip()).removesuffix(_DOWNSAMPLED)
-
-
-def read_table(path: pathlib.Path) -> list[tuple[int, list[str]]]:
-    """The rows of a CSV file that are not empty, each with its line number; cells are stripped.
-
-    UTF-8, or UTF-16 with its mark; separated by comma, semicolon or tab; any line ending. ValueError naming the file.
-    """
-    text = _text(path)
-    first = text.lstrip("\n").partition("\n")[0]
-    separator = max(",;\t", key=first.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-    try:
-        rows = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader if any(map(str.strip, cells))]
-    except csv.Error as error:
-        raise ValueError(f"{path}, row {reader.line_num}: not a CSV file ({error})") from error
-    if not rows:
-        raise ValueError(f"{path} is empty")
-    return rows
-
-
-def _text(path: pathlib.Path) -> str:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
-    encoding = "utf-16" if content.startswith(_BYTE_ORDER_MARKS) else "utf-8-sig"
-    try:
-        return content.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
-    except UnicodeDecodeError as error:
-        where = f"{error.reason}, byte {error.start}"
-        raise ValueError(f"{path} is not in {encoding.upper()} ({where}); save it as UTF-8") from error

@@ -2,12 +2,12 @@
 import contextlib
 import dataclasses
 import functools
-import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
+from stochconv_jax.data import names
 from stochconv_jax.data.isic import pictures, union
 from stochconv_jax.data.isic.rows import image_id
 from stochconv_jax.data.isic.workers import Workers
@@ -46,23 +46,12 @@ def find(folders: Iterable[pathlib.Path]) -> dict[str, list[pathlib.Path]]:
 
 
 def files_below(folder: pathlib.Path) -> Iterator[pathlib.Path]:
-    """The files in the folder and below, in folders that links lead to too; each folder once, for links may loop.
-
-    OSError naming a folder that cannot be read: its files would be missing.
-    """
+    """See `names.files_below`. OSError naming a folder that cannot be read: its files would be missing."""
 
     def fail(error: OSError) -> None:
         raise error
 
-    seen = set()
-    for place, folders, names in os.walk(folder, onerror=fail, followlinks=True):
-        real = os.path.realpath(place)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        folders.sort()  # so that of two ways to a folder every machine takes the same
-        yield from (pathlib.Path(place, name) for name in names)
+    return names.files_below(folder, fail)
 
 
 @contextlib.contextmanager
