@@ -55,7 +55,7 @@ class TfdsSource:
             record = self._records[index]  # ArrayRecord checks it against its own checksum
         except (OSError, RuntimeError) as error:
             raise BadImage(f"{where}: the shard is damaged ({error}); run --mode=prepare again to mend it") from error
-        if record["image_id"].decode() != image_id(self.names[index]):
+        if image_id(record["image_id"].decode()) != image_id(self.names[index]):
             raise BadImage(f"{where}: labels.csv has this image there, the shard {record['image_id'].decode()}")
         try:
             return decode(record["image"], **limits)

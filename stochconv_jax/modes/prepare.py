@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from ml_collections import ConfigDict
 
 from stochconv_jax.data import folds
-from stochconv_jax.data.isic import earlier, labels, prepare, rules, scan, tables, union
+from stochconv_jax.data.isic import apart, earlier, labels, prepare, rules, scan, tables, union
 from stochconv_jax.data.isic.files import remove_unfinished, write_csv, write_text
 from stochconv_jax.data.isic.units import FOLDERS, Settings, Unit, plan, split_of
 from stochconv_jax.data.isic.workers import Workers
@@ -41,6 +41,7 @@ def run(config: ConfigDict, overrides, workdir: str) -> None:
     contents = [labels.read(file, **columns) for file in label_files]
     for content in contents:
         logger.info("%s: %s, %d rows", content.path, content.format, len(content.rows) + len(content.pairs))
+    contents = apart.by_folder(contents)
     entries, conflicts = union.merge(contents, rule)
     _warn_of_missing_labels(contents, entries)
     pairs = [pair for content in contents for pair in content.pairs]
@@ -126,19 +127,20 @@ def _prepare_images(config, settings: Settings, folder, raw, entries: union.Entr
     Returns the conflicts between duplicates, pairs that look alike, report rows of unused files, and what is to be done
     last.
     """
-    by_image = scan.find(raw)
+    by_image = apart.files_of(entries, scan.find(raw))
     # Once more: a link in one of the folders may lead here.
     _refuse_nesting(folder, "raw", sorted({file.parent for files in by_image.values() for file in files}))
     distance = config.prepare.hash_distance
     with Workers(config.prepare.num_workers) as workers:
         chosen = scan.choose(entries, by_image, workers, size=settings.size, looks=distance >= 0)
+        compared = apart.refuse_others(chosen, workers)
         alike = scan.alike(entries, chosen, distance) if distance >= 0 else []
         # Before one of each copies is kept: a damaged one must not go before a sound one.
         copies = {name for pair in (*pairs, *alike) for name in pair}
         damage = scan.drop_damaged(entries, chosen, copies, workers)
         conflicts = union.drop_duplicates(entries, pairs, alike)
         if _nothing_left(entries):  # most likely a wrong folder: what is prepared stays as it is
-            return conflicts, alike, scan.unused(entries, by_image, chosen, damage), lambda: None
+            return conflicts, alike, scan.unused(entries, by_image, chosen, damage, compared), lambda: None
         units = plan(entries.values(), chosen, settings.images_per_shard)
         outcomes = prepare.run(folder, units, settings, workers, **_reports(config, units))
     for image in (image for outcome in outcomes for image in outcome["images"]):
@@ -146,7 +148,7 @@ def _prepare_images(config, settings: Settings, folder, raw, entries: union.Entr
     if _nothing_left(entries):
         earlier.close(folder, settings)  # tables of an earlier run are not of these files
         (folder / "splits.csv").unlink(missing_ok=True)
-    unused = scan.unused(entries, by_image, chosen, damage | prepare.damage(units, outcomes))
+    unused = scan.unused(entries, by_image, chosen, damage | prepare.damage(units, outcomes), compared)
     return conflicts, alike, unused, lambda: prepare.finish(folder, units, outcomes, settings)
 
 

@@ -13,7 +13,7 @@ import pathlib
 from collections.abc import Callable, Iterable, Mapping
 
 from stochconv_jax.data import tables
-from stochconv_jax.data.isic.rows import Row, image_id
+from stochconv_jax.data.isic.rows import Row, image_id, split_name
 
 CATEGORIES = ("MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC", "UNK")  # of 2019, in its order
 _DIAGNOSES = {
@@ -84,11 +84,11 @@ def _is_headless_2016(cells: list[str]) -> bool:
 
 def _rows(table: tables.Table, form: _Format) -> Iterable[Row]:
     for row, cells in enumerate(_cells(table)):
-        image = image_id(cells[form.columns[0]])
+        folder, image = split_name(cells[form.columns[0]])
         if not image:
             raise ValueError(f"{table.where(row)}: no image is named")
         try:
-            yield Row(table.path, table.lines[row], image, **{"year": form.year} | form.read(cells))
+            yield Row(table.path, table.lines[row], image, folder=folder, **{"year": form.year} | form.read(cells))
         except ValueError as error:
             raise ValueError(f"{table.where(row)}: {error}") from error
 

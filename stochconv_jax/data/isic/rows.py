@@ -1,9 +1,11 @@
 """What every label file is read into."""
 import dataclasses
 import pathlib
-import re
+import posixpath
+import unicodedata
 
-_ENDING = re.compile(r"\.(jpe?g|png|bmp|tiff?|webp)$", re.IGNORECASE)
+from stochconv_jax.data.sources import IMAGE_ENDINGS
+
 _DOWNSAMPLED = "_downsampled"
 
 
@@ -11,7 +13,8 @@ _DOWNSAMPLED = "_downsampled"
 class Row:
     """One row of a label or metadata file. A text that the file does not have is ''.
 
-    `line`: where the row ends in `file`, from 1. `image`: the ISIC id. `year`: of the challenge, '' if unknown.
+    `line`: where the row ends in `file`, from 1. `image`: the ISIC id; `folder`: of the image, where the row names it;
+    `file_name`: the image's id as its file has it, if that is another, see `apart.by_folder`. `year`: of the challenge.
     `category`: a 2019 category, '' if unknown. `malignant`: what the file itself says, None if it names a diagnosis
     only. `target`: a class that the file gives outright. A row that says nothing about the class is metadata.
     """
@@ -29,6 +32,8 @@ class Row:
     age: str = ""
     sex: str = ""
     site: str = ""
+    folder: str = ""
+    file_name: str = ""
 
     @property
     def labelled(self) -> bool:
@@ -46,4 +51,12 @@ METADATA = ("patient_id", "lesion_id", "age", "sex", "site")
 
 def image_id(name: str) -> str:
     """'ISIC_0000017_downsampled.jpg' -> 'ISIC_0000017': one name for a picture, whatever the archive calls it."""
-    return _ENDING.sub("", name.strip()).removesuffix(_DOWNSAMPLED)
+    return split_name(name)[1]
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """The folder, with /, and the id of an image as a table names it: by \\ or /, in Unicode's composed letters."""
+    path = posixpath.normpath(unicodedata.normalize("NFC", name.strip()).replace("\\", "/")) if name else ""
+    folder, last = posixpath.split(path)
+    stem, ending = posixpath.splitext(last)
+    return folder, (stem if ending.lower() in IMAGE_ENDINGS else last).removesuffix(_DOWNSAMPLED)

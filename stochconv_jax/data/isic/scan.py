@@ -13,6 +13,7 @@ from stochconv_jax.data.isic.rows import image_id
 from stochconv_jax.data.isic.workers import Workers
 from stochconv_jax.data.sources import IMAGE_ENDINGS, decode
 
+SAME = ("the same bytes", "the same looks")  # how files were found to show one picture
 _FILES_A_TASK = 64
 
 
@@ -31,7 +32,7 @@ Chosen = dict[str, list[Found]]  # by image, best first: without a problem, of t
 
 
 def find(folders: Iterable[pathlib.Path]) -> dict[str, list[pathlib.Path]]:
-    """The image files in the folders and below, by ISIC id, sorted by path. ValueError where there is none."""
+    """The image files in the folders and below, by their names' ids, sorted by path. ValueError where there is none."""
     files = []
     for folder in folders:
         if not folder.is_dir():
@@ -63,6 +64,12 @@ def _named(file: pathlib.Path) -> Iterator[None]:
         raise OSError(error.errno, f"{file} cannot be read: {error.strerror}; mend that and run again") from error
 
 
+def content_of(file: pathlib.Path) -> bytes:
+    """Its bytes. OSError naming it if it cannot be read."""
+    with _named(file):
+        return file.read_bytes()
+
+
 def first_sound[Made](files: Sequence[pathlib.Path], use: Callable[[bytes], Made]) -> tuple[Made | None, list[str]]:
     """What `use` makes of the first file that it takes, or None; and what is wrong with each file before that one.
 
@@ -70,8 +77,7 @@ def first_sound[Made](files: Sequence[pathlib.Path], use: Callable[[bytes], Made
     """
     problems = []
     for file in files:
-        with _named(file):
-            content = file.read_bytes()
+        content = content_of(file)
         try:
             return use(content), problems
         except ValueError as error:
@@ -158,19 +164,24 @@ def unused(
     by_image: Mapping[str, list[pathlib.Path]],
     chosen: Chosen,
     damage: Mapping[pathlib.Path, str],
+    compared: Mapping[pathlib.Path, str],
 ) -> list[dict]:
     """Rows of report.csv for image files that no label file names, or in whose place another file of the image is used.
 
-    `damage`: what was found when the files were decoded.
+    `damage`: what was found when the files were decoded; `compared`: which of SAME two files of an image are, or
+    why one cannot be decoded.
     """
     reasons = {file: "no label file names it" for name in by_image.keys() - entries for file in by_image[name]}
     for found in chosen.values():
         used = next((file for file in usable(found) if file not in damage), found[0].file)
-        better = f"{used} shows the same image in as many pixels or more"
-        reasons |= {one.file: damage.get(one.file, one.problem) or better for one in found if one.file != used}
+        for one in (one for one in found if one.file != used):
+            how = compared.get(one.file) or compared.get(used, "")
+            better = f"{how}: {used} shows the same image in as many pixels or more"
+            reasons[one.file] = damage.get(one.file, one.problem) or (better if how in SAME else how)
     return [
         dict.fromkeys(union.REPORT, "")
-        | {"file": file.name, "image": name, "status": "dropped", "reason": reasons[file]}
+        | {"file": file.name, "image": name if name in entries else image_id(file.name)}
+        | {"status": "dropped", "reason": reasons[file]}
         for name, files in by_image.items()
         for file in files
         if file in reasons
