@@ -56,10 +56,10 @@ def find(images: str, key: str, image_column: str = "") -> Asked:
     elif glob.has_magic(images):
         folder, found = _matches(path)
         if not found:
-            raise ValueError(f"{what}: no file matches this pattern")
+            raise ValueError(f"{what}: no image found, for no file matches this pattern")
         found = [file for file in found if file.suffix.lower() in IMAGE_ENDINGS]
     else:
-        raise ValueError(f"{what}: there is no such file or folder")
+        raise ValueError(f"{what}: no image found, for there is no such file or folder")
     if not found:
         raise ValueError(f"{what}: no image found there (endings looked for: {', '.join(sorted(IMAGE_ENDINGS))})")
     return Asked([file.relative_to(folder).as_posix() for file in found], found, [""] * len(found), {})
