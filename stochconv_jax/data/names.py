@@ -89,7 +89,15 @@ class Files:
         return [pathlib.Path(place) for place in places if os.path.isfile(place)]
 
     def _from_above(self, path: str) -> list[pathlib.Path]:
-        return next(filter(None, (self._whole.get(_key(short)) for short in _shortened(path))), [])
+        """Where the name begins above the folder; not if it begins with one in it, which just has no such file."""
+        for short in _shortened(path):
+            first = path.partition("/")[0]
+            if first not in ("", "..") and (self.folder / first).is_dir():
+                return []
+            if found := self._whole.get(_key(short)):
+                return found
+            path = short
+        return []
 
     def _of_no_use(self, name: str) -> str:
         there = (file.name for file in self.folder.iterdir() if name in (file.name, file.stem))

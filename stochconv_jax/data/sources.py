@@ -245,8 +245,9 @@ def _refuse_columns(table: tables.Table, asked: dict[str, tuple[str | None, str]
 
 def _class(text: str, num_classes: int) -> int:
     number = tables.class_number(text)
+    words = "" if number else "; classes are numbers, in the column that config.data.target_column names"
     if number is None or number >= num_classes:
-        raise ValueError(f"target {text!r} is not a class 0..{num_classes - 1} (config.data.num_classes)")
+        raise ValueError(f"target {text!r} is not a class 0..{num_classes - 1} (config.data.num_classes){words}")
     return number
 
 

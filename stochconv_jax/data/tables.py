@@ -67,7 +67,7 @@ def read_rows(path: pathlib.Path) -> list[Line]:
     UTF-8 or UTF-16, with or without a byte order mark; separated by comma, semicolon or tab; any line ending.
     ValueError naming the file, and the row, if it cannot be read so.
     """
-    text = _text(path)
+    text = re.sub(r"^sep=.(?=\n)", "", _text(path))  # a line for Excel alone
     # In names that are quoted a separator says nothing.
     first = re.sub(r'"[^"]*"', "", text.lstrip("\n").partition("\n")[0])
     separator = max(_SEPARATORS, key=first.count)

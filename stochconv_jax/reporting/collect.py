@@ -17,6 +17,7 @@ import numpy as np
 
 from stochconv_jax import default_config
 from stochconv_jax.config import flatten
+from stochconv_jax.reporting import image_names
 from stochconv_jax.run_folder import FREE_KEYS, METRICS, RunFolder
 
 REQUIRED = ("epoch", "val_roc_auc")
@@ -228,9 +229,10 @@ def _predictions(file: pathlib.Path, remarks: list[str]) -> Predictions | None:
         return None
     columns = ("image", "target", "probability")
     try:
-        rows = sorted(RunFolder(file.parent).read_table(file.name), key=lambda row: row.get("image") or "")
+        rows = RunFolder(file.parent).read_table(file.name)
         if not rows or any(column not in rows[0] for column in columns):
             raise ValueError(f"{file}: it needs rows with the columns {', '.join(columns)} (of two classes)")
+        images, rows = image_names.in_order(rows)
         label, probability = (_numbers(rows, column, file) for column in columns[1:])
     except ValueError as error:
         remarks.append(f"not used: {error}")
@@ -238,7 +240,7 @@ def _predictions(file: pathlib.Path, remarks: list[str]) -> Predictions | None:
     if not (np.isin(label, (0, 1)).all() and ((probability >= 0) & (probability <= 1)).all()):
         remarks.append(f"{file} is not used: targets should be 0 or 1 and probabilities within 0..1")
         return None
-    return Predictions(tuple(row["image"] for row in rows), label.astype(int), probability)
+    return Predictions(images, label.astype(int), probability)
 
 
 def group(runs: Iterable[Run]) -> tuple[list[Group], list[str]]:

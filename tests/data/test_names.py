@@ -43,7 +43,6 @@ def folder(tmp_path):
         ("pictures/i1.png", "i1.png"),
         ("C:\\pictures\\a\\i2.png", "a/i2.png"),
         ("/mnt/pictures/i1", "i1.png"),
-        ("a/i1", "i1.png"),  # nothing of that name in a
         ("back\\slash.png", "back\\slash.png"),
         ("i[1]", "i[1].png"),
         ("twice.png", "twice.png"),
@@ -70,6 +69,8 @@ def test_a_name_means_a_file(folder, name, path):
         ("two", r"'two' may be any of two\.jpg, two\.png in .*; give the ending"),
         ("same", r"'same' may be any of x/same\.png, y/same\.png in .*; give the folder too"),
         ("z/same", r"there is no image 'z/same' in "),
+        ("x/i1.png", r"there is no image 'x/i1\.png' in "),  # i1.png is another: x is a folder here
+        ("pictures\\x\\i1", r"there is no image 'pictures.*i1' in "),
     ],
 )
 def test_a_name_that_means_none_or_several_is_refused_with_what_to_do(folder, name, message):

@@ -169,6 +169,24 @@ def test_the_table_shows_published_figures_and_says_what_they_are(tmp_path):
     assert not any("report" in text for text in tables.results_paragraphs(found[1:]))
 
 
+@pytest.mark.parametrize(
+    "other, same",
+    [
+        (["i1.png", "i1-a.png", "i2.png"], True),
+        (["images\\i1.png", "images\\i1-a.png", "images\\i2.png"], True),
+        (["a/i1", "b/i1", "i2"], False),
+        (["i1", "i1-b", "i2"], False),
+    ],
+)
+def test_images_are_the_same_by_whatever_name_the_label_files_have_for_them(tmp_path, other, same):
+    """An earlier version wrote the files' names, and this one what the label file says."""
+    targets, areas = (1, 0, 0), (0.9, 0.8, 0.1)
+    for run, images in (("a", ["i1", "i1-a", "i2"]), ("b", other)):
+        write(tmp_path / run, [0.6], config=THUMBNAIL, predictions=list(zip(images, targets, areas)))
+    read = [collect.read(tmp_path / run, tmp_path).predictions for run in "ab"]
+    assert read[0].same_images(read[1]) == same
+
+
 def test_predictions_of_other_passes_or_checkpoints_are_said(tmp_path):
     asked = {"a": (1, 1), "b": (3, 1), "c": (1, 2), "d": (1, 2)}
     for number, (name, (passes, step)) in enumerate(asked.items()):

@@ -59,12 +59,15 @@ def files_of(entries: union.Entries, by_name: Mapping[str, list[pathlib.Path]]) 
     `by_name`: see `scan.find`. Where rows name a folder, of the files in folders that are called most like it.
     """
     files, meant = {}, set()
+    folders = {file.parent.name for found in by_name.values() for file in found}
     of_one_name = collections.Counter(entry.row.file_name or name for name, entry in entries.items())
     for name, entry in entries.items():
         file_name = entry.row.file_name or name
         shared = {file: _shared(file, entry.folder) for file in by_name.get(file_name, ())}
         most = max(shared.values(), default=0)
-        if shared and (most or of_one_name[file_name] == 1):
+        # Without such a folder it may be that of another machine; with one it just has no such file.
+        elsewhere = of_one_name[file_name] == 1 and entry.folder.rpartition("/")[2] not in folders
+        if shared and (most or elsewhere):
             files[name] = [file for file, count in shared.items() if count == most]
             meant.update(files[name])
     left = [file for found in by_name.values() for file in found if file not in meant]

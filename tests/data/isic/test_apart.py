@@ -88,6 +88,13 @@ def test_a_folder_in_the_labels_says_which_file_is_meant(tmp_path):
     assert reason(workdir, "1.jpg") == "no label file names it"
 
 
+def test_a_folder_that_has_no_such_file_is_not_taken_for_another_one(tmp_path):
+    files = {"raw/a/1.jpg": jpeg(picture(80, 90, 1)), "raw/b/2.jpg": jpeg(picture(80, 90, 2))}
+    report = table(prepare(tmp_path, files, ["b/1.jpg,0", "elsewhere/2.jpg,1"]) / "report.csv")
+    fate = {row["image"]: row["reason"] for row in report if row["file"] == "labels.csv"}
+    assert fate == {"1": "no image file", "2": "", "y": "", "z": ""}
+
+
 def contents(tmp_path, *rows):
     (tmp_path / "labels.csv").write_text("\n".join(["image,target", *rows]))
     return [labels.read(tmp_path / "labels.csv")]
