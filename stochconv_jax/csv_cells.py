@@ -19,6 +19,14 @@ def unguard(text: str) -> str:
     return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
 
 
+def as_text(name: str) -> str:
+    """A file's name with the bytes that are not UTF-8, which Python has as surrogates, written as \\udcXX.
+
+    What is drawn or written cannot hold them otherwise.
+    """
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
 def write(file: TextIO, columns: Sequence[str], rows: Iterable[Mapping]) -> None:
     """Writes a header and rows by `columns`, guarded."""
     writer = csv.DictWriter(file, columns, lineterminator="\n")

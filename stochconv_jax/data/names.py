@@ -7,6 +7,8 @@ import posixpath
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Iterator
 
+from stochconv_jax.csv_cells import as_text
+
 ByName = dict[str, list[pathlib.Path]]
 
 
@@ -106,7 +108,7 @@ class Files:
 
 def _key(name: str) -> str:
     """Equal for names of the same letters, however they are composed, and for bytes that are no letters as written."""
-    return unicodedata.normalize("NFC", name.encode("utf-8", "backslashreplace").decode()).strip()
+    return unicodedata.normalize("NFC", as_text(name)).strip()
 
 
 def _shortened(path: str) -> Iterator[str]:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from stochconv_jax import ops
+from stochconv_jax.csv_cells import as_text
 from stochconv_jax.data import asked, augment, pipeline, sources
 from stochconv_jax.models.classifier import Classifier
 from stochconv_jax.modes import build, runs
@@ -176,7 +177,7 @@ def _images(config) -> Iterator[Shown]:
             continue
         row = reader.row(index, picture)
         batch = {name: row[name][None] for name in (*reader.outputs, "example")}
-        yield Shown(pathlib.PurePath(source.names[index]).name, index, picture, batch)
+        yield Shown(as_text(pathlib.PurePath(source.names[index]).name), index, picture, batch)
 
 
 def _augmentation(config, network, shown):
