@@ -54,7 +54,7 @@ def find(images: str, key: str, image_column: str = "") -> Asked:
     elif path.is_file():
         folder, found = path.parent, [path]
     elif glob.has_magic(images):
-        folder, found = _matches(path)
+        folder, found = matches(path)
         if not found:
             raise ValueError(f"{what}: no image found, for no file matches this pattern")
         found = [file for file in found if file.suffix.lower() in IMAGE_ENDINGS]
@@ -65,7 +65,7 @@ def find(images: str, key: str, image_column: str = "") -> Asked:
     return Asked([file.relative_to(folder).as_posix() for file in found], found, [""] * len(found), {})
 
 
-def _matches(pattern: pathlib.Path) -> tuple[pathlib.Path, list[pathlib.Path]]:
+def matches(pattern: pathlib.Path) -> tuple[pathlib.Path, list[pathlib.Path]]:
     """The folder that a pattern begins with, brackets or not, and what in it matches the rest, sorted."""
     folder, rest = pathlib.Path(), list(pattern.parts)
     while len(rest) > 1 and (folder / rest[0]).is_dir():

@@ -1,6 +1,5 @@
 """--mode=prepare: the ISIC archives' own files to a data set for training; without images, a table of their labels."""
 import collections
-import glob
 import logging
 import os
 import pathlib
@@ -8,7 +7,7 @@ from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
-from stochconv_jax.data import folds
+from stochconv_jax.data import asked, folds
 from stochconv_jax.data.isic import apart, earlier, labels, prepare, rules, scan, tables, union
 from stochconv_jax.data.isic.files import remove_unfinished, write_csv, write_text
 from stochconv_jax.data.isic.units import FOLDERS, Settings, Unit, plan, split_of
@@ -92,7 +91,7 @@ def find_labels(text: str, raw: Sequence[pathlib.Path]) -> list[pathlib.Path]:
         elif path.is_file():
             found = [path]
         else:
-            found = sorted(map(pathlib.Path, glob.glob(str(path))))
+            _, found = asked.matches(path)
         if not found:
             raise ValueError(f"config.prepare.labels: {part!r} names no CSV file")
         files += found

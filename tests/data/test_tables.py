@@ -54,6 +54,7 @@ DIALECTS = {
     "isic_id": text(head=("isic_id", "target")).encode(),
     "pandas' index": ("\ufeff," + text().replace("\n", "\n0,", COUNT)).encode(),
     "columns without a name": text(end=",,\n").encode(),
+    "empty cells beyond the header": text(end=",,\n").replace(",,", "", 1).encode(),
     "a line for Excel": ("sep=;\n" + text(";")).encode(),
     "empty lines": ("\n" + text() + "\n,\n").encode(),
 }
