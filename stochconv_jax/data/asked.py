@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from stochconv_jax.data import names, tables
-from stochconv_jax.data.sources import IMAGE_ENDINGS, FolderSource
+from stochconv_jax.data.sources import IMAGE_ENDINGS, FolderSource, images_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,8 +48,8 @@ def find(images: str, key: str, image_column: str = "") -> Asked:
     path = pathlib.Path(os.path.expanduser(images))
     what, folder = f"config.{key}={images!r}", path
     if path.is_dir():
-        found = names.Files(path, IMAGE_ENDINGS).here()
-    elif path.is_file() and path.suffix.lower() not in IMAGE_ENDINGS:
+        found = names.Files(path, images_of).here()
+    elif path.is_file() and not images_of([path]):
         return _from_table(tables.read(path), image_column)
     elif path.is_file():
         folder, found = path.parent, [path]
@@ -57,7 +57,7 @@ def find(images: str, key: str, image_column: str = "") -> Asked:
         folder, found = matches(path)
         if not found:
             raise ValueError(f"{what}: no image found, for no file matches this pattern")
-        found = [file for file in found if file.suffix.lower() in IMAGE_ENDINGS]
+        found = images_of(found)
     else:
         raise ValueError(f"{what}: no image found, for there is no such file or folder")
     if not found:
@@ -80,11 +80,11 @@ def _from_table(table: tables.Table, image_column: str) -> Asked:
             f"{table.path}: expected a column `image`, found {list(table.columns)}; name the right one with "
             "config.data.image_column"
         )
-    there, files, reasons = names.Files(table.path.parent, IMAGE_ENDINGS), [], []
+    there, files, reasons = names.Files(table.path.parent, images_of), [], []
     for text in table.columns[column]:
         try:
             file, reason = there.one(text), ""
-        except ValueError as error:
+        except (OSError, ValueError) as error:
             file, reason = None, str(error)
         files.append(file)
         reasons.append(reason)

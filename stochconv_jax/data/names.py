@@ -5,7 +5,7 @@ import os
 import pathlib
 import posixpath
 import unicodedata
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from stochconv_jax.csv_cells import as_text
 
@@ -17,11 +17,11 @@ class Files:
 
     A name has its ending or not, / or \\ between folders, and Unicode's composed or decomposed letters. It begins at
     the folder, or at one below or above it: in images/, a/1.png is meant by a/1, by 1.png and by images/a/1.png.
-    `endings`: those of image files, in small letters.
+    `images_of`: of files those that are images, sorted.
     """
 
-    def __init__(self, folder: pathlib.Path, endings: Collection[str]):
-        self.folder, self._endings = folder, endings
+    def __init__(self, folder: pathlib.Path, images_of: Callable[[Iterable[pathlib.Path]], list[pathlib.Path]]):
+        self.folder, self._images_of = folder, images_of
 
     def one(self, name: str) -> pathlib.Path:
         """The file that `name` means. ValueError, which says why, if there is none or may be several."""
@@ -54,15 +54,12 @@ class Files:
 
     def here(self) -> list[pathlib.Path]:
         """The image files in the folder itself, sorted."""
-        return sorted(file for file in self.folder.iterdir() if self._is_image(file))
+        return self._images_of(self.folder.iterdir())
 
     @functools.cached_property
     def below(self) -> list[pathlib.Path]:
         """The image files in the folder and below it, sorted; folders that cannot be read are passed over."""
-        return sorted(file for file in files_below(self.folder, lambda error: None) if self._is_image(file))
-
-    def _is_image(self, file: pathlib.Path) -> bool:
-        return file.suffix.lower() in self._endings
+        return self._images_of(files_below(self.folder, lambda error: None))
 
     @functools.cached_property
     def _here(self) -> ByName:
@@ -87,8 +84,11 @@ class Files:
 
     def _as_it_is(self, path: str) -> list[pathlib.Path]:
         """A file outside the folder, or of another ending: the decoder shall say whether it is an image."""
-        places = (f"{self.folder / path}{ending}" for ending in ("", *sorted(self._endings)))
-        return [pathlib.Path(place) for place in places if os.path.isfile(place)]
+        file = self.folder / path
+        if os.path.isfile(file):
+            return [file]
+        beside = self._images_of(file.parent.iterdir()) if os.path.isdir(file.parent) else []
+        return [other for other in beside if other.stem == file.name]
 
     def _from_above(self, path: str) -> list[pathlib.Path]:
         """Where the name begins above the folder; not if it begins with one in it, which just has no such file."""

@@ -223,11 +223,16 @@ def orientation(content: bytes) -> int:
     return 1
 
 
+def images_of(files: Iterable[pathlib.Path]) -> list[pathlib.Path]:
+    """Of the files those that are images by their endings, sorted."""
+    return sorted(file for file in files if file.suffix.lower() in IMAGE_ENDINGS)
+
+
 def _image_files(folder: pathlib.Path) -> file_names.Files:
     """ValueError if it is no folder, or holds no image."""
     if not folder.is_dir():
         raise ValueError(f"config.data.path={str(folder)!r} is not a folder")
-    files = file_names.Files(folder, IMAGE_ENDINGS)
+    files = file_names.Files(folder, images_of)
     if not files.here() and not files.below:
         raise ValueError(f"config.data.path={str(folder)!r} holds no image ({', '.join(sorted(IMAGE_ENDINGS))})")
     return files

@@ -5,8 +5,8 @@ import unicodedata
 import pytest
 
 from stochconv_jax.data.names import Files
+from stochconv_jax.data.sources import images_of
 
-ENDINGS = (".jpg", ".png")
 COMPOSED, DECOMPOSED = (unicodedata.normalize(form, "naïve") for form in ("NFC", "NFD"))
 
 
@@ -19,7 +19,7 @@ def folder(tmp_path):
             file = tmp_path / path
             file.parent.mkdir(parents=True, exist_ok=True)
             file.touch()
-        return Files(tmp_path, ENDINGS)
+        return Files(tmp_path, images_of)
 
     return make
 
@@ -81,7 +81,7 @@ def test_a_name_that_means_none_or_several_is_refused_with_what_to_do(folder, na
 
 def test_a_path_out_of_the_folder_is_that_file(folder, tmp_path):
     folder("here/i1.png", "there/i2.png", "there/i1.png")
-    files = Files(tmp_path / "here", ENDINGS)
+    files = Files(tmp_path / "here", images_of)
     for name in ("../there/i2.png", "..\\there\\i2", str(tmp_path / "there" / "i2.png")):
         assert os.path.samefile(files.one(name), tmp_path / "there" / "i2.png")
     assert os.path.samefile(files.one(str(tmp_path / "there" / "i1.png")), tmp_path / "there" / "i1.png")
