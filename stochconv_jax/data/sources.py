@@ -225,7 +225,7 @@ def orientation(content: bytes) -> int:
 
 def images_of(files: Iterable[pathlib.Path]) -> list[pathlib.Path]:
     """Of the files those that are images by their endings, sorted."""
-    return sorted(file for file in files if file.suffix.lower() in IMAGE_ENDINGS)
+    return sorted((file for file in files if file.suffix.lower() in IMAGE_ENDINGS), key=str)
 
 
 def _image_files(folder: pathlib.Path) -> file_names.Files:
