@@ -18,7 +18,7 @@ import numpy as np
 import PIL.Image
 
 from benchmarks import timing
-from stochconv_jax.data import augment, sources
+from stochconv_jax.data import augment, image_io
 
 PARTS = ("decode", "warp", "thumbnail")
 Part = Callable[..., object]
@@ -26,7 +26,7 @@ Part = Callable[..., object]
 
 def ours(side: int) -> dict[str, Part]:
     """As training reads: simplejpeg and OpenCV."""
-    return {"decode": sources.decode, "warp": augment.warp, "thumbnail": lambda x: augment.resize(x, (side, side))}
+    return {"decode": image_io.decode, "warp": augment.warp, "thumbnail": lambda x: augment.resize(x, (side, side))}
 
 
 def pillow(side: int) -> dict[str, Part]:
@@ -123,7 +123,7 @@ def measure(files: list[pathlib.Path], *, thumbnail: int, rounds: int) -> dict[s
     """Timings by part and library, per image, of the same pictures and maps for all."""
     cv2.setNumThreads(1)
     contents = [file.read_bytes() for file in files]
-    pictures = [sources.decode(content) for content in contents]
+    pictures = [image_io.decode(content) for content in contents]
     random, ranges = np.random.default_rng(0), augment.Augmentation()
     maps = [augment.random_affine(random, picture.shape[:2], ranges) for picture in pictures]
     inputs = {"decode": (contents,), "warp": (pictures, maps), "thumbnail": (pictures,)}

@@ -41,7 +41,7 @@ def get_config() -> ConfigDict:
             },
             "predict": {
                 "output": "predicted.csv",  # file to write, in the run folder unless it is an absolute path
-                "images": "",  # a folder, a glob pattern, or a CSV with a column `image`
+                "images": "",  # a folder, a glob pattern, or a table (CSV) with a column of image names
             },
             "plan": {
                 "topology": "",  # what to compile for: '' nothing | 'devices': those here | a TPU, e.g. 'v5e:16x16'
@@ -59,7 +59,7 @@ def get_config() -> ConfigDict:
                 "passes": 1,  # draws of windows an image when the trained run is evaluated; 0: it is not
             },
             "show": {
-                "images": "",  # a folder, a glob pattern, or a CSV with a column `image`; '': of the validation images
+                "images": "",  # as predict.images; '': of the validation images
                 "count": 3,  # the first so many of the validation images
                 "topics": ("augmentation", "windows", "coverage", "sampling", "filters", "relevance"),  # what to draw
                 "passes": 256,  # draws of windows that a relevance map is estimated from
@@ -110,8 +110,10 @@ def data() -> ConfigDict:
             "seed": 0,  # of the split and of drawn images; apart from `seed`, so that other runs see the same data
             "source": "folder",  # folder | tfds: what --mode=prepare has made | synthetic
             "path": "",  # folder: where the images are; tfds: --workdir of --mode=prepare
-            "labels": "",  # folder: CSV with the columns image,target
-            "validation_labels": "",  # folder: CSV of the validation images; '' splits `labels`
+            "labels": "",  # folder: table (CSV) of the images and their classes
+            "validation_labels": "",  # folder: table of the validation images; '' splits `labels`
+            "image_column": "",  # of tables: the column of image names; '': image, image_name, image_id or isic_id
+            "target_column": "target",  # of tables: the column of classes 0, 1, ...
             "validation_fraction": 0.2,  # share of the images that validate, where they are split
             "fold": "",  # '2/5' validates on the second of five folds instead of a share
             "group_by": "",  # CSV column whose equal values stay on one side of the split, e.g. patient_id

@@ -12,6 +12,8 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from stochconv_jax import csv_cells
+
 logger = logging.getLogger(__name__)
 
 METRICS = (
@@ -32,6 +34,8 @@ FREE_KEYS = (
     "data.path",
     "data.labels",
     "data.validation_labels",
+    "data.image_column",
+    "data.target_column",
     "data.num_workers",
     "data.timeout_seconds",
     "data.check",
@@ -111,9 +115,10 @@ class RunFolder:
             return []
         try:
             with file.open(newline="", encoding="utf-8-sig") as lines:
-                return list(csv.DictReader(lines))
+                rows = list(csv.DictReader(lines, restkey="", restval=""))
         except (csv.Error, UnicodeDecodeError) as error:
             raise ValueError(f"{file} is not a CSV file in UTF-8 ({error})") from error
+        return [{name: csv_cells.unguard(text) for name, text in row.items() if name} for row in rows]
 
     def write_metrics(self, rows: Iterable[Mapping]) -> None:
         """Replaces metrics.csv. Floats are written with all their digits."""
@@ -123,9 +128,7 @@ class RunFolder:
 def write_csv(path: pathlib.Path, columns: Sequence[str], rows: Iterable[Mapping]) -> pathlib.Path:
     """Writes a CSV file, whole or not at all."""
     with atomic(path) as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+        csv_cells.write(file, columns, rows)
     return path
 
 
@@ -140,12 +143,13 @@ def write_text(path: pathlib.Path, text: str) -> pathlib.Path:
 def atomic(path: pathlib.Path):
     """A text file that takes its name when closed without an error, and otherwise is removed.
 
+    UTF-8; what has no letter there, as a byte of a file's name that is in another encoding, is written as \\udcXX.
     OSError naming it where it cannot be written.
     """
     with named("write", path):
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
-            with os.fdopen(handle, "w", newline="", encoding="utf-8") as file:
+            with os.fdopen(handle, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())

@@ -30,17 +30,17 @@ def log_loss(labels: np.ndarray, log_p: np.ndarray) -> float:
 
 
 def roc_auc(labels: np.ndarray, log_p: np.ndarray) -> float:
-    """Area under the ROC curve; for more than two classes the mean of one-against-rest.
+    """Area under the ROC curve; for more than two classes the mean of one-against-rest over those that have an image.
 
-    NaN if a class is missing, or a probability is not a number or so near zero that its logarithm is not finite.
+    NaN if fewer than two have, or a probability is not a number or so near zero that its logarithm is not finite.
     """
-    classes = log_p.shape[1]
-    if len(np.unique(labels)) < classes or not np.isfinite(log_p).all():
+    there = np.unique(labels)
+    if len(there) < 2 or not np.isfinite(log_p).all():
         return float("nan")
-    if classes == 2:
+    if log_p.shape[1] == 2:
         return float(sklearn.metrics.roc_auc_score(labels, scores(log_p)))
-    one_hot = np.eye(classes)[labels]
-    return float(sklearn.metrics.roc_auc_score(one_hot, log_p, average="macro"))
+    one_hot = np.asarray(labels)[:, None] == there
+    return float(sklearn.metrics.roc_auc_score(one_hot, log_p[:, there], average="macro"))
 
 
 def scores(log_p: np.ndarray) -> np.ndarray:

@@ -48,13 +48,15 @@ class Leak(ValueError):
     """Something is on both sides of a split."""
 
 
-def refuse_leaks(train: Mapping[str, Sequence[str]], validation: Mapping[str, Sequence[str]]) -> None:
-    """Raises Leak if a column of both sides, such as the patient, shares a value that is not ''."""
+KEEP_TOGETHER = "set config.data.group_by to a column that keeps them together"
+
+
+def refuse_leaks(
+    train: Mapping[str, Sequence[str]], validation: Mapping[str, Sequence[str]], advice: str = KEEP_TOGETHER
+) -> None:
+    """Raises Leak, with `advice`, if a column of both sides, such as the patient, shares a value that is not ''."""
     for name in sorted(train.keys() & validation.keys()):
         shared = sorted(set(train[name]) & set(validation[name]) - {""})
         if shared:
             examples = ", ".join(shared[:5]) + (", ..." if len(shared) > 5 else "")
-            raise Leak(
-                f"the split leaks: {len(shared)} values of {name} are on both sides ({examples}); "
-                "set config.data.group_by to a column that keeps them together"
-            )
+            raise Leak(f"the split leaks: {len(shared)} values of {name} are on both sides ({examples}); {advice}")

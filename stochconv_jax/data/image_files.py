@@ -8,6 +8,16 @@ from stochconv_jax.data import image_io
 _HEIF_ENDINGS = (".heic", ".heics", ".heif", ".heifs", ".hif")
 
 
+def is_ending(ending: str) -> bool:
+    """Whether a file's ending, '.jpg', is that of a picture, also where its format cannot be read here."""
+    return ending.lower() in image_io.endings() or ending.lower() in _HEIF_ENDINGS
+
+
+def images_of(files: Iterable[pathlib.Path]) -> list[pathlib.Path]:
+    """The pictures among `files` that are read, sorted; see `sort_out`."""
+    return sort_out(files)[0]
+
+
 def sort_out(files: Iterable[pathlib.Path]) -> tuple[list[pathlib.Path], list[pathlib.Path]]:
     """The pictures that are read and the other files, each sorted.
 
@@ -20,8 +30,11 @@ def sort_out(files: Iterable[pathlib.Path]) -> tuple[list[pathlib.Path], list[pa
 
 
 def _is_image(file: pathlib.Path) -> bool:
-    if file.suffix:
-        return file.suffix.lower() in image_io.endings()
+    return file.suffix.lower() in image_io.endings() if file.suffix else is_picture(file)
+
+
+def is_picture(file: pathlib.Path) -> bool:
+    """Whether the file's header is that of a picture that is read, whatever its ending."""
     try:
         return bool(image_io.read_size(file))
     except (OSError, ValueError):

@@ -1,4 +1,5 @@
 """JPEGs: decoded in full or at a fraction of their size, and told whether what libjpeg warns of has cost pixels."""
+import contextlib
 import io
 import re
 
@@ -20,10 +21,15 @@ _AFTER_SCAN = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 
 def read_size(content: bytes) -> tuple[int, int]:
     """Height and width in pixels as the file lies, whatever its orientation. ValueError where no header is found."""
-    try:
+    with contextlib.suppress(KeyError):
         return simplejpeg.decode_jpeg_header(content, strict=False)[:2]
+    try:
+        simplejpeg.decode_jpeg_header(content)
     except KeyError as error:  # simplejpeg 1.9 lacks a name for 4:4:1, which libjpeg-turbo 3 knows
         raise ValueError("a JPEG with chroma subsampling 4:4:1, which is not read: save it anew as 4:2:0") from error
+    except ValueError as error:
+        raise ValueError(f"a damaged JPEG, cut short in its header ({error})") from error
+    raise ValueError("a damaged JPEG, with a header that makes no sense")
 
 
 def decode(content: bytes, size: tuple[int, int], shrink: int) -> np.ndarray:

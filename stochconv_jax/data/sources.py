@@ -1,6 +1,4 @@
 """Labelled images with random access by index: a folder and its CSV, a list of files, a part of another source."""
-import csv
-import glob
 import os
 import pathlib
 from collections.abc import Iterable, Sequence
@@ -8,7 +6,8 @@ from typing import Protocol
 
 import numpy as np
 
-from stochconv_jax.data import image_files, image_io
+from stochconv_jax.data import image_files, image_io, tables
+from stochconv_jax.data import names as file_names
 
 UNKNOWN = -1  # the label of an image that has none
 
@@ -20,7 +19,7 @@ class BadImage(ValueError):
 class Source(Protocol):
     """N images. Small and picklable: it is sent to worker processes, and opens nothing before `read`.
 
-    `names`: N names; `labels`: int32 `[N]`, classes or `UNKNOWN`.
+    `names`: N names, of the files where there are any; `labels`: int32 `[N]`, classes or `UNKNOWN`.
     """
 
     names: Sequence[str]
@@ -42,6 +41,29 @@ def files_of(source: Source) -> list[pathlib.Path]:
     return getattr(source, "files", [])
 
 
+def column(source: Source, name: str, key: str) -> list[str]:
+    """The column `name`, whatever its capitals, which the config's `key` asks for.
+
+    ValueError naming the columns that there are.
+    """
+    columns = columns_of(source)
+    found = tables.find(columns, name)
+    if found is None:
+        there = f"which has {', '.join(columns)}" if columns else "which has no columns"
+        raise ValueError(f"config.{key}={name!r}: no such column in {table_of(source)}, {there}")
+    return columns[found]
+
+
+def table_of(source: Source) -> str:
+    """The file of a source's columns, for messages."""
+    return str(getattr(source, "table", "") or "the images' source")
+
+
+def texts_of(source: Source) -> Sequence[str]:
+    """What the user calls the images, N texts: the cells of a table, else the source's names."""
+    return getattr(source, "texts", source.names)
+
+
 class Subset:
     """The images of `source` at `indices`."""
 
@@ -52,6 +74,8 @@ class Subset:
         self.columns = {name: [values[i] for i in self._indices] for name, values in columns_of(source).items()}
         if files := files_of(source):
             self.files = [files[i] for i in self._indices]
+        texts = texts_of(source)
+        self.texts, self.table = [texts[i] for i in self._indices], getattr(source, "table", None)
 
     def __len__(self) -> int:
         return len(self._indices)
@@ -66,7 +90,7 @@ class Subset:
 
 
 class FolderSource:
-    """Image files. `rows`: the line of the CSV that each stands in; `columns`: the CSV's columns by name."""
+    """Image files. `texts`: what the user calls them; `lines`: where each stands in `table`, of these `columns`."""
 
     def __init__(
         self,
@@ -74,53 +98,50 @@ class FolderSource:
         names: Sequence[str],
         labels: np.ndarray,
         *,
-        csv_path: pathlib.Path | None = None,
-        rows: Sequence[int] | None = None,
+        texts: Sequence[str] | None = None,
+        table: pathlib.Path | None = None,
+        lines: Sequence[int] | None = None,
         columns: dict[str, list[str]] | None = None,
     ):
         self.files, self.names, self.labels = list(files), list(names), np.asarray(labels, np.int32)
-        self._csv_path, self._rows, self.columns = csv_path, rows, columns or {}
+        self.texts, self.table, self._lines, self.columns = list(texts or names), table, lines, columns or {}
 
     @classmethod
-    def from_files(
-        cls, files: Iterable[pathlib.Path], columns: dict[str, list[str]] | None = None
-    ) -> "FolderSource":
-        """Files without labels, named by their file name, or by their path where file names repeat."""
+    def from_files(cls, files: Iterable[pathlib.Path]) -> "FolderSource":
+        """Files without labels, named by their file names."""
         files = [pathlib.Path(file) for file in files]
-        names = [file.name for file in files]
-        if len(set(names)) < len(names):
-            names = [str(file) for file in files]
-        return cls(files, names, np.full(len(files), UNKNOWN), columns=columns)
+        return cls(files, [file.name for file in files], np.full(len(files), UNKNOWN))
 
     @classmethod
-    def from_csv(cls, folder: str, csv_path: str, *, num_classes: int) -> "FolderSource":
-        """The images that a CSV with the columns `image` and `target` lists.
+    def from_csv(
+        cls, folder: str, csv_path: str, *, num_classes: int, image_column: str = "", target_column: str = "target"
+    ) -> "FolderSource":
+        """The images that a table lists, see `tables`, with their classes below `num_classes`.
 
-        `image` is a file name in `folder`, with or without its ending; `target` an integer class below `num_classes`.
-        Further columns are kept. ValueError, naming file and row, for whatever is not so.
+        `image_column` names files in `folder`, see `names.Files`; '' is the first of tables.IMAGE_COLUMNS. All columns
+        are kept. ValueError, naming file and row, for whatever is not so.
         """
-        path = pathlib.Path(os.path.expanduser(csv_path))
-        by_name = _list_images(pathlib.Path(os.path.expanduser(folder)))
-        rows, columns = _read_columns(path)
+        table = tables.read(pathlib.Path(os.path.expanduser(csv_path)))
+        column, target = table.image_column(image_column), tables.find(table.columns, target_column)
+        if column is None or target is None:
+            _refuse_columns(table, {"image": (column, image_column), "target": (target, target_column)})
+        there = _image_files(pathlib.Path(os.path.expanduser(folder)))
         files, labels, first_row = [], [], {}
-        for row, name, target in zip(rows, columns["image"], columns["target"]):
-            where = f"{path}, row {row}"
-            file = _one_file(by_name.get(name, ()), name, folder, where)
-            if file in first_row:
-                raise ValueError(f"{where}: image {name!r} stands in row {first_row[file]} already")
+        for row, (name, text) in enumerate(zip(table.columns[column], table.columns[target])):
+            try:
+                file = there.one(name)
+                if file in first_row:
+                    raise ValueError(f"image {name!r} stands in row {table.lines[first_row[file]]} already")
+                labels.append(_class(text, num_classes))
+            except ValueError as error:
+                raise ValueError(f"{table.where(row)}: {error}") from error
             first_row[file] = row
             files.append(file)
-            labels.append(_class(target, num_classes, where))
-        return cls(files, [file.name for file in files], np.array(labels), csv_path=path, rows=rows, columns=columns)
+        about = {"texts": table.columns[column], "table": table.path, "lines": table.lines, "columns": table.columns}
+        return cls(files, list(map(there.name, files)), np.array(labels), **about)
 
     def __len__(self) -> int:
         return len(self.files)
-
-    def column(self, name: str) -> list[str]:
-        """The CSV's column `name`, a text an image. ValueError naming those there are."""
-        if name not in self.columns:
-            raise ValueError(f"{self._csv_path} has no column {name!r}; it has {', '.join(self.columns)}")
-        return self.columns[name]
 
     def read(self, index: int, **limits) -> np.ndarray:
         """See `Source.read`."""
@@ -131,75 +152,36 @@ class FolderSource:
 
     def bad(self, index: int, reason: object) -> BadImage:
         """The error that names an image's file and row, and why it cannot be used."""
-        row = f" (row {self._rows[index]} of {self._csv_path})" if self._csv_path else ""
+        row = f" (row {self._lines[index]} of {self.table})" if self.table else ""
         return BadImage(f"{self.files[index]}{row}: {reason}")
 
 
-def _list_images(folder: pathlib.Path) -> dict[str, list[pathlib.Path]]:
-    """Image files in `folder`, by name with and without ending. ValueError if there is none."""
+def _image_files(folder: pathlib.Path) -> file_names.Files:
+    """ValueError if it is no folder, or holds no image."""
     if not folder.is_dir():
         raise ValueError(f"config.data.path={str(folder)!r} is not a folder")
-    files, others = image_files.sort_out(folder.iterdir())
-    if not files:
-        raise ValueError(f"config.data.path={str(folder)!r}: {image_files.no_image(others)}")
-    by_name: dict[str, list[pathlib.Path]] = {}
-    for file in files:
-        by_name.setdefault(file.stem, []).append(file)
-    return by_name | {file.name: [file] for file in files}
+    files = file_names.Files(folder)
+    if not files.here() and not files.below:
+        raise ValueError(f"config.data.path={str(folder)!r}: {image_files.no_image(folder.iterdir())}")
+    return files
 
 
-def _one_file(files: Sequence[pathlib.Path], name: str, folder: str, where: str) -> pathlib.Path:
-    if not files:
-        return _of_no_known_ending(name, folder, where)
-    if len(files) > 1:
-        names = ", ".join(file.name for file in files)
-        raise ValueError(f"{where}: {name!r} may be any of {names} in {folder}; give the ending")
-    return files[0]
+def _refuse_columns(table: tables.Table, asked: dict[str, tuple[str | None, str]]) -> None:
+    """Raises ValueError that says which columns are missing, and by which keys others can be named."""
+    missing = {key: asked_for or key for key, (found, asked_for) in asked.items() if found is None}
+    keys = " and ".join(f"config.data.{key}_column" for key in missing)
+    raise ValueError(
+        f"{table.path}: no column {' nor '.join(missing.values())}; its columns are {list(table.columns)}: name the "
+        f"right one with {keys}"
+    )
 
 
-def _of_no_known_ending(name: str, folder: str, where: str) -> pathlib.Path:
-    """The file of that very name if it is a picture all the same. ValueError saying what is there."""
-    path = pathlib.Path(os.path.expanduser(folder), name)
-    inside = name and path.parent == pathlib.Path(os.path.expanduser(folder))
-    there = [path] if path.is_file() else sorted(path.parent.glob(f"{glob.escape(path.name)}.*"))
-    if not (inside and there):
-        raise ValueError(f"{where}: there is no image {name!r} in {folder}")
-    try:
-        if path.is_file() and image_io.read_size(path):
-            return path
-    except (OSError, ValueError):
-        pass
-    raise ValueError(f"{where}: {there[0]} is there, but {image_files.why_unread(there[0])}")
-
-
-def _read_columns(path: pathlib.Path) -> tuple[list[int], dict[str, list[str]]]:
-    """A CSV's rows, as the line of the file that each ends in, and its columns by name.
-
-    ValueError if it is missing, not a CSV in UTF-8, lacks `image` or `target`, or has no rows.
-    """
-    if not path.is_file():
-        raise ValueError(f"config.data.labels={str(path)!r}: there is no such file")
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as lines:
-            reader = csv.DictReader(lines)
-            names = list(reader.fieldnames or [])
-            missing = {"image", "target"} - set(names)
-            if missing:
-                raise ValueError(f"{path}: no column {' nor '.join(sorted(missing))}; its columns are {names}")
-            rows = [(reader.line_num, row) for row in reader]
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 ({error}); save it as UTF-8") from error
-    except csv.Error as error:
-        raise ValueError(f"{path} is not a CSV file ({error})") from error
-    if not rows:
-        raise ValueError(f"{path} has no rows below its header")
-    return [line for line, _ in rows], {name: [row[name] or "" for _, row in rows] for name in names}
-
-
-def _class(target: str, num_classes: int, where: str) -> int:
-    if not target.strip().isdecimal() or int(target) >= num_classes:
-        raise ValueError(f"{where}: target {target!r} is not a class 0..{num_classes - 1} (config.data.num_classes)")
-    return int(target)
+def _class(text: str, num_classes: int) -> int:
+    number = tables.class_number(text)
+    words = "" if number else "; classes are numbers, in the column that config.data.target_column names"
+    if number is None or number >= num_classes:
+        raise ValueError(f"target {text!r} is not a class 0..{num_classes - 1} (config.data.num_classes){words}")
+    return number
 
 
 def class_counts(labels: np.ndarray, num_classes: int) -> list[int]:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow_datasets as tfds
 
-from stochconv_jax.data import image_io
+from stochconv_jax.data import image_io, tables
 from stochconv_jax.data.isic import isic_melanoma, shards
-from stochconv_jax.data.isic.rows import image_id, read_table
+from stochconv_jax.data.isic.rows import image_id
 from stochconv_jax.data.sources import BadImage
 
 
@@ -28,8 +28,8 @@ class TfdsSource:
         self._shards = sorted(pathlib.Path(file).name for file in train.filenames)
         self._ends = np.cumsum(train.shard_lengths)
         _check_sizes(self._folder, self._shards)
-        (_, header), *rows = read_table(self._folder / "labels.csv")
-        self.columns = dict(zip(header, map(list, zip(*(cells for _, cells in rows)))))
+        self.table = self._folder / "labels.csv"
+        self.columns = tables.read(self.table).columns
         self.names: Sequence[str] = self.columns["image"]
         self.labels = np.array(list(map(int, self.columns["target"])), np.int32)
         if len(self) != train.num_examples:
@@ -43,12 +43,6 @@ class TfdsSource:
     def __getstate__(self) -> dict:
         return self.__dict__ | {"_records": None}  # each process opens the files itself
 
-    def column(self, name: str) -> list[str]:
-        """The column `name` of labels.csv, a text an image. ValueError naming those there are."""
-        if name not in self.columns:
-            raise ValueError(f"{self._folder / 'labels.csv'} has no column {name!r}; it has {', '.join(self.columns)}")
-        return self.columns[name]
-
     def read(self, index: int, **limits) -> np.ndarray:
         """See `Source.read`."""
         shard = self._folder / self._shards[int(np.searchsorted(self._ends, index, "right"))]
@@ -61,7 +55,7 @@ class TfdsSource:
             record = self._records[index]  # ArrayRecord checks it against its own checksum
         except (OSError, RuntimeError) as error:
             raise BadImage(f"{where}: the shard is damaged ({error}); run --mode=prepare again to mend it") from error
-        if record["image_id"].decode() != image_id(self.names[index]):
+        if image_id(record["image_id"].decode()) != image_id(self.names[index]):
             raise BadImage(f"{where}: labels.csv has this image there, the shard {record['image_id'].decode()}")
         try:
             return image_io.decode(record["image"], **limits)

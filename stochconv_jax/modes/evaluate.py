@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from stochconv_jax import statistics
-from stochconv_jax.data import sources
+from stochconv_jax.data import sources, tables
 from stochconv_jax.modes import build, runs
 from stochconv_jax.run_folder import write_csv
 from stochconv_jax.training import evaluation, mesh, progress
@@ -74,20 +74,35 @@ def predict_with(folder, config, source: sources.Source) -> tuple[int, evaluatio
 def prediction_rows(source: sources.Source, predictions: evaluation.Predictions, *, with_target: bool) -> list[dict]:
     """Rows of predictions.csv: image, target if wanted, probability (of class 1, or of each class), std over passes.
 
-    After them come the source's own columns, such as year and patient_id.
+    `image` is the user's own text. After them come the source's own columns, such as year and patient_id.
     """
+    texts, rows = sources.texts_of(source), []
+    for label, (index, cells) in zip(predictions.label, probability_cells(predictions).items()):
+        target = {"target": int(label)} if with_target else {}
+        rows.append({"image": texts[index], **target, **cells})
+    more = further_columns(sources.columns_of(source), rows[0])
+    return [row | {name: more[name][i] for name in more} for row, i in zip(rows, predictions.index)]
+
+
+def probability_cells(predictions: evaluation.Predictions) -> dict[int, dict[str, float]]:
+    """By index in the source: probability (of class 1 of two, or of each class) and its std over passes."""
     probability, spread = np.exp(predictions.log_p()), predictions.spread()
     classes = range(probability.shape[1])
     columns = {"": 1} if len(classes) == 2 else {f"_{k}": k for k in classes}
-    more, rows = sources.columns_of(source), []
+    cells: dict[int, dict[str, float]] = {int(index): {} for index in predictions.index}
     for row, index in enumerate(predictions.index):
-        cells = {"image": source.names[index]}
-        if with_target:
-            cells["target"] = int(predictions.label[row])
         for suffix, k in columns.items():
-            cells |= {f"probability{suffix}": float(probability[row, k]), f"std{suffix}": float(spread[row, k])}
-        rows.append(cells | {name: values[index] for name, values in more.items() if name not in cells})
-    return rows
+            found = {f"probability{suffix}": float(probability[row, k]), f"std{suffix}": float(spread[row, k])}
+            cells[int(index)] |= found
+    return cells
+
+
+def further_columns(columns: dict[str, list[str]], row: dict) -> dict[str, list[str]]:
+    """The columns whose names `row` does not have, whatever their capitals; the log says which are left out."""
+    taken = [name for name in columns if tables.find(row, name)]
+    if lost := [name for name in taken if name.casefold() not in ("image", "target")]:
+        logger.warning("the table's own %s is left out: the predictions have such a column", " and ".join(lost))
+    return {name: texts for name, texts in columns.items() if name not in taken}
 
 
 def _json_number(value):

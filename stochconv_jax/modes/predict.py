@@ -1,13 +1,10 @@
 """--mode=predict: applies the run in --workdir to other images."""
-import csv
-import glob
 import logging
-import os
 import pathlib
 
 import jax
 
-from stochconv_jax.data import image_files, sources
+from stochconv_jax.data.asked import Asked, find
 from stochconv_jax.modes import build, evaluate, runs
 from stochconv_jax.run_folder import write_csv
 
@@ -15,73 +12,39 @@ logger = logging.getLogger(__name__)
 
 
 def run(_, overrides, workdir) -> None:
-    """Writes `config.predict.output` with image, probability and std for each of `config.predict.images`.
+    """Writes `config.predict.output` with image, probability and std for each of `config.predict.images`, in order.
 
-    Where those are the rows of a CSV, its other columns follow.
-
-    Images that cannot be used are named with the reason, and the others predicted. ValueError if none can be used.
+    Of an image that cannot be used the probability is empty, and the column `reason` says why. Where the images are the
+    rows of a table, its other columns follow. ValueError if none can be used.
     """
     folder, config = runs.load(overrides, workdir)
     build.use_compilation_cache(config)
-    files, columns = find_images(config.predict.images)
+    asked = find(config.predict.images, "predict.images", config.data.image_column)
     with config.unlocked():
         config.data.on_bad_image = "skip"
     output = folder.path / pathlib.Path(config.predict.output).expanduser()
     output.parent.mkdir(parents=True, exist_ok=True)
-    source = sources.FolderSource.from_files(files, columns)
+    source = asked.source()
     _, predictions = evaluate.predict_with(folder, config, source)
-    logger.info("%d of %d images predicted", len(predictions.index), len(source))
+    reasons = list(asked.reasons)
+    for index, reason in runs.reasons(config, source, predictions.skipped).items():
+        reasons[asked.there[index]] = reason
+    logger.info("%d of %d images predicted", len(predictions.index), len(asked.texts))
+    for reason in filter(None, asked.reasons):
+        logger.warning("  %s", reason)
     if jax.process_index() == 0:
-        rows = evaluate.prediction_rows(source, predictions, with_target=False)
+        found = evaluate.probability_cells(predictions)
+        rows = _rows(asked, {int(asked.there[index]): cells for index, cells in found.items()}, reasons)
         write_csv(output, list(rows[0]), rows)
     logger.info("written: %s", output)
 
 
-def find_images(images: str, key: str = "predict.images") -> tuple[list[pathlib.Path], dict[str, list[str]]]:
-    """Image files named by a folder, a glob pattern or a CSV with a column `image` (relative to the CSV's folder).
-
-    `key`: the config key that `images` is the value of.
-
-    Also returns the CSV's other columns by name. ValueError where nothing is found.
-    """
-    if not images:
-        raise ValueError(f"--config.{key} is needed: a folder, a glob pattern or a CSV")
-    path = pathlib.Path(os.path.expanduser(images))
-    if path.suffix.lower() == ".csv":
-        return _from_csv(path, key)
-    found = path.iterdir() if path.is_dir() else _matches(str(path))
-    files, others = image_files.sort_out(found)
-    if not files:
-        raise ValueError(f"config.{key}={images!r}: {image_files.no_image(others)}")
-    if others:
-        logger.warning("config.%s: passed over: %s", key, image_files.passed_over(others))
-    return files, {}
-
-
-def _matches(pattern: str) -> list[pathlib.Path]:
-    """The files, not folders, that a glob pattern fits."""
-    return [path for path in map(pathlib.Path, glob.glob(pattern, recursive=True)) if path.suffix or not path.is_dir()]
-
-
-def _from_csv(path: pathlib.Path, key: str) -> tuple[list[pathlib.Path], dict[str, list[str]]]:
-    if not path.exists():
-        raise ValueError(f"config.{key}={str(path)!r}: there is no such file")
-    rows, seen = [], {}
-    with path.open(newline="", encoding="utf-8-sig") as lines:
-        reader = csv.DictReader(lines)
-        if "image" not in (reader.fieldnames or ()):
-            raise ValueError(f"{path}: expected a column `image`, found {reader.fieldnames}")
-        for row in reader:
-            where = f"{path}, row {reader.line_num}"
-            if None in row or None in row.values():
-                raise ValueError(f"{where}: expected {len(reader.fieldnames)} cells, as the header has")
-            if not (name := row["image"].strip()):
-                raise ValueError(f"{where}: the cell `image` is empty")
-            if name in seen:
-                raise ValueError(f"{where}: {name} is in row {seen[name]} already")
-            seen[name] = reader.line_num
-            rows.append(row)
-    if not rows:
-        raise ValueError(f"{path}: no rows")
-    columns = {name: [row[name] for row in rows] for name in reader.fieldnames if name != "image"}
-    return [path.parent / name for name in seen], columns
+def _rows(asked: Asked, cells: dict[int, dict[str, float]], reasons: list[str]) -> list[dict]:
+    """A row for each image that was asked for; `cells`: what was predicted, by its place among them."""
+    none = dict.fromkeys(next(iter(cells.values())), "")
+    rows = [
+        {"image": text, **cells.get(place, none), "reason": reason}
+        for place, (text, reason) in enumerate(zip(asked.texts, reasons))
+    ]
+    more = evaluate.further_columns(asked.columns, rows[0])
+    return [row | {name: more[name][place] for name in more} for place, row in enumerate(rows)]

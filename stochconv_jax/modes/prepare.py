@@ -1,6 +1,5 @@
 """--mode=prepare: the ISIC archives' own files to a data set for training; without images, a table of their labels."""
 import collections
-import glob
 import logging
 import os
 import pathlib
@@ -8,8 +7,8 @@ from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
-from stochconv_jax.data import folds, image_files
-from stochconv_jax.data.isic import earlier, labels, prepare, rules, scan, tables, union
+from stochconv_jax.data import asked, folds, image_files
+from stochconv_jax.data.isic import apart, earlier, labels, prepare, rules, scan, tables, union
 from stochconv_jax.data.isic.files import remove_unfinished, write_csv, write_text
 from stochconv_jax.data.isic.units import FOLDERS, Settings, Unit, plan, split_of
 from stochconv_jax.data.isic.workers import Workers
@@ -37,9 +36,11 @@ def run(config: ConfigDict, overrides, workdir: str) -> None:
             "another --workdir for the tables alone"
         )
     rule = rules.parse(config.prepare.rule)
-    contents = [labels.read(file) for file in label_files]
+    columns = {"image_column": config.data.image_column, "target_column": config.data.target_column}
+    contents = [labels.read(file, **columns) for file in label_files]
     for content in contents:
         logger.info("%s: %s, %d rows", content.path, content.format, len(content.rows) + len(content.pairs))
+    contents = apart.by_folder(contents)
     entries, conflicts = union.merge(contents, rule)
     _warn_of_missing_labels(contents, entries)
     pairs = [pair for content in contents for pair in content.pairs]
@@ -87,8 +88,10 @@ def find_labels(text: str, raw: Sequence[pathlib.Path]) -> list[pathlib.Path]:
         path = pathlib.Path(os.path.expanduser(part))
         if path.is_dir():
             found = sorted(file for file in scan.files_below(path) if file.suffix.lower() == ".csv")
+        elif path.is_file():
+            found = [path]
         else:
-            found = sorted(map(pathlib.Path, glob.glob(str(path))))
+            _, found = asked.matches(path)
         if not found:
             raise ValueError(f"config.prepare.labels: {part!r} names no CSV file")
         files += found
@@ -123,21 +126,23 @@ def _prepare_images(config, settings: Settings, folder, raw, entries: union.Entr
     Returns the conflicts between duplicates, pairs that look alike, report rows of unused files, and what is to be done
     last.
     """
-    by_image, others = scan.find(raw)
+    by_name, others = scan.find(raw)
     if others:
         logger.info("no images in config.prepare.raw: %s", image_files.passed_over(others))
+    by_image = apart.files_of(entries, by_name)
     # Once more: a link in one of the folders may lead here.
     _refuse_nesting(folder, "raw", sorted({file.parent for files in by_image.values() for file in files}))
     distance = config.prepare.hash_distance
     with Workers(config.prepare.num_workers) as workers:
         chosen = scan.choose(entries, by_image, others, workers, size=settings.size, looks=distance >= 0)
+        compared = apart.refuse_others(chosen, workers)
         alike = scan.alike(entries, chosen, distance) if distance >= 0 else []
         # Before one of each copies is kept: a damaged one must not go before a sound one.
         copies = {name for pair in (*pairs, *alike) for name in pair}
         damage = scan.drop_damaged(entries, chosen, copies, workers)
         conflicts = union.drop_duplicates(entries, pairs, alike)
         if _nothing_left(entries):  # most likely a wrong folder: what is prepared stays as it is
-            return conflicts, alike, scan.unused(entries, by_image, chosen, damage), lambda: None
+            return conflicts, alike, scan.unused(entries, by_image, chosen, damage, compared), lambda: None
         units = plan(entries.values(), chosen, settings.images_per_shard)
         outcomes = prepare.run(folder, units, settings, workers, **_reports(config, units))
     for image in (image for outcome in outcomes for image in outcome["images"]):
@@ -145,7 +150,7 @@ def _prepare_images(config, settings: Settings, folder, raw, entries: union.Entr
     if _nothing_left(entries):
         earlier.close(folder, settings)  # tables of an earlier run are not of these files
         (folder / "splits.csv").unlink(missing_ok=True)
-    unused = scan.unused(entries, by_image, chosen, damage | prepare.damage(units, outcomes))
+    unused = scan.unused(entries, by_image, chosen, damage | prepare.damage(units, outcomes), compared)
     return conflicts, alike, unused, lambda: prepare.finish(folder, units, outcomes, settings)
 
 

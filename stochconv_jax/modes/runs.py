@@ -135,14 +135,20 @@ def restore(folder: RunFolder, config: ConfigDict, devices: jax.sharding.Mesh) -
 
 
 def log_skipped(config: ConfigDict, source: sources.Source, skipped: Sequence[int]) -> None:
-    """Says how many images were skipped, and of each why: the workers only tell which, so it is read once more."""
-    indices = sorted(set(map(int, skipped)))
-    if not indices:
-        return
-    logger.warning("%d of %d images cannot be used:", len(indices), len(source))
-    reader = pipeline.Reader(source, **build.pixels(config))
-    for index in indices:
+    """Says how many images were skipped, and of each why."""
+    if found := reasons(config, source, skipped):
+        logger.warning("%d of %d images cannot be used:", len(found), len(source))
+    for reason in found.values():
+        logger.warning("  %s", reason)
+
+
+def reasons(config: ConfigDict, source: sources.Source, skipped: Sequence[int]) -> dict[int, str]:
+    """Why images cannot be used, by index: the workers only tell which, so each is read once more."""
+    reader, found = pipeline.Reader(source, **build.pixels(config)), {}
+    for index in sorted(set(map(int, skipped))):
         try:
             reader.picture(index)
+            found[index] = f"{source.names[index]} could not be read before, and can be now"
         except sources.BadImage as error:
-            logger.warning("  %s", error)
+            found[index] = str(error)
+    return found

@@ -12,9 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from stochconv_jax import ops
-from stochconv_jax.data import augment, pipeline, sources
+from stochconv_jax.csv_cells import as_text
+from stochconv_jax.data import asked, augment, pipeline, sources
 from stochconv_jax.models.classifier import Classifier
-from stochconv_jax.modes import build, predict, runs
+from stochconv_jax.modes import build, runs
 from stochconv_jax.ops.windows import Sampling
 from stochconv_jax.run_folder import RunFolder
 from stochconv_jax.showing import figures, places
@@ -159,7 +160,10 @@ def _topics(config, network: Network, trained: bool) -> list[str]:
 def _images(config) -> Iterator[Shown]:
     """The images asked for, as the model takes them; those that cannot be used are named and left out."""
     if config.show.images:
-        source = sources.FolderSource.from_files(*predict.find_images(config.show.images, "show.images"))
+        images = asked.find(config.show.images, "show.images", config.data.image_column)
+        for reason in filter(None, images.reasons):
+            logger.warning("skipped: %s", reason)
+        source = images.source()
         indices = range(len(source))
     else:
         _, source = build.data_sources(config)
@@ -173,7 +177,7 @@ def _images(config) -> Iterator[Shown]:
             continue
         row = reader.row(index, picture)
         batch = {name: row[name][None] for name in (*reader.outputs, "example")}
-        yield Shown(pathlib.PurePath(source.names[index]).name, index, picture, batch)
+        yield Shown(as_text(pathlib.PurePath(source.names[index]).name), index, picture, batch)
 
 
 def _augmentation(config, network, shown):

@@ -17,6 +17,8 @@ import numpy as np
 
 from stochconv_jax import default_config
 from stochconv_jax.config import flatten
+from stochconv_jax.csv_cells import as_text
+from stochconv_jax.reporting import image_names
 from stochconv_jax.run_folder import FREE_KEYS, METRICS, RunFolder
 
 REQUIRED = ("epoch", "val_roc_auc")
@@ -143,7 +145,7 @@ def _is_run(folder: pathlib.Path) -> bool:
 def read(path: pathlib.Path, root: pathlib.Path) -> Run:
     """The run in `path`. ValueError if a file cannot be read, or says nothing of the validation ROC AUC."""
     folder = RunFolder(path)
-    name = path.relative_to(root).as_posix()
+    name = as_text(path.relative_to(root).as_posix())
     if not SEED.sub("", name).strip("."):
         name = f"{root.resolve().name}/{name}".removesuffix("/.")
     metrics, remarks = _metrics(folder)
@@ -228,9 +230,10 @@ def _predictions(file: pathlib.Path, remarks: list[str]) -> Predictions | None:
         return None
     columns = ("image", "target", "probability")
     try:
-        rows = sorted(RunFolder(file.parent).read_table(file.name), key=lambda row: row.get("image") or "")
+        rows = RunFolder(file.parent).read_table(file.name)
         if not rows or any(column not in rows[0] for column in columns):
             raise ValueError(f"{file}: it needs rows with the columns {', '.join(columns)} (of two classes)")
+        images, rows = image_names.in_order(rows)
         label, probability = (_numbers(rows, column, file) for column in columns[1:])
     except ValueError as error:
         remarks.append(f"not used: {error}")
@@ -238,7 +241,7 @@ def _predictions(file: pathlib.Path, remarks: list[str]) -> Predictions | None:
     if not (np.isin(label, (0, 1)).all() and ((probability >= 0) & (probability <= 1)).all()):
         remarks.append(f"{file} is not used: targets should be 0 or 1 and probabilities within 0..1")
         return None
-    return Predictions(tuple(row["image"] for row in rows), label.astype(int), probability)
+    return Predictions(images, label.astype(int), probability)
 
 
 def group(runs: Iterable[Run]) -> tuple[list[Group], list[str]]:

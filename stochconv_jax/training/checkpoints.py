@@ -1,4 +1,5 @@
 """Checkpoints: Orbax, asynchronous; the last two and the best are kept, and what is damaged on disk is passed over."""
+import dataclasses
 import functools
 import json
 import logging
@@ -6,6 +7,7 @@ import math
 import pathlib
 import shutil
 import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -40,6 +42,17 @@ class _Manager(ocp.CheckpointManager):
 
     def reached_preemption(self, step: int) -> bool:
         return False
+
+
+@dataclasses.dataclass
+class _Unranked(ocp.checkpoint_managers.PreservationPolicy):
+    """Preserves the checkpoints whose metrics are `unranked`."""
+
+    unranked: Callable[[dict[str, float] | None], bool]
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
+        del context
+        return [self.unranked(checkpoint.metrics) for checkpoint in checkpoints]
 
 
 class Checkpoints:
@@ -81,8 +94,8 @@ class Checkpoints:
         policies = ocp.checkpoint_managers
         best = policies.BestN(get_metric_fn=self._quality, n=1, keep_checkpoints_without_metrics=False)
         options = ocp.CheckpointManagerOptions(
-            # Two, so that one is left where the last proves damaged.
-            preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(2), best]),
+            # Two, so that one is left where the last proves damaged; and what cannot be ranked, for it may be the best.
+            preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(2), best, _Unranked(self._unranked)]),
             best_fn=self._quality,
             best_mode="max",
             step_prefix=_PREFIX,
@@ -98,6 +111,8 @@ class Checkpoints:
         The checkpoint that was restored has this state already: it gets the `metrics` that it lacked. Raises NotSaved,
         also for the save before, which ends here.
         """
+        if self._unranked(metrics):
+            logger.warning("%s is not defined at step %d: its checkpoint is kept", self._best_metric, step)
         if step == self._restored:
             self._complete(step, metrics)
             return
@@ -221,6 +236,8 @@ class Checkpoints:
             raise Damaged(f"no checkpoint asked for is sound; {advice}:\n{listing}")
         metrics = {step: self._metrics(step) for step in sound}
         if which == BEST and (ranked := [step for step in sound if metrics[step] is not None]):
+            if all(self._unranked(metrics[step]) for step in ranked):
+                logger.warning("%s is defined at none of the steps %s: the last is taken", self._best_metric, ranked)
             return max(ranked, key=lambda step: (self._quality(metrics[step]), step))
         return sound[-1] if sound else None
 
@@ -266,3 +283,6 @@ class Checkpoints:
     def _quality(self, metrics: dict[str, float]) -> float:
         value = metrics[self._best_metric]
         return -math.inf if math.isnan(value) else (-value if self._best_metric.endswith("loss") else value)
+
+    def _unranked(self, metrics: dict[str, float] | None) -> bool:
+        return metrics is not None and math.isnan(metrics[self._best_metric])

@@ -12,7 +12,7 @@ import simplejpeg
 from configs import isic_prepare
 from stochconv_jax.modes import prepare
 from tests.conftest import ROOT
-from tests.data.isic.files import FILES, write_all, write_jpeg
+from tests.data.isic.files import FILES, picture, write_all, write_jpeg
 
 MORE = [f"ISIC_30000{number:02d}" for number in range(16)]
 KEPT = [*(f"ISIC_000000{number}" for number in range(1, 6)), "ISIC_2637011", "ISIC_2637012", *MORE]
@@ -52,7 +52,9 @@ def archive(tmp_path_factory) -> pathlib.Path:
     write_all(raw, FILES.keys() - {"own.csv"})
     for number in range(1, 6):
         write_jpeg(raw / "2016" / f"ISIC_000000{number}.jpg", 80 + number, 100, number)
-    write_jpeg(raw / "2019" / "ISIC_0000001_downsampled.jpg", 70, 90, 1)
+    (raw / "2019").mkdir()
+    reduced = cv2.resize(picture(81, 100, 1), (90, 70), interpolation=cv2.INTER_AREA)
+    (raw / "2019" / "ISIC_0000001_downsampled.jpg").write_bytes(simplejpeg.encode_jpeg(reduced))
     write_jpeg(raw / "2018" / "ISIC_0027419.jpg", 63, 100, 6)  # too small by one pixel
     whole = write_jpeg(raw / "2018" / "ISIC_0025030.jpg", 100, 100, 7)
     whole.write_bytes(whole.read_bytes()[:2000])  # truncated

@@ -178,8 +178,9 @@ def test_prediction_by_two_processes_is_that_of_one(main, start, alone, tmp_path
     main(alone, devices=4, predict__output=tmp_path / "one.csv", **settings)
     first, _ = finish(start(alone, predict__output=tmp_path / "two.csv", **settings))
     one, two = (rows(tmp_path / f"{name}.csv") for name in ("one", "two"))
-    assert [row["image"] for row in one] == [row["image"] for row in two] and len(one) == len(source)
-    probabilities = ([float(row["probability"]) for row in each] for each in (one, two))
+    assert [row["image"] for row in one] == [row["image"] for row in two] and len(one) == len(source) + 1
+    assert [row["image"] for row in two if row["reason"]] == ["broken.jpg"]
+    probabilities = ([float(row["probability"] or 2) for row in each] for each in (one, two))
     np.testing.assert_allclose(*probabilities, atol=ROUNDING)
     assert "broken.jpg" in first and "11 of 12 images predicted" in first
 

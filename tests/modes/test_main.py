@@ -1,6 +1,7 @@
 """main.py as a real process: every mode, interruption, and what it refuses."""
 import csv
 import json
+import os
 import re
 import shutil
 import signal
@@ -131,14 +132,28 @@ def test_prediction_is_that_of_evaluation_and_names_what_it_refuses(main, finish
     folder.mkdir()
     for index in range(0, len(source), 2):
         cv2.imwrite(str(folder / f"{source.names[index]}.png"), source.read(index)[..., ::-1])
+    (folder / os.fsdecode(b"caf\xe9.png")).write_bytes(b"not a picture")
     cv2.imwrite(str(folder / "small.png"), np.zeros((40, 200, 3), np.uint8))
     (folder / "broken.jpg").write_bytes(b"\xff\xd8 not a picture")
-    output = main(finished, mode="predict", predict__images=folder)
-    got = {row["image"].removesuffix(".png"): float(row["probability"]) for row in rows(finished / "predicted.csv")}
-    assert set(got) == set(source.names[::2])
-    # A PNG holds the very pixels; a batch of other rows rounds otherwise.
-    np.testing.assert_allclose([got[name] for name in got], [expected[name] for name in got], atol=1e-5)
-    assert "small.png: 40x200 pixels" in output and "broken.jpg" in output and "6 of 8 images predicted" in output
+    names = [f"{name}.png" for name in source.names[:10:2]]
+    asked = [names[2], "gone", *names[:2], "broken", "small.png", "pictures/" + names[3], "=1+1", names[2]]
+    asked.append("caf\\udce9.png")
+    cells = [f'"{name}";{number}' for number, name in enumerate(asked)]
+    (tmp_path / "list.csv").write_bytes("\r\n".join(["Image_Name;age", *cells]).encode("utf-16"))
+    output = main(finished, mode="predict", predict__images=tmp_path / "list.csv")
+    got = rows(finished / "predicted.csv")
+    assert [row["image"].removeprefix("'") for row in got] == asked
+    assert [row["age"] for row in got] == [str(number) for number in range(len(asked))]
+    for row in got:
+        name = row["image"].removeprefix("pictures/").removesuffix(".png")
+        assert bool(row["reason"]) == (name not in expected) == (row["probability"] == row["std"] == "")
+        if not row["reason"]:  # a PNG holds the very pixels; a batch of other rows rounds otherwise
+            assert abs(float(row["probability"]) - expected[name]) < 1e-5
+    reasons = {row["image"]: row["reason"] for row in got}
+    assert "small.png: 40x200 pixels" in reasons["small.png"] and "broken.jpg: " in reasons["broken"]
+    assert reasons["gone"].startswith("there is no image 'gone'") and "5 of 10 images predicted" in output
+    assert "caf\\udce9.png: " in reasons["caf\\udce9.png"]
+    assert all(reason in output for reason in reasons.values())
 
 
 @pytest.mark.smoke
@@ -242,20 +257,6 @@ def test_evaluation_refuses_what_would_measure_something_else(main, finished):
         assert "other validation images than the run's own" in main(finished, mode="evaluate", data__num_validation=9)
     finally:
         (finished / "config.json").write_text(about)
-
-
-def test_the_csv_of_images_is_checked_row_by_row(tmp_path):
-    from stochconv_jax.modes import predict
-
-    for text, words in (
-        ("image,age\na,1\n,2\n", "row 3: the cell `image` is empty"),
-        ("image,age\na\n", "row 2: expected 2 cells"),
-        ("image,age\na,1,2\n", "row 2: expected 2 cells"),
-        ("image\na\nb\na\n", "row 4: a is in row 2 already"),
-    ):
-        (tmp_path / "list.csv").write_text(text)
-        with pytest.raises(ValueError, match=words):
-            predict.find_images(str(tmp_path / "list.csv"))
 
 
 def test_two_runs_in_one_folder_are_refused(main, tmp_path):

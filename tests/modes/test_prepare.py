@@ -213,7 +213,7 @@ def test_trains_evaluates_and_predicts_without_tensorflow(main, prepared, tmp_pa
         assert {"probability", "std"} <= row.keys() and row.items() >= known[row["image"]].items()
     main(workdir, mode="predict", predict__images=prepared / "unlabelled.csv")
     (row,) = table(workdir / "predicted.csv")
-    assert row["image"] == "ISIC_0052060.jpg" and row["patient_id"] == "IP_3" and 0 < float(row["probability"]) < 1
+    assert row["image"] == "test/ISIC_0052060.jpg" and row["patient_id"] == "IP_3" and 0 < float(row["probability"]) < 1
 
 
 def test_checksums_lie_beside_the_shards(prepared):

@@ -12,6 +12,7 @@ import pytest
 from stochconv_jax.data import folds
 from stochconv_jax.data.isic import shards, tables
 from stochconv_jax.data.tfds_source import TfdsSource
+from stochconv_jax.modes import prepare
 from tests.data.isic.files import write_jpeg
 from tests.modes.isic_archive import SHARDS, finish, run, start, table, tree
 
@@ -218,3 +219,17 @@ def test_kill_and_restart_byte_for_byte(tmp_path):
     output = finish(start(killed, **keys))
     assert f"{3 * done} of 72 images are prepared already" in output
     assert tree(killed) == tree(tmp_path / "whole")
+
+
+def test_label_files_in_brackets_are_taken_for_what_is_there_before_they_are_a_pattern(tmp_path):
+    for name in ("labels[1]/a.csv", "labels1/b.csv", "c[2].csv", "c2.csv"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+
+    def found(*parts):
+        names = prepare.find_labels(",".join(str(tmp_path / part) for part in parts), [])
+        return [name.relative_to(tmp_path).as_posix() for name in names]
+
+    assert found("labels[1]") == found("labels[1]/*.csv") == ["labels[1]/a.csv"]
+    assert found("c[2].csv", "lab*1/*") == ["c[2].csv", "labels1/b.csv"]
+    assert found("labels[0-9]/*.csv", "c[1-9].csv") == ["labels1/b.csv", "c2.csv"]

@@ -1,5 +1,6 @@
 """--mode=show: a run's pictures as a real process, and what is left out where there is nothing to show."""
 import logging
+import os
 
 import cv2
 import numpy as np
@@ -65,9 +66,11 @@ def test_without_a_run_the_config_s_model_is_shown_as_far_as_it_goes(main, folde
 
 
 def test_a_model_without_windows_says_what_it_cannot_show(folder, tmp_path, caplog):
+    (folder / "mole 2.png").rename(folder / os.fsdecode(b"mole \xe9.png"))  # a name that is not UTF-8
     with caplog.at_level(logging.INFO, "stochconv_jax"):
         show.run(config_of(folder, which="control"), {}, tmp_path / "run")
-    check_pictures(tmp_path / "run" / "show", {f"{index:03d}_mole_{index - 1}_augmentation.png" for index in (1, 2, 3)})
+    names = {"001_mole_0", "002_mole_1", "003_mole_udce9"}
+    check_pictures(tmp_path / "run" / "show", {f"{name}_augmentation.png" for name in names})
     for topic in ("windows", "coverage", "sampling", "relevance"):
         assert f"{topic}: left out, for the model has no window branch" in caplog.text
     assert "filters: left out, for there is no checkpoint" in caplog.text

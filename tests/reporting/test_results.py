@@ -7,7 +7,7 @@ import pytest
 import sklearn.metrics
 
 from stochconv_jax.config import flatten
-from stochconv_jax.reporting import collect, published, results, tables
+from stochconv_jax.reporting import collect, image_names, published, results, tables
 from tests.reporting.folders import AS_REPORTED, SPLIT, THUMBNAIL, write
 
 IMAGES = [(f"i{k}", int(k % 3 == 0), 0.1 + 0.04 * ((9 * k) % 20)) for k in range(20)]
@@ -167,6 +167,29 @@ def test_the_table_shows_published_figures_and_says_what_they_are(tmp_path):
     assert [row[8:10] for row in tables.results_table(found).rows] == [["0.9594", "0.9586 (8)"], [tables.NONE] * 2]
     assert any("project report's figures" in text for text in tables.results_paragraphs(found))
     assert not any("report" in text for text in tables.results_paragraphs(found[1:]))
+
+
+@pytest.mark.parametrize(
+    "other, same",
+    [
+        (["i1.png", "i1-a.png", "i2.png"], True),
+        (["images\\i1.png", "images\\i1-a.png", "images\\i2.png"], True),
+        (["a/i1", "b/i1", "i2"], False),
+        (["i1", "i1-b", "i2"], False),
+    ],
+)
+def test_images_are_the_same_by_whatever_name_the_label_files_have_for_them(tmp_path, other, same):
+    """An earlier version wrote the files' names, and this one what the label file says."""
+    targets, areas = (1, 0, 0), (0.9, 0.8, 0.1)
+    for run, images in (("a", ["i1", "i1-a", "i2"]), ("b", other)):
+        write(tmp_path / run, [0.6], config=THUMBNAIL, predictions=list(zip(images, targets, areas)))
+    read = [collect.read(tmp_path / run, tmp_path).predictions for run in "ab"]
+    assert read[0].same_images(read[1]) == same
+
+
+def test_folders_are_left_out_of_images_names_only_where_they_tell_nothing_apart():
+    assert image_names.bare(["x/1.png", "x\\2.jpg", "3"]) == ["1", "2", "3"]
+    assert image_names.bare(["a/1.png", "b\\1.png"]) == ["a/1", "b/1"]
 
 
 def test_predictions_of_other_passes_or_checkpoints_are_said(tmp_path):

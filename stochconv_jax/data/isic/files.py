@@ -1,12 +1,13 @@
 """Files that are whole or not there."""
 import contextlib
-import csv
 import errno
 import io
 import os
 import pathlib
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from stochconv_jax import csv_cells
 
 TEMPORARY = ".part"
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -37,17 +38,15 @@ def replace(file: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def write_text(file: pathlib.Path, text: str) -> None:
-    """Writes a text file, whole or not at all."""
+    """Writes a text file, whole or not at all; see `run_folder.atomic` for what is no letter of UTF-8."""
     with replace(file) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
 
 
 def write_csv(file: pathlib.Path, columns: Sequence[str], rows: Iterable[Mapping]) -> None:
     """Writes a CSV file, whole or not at all."""
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    csv_cells.write(text, columns, rows)
     write_text(file, text.getvalue())
 
 

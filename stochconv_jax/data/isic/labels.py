@@ -12,7 +12,8 @@ import dataclasses
 import pathlib
 from collections.abc import Callable, Iterable, Mapping
 
-from stochconv_jax.data.isic.rows import Row, image_id, read_table
+from stochconv_jax.data import tables
+from stochconv_jax.data.isic.rows import Row, image_id, split_name
 
 CATEGORIES = ("MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC", "UNK")  # of 2019, in its order
 _DIAGNOSES = {
@@ -57,61 +58,67 @@ class _Format:
     read: Callable[[Cells], dict]
 
 
-def read(path: pathlib.Path) -> Contents:
-    """Reads a label file, a metadata file or a list of duplicates of any year.
+def read(path: pathlib.Path, *, image_column: str = "", target_column: str = "target") -> Contents:
+    """Reads a label file, a metadata file or a list of duplicates of any year, or a table of images and classes.
 
+    `image_column` and `target_column` are those of such a table, as `sources.FolderSource.from_csv` takes them.
     ValueError naming the file with its header if no reader is for it, and the row where a value is not what it must be.
     """
-    table = read_table(path)
-    if _is_headless_2016(table[0][1]):
-        header, body = ["image_id", "label"], table
-    else:
-        header, body = [name.lower() for name in table[0][1]], table[1:]
-    if {"image_name_1", "image_name_2"} <= set(header):
-        return Contents(path, "2020 duplicates", pairs=tuple(_pairs(path, header, body)))
-    form = _format_of(path, header, ",".join(table[0][1]))
+    header, *body = tables.read_rows(path)
+    if _is_headless_2016(header[1]):
+        header, body = (0, ["image_id", "label"]), [header, *body]
+    table = tables.Table.of(path, [name.lower() for name in header[1]], body)
+    if {"image_name_1", "image_name_2"} <= table.columns.keys():
+        return Contents(path, "2020 duplicates", pairs=tuple(_pairs(table)))
+    own = _own_classes(table, image_column, target_column)
+    named = own is not None and own.columns[1] != "target"  # on purpose: it goes before what the header would be
+    form = own if named else _format_of(path, list(table.columns), ",".join(header[1]), own)
     if not body:
         raise ValueError(f"{path} has no rows below its header")
-    return Contents(path, form.name, rows=tuple(_rows(path, form, header, body)))
+    return Contents(path, form.name, rows=tuple(_rows(table, form)))
 
 
 def _is_headless_2016(cells: list[str]) -> bool:
     return len(cells) == 2 and cells[0].upper().startswith("ISIC_") and cells[0][5:].isdecimal()
 
 
-def _rows(path: pathlib.Path, form: _Format, header: list[str], body: Iterable[tuple[int, list[str]]]) -> Iterable[Row]:
-    for line, cells in body:
-        where = f"{path}, row {line}"
-        named = _named(where, header, cells)
-        image = image_id(named[form.columns[0]])
+def _rows(table: tables.Table, form: _Format) -> Iterable[Row]:
+    for row, cells in enumerate(_cells(table)):
+        folder, image = split_name(cells[form.columns[0]])
         if not image:
-            raise ValueError(f"{where}: no image is named")
+            raise ValueError(f"{table.where(row)}: no image is named")
         try:
-            yield Row(path, line, image, **{"year": form.year} | form.read(named))
+            yield Row(table.path, table.lines[row], image, folder=folder, **{"year": form.year} | form.read(cells))
         except ValueError as error:
-            raise ValueError(f"{where}: {error}") from error
+            raise ValueError(f"{table.where(row)}: {error}") from error
 
 
-def _pairs(path: pathlib.Path, header: list[str], body: Iterable[tuple[int, list[str]]]) -> Iterable[tuple[str, str]]:
-    for line, cells in body:
-        named = _named(f"{path}, row {line}", header, cells)
-        pair = image_id(named["image_name_1"]), image_id(named["image_name_2"])
+def _pairs(table: tables.Table) -> Iterable[tuple[str, str]]:
+    for row, cells in enumerate(_cells(table)):
+        pair = image_id(cells["image_name_1"]), image_id(cells["image_name_2"])
         if "" in pair:  # it would tie all that are paired with it
-            raise ValueError(f"{path}, row {line}: a cell without an image")
+            raise ValueError(f"{table.where(row)}: a cell without an image")
         yield pair
 
 
-def _named(where: str, header: list[str], cells: list[str]) -> Cells:
-    if len(cells) != len(header):
-        raise ValueError(f"{where}: {len(cells)} cells, and the header has {len(header)}")
-    return dict(zip(header, cells))
+def _cells(table: tables.Table) -> Iterable[Cells]:
+    return (dict(zip(table.columns, cells)) for cells in zip(*table.columns.values()))
+
+
+def _own_classes(table: tables.Table, image_column: str, target_column: str) -> _Format | None:
+    """What a table with a column of images and one of classes is read by, however they are called."""
+    image, target = table.image_column(image_column), tables.find(table.columns, target_column)
+    if image is None or target is None:
+        return None
+    return _Format("image,target", "", (image, target), lambda cells: _with_target({**cells, "target": cells[target]}))
 
 
 def _flag(text: str, column: str) -> bool:
     """0, 1, 0.0, 1.0 as a truth value."""
-    if text not in ("0", "1", "0.0", "1.0"):
+    number = tables.class_number(text)
+    if number not in (0, 1):
         raise ValueError(f"{column} is {text!r}: expected 0 or 1")
-    return text.startswith("1")
+    return bool(number)
 
 
 def _malignant(text: str) -> bool:
@@ -185,12 +192,13 @@ def _2020(cells: Cells) -> dict:
 
 
 def _with_target(cells: Cells) -> dict:
-    if not cells["target"].isdecimal():
+    target = tables.class_number(cells["target"])
+    if target is None:
         raise ValueError(f"target is {cells['target']!r}: expected a class 0, 1, ...")
     diagnosis = cells.get("diagnosis", "")
     category = cells.get("category") or _CATEGORY_OF.get(diagnosis.lower(), "")
     about = {"diagnosis": diagnosis, "category": category, "year": cells.get("year", "")}
-    return {"target": int(cells["target"])} | about | _metadata(cells)
+    return {"target": target} | about | _metadata(cells)
 
 
 _LABELS = (
@@ -213,14 +221,18 @@ _METADATA = (
 _SAY_A_CLASS = frozenset({"target", "benign_malignant", "label", "melanoma", "mel", "dx"})
 
 
-def _format_of(path: pathlib.Path, header: list[str], as_written: str) -> _Format:
+def _format_of(path: pathlib.Path, header: list[str], as_written: str, other: _Format | None) -> _Format:
     """The first kind of file whose columns are in the header; metadata last, so that no file's labels are passed over.
 
-    ValueError where there is none, or where metadata has a column that would be a label in another file.
+    `other` where there is none. ValueError where that is None too, or where metadata has a column that would be a label
+    in another file.
     """
-    form = next((form for form in (*_LABELS, *_METADATA) if set(form.columns) <= set(header)), None)
+    form = next((form for form in (*_LABELS, *_METADATA) if set(form.columns) <= set(header)), other)
     if form is None:
-        raise ValueError(f"{path}: no known label file has the header {as_written!r}")
+        raise ValueError(
+            f"{path}: no known label file has the header {as_written!r}; columns image,target of your own can be "
+            "named by config.data.image_column and config.data.target_column"
+        )
     if form in _METADATA and (unread := [name for name in header if name in _SAY_A_CLASS]):
         raise ValueError(
             f"{path}: the header {as_written!r} is that of {form.name}, but for {', '.join(unread)}, which would not "

@@ -1,20 +1,20 @@
-"""What every label file is read into, and how the text of a CSV file is opened."""
-import csv
+"""What every label file is read into."""
 import dataclasses
-import io
 import pathlib
-import re
+import posixpath
+import unicodedata
 
-_ENDING = re.compile(r"\.(jpe?g|jpe|jfif|png|bmp|gif|tiff?|webp|avif|jp2|hei[cf])$", re.IGNORECASE)
+from stochconv_jax.data import image_files
+
 _DOWNSAMPLED = "_downsampled"
-_BYTE_ORDER_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
     """One row of a label or metadata file. A text that the file does not have is ''.
 
-    `line`: where the row ends in `file`, from 1. `image`: the ISIC id. `year`: of the challenge, '' if unknown.
+    `line`: where the row ends in `file`, from 1. `image`: the ISIC id; `folder`: of the image, where the row names it;
+    `file_name`: the image's id as its file has it, if that is another, see `apart.by_folder`. `year`: of the challenge.
     `category`: a 2019 category, '' if unknown. `malignant`: what the file itself says, None if it names a diagnosis
     only. `target`: a class that the file gives outright. A row that says nothing about the class is metadata.
     """
@@ -32,6 +32,8 @@ class Row:
     age: str = ""
     sex: str = ""
     site: str = ""
+    folder: str = ""
+    file_name: str = ""
 
     @property
     def labelled(self) -> bool:
@@ -49,35 +51,12 @@ METADATA = ("patient_id", "lesion_id", "age", "sex", "site")
 
 def image_id(name: str) -> str:
     """'ISIC_0000017_downsampled.jpg' -> 'ISIC_0000017': one name for a picture, whatever the archive calls it."""
-    return _ENDING.sub("", name.strip()).removesuffix(_DOWNSAMPLED)
+    return split_name(name)[1]
 
 
-def read_table(path: pathlib.Path) -> list[tuple[int, list[str]]]:
-    """The rows of a CSV file that are not empty, each with its line number; cells are stripped.
-
-    UTF-8, or UTF-16 with its mark; separated by comma, semicolon or tab; any line ending. ValueError naming the file.
-    """
-    text = _text(path)
-    first = text.lstrip("\n").partition("\n")[0]
-    separator = max(",;\t", key=first.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-    try:
-        rows = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader if any(map(str.strip, cells))]
-    except csv.Error as error:
-        raise ValueError(f"{path}, row {reader.line_num}: not a CSV file ({error})") from error
-    if not rows:
-        raise ValueError(f"{path} is empty")
-    return rows
-
-
-def _text(path: pathlib.Path) -> str:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
-    encoding = "utf-16" if content.startswith(_BYTE_ORDER_MARKS) else "utf-8-sig"
-    try:
-        return content.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
-    except UnicodeDecodeError as error:
-        where = f"{error.reason}, byte {error.start}"
-        raise ValueError(f"{path} is not in {encoding.upper()} ({where}); save it as UTF-8") from error
+def split_name(name: str) -> tuple[str, str]:
+    """The folder, with /, and the id of an image as a table names it: by \\ or /, in Unicode's composed letters."""
+    path = posixpath.normpath(unicodedata.normalize("NFC", name.strip()).replace("\\", "/")) if name else ""
+    folder, last = posixpath.split(path)
+    stem, ending = posixpath.splitext(last)
+    return folder, (stem if image_files.is_ending(ending) else last).removesuffix(_DOWNSAMPLED)

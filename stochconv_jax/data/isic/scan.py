@@ -2,17 +2,17 @@
 import contextlib
 import dataclasses
 import functools
-import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from stochconv_jax.data import image_files, image_io
+from stochconv_jax.data import image_files, image_io, names
 from stochconv_jax.data.isic import pictures, union
 from stochconv_jax.data.isic.rows import image_id
 from stochconv_jax.data.isic.workers import Workers
 
+SAME = ("the same bytes", "the same looks")  # how files were found to show one picture
 _FILES_A_TASK = 64
 
 
@@ -50,23 +50,12 @@ def find(folders: Iterable[pathlib.Path]) -> tuple[dict[str, list[pathlib.Path]]
 
 
 def files_below(folder: pathlib.Path) -> Iterator[pathlib.Path]:
-    """The files in the folder and below, in folders that links lead to too; each folder once, for links may loop.
-
-    OSError naming a folder that cannot be read: its files would be missing.
-    """
+    """See `names.files_below`. OSError naming a folder that cannot be read: its files would be missing."""
 
     def fail(error: OSError) -> None:
         raise error
 
-    seen = set()
-    for place, folders, names in os.walk(folder, onerror=fail, followlinks=True):
-        real = os.path.realpath(place)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        folders.sort()  # so that of two ways to a folder every machine takes the same
-        yield from (pathlib.Path(place, name) for name in names)
+    return names.files_below(folder, fail)
 
 
 @contextlib.contextmanager
@@ -78,6 +67,12 @@ def _named(file: pathlib.Path) -> Iterator[None]:
         raise OSError(error.errno, f"{file} cannot be read: {error.strerror}; mend that and run again") from error
 
 
+def content_of(file: pathlib.Path) -> bytes:
+    """Its bytes. OSError naming it if it cannot be read."""
+    with _named(file):
+        return file.read_bytes()
+
+
 def first_sound[Made](files: Sequence[pathlib.Path], use: Callable[[bytes], Made]) -> tuple[Made | None, list[str]]:
     """What `use` makes of the first file that it takes, or None; and what is wrong with each file before that one.
 
@@ -85,8 +80,7 @@ def first_sound[Made](files: Sequence[pathlib.Path], use: Callable[[bytes], Made
     """
     problems = []
     for file in files:
-        with _named(file):
-            content = file.read_bytes()
+        content = content_of(file)
         try:
             return use(content), problems
         except ValueError as error:
@@ -181,19 +175,24 @@ def unused(
     by_image: Mapping[str, list[pathlib.Path]],
     chosen: Chosen,
     damage: Mapping[pathlib.Path, str],
+    compared: Mapping[pathlib.Path, str],
 ) -> list[dict]:
     """Rows of report.csv for image files that no label file names, or in whose place another file of the image is used.
 
-    `damage`: what was found when the files were decoded.
+    `damage`: what was found when the files were decoded; `compared`: which of SAME two files of an image are, or
+    why one cannot be decoded.
     """
     reasons = {file: "no label file names it" for name in by_image.keys() - entries for file in by_image[name]}
     for found in chosen.values():
         used = next((file for file in usable(found) if file not in damage), found[0].file)
-        better = f"{used} shows the same image in as many pixels or more"
-        reasons |= {one.file: damage.get(one.file, one.problem) or better for one in found if one.file != used}
+        for one in (one for one in found if one.file != used):
+            how = compared.get(one.file) or compared.get(used, "")
+            better = f"{how}: {used} shows the same image in as many pixels or more"
+            reasons[one.file] = damage.get(one.file, one.problem) or (better if how in SAME else how)
     return [
         dict.fromkeys(union.REPORT, "")
-        | {"file": file.name, "image": name, "status": "dropped", "reason": reasons[file]}
+        | {"file": file.name, "image": name if name in entries else image_id(file.name)}
+        | {"status": "dropped", "reason": reasons[file]}
         for name, files in by_image.items()
         for file in files
         if file in reasons

@@ -27,6 +27,11 @@ class Entry:
     dropped: str = ""
     copy_of: str = ""
 
+    @property
+    def folder(self) -> str:
+        """That of the image, as far as a row names it."""
+        return next((row.folder for row in self.rows if row.folder), "")
+
 
 @dataclasses.dataclass(frozen=True)
 class Conflict:
