@@ -12,7 +12,7 @@ from stochconv_jax.data import sources
 from stochconv_jax.models import keras_weights, summary, variants
 from stochconv_jax.modes import build, runs, stopping
 from stochconv_jax.run_folder import RunFolder, locked, named, write_text
-from stochconv_jax.training import evaluation, loop, mesh, progress, state
+from stochconv_jax.training import evaluation, loop, mesh, progress, state, trial
 from stochconv_jax.training.checkpoints import LAST, Checkpoints
 
 logger = logging.getLogger(__name__)
@@ -103,6 +103,7 @@ def _begin_or_go_on(
     """A fresh state, or that of the last sound checkpoint with the predictions of the epoch it lies in."""
     found = saved.restore(LAST, shapes)
     if found is None:
+        trial.check(saved.folder, shapes, config.checkpoint.grace_seconds)
         fresh = state.create(init, state.shardings(shapes))
         return _start_from_weights(config, fresh) if config.init.weights else fresh, loop.OpenEpoch()
     _, restored, open_epoch = found
