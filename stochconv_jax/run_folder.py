@@ -42,6 +42,9 @@ FREE_KEYS = (
     "checkpoint.grace_seconds",
     "eval.batch_size",
     "eval.checkpoint",
+    "eval.labels",
+    "eval.output",
+    "eval.path",
     "distributed.",
     "plan.",
     "predict.",
@@ -104,6 +107,17 @@ class RunFolder:
     def read_metrics(self) -> list[dict[str, str]]:
         """The rows of metrics.csv as written; [] where there is none."""
         return self.read_table("metrics.csv")
+
+    def epochs(self) -> dict[int, int]:
+        """The number of each epoch in metrics.csv by the step that ended it. ValueError for a row without them."""
+        found = {}
+        for line, row in enumerate(self.read_metrics(), start=2):
+            try:
+                found[int(row["step"])] = int(row["epoch"])
+            except (KeyError, TypeError, ValueError) as error:
+                where = f"{self.path / 'metrics.csv'}, line {line}"
+                raise ValueError(f"{where}: no number of an epoch and its step; mend it, or remove the file") from error
+        return found
 
     def read_table(self, name: str) -> list[dict[str, str]]:
         """The rows of the CSV file `name` as written; [] where there is none. ValueError if it is not readable."""

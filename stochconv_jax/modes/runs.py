@@ -118,6 +118,12 @@ def load(overrides: Mapping[str, Any], workdir: str) -> tuple[RunFolder, ConfigD
     return folder, own
 
 
+def changed(folder: RunFolder, overrides: Mapping[str, Any]) -> list[str]:
+    """Of the keys set on the command line, those whose value is another than that of the run in `folder`."""
+    own = flatten(default_config.get_config().to_dict()) | flatten(folder.read_config()["config"])
+    return [key for key, value in overrides.items() if json.dumps(value) != json.dumps(own[key])]
+
+
 def restore(folder: RunFolder, config: ConfigDict, devices: jax.sharding.Mesh) -> tuple[int, Any]:
     """The step of the checkpoint that `config.eval.checkpoint` names, and its variables to evaluate with."""
     model = build.classifier(config)

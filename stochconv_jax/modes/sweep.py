@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import IO
 
-from stochconv_jax.modes import sweep_runs
+from stochconv_jax.modes import evaluate, sweep_runs
 from stochconv_jax.modes.sweep_runs import Run
 from stochconv_jax.run_folder import RunFolder, locked, write_csv
 from stochconv_jax.training import trial
@@ -181,7 +181,7 @@ def _wait_for_others(run: Run, received: list[int]) -> None:
 
 def _in_use(run: Run) -> bool:
     try:
-        with locked(run.folder.path):
+        with locked(run.folder.path), locked(run.folder.path, evaluate.LOCK):
             return False
     except OSError as error:
         if error.errno != errno.EAGAIN:
