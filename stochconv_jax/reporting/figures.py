@@ -12,7 +12,8 @@ import numpy as np
 import sklearn.metrics
 
 from stochconv_jax import statistics
-from stochconv_jax.reporting.collect import Predictions, Run
+from stochconv_jax.reporting.collect import Run
+from stochconv_jax.reporting.evaluations import BY_PASSES, Predictions
 from stochconv_jax.reporting.page import Picture
 from stochconv_jax.reporting.results import Result
 
@@ -211,7 +212,7 @@ def _with(result: Result, line_of: Callable[[Run], Line | None]) -> list[Line]:
 
 
 def _passes_of(run: Run) -> Line | None:
-    areas = run.evaluation.get("roc_auc_by_passes")
+    areas = run.evaluation.get(BY_PASSES)
     if not areas or not all(isinstance(area, float) for area in areas):
         return None
     return np.arange(1, len(areas) + 1), np.array(areas, np.float64)
