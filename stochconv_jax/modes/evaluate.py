@@ -100,7 +100,7 @@ def _output(folder: RunFolder, config, images: str, data: Mapping[str, int]) -> 
     output = RunFolder(folder.path / pathlib.Path(name).expanduser())
     is_own = output.path.resolve() == folder.path.resolve()
     if not (is_own and images == VALIDATION):
-        if is_own or (output.path / "config.json").exists():
+        if (output.path / "config.json").exists():
             what = "what is there is of the validation images of a run"
             raise ValueError(f"config.eval.output={name!r}: {what}; choose another folder")
         before = output.read_json(FILE)

@@ -117,7 +117,7 @@ def test_a_test_set_named_by_the_keys_of_the_data_is_refused_with_the_keys_to_us
     external = of(run, "external") | {"validation_labels": of(run, "external")["labels"]}
     given = external if "both" in given else {key: external[key] for key in given}
     with pytest.raises(ValueError, match=r"name all of it by config\.eval\.path and config\.eval\.labels"):
-        evaluated(run, **{f"data__{key}": value for key, value in given.items()})
+        evaluated(run, data__seed=1, **{f"data__{key}": value for key, value in given.items()})
     assert not (run / "evaluation.json").exists()
 
 
