@@ -238,7 +238,8 @@ def test_evaluation_refuses_what_would_measure_something_else(main, finished):
     try:
         (finished / "config.json").write_text(json.dumps(other))
         assert "the validation images are not those of the run" in main(finished, mode="evaluate", code=1)
-        assert "other validation images than the run's own" in main(finished, mode="evaluate", data__num_validation=9)
+        asked_for = {"data__num_validation": 9, "eval__output": "nine"}
+        assert "other validation images than the run's own" in main(finished, mode="evaluate", **asked_for)
     finally:
         (finished / "config.json").write_text(about)
 
