@@ -13,7 +13,7 @@ import pytest
 
 from stochconv_jax.modes import build, runs
 from stochconv_jax.training import mesh
-from tests.modes.conftest import LONG
+from tests.modes.conftest import LONG, NOTEBOOK
 
 TIMES = ("images_per_second", "seconds")
 
@@ -142,7 +142,7 @@ def test_prediction_is_that_of_evaluation_and_names_what_it_refuses(main, finish
 
 @pytest.mark.smoke
 def test_report_compares_the_runs_below_a_folder(main, finished):
-    output = main(finished.parent, mode="report")
+    output = main(finished.parent, mode="report", environ=NOTEBOOK)
     # Runs, parameters, million multiply-adds, and the last epoch's area.
     assert re.search(r"finished +1 +[\d,]+ +\d+\.\d\d +0\.\d{4}", output)
     assert (finished.parent / "figures" / "curves.png").stat().st_size > 10_000
