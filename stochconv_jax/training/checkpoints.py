@@ -1,4 +1,5 @@
 """Checkpoints: Orbax, asynchronous; the last two and the best are kept, and what is damaged on disk is passed over."""
+import contextlib
 import functools
 import json
 import logging
@@ -277,6 +278,14 @@ class Checkpoints:
             return json.loads(self._metrics_file(step).read_text())
         except FileNotFoundError:
             return None
+
+    def rows(self) -> list[dict[str, float]]:
+        """The epochs' rows of metrics.csv that the checkpoints were saved with, as far as they can be read."""
+        found = []
+        for step in self._steps():
+            with contextlib.suppress(OSError, ValueError):
+                found.append(self._metrics(step))
+        return [row for row in found if row]
 
     def _metrics_file(self, step: int) -> pathlib.Path:
         return self._path(step) / _METRICS / _METRICS
