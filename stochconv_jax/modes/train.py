@@ -23,6 +23,9 @@ logger = logging.getLogger(__name__)
 def run(config, overrides, workdir) -> None:
     """Trains to the end of the config's last epoch, or until SIGTERM, after which it has saved."""
     del overrides
+    folder = RunFolder(workdir)
+    if not folder.has_checkpoint():
+        trial.check_name(folder.checkpoints)
     build.use_compilation_cache(config)
     devices = mesh.create()
     build.check_batch_size(config, devices)
@@ -34,7 +37,7 @@ def run(config, overrides, workdir) -> None:
     init = build.initializer(config, model, optimizer)
     with jax.set_mesh(devices):
         shapes = state.shapes(init, build.placement(config, devices))
-    folder = RunFolder(workdir).create()
+    folder.create()
     parts = summary.parts(model, build.inputs(config, 1))
     overview = parameter_overview.get_parameter_overview(shapes.params, include_stats=False)
     logger.info("the parameters:\n%s", overview)
