@@ -67,7 +67,9 @@ def _images(folder: RunFolder, config, overrides: Mapping[str, Any]) -> tuple[st
     images are meant are set to another value than the run's.
     """
     if config.eval.path or config.eval.labels:
-        return TEST, build.test_source(config)
+        source = build.test_source(config)
+        _warn_of_training_images(folder, config, source)
+        return TEST, source
     changed = [key for key in runs.changed(folder, overrides) if key.startswith("data.")]
     try:
         _, source = build.data_sources(config)
@@ -89,6 +91,26 @@ def _images(folder: RunFolder, config, overrides: Mapping[str, Any]) -> tuple[st
         )
     logger.warning("other validation images than the run's own, as %s asks for", ", ".join(asked_for))
     return OTHER, source
+
+
+def _warn_of_training_images(folder: RunFolder, config, source: sources.Source) -> None:
+    """Says how many of a test set's images the run was trained on, where that can be seen.
+
+    Names tell images apart in one folder only; and the training files need not be there.
+    """
+    one, other = (pathlib.Path(path).expanduser().resolve() for path in (config.data.path, config.eval.path or "."))
+    if config.eval.path and one != other:
+        return
+    try:
+        train, _ = build.data_sources(config)
+    except ValueError:
+        return
+    shared = sorted(set(train.names).intersection(source.names))
+    if shared and runs.fingerprint(train) == folder.read_config()["data"]["train"]:
+        logger.warning(
+            "the run was trained on %d of the %d images of the test set (%s%s): its figures are too good",
+            len(shared), len(source), ", ".join(shared[:3]), ", ..." if len(shared) > 3 else "",
+        )  # fmt: skip
 
 
 def _output(folder: RunFolder, config, images: str, data: Mapping[str, int]) -> RunFolder:

@@ -81,6 +81,21 @@ def test_a_test_set_is_measured_in_whole_without_the_training_files_and_beside_t
     assert own == {file: file.read_bytes() for file in run.glob("*.*") if file.is_file()}
 
 
+def test_images_of_a_test_set_that_were_trained_on_are_named(run, caplog):
+    _, config = runs.load({}, run)
+    train, validation = build.data_sources(config)
+    for name, source in (("seen", train), ("unseen", validation)):
+        names = [*source.names[:2], *validation.names]
+        rows = [{"image": image, "target": k % 2} for k, image in enumerate(dict.fromkeys(names))]
+        write_csv(run.parent / f"{name}.csv", ["image", "target"], rows)
+        for path in ("", of(run, "own")["path"]):
+            caplog.clear()
+            with caplog.at_level("WARNING", "stochconv_jax"):
+                evaluated(run, f"test_{name}", eval__labels=str(run.parent / f"{name}.csv"), eval__path=path)
+            words = f"trained on 2 of the {len(rows)} images of the test set ({train.names[0]}, {train.names[1]})"
+            assert (words in caplog.text) == (name == "seen") and ("trained on" in caplog.text) == (name == "seen")
+
+
 def test_a_test_sets_table_is_refused_by_its_own_keys(run):
     keys = {f"eval__{key}": value for key, value in of(run, "external").items()}
     for change, words in (
