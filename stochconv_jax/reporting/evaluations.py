@@ -53,15 +53,15 @@ def read(
     if evaluation.get("run_step", last) < last:
         since = f"the run was at step {evaluation['run_step']:g} then and is at step {last:g} now"
         remarks.append(f"{file} is older than the run, {since}: it is of {name}; evaluate again")
-    elif _says_no_choice(evaluation) and name not in (LAST, UNKNOWN):
+    elif _choice_unknown(evaluation, metrics):
         why = "whether that was the best of these images, or the last one then, it does not say"
         remarks.append(f"{file} is of {name}, not of the last step, and {why}; evaluate again")
     return evaluation, _predictions(folder.path / PREDICTIONS, evaluation, remarks)
 
 
-def _says_no_choice(evaluation: Mapping[str, Any]) -> bool:
-    """True for those of earlier versions."""
-    return "checkpoint_asked_for" not in evaluation
+def _choice_unknown(evaluation: Mapping[str, Any], metrics: Mapping[str, np.ndarray]) -> bool:
+    """Whether it is of an earlier version, which did not say what was asked for, and not of the last step."""
+    return "checkpoint_asked_for" not in evaluation and evaluation.get("checkpoint_step", np.inf) < metrics["step"][-1]
 
 
 def checkpoint(evaluation: Mapping[str, Any], metrics: Mapping[str, np.ndarray]) -> str:
@@ -78,9 +78,7 @@ def checkpoint(evaluation: Mapping[str, Any], metrics: Mapping[str, np.ndarray])
 
 def flatters(evaluation: Mapping[str, Any], metrics: Mapping[str, np.ndarray]) -> bool:
     """Whether the checkpoint was chosen by these very images, or may have been, for nothing says how."""
-    if _says_no_choice(evaluation):
-        return checkpoint(evaluation, metrics) not in (LAST, UNKNOWN)
-    return evaluation.get("checkpoint_chosen_on") == "validation"
+    return _choice_unknown(evaluation, metrics) or evaluation.get("checkpoint_chosen_on") == "validation"
 
 
 def _predictions(file: pathlib.Path, evaluation: Mapping[str, Any], remarks: list[str]) -> Predictions | None:

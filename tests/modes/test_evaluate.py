@@ -141,7 +141,7 @@ def test_a_key_that_repeats_the_runs_own_value_asks_for_nothing(run):
     about = json.loads((run / "config.json").read_text())
     about["data"]["validation"]["crc32"] += 1
     (run / "config.json").write_text(json.dumps(about))
-    own = {"source": "folder", "validation_fraction": 0.2, "fold": "", "image_size": (8, 8), "num_workers": 7}
+    own = {"source": "folder", "validation_fraction": 0.2, "fold": "", "image_size": (4, 8), "num_workers": 7}
     keys = {f"data__{key}": value for key, value in (own | of(run, "own")).items()}
     with pytest.raises(ValueError, match=f"the validation images are not those of the run in {run}"):
         evaluated(run, **keys)
