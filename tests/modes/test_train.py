@@ -3,6 +3,8 @@ import logging
 
 import pytest
 
+from configs import quickstart
+from stochconv_jax.modes import sweep, train
 from stochconv_jax.modes.train import MetricsLog
 from stochconv_jax.run_folder import METRICS, RunFolder
 
@@ -51,3 +53,10 @@ def test_a_row_of_metrics_csv_that_is_damaged_is_named(tmp_path):
     (tmp_path / "metrics.csv").write_text("epoch,step\n1,7\n2,x\n")
     with pytest.raises(ValueError, match=rf"{tmp_path}/metrics\.csv, line 3: no number of an epoch"):
         MetricsLog(RunFolder(tmp_path), first_step=8)
+
+
+def test_a_folder_from_which_nothing_could_be_restored_is_refused_before_anything_is_written(tmp_path):
+    for run in (train.run, lambda *arguments: sweep.run(*arguments, config_file="")):
+        with pytest.raises(ValueError, match=r"lr\[0\.01\].* could not be restored: choose another --workdir"):
+            run(quickstart.get_config(), {}, tmp_path / "lr[0.01]")
+    assert not list(tmp_path.iterdir())
