@@ -38,6 +38,11 @@ def get_config() -> ConfigDict:
                 "batch_size": 100,  # images in a batch, over all devices; rounded up to a multiple of the devices
                 "passes": 1,  # draws of windows an image; the probability is their mean
                 "checkpoint": "best",  # best | last | the number of a saved step: what evaluate and predict restore
+                "path": "",  # evaluate: folder of a test set's images; '': data.path
+                "labels": "",  # evaluate: CSV of a test set, all of which is measured; '': the validation images
+                # evaluate: folder to write into, in the run folder unless it is an absolute path; '': the run folder
+                # itself, and of a test set test_NAME in it, by the name of eval.labels.
+                "output": "",
             },
             "predict": {
                 "output": "predicted.csv",  # file to write, in the run folder unless it is an absolute path
@@ -52,6 +57,7 @@ def get_config() -> ConfigDict:
                 # Model to compare with, by its name in the table; '': what the runs' own configs say here, as those of
                 # an ablation do, else the smallest thumbnail-only one.
                 "baseline": "",
+                "output": "",  # folder to write into, in --workdir unless it is an absolute path; '': --workdir
             },
             "sweep": {
                 "seeds": (0, 1, 2, 3, 4),  # each variant runs once with each
@@ -63,6 +69,7 @@ def get_config() -> ConfigDict:
                 "count": 3,  # the first so many of the validation images
                 "topics": ("augmentation", "windows", "coverage", "sampling", "filters", "relevance"),  # what to draw
                 "passes": 256,  # draws of windows that a relevance map is estimated from
+                "output": "show",  # folder to write into, in the run folder unless it is an absolute path
             },
             "log_every_seconds": 10.0,  # between progress lines
             "compilation_cache": "~/.cache/stochconv_jax",  # folder of compiled programs; '' keeps none

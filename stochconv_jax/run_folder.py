@@ -7,6 +7,8 @@ import json
 import logging
 import os
 import pathlib
+import re
+import secrets
 import socket
 import tempfile
 import time
@@ -15,6 +17,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from stochconv_jax import csv_cells
 
 logger = logging.getLogger(__name__)
+
+ELSEWHERE = "make room, or choose another --workdir"
 
 METRICS = (
     "epoch",
@@ -44,6 +48,9 @@ FREE_KEYS = (
     "checkpoint.grace_seconds",
     "eval.batch_size",
     "eval.checkpoint",
+    "eval.labels",
+    "eval.output",
+    "eval.path",
     "distributed.",
     "plan.",
     "predict.",
@@ -64,9 +71,8 @@ class RunFolder:
         self.path = pathlib.Path(path).expanduser().absolute()
 
     def create(self) -> "RunFolder":
-        """Makes the folder; OSError naming it where that is not allowed."""
-        with named("write into", self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
+        """Makes the folder; OSError naming it where nothing can be written there."""
+        make_writable(self.path, ELSEWHERE)
         return self
 
     @property
@@ -108,6 +114,17 @@ class RunFolder:
         """The rows of metrics.csv as written; [] where there is none."""
         return self.read_table("metrics.csv")
 
+    def epochs(self) -> dict[int, int]:
+        """The number of each epoch in metrics.csv by the step that ended it. ValueError for a row without them."""
+        found = {}
+        for line, row in enumerate(self.read_metrics(), start=2):
+            try:
+                found[int(row["step"])] = int(row["epoch"])
+            except (KeyError, TypeError, ValueError) as error:
+                where = f"{self.path / 'metrics.csv'}, line {line}"
+                raise ValueError(f"{where}: no number of an epoch and its step; mend it, or remove the file") from error
+        return found
+
     def read_table(self, name: str) -> list[dict[str, str]]:
         """The rows of the CSV file `name` as written; [] where there is none. ValueError if it is not readable."""
         file = self.path / name
@@ -143,31 +160,65 @@ def write_text(path: pathlib.Path, text: str) -> pathlib.Path:
 def atomic(path: pathlib.Path):
     """A text file that takes its name when closed without an error, and otherwise is removed.
 
-    UTF-8; what has no letter there, as a byte of a file's name that is in another encoding, is written as \\udcXX.
+    Its mode is that of any new file, by the umask or the folder's default; a file that it replaces may narrow it. The
+    text is UTF-8; a byte of a file's name that is in another encoding is written as \\udcXX.
     OSError naming it where it cannot be written.
     """
-    with named("write", path):
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    with named("write", path, "make room or mend it"):
+        handle, temporary = _open_temporary(path)
         try:
             with os.fdopen(handle, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+                if path.exists():
+                    os.fchmod(handle, os.fstat(handle).st_mode & path.stat().st_mode & 0o777)
                 yield file
                 file.flush()
-                os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
+                os.fsync(handle)
+                os.replace(temporary, path)
         except BaseException:
-            os.unlink(temporary)
+            temporary.unlink(missing_ok=True)
             raise
 
 
+def _open_temporary(path: pathlib.Path) -> tuple[int, pathlib.Path]:
+    """A new file beside `path`, open and locked: `remove_unfinished` leaves those alone that a process still writes."""
+    while True:
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+        handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.fstat(handle).st_nlink:
+            return handle, temporary
+        os.close(handle)  # it was removed between the two calls
+
+
+def remove_unfinished(folder: pathlib.Path) -> None:
+    """Removes the files that killed processes were writing in `folder`; on a file system without locks, none."""
+    for file in folder.iterdir():
+        if re.fullmatch(r"\..+\.[0-9a-f]{8}\.tmp", file.name):
+            with contextlib.suppress(OSError), file.open("r+") as left:
+                fcntl.flock(left, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                file.unlink()
+
+
+def make_writable(folder: pathlib.Path, advice: str) -> pathlib.Path:
+    """Creates `folder`, and removes what killed processes left unfinished. OSError, with `advice`, if it is read-only.
+
+    To be called before the work whose results go there.
+    """
+    with named("write into", folder, advice):
+        folder.mkdir(parents=True, exist_ok=True)
+        remove_unfinished(folder)
+        tempfile.TemporaryFile(dir=folder).close()
+    return folder
+
+
 @contextlib.contextmanager
-def named(what: str, path: pathlib.Path) -> Iterator[None]:
-    """OSErrors inside name `path`, whichever file or folder they were about."""
+def named(what: str, path: pathlib.Path, advice: str = ELSEWHERE) -> Iterator[None]:
+    """OSErrors inside name `path`, whichever file or folder they were about, and say what to do: `advice`."""
     try:
         yield
     except OSError as error:
-        reason = error.strerror or error
-        raise OSError(error.errno, f"cannot {what} {path}: {reason}; make room, or choose another --workdir") from error
+        raise OSError(error.errno, f"cannot {what} {path}: {error.strerror or error}; {advice}") from error
 
 
 @contextlib.contextmanager

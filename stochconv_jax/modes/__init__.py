@@ -21,6 +21,7 @@ def run(mode: str, config: Any, overrides: Mapping[str, Any], workdir: str, conf
     what --config names, which only a sweep needs: it asks the file for its variants, and gives it to other processes.
     """
     compiler_flags.add(os.environ)
+    os.environ["MPLBACKEND"] = "agg"  # a notebook's environment names its own, which may not be installed here
     host_memory.keep_freed()
     more = {"config_file": config_file} if mode == "sweep" else {}
     try:

@@ -90,6 +90,19 @@ def data_sources(config: ConfigDict) -> tuple[sources.Source, sources.Source]:
     return train, validation
 
 
+def test_source(config: ConfigDict) -> sources.Source:
+    """All images of the test set that config.eval.path and config.eval.labels name, read as the run's own are."""
+    if not config.eval.labels:
+        raise ValueError("config.eval.path names the images of a test set: config.eval.labels must name its CSV")
+    data = config.data.copy_and_resolve_references().unlock()
+    data.update({"source": "folder", "path": config.eval.path or data.path, "labels": config.eval.labels})
+    try:
+        return _labelled(data, "labels")
+    except ValueError as error:
+        message = str(error).replace("config.data.labels", "config.eval.labels")
+        raise ValueError(message.replace("config.data.path", "config.eval.path")) from error
+
+
 def _refuse(data: ConfigDict, keys: Sequence[str], why: str) -> None:
     for key in keys:
         if data[key]:

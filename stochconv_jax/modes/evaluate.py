@@ -1,6 +1,10 @@
-"""--mode=evaluate: measures the run in --workdir on its validation images."""
+"""--mode=evaluate: measures the run in --workdir on its validation images, or on a test set."""
 import contextlib
 import logging
+import pathlib
+import zlib
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -8,50 +12,151 @@ import numpy as np
 from stochconv_jax import statistics
 from stochconv_jax.data import sources, tables
 from stochconv_jax.modes import build, runs
-from stochconv_jax.run_folder import write_csv
+from stochconv_jax.run_folder import RunFolder, locked, make_writable, write_csv
 from stochconv_jax.training import evaluation, mesh, progress
+from stochconv_jax.training.checkpoints import BEST
 
 logger = logging.getLogger(__name__)
 
+VALIDATION, TEST, OTHER = "validation", "test", "other"  # whose images
+FILE, PREDICTIONS = "evaluation.json", "predictions.csv"
+LOCK = ".evaluate.lock"
+LABELS = ("data.labels", "data.validation_labels")
+NAME_A_TEST_SET = "to measure the run on a test set, name all of it by config.eval.path and config.eval.labels"
+
 
 def run(_, overrides, workdir) -> None:
-    """Writes evaluation.json and predictions.csv."""
+    """Writes evaluation.json and predictions.csv into `config.eval.output`.
+
+    Those of other images than the run validated on are never written over the run's own. ValueError, before the work,
+    for images that are not the run's and that the command line does not ask for.
+    """
     folder, config = runs.load(overrides, workdir)
     build.use_compilation_cache(config)
-    _, source = build.data_sources(config)
+    images, source = _images(folder, config, overrides)
     data = runs.fingerprint(source)
-    _check_data(folder, data, overrides)
-    step, predictions = predict_with(folder, config, source)
-    summary = statistics.summary(predictions.label, predictions.log_p())
-    summary = {"checkpoint_step": step, "passes": config.eval.passes, "data": data} | summary
-    log_p = statistics.log_probabilities(predictions.logits)
-    summary["roc_auc_by_passes"] = [
-        statistics.roc_auc(predictions.label, statistics.mean_log_probabilities(log_p[:passes]))
-        for passes in range(1, len(log_p) + 1)
-    ]
-    summary["mean_std_over_passes"] = float(predictions.spread()[:, -1].mean())
-    summary["skipped"] = [source.names[index] for index in predictions.skipped]
-    if jax.process_index() == 0:
-        rows = prediction_rows(source, predictions, with_target=True)
-        write_csv(folder.path / "predictions.csv", list(rows[0]), rows)
-        folder.write_json("evaluation.json", {k: _json_number(v) for k, v in summary.items()})
+    output = _output(folder, config, images, data)
+    with contextlib.ExitStack() as stack:
+        if jax.process_index() == 0:
+            # Two at once would leave the figures of one beside the predictions of the other.
+            stack.enter_context(locked(output.path, LOCK))
+        step, predictions = predict_with(folder, config, source)
+        summary = {"images": images, **_checkpoint(folder, config, step), "passes": config.eval.passes, "data": data}
+        summary |= _figures(predictions)
+        summary["skipped"] = [source.names[index] for index in predictions.skipped]
+        if jax.process_index() == 0:
+            rows = prediction_rows(source, predictions, with_target=True)
+            file = write_csv(output.path / PREDICTIONS, list(rows[0]), rows)
+            summary["predictions_crc32"] = zlib.crc32(file.read_bytes())
+            output.write_json(FILE, {k: _json_number(v) for k, v in summary.items()})
     for name, value in summary.items():
         logger.info("%s: %s", name, value)
+    logger.info("written: %s, %s", output.path / FILE, output.path / PREDICTIONS)
+    if images == VALIDATION and summary["checkpoint_chosen_on"] == VALIDATION:
+        logger.warning(
+            "the checkpoint is the best by %s on these very images, so its figures flatter and their interval, which "
+            "ignores the choice, is too narrow: evaluate with --config.eval.checkpoint=last, or a test set",
+            summary["checkpoint_chosen_by"],
+        )
 
 
-def _check_data(folder, data, overrides) -> None:
-    """ValueError if the images are not those that the run validated on, unless the command line asks for others."""
-    expected = folder.read_config()["data"]["validation"]
+def _images(folder: RunFolder, config, overrides: Mapping[str, Any]) -> tuple[str, sources.Source]:
+    """Whose images are measured, and these.
+
+    ValueError if they are neither a test set nor those that the run validated on, unless keys of data that say which
+    images are meant are set to another value than the run's.
+    """
+    if config.eval.path or config.eval.labels:
+        source = build.test_source(config)
+        _warn_of_training_images(folder, config, source)
+        return TEST, source
+    changed = [key for key in runs.changed(folder, overrides) if key.startswith("data.")]
+    try:
+        _, source = build.data_sources(config)
+    except ValueError as error:
+        if not {"data.path", *LABELS}.intersection(changed):
+            raise
+        raise ValueError(f"{error}; {NAME_A_TEST_SET}") from error
+    data, expected = runs.fingerprint(source), folder.read_config()["data"]["validation"]
     if data == expected:
-        return
-    asked_for = [key for key in overrides if key.startswith("data.") and key not in runs.FREE_DATA_KEYS]
+        return VALIDATION, source
+    if "data.labels" in changed and not config.data.validation_labels:
+        raise ValueError(f"config.data.labels would be split, and a share of it measured: {NAME_A_TEST_SET}")
+    asked_for = [key for key in changed if key not in (*runs.FREE_DATA_KEYS, "data.labels")]
     if not asked_for:
         raise ValueError(
             f"the validation images are not those of the run in {folder.path} (names or labels differ: {data} now, "
-            f"{expected} there), so some may have been trained on. Give the files that it was trained with, or name "
-            "others on purpose with --config.data.validation_labels"
+            f"{expected} there), so some may have been trained on. Give the files that it was trained with, or, "
+            f"{NAME_A_TEST_SET}"
         )
     logger.warning("other validation images than the run's own, as %s asks for", ", ".join(asked_for))
+    return OTHER, source
+
+
+def _warn_of_training_images(folder: RunFolder, config, source: sources.Source) -> None:
+    """Says how many of a test set's images the run was trained on, where that can be seen.
+
+    Names tell images apart in one folder only; and the training files need not be there.
+    """
+    one, other = (pathlib.Path(path).expanduser().resolve() for path in (config.data.path, config.eval.path or "."))
+    if config.eval.path and one != other:
+        return
+    try:
+        train, _ = build.data_sources(config)
+    except ValueError:
+        return
+    shared = sorted(set(train.names).intersection(source.names))
+    if shared and runs.fingerprint(train) == folder.read_config()["data"]["train"]:
+        logger.warning(
+            "the run was trained on %d of the %d images of the test set (%s%s): its figures are too good",
+            len(shared), len(source), ", ".join(shared[:3]), ", ..." if len(shared) > 3 else "",
+        )  # fmt: skip
+
+
+def _output(folder: RunFolder, config, images: str, data: Mapping[str, int]) -> RunFolder:
+    """The folder to write into; ValueError or OSError where that cannot be, or would lose figures of other images."""
+    own = {VALIDATION: ".", TEST: f"test_{pathlib.Path(config.eval.labels).stem}", OTHER: ""}
+    name = config.eval.output or own[images]
+    if not name:
+        raise ValueError("config.eval.output must name a folder for the figures of other images than the run's own")
+    output = RunFolder(folder.path / pathlib.Path(name).expanduser())
+    is_own = output.path.resolve() == folder.path.resolve()
+    if not (is_own and images == VALIDATION):
+        if (output.path / "config.json").exists():
+            what = "what is there is of the validation images of a run"
+            raise ValueError(f"config.eval.output={name!r}: {what}; choose another folder")
+        before = output.read_json(FILE)
+        if before is not None and before.get("data") != data:
+            advice = "choose another folder with --config.eval.output, or remove it"
+            raise ValueError(f"{output.path / FILE} is of other images: {advice}")
+    make_writable(output.path, "choose another folder with --config.eval.output")
+    return output
+
+
+def _checkpoint(folder: RunFolder, config, step: int) -> dict[str, Any]:
+    """Which checkpoint is measured, how it was chosen and on what, and how far the run had come."""
+    metric, epochs = runs.best_metric(config), folder.epochs()
+    best = config.eval.checkpoint == BEST
+    return {
+        "checkpoint_step": step,
+        "checkpoint_epoch": epochs.get(step),  # None inside an epoch
+        "checkpoint_asked_for": config.eval.checkpoint,
+        "checkpoint_chosen_by": metric if best else "",
+        "checkpoint_chosen_on": "" if not best else VALIDATION if metric.startswith("val_") else "training",
+        "run_step": max([step, *epochs]),
+    }
+
+
+def _figures(predictions: evaluation.Predictions) -> dict[str, Any]:
+    """The quality of the predictions, after all passes and, for the ROC AUC, after 1, 2, ... of them."""
+    log_p = statistics.log_probabilities(predictions.logits)
+    by_passes = [
+        statistics.roc_auc(predictions.label, statistics.mean_log_probabilities(log_p[:passes]))
+        for passes in range(1, len(log_p) + 1)
+    ]
+    figures = statistics.summary(predictions.label, predictions.log_p())
+    spread = float(predictions.spread()[:, -1].mean())
+    return {**figures, "roc_auc_by_passes": by_passes, "mean_std_over_passes": spread}
 
 
 def predict_with(folder, config, source: sources.Source) -> tuple[int, evaluation.Predictions]:

@@ -6,7 +6,7 @@ import jax
 
 from stochconv_jax.data.asked import Asked, find
 from stochconv_jax.modes import build, evaluate, runs
-from stochconv_jax.run_folder import write_csv
+from stochconv_jax.run_folder import make_writable, write_csv
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ def run(_, overrides, workdir) -> None:
     with config.unlocked():
         config.data.on_bad_image = "skip"
     output = folder.path / pathlib.Path(config.predict.output).expanduser()
-    output.parent.mkdir(parents=True, exist_ok=True)
+    make_writable(output.parent, "choose another file with --config.predict.output")
     source = asked.source()
     _, predictions = evaluate.predict_with(folder, config, source)
     reasons = list(asked.reasons)

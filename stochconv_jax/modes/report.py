@@ -9,9 +9,13 @@ logger = logging.getLogger(__name__)
 
 
 def run(config, overrides, workdir) -> None:
-    """Writes report.md, report.html, results.csv and figures/, and prints the table."""
+    """Writes report.md, report.html, results.csv and figures/ into `config.report.output`, and prints the table."""
     del overrides
     root = pathlib.Path(workdir).expanduser()
+    if not root.is_dir():
+        raise ValueError(f"--workdir={workdir}: there is no such folder")
+    output = root / pathlib.Path(config.report.output).expanduser()
+    run_folder.make_writable(output, "choose another folder with --config.report.output")
     groups, remarks = collect.collect(root)
     for remark in remarks:
         logger.warning("%s", remark)
@@ -20,17 +24,17 @@ def run(config, overrides, workdir) -> None:
     # The last epoch ranks; what has none comes last.
     found.sort(key=lambda result: (result.last.count == 0, -result.last.value if result.last.count else 0))
     compared = [results.compare(result, baseline) for result in found if result is not baseline]
-    pictures = figures.draw(found, root / "figures")
+    pictures = figures.draw(found, output / "figures")
     sections = _sections(found, compared, pictures, remarks)
     title = f"Runs in {root.resolve().name}"
-    run_folder.write_text(root / "report.md", page.to_markdown(title, sections))
-    run_folder.write_text(root / "report.html", page.to_html(title, sections, root / "figures"))
+    run_folder.write_text(output / "report.md", page.to_markdown(title, sections))
+    run_folder.write_text(output / "report.html", page.to_html(title, sections, output / "figures"))
     rows = tables.csv_rows(found, compared)
-    run_folder.write_csv(root / "results.csv", list(max(rows, key=len)), rows)
+    run_folder.write_csv(output / "results.csv", list(max(rows, key=len)), rows)
     print(page.to_text(tables.results_table(found)))
     for comparison in compared:
         print(f"{comparison.result.group.name}: {comparison.verdict()}")
-    logger.info("written: %s", ", ".join(str(root / name) for name in ("report.html", "report.md", "results.csv")))
+    logger.info("written: %s", ", ".join(str(output / name) for name in ("report.html", "report.md", "results.csv")))
 
 
 def _sections(found, compared, pictures, remarks) -> list[page.Section]:

@@ -20,12 +20,13 @@ from stochconv_jax.training.checkpoints import Checkpoints
 
 logger = logging.getLogger(__name__)
 
-# Say nothing about which images are meant.
-FREE_DATA_KEYS = (
-    *("data.path", "data.num_workers", "data.timeout_seconds", "data.on_bad_image", "data.check", "data.hash_distance"),
-)
 RESTORED_KEYS = ("model.", "optimizer.", "data.num_classes")  # make the tree that a checkpoint holds
 SIZE_KEYS = ("data.image_size", "data.thumbnail_size")
+# Say nothing about which images are meant.
+FREE_DATA_KEYS = (
+    "data.path", "data.num_workers", "data.timeout_seconds", "data.on_bad_image", "data.order", "data.check",
+    "data.hash_distance", *SIZE_KEYS
+)  # fmt: skip
 INTEGER_COLUMNS = ("epoch", "step")
 
 
@@ -118,6 +119,13 @@ def load(overrides: Mapping[str, Any], workdir: str) -> tuple[RunFolder, ConfigD
     logger.info("%s: %s, branches %s, meeting %s", folder.path, model.variant, branches, model.merge_after)
     own.lock()
     return folder, own
+
+
+def changed(folder: RunFolder, overrides: Mapping[str, Any]) -> list[str]:
+    """Of the keys set on the command line, those whose value is another than that of the run in `folder`."""
+    own = flatten(default_config.get_config().to_dict()) | flatten(folder.read_config()["config"])
+    plain = {key: json.loads(json.dumps([value, own[key]])) for key, value in overrides.items()}
+    return [key for key, (value, before) in plain.items() if value != before]
 
 
 def restore(folder: RunFolder, config: ConfigDict, devices: jax.sharding.Mesh) -> tuple[int, Any]:

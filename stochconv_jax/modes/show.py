@@ -1,4 +1,4 @@
-"""--mode=show: pictures of what the model sees, in WORKDIR/show."""
+"""--mode=show: pictures of what the model sees, in the run's folder show or where config.show.output says."""
 import dataclasses
 import functools
 import logging
@@ -17,7 +17,7 @@ from stochconv_jax.data import asked, augment, pipeline, sources
 from stochconv_jax.models.classifier import Classifier
 from stochconv_jax.modes import build, runs
 from stochconv_jax.ops.windows import Sampling
-from stochconv_jax.run_folder import RunFolder
+from stochconv_jax.run_folder import RunFolder, make_writable
 from stochconv_jax.showing import figures, places
 from stochconv_jax.training import mesh, rngs, state, steps
 
@@ -110,12 +110,12 @@ def run(config, overrides, workdir) -> None:
         build.choice(topic, TOPICS, "show.topics")
     if "relevance" in config.show.topics and config.show.passes < places.LEAST_PASSES:
         raise ValueError(f"config.show.passes={config.show.passes}: at least {places.LEAST_PASSES} for topic relevance")
+    output = folder.path / pathlib.Path(config.show.output).expanduser()
+    make_writable(output, "choose another folder with --config.show.output")
     devices = mesh.create()
     with jax.set_mesh(devices):
         network = Network(build.classifier(config), _variables(folder, config, devices, trained), config.seed)
         topics = _topics(config, network, trained)
-        output = folder.create().path / "show"
-        output.mkdir(exist_ok=True)
         first = []
         for image in _images(config):
             first = [*first, image][:TOGETHER]

@@ -16,9 +16,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import IO
 
-from stochconv_jax.modes import sweep_runs
+from stochconv_jax.modes import evaluate, sweep_runs
 from stochconv_jax.modes.sweep_runs import Run
 from stochconv_jax.run_folder import RunFolder, locked, write_csv
+from stochconv_jax.training import trial
 from stochconv_jax.training.progress import duration
 
 logger = logging.getLogger(__name__)
@@ -37,7 +38,9 @@ def run(config, overrides, workdir, config_file) -> int:
     sweep with 128 + the signal's number; a second one ends that run at once. OSError where another process makes the
     same share in `workdir`.
     """
-    root = RunFolder(workdir).create()
+    root = RunFolder(workdir)
+    trial.check_name(root.path)
+    root.create()
     number, count = sweep_runs.parse_shard(config.sweep.shard)
     runs = sweep_runs.share(sweep_runs.plan(config, overrides, config_file, root.path), number, count)
     table = "sweep" if count == 1 else f"sweep_{number}_of_{count}"
@@ -178,7 +181,7 @@ def _wait_for_others(run: Run, received: list[int]) -> None:
 
 def _in_use(run: Run) -> bool:
     try:
-        with locked(run.folder.path):
+        with locked(run.folder.path), locked(run.folder.path, evaluate.LOCK):
             return False
     except OSError as error:
         if error.errno != errno.EAGAIN:

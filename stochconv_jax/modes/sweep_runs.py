@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from stochconv_jax.config import complete, flatten
 from stochconv_jax.modes import runs
 from stochconv_jax.run_folder import RunFolder
+from stochconv_jax.training.checkpoints import LAST
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 
@@ -45,13 +46,15 @@ class Run:
             return False
 
     def evaluated(self) -> bool:
-        """Whether evaluation.json is of the last checkpoint and of as many passes as the sweep wants."""
+        """Whether evaluation.json is of the last checkpoint, as the last, and of as many passes as the sweep wants."""
         try:
             summary = self.folder.read_json("evaluation.json") or {}
         except ValueError:
             return False
-        wanted = (self._last_step(), self.config.sweep.passes)
-        return (summary.get("checkpoint_step"), summary.get("passes")) == wanted
+        wanted = (LAST, self._last_step(), self.config.sweep.passes)
+        # Earlier versions did not say what was asked for.
+        asked_for = summary.get("checkpoint_asked_for", LAST)
+        return (asked_for, summary.get("checkpoint_step"), summary.get("passes")) == wanted
 
     def finished(self) -> bool:
         """Whether nothing is left to do."""
@@ -67,8 +70,9 @@ class Run:
         return self._command(f"--config={self.config_file}", keys=self.flags)
 
     def evaluate(self) -> list[str]:
-        """The command that evaluates the last checkpoint."""
-        asked = {"eval.checkpoint": "last", "eval.passes": self.config.sweep.passes}
+        """The command that evaluates the last checkpoint on the validation images."""
+        asked = {"eval.checkpoint": LAST, "eval.passes": self.config.sweep.passes}
+        asked |= dict.fromkeys(("eval.path", "eval.labels", "eval.output"), "")
         return self._command("--mode=evaluate", keys=dict(self.flags) | asked)
 
     def _last_step(self) -> int:

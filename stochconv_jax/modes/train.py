@@ -2,6 +2,8 @@
 import contextlib
 import functools
 import logging
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import jax
 import tensorboardX
@@ -12,7 +14,7 @@ from stochconv_jax.data import sources
 from stochconv_jax.models import keras_weights, summary, variants
 from stochconv_jax.modes import build, checking, runs, stopping
 from stochconv_jax.run_folder import RunFolder, locked, named, write_text
-from stochconv_jax.training import evaluation, loop, mesh, progress, state
+from stochconv_jax.training import evaluation, loop, mesh, progress, state, trial
 from stochconv_jax.training.checkpoints import LAST, Checkpoints
 
 logger = logging.getLogger(__name__)
@@ -21,6 +23,9 @@ logger = logging.getLogger(__name__)
 def run(config, overrides, workdir) -> None:
     """Trains to the end of the config's last epoch, or until SIGTERM, after which it has saved."""
     del overrides
+    folder = RunFolder(workdir)
+    if not folder.has_checkpoint():
+        trial.check_name(folder.checkpoints)
     build.use_compilation_cache(config)
     devices = mesh.create()
     build.check_batch_size(config, devices)
@@ -33,7 +38,7 @@ def run(config, overrides, workdir) -> None:
     init = build.initializer(config, model, optimizer)
     with jax.set_mesh(devices):
         shapes = state.shapes(init, build.placement(config, devices))
-    folder = RunFolder(workdir).create()
+    folder.create()
     parts = summary.parts(model, build.inputs(config, 1))
     overview = parameter_overview.get_parameter_overview(shapes.params, include_stats=False)
     logger.info("the parameters:\n%s", overview)
@@ -68,6 +73,8 @@ def run(config, overrides, workdir) -> None:
                 runs.log_skipped(config, val_source, predictions.skipped)
             return predictions
 
+        first = start if open_epoch.steps else start + 1
+        log_epoch = MetricsLog(folder, first, saved.rows(), ended=epochs.ended_before(first))
         try:
             train_state, finished = loop.train(
                 train_state,
@@ -77,7 +84,7 @@ def run(config, overrides, workdir) -> None:
                 batches=mesh.to_devices(batches, devices),
                 checkpoints=saved,
                 open_epoch=open_epoch,
-                log_epoch=MetricsLog(folder, start if open_epoch.steps else start + 1),
+                log_epoch=log_epoch,
                 learning_rate=rate,
                 save_every=config.checkpoint.every_steps,
                 stop_requested=stop_requested,
@@ -105,6 +112,7 @@ def _begin_or_go_on(
     """A fresh state, or that of the last sound checkpoint with the predictions of the epoch it lies in."""
     found = saved.restore(LAST, shapes)
     if found is None:
+        trial.check(saved.folder, shapes, config.checkpoint.grace_seconds)
         fresh = state.create(init, state.shardings(shapes))
         return _start_from_weights(config, fresh) if config.init.weights else fresh, loop.OpenEpoch()
     _, restored, open_epoch = found
@@ -142,11 +150,24 @@ class MetricsLog:
     """Writes an epoch's row to metrics.csv, to TensorBoard's event files and to the log. Only the first host writes.
 
     Rows of `first_step` and later are dropped: they are to come, and a killed run that did those steps did not save.
+    Rows that the file has lost come back from `saved`, those of checkpoints. The log names them, and those of the first
+    `ended` epochs that are nowhere.
     """
 
-    def __init__(self, folder: RunFolder, first_step: int):
+    def __init__(
+        self, folder: RunFolder, first_step: int, saved: Iterable[Mapping[str, Any]] = (), ended: int = 0
+    ):
         self._folder = folder
-        self._rows = [row for row in folder.read_metrics() if int(row["step"]) < first_step]
+        folder.epochs()  # names a row that is damaged
+        rows = {int(row["step"]): row for row in folder.read_metrics()}
+        lost = {row["step"]: row for row in saved if row["step"] not in rows}
+        rows = {step: row for step, row in sorted((rows | lost).items()) if step < first_step}
+        self._rows = list(rows.values())
+        if back := [str(row["epoch"]) for step, row in rows.items() if step in lost]:
+            logger.warning("metrics.csv had lost the row of epoch %s; it is that of the checkpoint", ", ".join(back))
+        there = {int(row["epoch"]) for row in self._rows}
+        if gone := [str(epoch) for epoch in range(1, ended + 1) if epoch not in there]:
+            logger.warning("metrics.csv has lost the row of epoch %s, and no checkpoint has it", ", ".join(gone))
         self._writes = jax.process_index() == 0
         if self._writes:
             folder.write_metrics(self._rows)

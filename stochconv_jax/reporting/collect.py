@@ -18,30 +18,17 @@ import numpy as np
 from stochconv_jax import default_config
 from stochconv_jax.config import flatten
 from stochconv_jax.csv_cells import as_text
-from stochconv_jax.reporting import image_names
+from stochconv_jax.reporting import evaluations, files
+from stochconv_jax.reporting.evaluations import BY_PASSES, Predictions
 from stochconv_jax.run_folder import FREE_KEYS, METRICS, RunFolder
 
 REQUIRED = ("epoch", "val_roc_auc")
-CONFIG, EVALUATION = "config.json", "evaluation.json"
-BY_PASSES = "roc_auc_by_passes"
+CONFIG = "config.json"
 # What the report takes from config.json, and of what kind it must be.
 ABOUT = {"config": Mapping, "data": Mapping, "parameters": numbers.Real, "multiply_adds": numbers.Real}
 SETTINGS = {"seed": int, "num_epochs": numbers.Real, "model.branches": list, "report.baseline": str}
 DEFAULTS = flatten(default_config.get_config().to_dict())
 SEED = re.compile(r"[-_., /]*(?<![a-z])seeds?[-_= /]?(\d+)", re.IGNORECASE)
-
-
-@dataclasses.dataclass(frozen=True)
-class Predictions:
-    """predictions.csv of two classes, in the order of the images' names; `label` and `probability` are `[N]`."""
-
-    images: tuple[str, ...]
-    label: np.ndarray
-    probability: np.ndarray
-
-    def same_images(self, other: "Predictions") -> bool:
-        """Whether both are of the same images with the same labels."""
-        return self.images == other.images and np.array_equal(self.label, other.label)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +51,16 @@ class Run:
     def finished(self) -> bool:
         """Whether all epochs of the config are done, as far as one is known."""
         return self.metrics["epoch"][-1] >= self.settings.get("num_epochs", 0)
+
+    @property
+    def checkpoint(self) -> str:
+        """Which checkpoint was evaluated, in words."""
+        return evaluations.checkpoint(self.evaluation, self.metrics)
+
+    @property
+    def flattered(self) -> bool:
+        """Whether the evaluated checkpoint was chosen by the images that it was evaluated on, or may have been."""
+        return evaluations.flatters(self.evaluation, self.metrics)
 
     def last(self) -> float:
         """Validation ROC AUC of the last epoch; NaN if that epoch has none."""
@@ -149,14 +146,13 @@ def read(path: pathlib.Path, root: pathlib.Path) -> Run:
     if not SEED.sub("", name).strip("."):
         name = f"{root.resolve().name}/{name}".removesuffix("/.")
     metrics, remarks = _metrics(folder)
-    about = _of_kinds(ABOUT, folder, CONFIG, remarks)
-    settings = _drop_odd(SETTINGS, flatten(about.get("config", {})), path / CONFIG, remarks)
+    about = files.of_kinds(ABOUT, folder, CONFIG, remarks)
+    settings = files.drop_odd(SETTINGS, flatten(about.get("config", {})), path / CONFIG, remarks)
     if not settings:
         remarks.append(f"{path}: no config in config.json; its model is known by the folder's name alone")
     in_name = SEED.search(name)
     seed = settings.get("seed", int(in_name[1]) if in_name else None)
-    evaluation = _of_kinds({BY_PASSES: list}, folder, EVALUATION, remarks)
-    predictions = _predictions(path / "predictions.csv", remarks)
+    evaluation, predictions = evaluations.read(folder, about, metrics, remarks)
     run = Run(name, seed, about, settings, metrics, evaluation, predictions, tuple(remarks))
     return dataclasses.replace(run, remarks=(*remarks, *_shortcomings(run, path)))
 
@@ -169,25 +165,6 @@ def _shortcomings(run: Run, path: pathlib.Path) -> Iterator[str]:
         yield f"{path}: the last epoch has no validation ROC AUC; the run is in no mean of last epochs"
 
 
-def _of_kinds(kinds: Mapping[str, type], folder: RunFolder, name: str, remarks: list[str]) -> dict[str, Any]:
-    """The content of a JSON file, as far as it can be used: it may be damaged or another program's."""
-    try:
-        content = folder.read_json(name) or {}
-    except ValueError as error:
-        remarks.append(f"not used: {error}")
-        content = {}
-    return _drop_odd(kinds, content, folder.path / name, remarks)
-
-
-def _drop_odd(
-    kinds: Mapping[str, type], content: Mapping[str, Any], file: pathlib.Path, remarks: list[str]
-) -> dict[str, Any]:
-    """`content` without what is not of its kind, which is remarked."""
-    wrong = [key for key, kind in kinds.items() if key in content and not isinstance(content[key], kind)]
-    remarks += [f"{file}: {key} is not used: {content[key]!r} is not what it should be" for key in wrong]
-    return {key: value for key, value in content.items() if key not in wrong}
-
-
 def _metrics(folder: RunFolder) -> tuple[dict[str, np.ndarray], list[str]]:
     """The columns of metrics.csv, all of METRICS, and remarks about those that it lacks."""
     file, rows, remarks = folder.path / "metrics.csv", folder.read_metrics(), []
@@ -198,7 +175,7 @@ def _metrics(folder: RunFolder) -> tuple[dict[str, np.ndarray], list[str]]:
         raise ValueError(f"{file} lacks the column {' and '.join(needed)}; it has {', '.join(map(str, rows[0]))}")
     if missing:
         remarks.append(f"{file} lacks the column {', '.join(missing)}; what needs it is empty")
-    metrics = {column: _numbers(rows, column, file) for column in METRICS}
+    metrics = {column: files.numbers(rows, column, file) for column in METRICS}
     if np.isnan(metrics["epoch"]).any():
         raise ValueError(f"{file}: a row has no epoch")
     areas = metrics["val_roc_auc"]
@@ -211,37 +188,6 @@ def _metrics(folder: RunFolder) -> tuple[dict[str, np.ndarray], list[str]]:
         epochs = ", ".join(f"{epoch:g}" for epoch in metrics["epoch"][undefined])
         remarks.append(f"{file}: no val_roc_auc in epoch {epochs}")
     return metrics, remarks
-
-
-def _numbers(rows: Sequence[Mapping[str, str]], column: str, file: pathlib.Path) -> np.ndarray:
-    """The column as float64, NaN where it is missing or empty. ValueError where a cell is no number."""
-    values = []
-    for number, row in enumerate(rows, start=2):
-        text = row.get(column) or "nan"
-        try:
-            values.append(float(text))
-        except ValueError:
-            raise ValueError(f"{file}, line {number}, column {column}: {text!r} is not a number") from None
-    return np.array(values)
-
-
-def _predictions(file: pathlib.Path, remarks: list[str]) -> Predictions | None:
-    if not file.exists():
-        return None
-    columns = ("image", "target", "probability")
-    try:
-        rows = RunFolder(file.parent).read_table(file.name)
-        if not rows or any(column not in rows[0] for column in columns):
-            raise ValueError(f"{file}: it needs rows with the columns {', '.join(columns)} (of two classes)")
-        images, rows = image_names.in_order(rows)
-        label, probability = (_numbers(rows, column, file) for column in columns[1:])
-    except ValueError as error:
-        remarks.append(f"not used: {error}")
-        return None
-    if not (np.isin(label, (0, 1)).all() and ((probability >= 0) & (probability <= 1)).all()):
-        remarks.append(f"{file} is not used: targets should be 0 or 1 and probabilities within 0..1")
-        return None
-    return Predictions(images, label.astype(int), probability)
 
 
 def group(runs: Iterable[Run]) -> tuple[list[Group], list[str]]:

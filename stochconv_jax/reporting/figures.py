@@ -1,7 +1,7 @@
 """The pictures of the report, each as PNG and SVG, a column wide.
 
 Models differ in colour (Okabe & Ito's palette, which colour-blind readers can tell apart), marker and line, so that
-print without colour will do too.
+print without colour will do too. They are made without pyplot, which would ask for a window system or a notebook.
 """
 import math
 import pathlib
@@ -10,16 +10,15 @@ from collections.abc import Callable, Sequence
 import matplotlib
 import numpy as np
 import sklearn.metrics
-
-from stochconv_jax import statistics
-from stochconv_jax.reporting.collect import Predictions, Run
-from stochconv_jax.reporting.page import Picture
-from stochconv_jax.reporting.results import Result
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from matplotlib.transforms import offset_copy
+
+from stochconv_jax import statistics
+from stochconv_jax.reporting.collect import Run
+from stochconv_jax.reporting.evaluations import BY_PASSES, Predictions
+from stochconv_jax.reporting.page import Picture
+from stochconv_jax.reporting.results import Result
 
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 MARKERS = "os^vDPX*"
@@ -46,14 +45,13 @@ def draw(results: Sequence[Result], folder: pathlib.Path) -> list[Picture]:
     """Writes into `folder` the figures that the runs have the numbers for."""
     folder.mkdir(exist_ok=True)
     pictures = []
-    with plt.rc_context(SETTINGS):
+    with matplotlib.rc_context(SETTINGS):
         for name, caption, function in FIGURES:
             figure = function(results)
             if figure is None:
                 continue
             figure.savefig(folder / f"{name}.png", dpi=220)
             figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
-            plt.close(figure)
             pictures.append(Picture(name, caption))
     return pictures
 
@@ -71,9 +69,8 @@ def _axes(height: float, legend_of: Sequence[Result], rows: int = 1, **settings)
     names = [result.group.name for result in legend_of]
     columns = 2 if len(names) > 1 and max(map(len, names)) <= 22 else 1
     legend_height = 0.17 * -(-len(names) // columns)
-    figure, axes = plt.subplots(
-        rows, figsize=(WIDTH, height + legend_height), layout="constrained", squeeze=False, **settings
-    )
+    figure = Figure(figsize=(WIDTH, height + legend_height), layout="constrained")
+    axes = figure.subplots(rows, squeeze=False, **settings)
     figure.legend_columns = columns
     return figure, axes[:, 0]
 
@@ -211,7 +208,7 @@ def _with(result: Result, line_of: Callable[[Run], Line | None]) -> list[Line]:
 
 
 def _passes_of(run: Run) -> Line | None:
-    areas = run.evaluation.get("roc_auc_by_passes")
+    areas = run.evaluation.get(BY_PASSES)
     if not areas or not all(isinstance(area, float) for area in areas):
         return None
     return np.arange(1, len(areas) + 1), np.array(areas, np.float64)

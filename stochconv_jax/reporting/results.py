@@ -103,13 +103,7 @@ def _quality(group: Group) -> Quality | None:
 
 def _evaluated(runs: Sequence[Run]) -> frozenset[tuple[str, str]]:
     """Which checkpoints predicted, with how many passes; '?' where evaluation.json does not say."""
-    found = set()
-    for run in runs:
-        step = run.evaluation.get("checkpoint_step")
-        last = run.metrics["step"][-1]
-        which = "?" if step is None or np.isnan(last) else "last" if step == last else "earlier"
-        found.add((which, str(run.evaluation.get("passes", "?"))))
-    return frozenset(found)
+    return frozenset((run.checkpoint, str(run.evaluation.get("passes", "?"))) for run in runs)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,6 +119,7 @@ class Comparison:
     image_count: int
     image_pairs: int
     evaluated_alike: bool
+    flattered: bool  # whether predictions are not compared for the choice of their checkpoints
 
     def verdict(self) -> str:
         """In plain words, at the 5 % level."""
@@ -138,6 +133,8 @@ class Comparison:
             words = f"{_better(self.seeds.value)} than {name}"
         else:
             words = f"cannot be told apart from {name} by {self.pairs} seeds"
+        if self.flattered and not self.image_pairs:
+            return f"{words}; checkpoints chosen on the predicted images, as the best are, are not compared on them"
         if math.isnan(self.images.p):
             return words
         told = _better(self.images.value) if self.images.p < 0.05 else "not told apart"
@@ -160,7 +157,9 @@ def compare(result: Result, baseline: Result) -> Comparison:
     image_count = len(predicted[0][0].predictions.images) if predicted else 0
     alike = len({_evaluated(side) for side in zip(*predicted)}) < 2
     interval = statistics.bootstrap_interval(*areas)
-    return Comparison(result, baseline, len(pairs), seeds, interval, images, image_count, len(predicted), alike)
+    flattered = any(run.predictions and run.flattered for pair in pairs for run in pair)
+    pairs_of_images = image_count, len(predicted)
+    return Comparison(result, baseline, len(pairs), seeds, interval, images, *pairs_of_images, alike, flattered)
 
 
 def _pairs(group: Group, other: Group) -> list[tuple[Run, Run]]:
@@ -174,8 +173,11 @@ def _pairs(group: Group, other: Group) -> list[tuple[Run, Run]]:
 
 
 def _compare_predictions(pairs) -> tuple[statistics.Difference, list[tuple[Run, Run]]]:
-    """DeLong's difference, and the pairs that it is the mean of: those with predictions of the same images."""
-    found = [pair for pair in pairs if all(run.predictions for run in pair)]
+    """DeLong's difference, and the pairs that it is the mean of: those with predictions of the same images.
+
+    Not of checkpoints that were chosen by these images: of two models of no worth, one would be better too often.
+    """
+    found = [pair for pair in pairs if all(run.predictions and not run.flattered for run in pair)]
     found = [pair for pair in found if all(run.predictions.same_images(found[0][0].predictions) for run in pair)]
     if not found:
         return statistics.Difference(NAN, NAN, NAN, NAN), []

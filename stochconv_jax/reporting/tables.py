@@ -30,12 +30,13 @@ ABOUT_COMPARISONS = (
 ABOUT_IMAGES = (
     "The differences on predicted images are of the predictions.csv of equal images, with the checkpoints and passes "
     "that the table of predictions names, mean over common seeds, with DeLong's paired interval: it says how much "
-    "depends on which images were drawn, not on the seed."
+    "depends on which images were drawn, not on the seed. A checkpoint chosen by these images, as the best is, is left "
+    "out: interval and p would ignore the choice. --config.eval.checkpoint=last evaluates one that was not."
 )
 ABOUT_QUALITY = (
-    "From predictions.csv; means over its runs. Checkpoint: of the last step or an earlier one, such as the best. "
-    "Passes: draws of windows that a probability is the mean of. Calibration error: mean "
-    "distance between predicted probability and share of class 1, in ten bins of equal width."
+    "From predictions.csv; means over its runs. Checkpoint: the last, or which; the best was chosen by these very "
+    "images, which flatters its figures here. Passes: draws of windows that a probability is the mean of. "
+    "Calibration error: mean distance between predicted probability and share of class 1, in ten bins of equal width."
 )
 
 

@@ -9,11 +9,10 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib
 import numpy as np
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, LogNorm, Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import ScalarFormatter
 
@@ -30,16 +29,15 @@ SETTINGS = {
     "figure.constrained_layout.use": True,
     "text.parse_math": False,  # a file's name may hold dollar signs
 }
-_styled = plt.rc_context(SETTINGS)
+_styled = matplotlib.rc_context(SETTINGS)
 BLUE, VERMILLION, BLACK = COLORS[0], COLORS[1], COLORS[6]
 LINES = ("-", (0, (4, 1.2)), (0, (1.2, 1)), (0, (4, 1, 1, 1)), (0, (7, 2)))
 SIGNED = LinearSegmentedColormap.from_list("blue to vermillion", (BLUE, "#f4f4f4", VERMILLION))
 
 
 def save(figure, path: pathlib.Path) -> pathlib.Path:
-    """Writes a PNG and forgets the figure."""
+    """Writes a PNG."""
     figure.savefig(path, dpi=200)
-    plt.close(figure)
     return path
 
 
@@ -70,7 +68,7 @@ def windows(name: str, picture: np.ndarray, boxes: np.ndarray, window_size: Size
 
     columns = min(range(1, len(boxes) + 1), key=lambda columns: abs(share_of(columns) - 0.58))
     rows, share = -(-len(boxes) // columns), min(max(share_of(columns), 0.5), 0.8)
-    figure = plt.figure(figsize=(WIDTH, 0.7 + share * WIDTH * picture.shape[0] / picture.shape[1]))
+    figure = Figure(figsize=(WIDTH, 0.7 + share * WIDTH * picture.shape[0] / picture.shape[1]))
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)
     left, right = figure.subfigures(1, 2, width_ratios=(share, 1 - share))
     whole = left.subplots()
@@ -156,7 +154,7 @@ def filters(name: str, branches: Mapping[str, tuple[np.ndarray, np.ndarray]]):
     cell = WIDTH / columns
     shapes = {branch: maps.shape[0] / maps.shape[1] for branch, (_, maps) in branches.items()}
     heights = [0.35 + rows[branch] * (0.45 + shapes[branch]) * cell for branch in branches]
-    figure = plt.figure(figsize=(WIDTH, sum(heights) + 0.8))
+    figure = Figure(figsize=(WIDTH, sum(heights) + 0.8))
     figure.get_layout_engine().set(w_pad=0.015, h_pad=0.015, wspace=0.0, hspace=0.0)
     parts = figure.subfigures(len(branches), 1, height_ratios=heights, squeeze=False)[:, 0]
     for part, (branch, (kernels, maps)) in zip(parts, branches.items()):
@@ -204,7 +202,8 @@ def relevance(name: str, picture: np.ndarray, found: Relevance, *, number: int, 
 
 
 def _figure(rows: int, columns: int, height: float):
-    return plt.subplots(rows, columns, figsize=(WIDTH, height), squeeze=False)
+    figure = Figure(figsize=(WIDTH, height))
+    return figure, figure.subplots(rows, columns, squeeze=False)
 
 
 def _title(figure, text: str) -> None:
@@ -234,7 +233,7 @@ def _boxes(axes, boxes: np.ndarray, window_size: Size) -> None:
         color, line = _look(number) if len(boxes) > 1 else (BLACK, "-")
         outline = [withStroke(linewidth=3, foreground="white")]
         place = (left - 0.5, top - 0.5), window_size[1], window_size[0]
-        axes.add_patch(plt.Rectangle(*place, fill=False, ec=color, lw=1.5, ls=line, path_effects=outline))
+        axes.add_patch(Rectangle(*place, fill=False, ec=color, lw=1.5, ls=line, path_effects=outline))
     if len(boxes) > 1:
         for number, (top, left) in enumerate(boxes):
             _number(axes, left + 0.06 * window_size[1], top + 0.06 * window_size[0], number, va="top")

@@ -1,4 +1,5 @@
 """Checkpoints: Orbax, asynchronous; the last two and the best are kept, and what is damaged on disk is passed over."""
+import contextlib
 import dataclasses
 import functools
 import json
@@ -16,7 +17,7 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from stochconv_jax import ending
-from stochconv_jax.run_folder import write_text
+from stochconv_jax.run_folder import remove_unfinished, write_text
 from stochconv_jax.training import checksums
 
 logger = logging.getLogger(__name__)
@@ -71,6 +72,7 @@ class Checkpoints:
         self._best_metric, self._read_only = best_metric, read_only
         self._saving: int | None = None
         self._restored: int | None = None
+        self._read_back, self._unread = False, None  # whether the first save was; and until then its shapes
         self._faults: dict[int, str] = {}  # by step, known to the first process; one set aside is no longer listed
 
     def __enter__(self) -> "Checkpoints":
@@ -101,7 +103,7 @@ class Checkpoints:
             step_prefix=_PREFIX,
             cleanup_tmp_directories=True,
             todelete_subdir=f"{_REMOVED}.{time.time_ns()}",  # a new one: what it cannot remove is in nobody's way
-            async_options=ocp.AsyncOptions(post_finalization_callback=self._add_checksums),
+            async_options=ocp.AsyncOptions(post_finalization_callback=self._complete_files),
         )
         return _Manager(self.folder, options=options)
 
@@ -122,6 +124,8 @@ class Checkpoints:
                 self._manager.wait_until_finished()
                 self._remove_old()
                 self._saving = step
+                if not self._read_back:
+                    self._unread = jax.tree.map(lambda x: np.broadcast_to(np.zeros((), x.dtype), x.shape), state)
                 self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics, force=True)
         except Exception as error:
             raise self._not_saved(error) from error
@@ -132,6 +136,8 @@ class Checkpoints:
             self._saving = step
             try:
                 (self._path(step) / _METRICS).mkdir(exist_ok=True)
+                for folder in (self._path(step), self._path(step) / _METRICS):
+                    remove_unfinished(folder)
                 write_text(self._metrics_file(step), json.dumps(metrics))
                 if checksums.exist(self._path(step)):
                     checksums.write(self._path(step))
@@ -140,15 +146,28 @@ class Checkpoints:
         with ending.within(self._timeout, of=f"the end of the epoch, at step {step}"):
             multihost_utils.sync_global_devices("metrics of an epoch")  # all of them read it for the next save
 
-    def _add_checksums(self) -> None:
-        """When all files are written and before the checkpoint takes its name."""
+    def _complete_files(self) -> None:
+        """When all files are written, and before the checkpoint takes its name and older ones are removed."""
         try:
             for unnamed in self.folder.glob(f"{_PREFIX}_{self._saving}.*tmp*"):
+                if not self._read_back:
+                    self._restore_unnamed(unnamed)
                 checksums.write(unnamed)
-        except OSError as error:
+        except Exception as error:
             if jax.process_count() > 1:  # Orbax waits for the others before it raises this, and they for this process
                 logger.error("%s", self._not_saved(error))
             raise
+
+    def _restore_unnamed(self, unnamed: pathlib.Path) -> None:
+        """Reads the first save whole, into the memory of the first process alone: what it cannot read is not saved."""
+        alone = {
+            "multiprocessing_options": ocp.options.MultiprocessingOptions(
+                primary_host=0, active_processes={0}, barrier_sync_key_prefix="read_back"
+            )
+        }
+        with ocp.Checkpointer(ocp.StandardCheckpointHandler(**alone), **alone) as reader:
+            reader.restore(unnamed / "state", args=ocp.args.StandardRestore(self._unread))
+        self._read_back, self._unread = True, None
 
     def _remove_old(self) -> None:
         """What later saves have made superfluous, of this run or of one that was killed.
@@ -276,6 +295,14 @@ class Checkpoints:
             return json.loads(self._metrics_file(step).read_text())
         except FileNotFoundError:
             return None
+
+    def rows(self) -> list[dict[str, float]]:
+        """The epochs' rows of metrics.csv that the checkpoints were saved with, as far as they can be read."""
+        found = []
+        for step in self._steps():
+            with contextlib.suppress(OSError, ValueError):
+                found.append(self._metrics(step))
+        return [row for row in found if row]
 
     def _metrics_file(self, step: int) -> pathlib.Path:
         return self._path(step) / _METRICS / _METRICS

@@ -49,6 +49,10 @@ class Epochs:
     def total_steps(self) -> int:
         return self.end(self.num_epochs)
 
+    def ended_before(self, step: int) -> int:
+        """How many epochs end with fewer than `step` steps done."""
+        return min(max(0, step - 1) * self.batch_size // self.num_images, self.num_epochs)
+
     def ended_at(self, step: int) -> int | None:
         """The number (1..) of the epoch that ends with `step` steps done, or None."""
         epoch = step * self.batch_size // self.num_images

@@ -23,6 +23,8 @@ TINY = {
 }
 # A run that a test ends. Its learning rate does not depend on its length, so that all such runs share a program.
 LONG = {"num_epochs": 2000, "optimizer__schedule": "constant"}
+# What a notebook gives to the programs that it starts, whether they can draw so or not.
+NOTEBOOK = {"MPLBACKEND": "module://no_such_notebook.backend_inline"}
 CHANGED = """
 import runpy, sys
 sys.path.insert(0, {root!r})

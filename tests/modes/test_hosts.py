@@ -197,7 +197,7 @@ def test_a_killed_process_leaves_none_behind(start, tmp_path):
 
 @pytest.mark.parametrize("fails", [0, 1])
 def test_a_save_that_fails_in_one_process_ends_both_in_time_and_is_named(start, tmp_path, fails):
-    full = when("training.checksums.write", "raise OSError(28, 'No space left on device')", call=2)
+    full = when("training.checksums.write", "raise OSError(28, 'No space left on device')", call=3)
     processes = start(tmp_path, before=("" if fails else full, ""), checkpoint__grace_seconds=10, **TRAINED)
     wait_for_step(processes[0], tmp_path, step=1)
     if fails:  # a disk or a quota of its own

@@ -14,7 +14,7 @@ import pytest
 
 from stochconv_jax.modes import build, runs
 from stochconv_jax.training import mesh
-from tests.modes.conftest import LONG
+from tests.modes.conftest import LONG, NOTEBOOK
 
 TIMES = ("images_per_second", "seconds")
 
@@ -158,7 +158,7 @@ def test_prediction_is_that_of_evaluation_and_names_what_it_refuses(main, finish
 
 @pytest.mark.smoke
 def test_report_compares_the_runs_below_a_folder(main, finished):
-    output = main(finished.parent, mode="report")
+    output = main(finished.parent, mode="report", environ=NOTEBOOK)
     # Runs, parameters, million multiply-adds, and the last epoch's area.
     assert re.search(r"finished +1 +[\d,]+ +\d+\.\d\d +0\.\d{4}", output)
     assert (finished.parent / "figures" / "curves.png").stat().st_size > 10_000
@@ -254,7 +254,8 @@ def test_evaluation_refuses_what_would_measure_something_else(main, finished):
     try:
         (finished / "config.json").write_text(json.dumps(other))
         assert "the validation images are not those of the run" in main(finished, mode="evaluate", code=1)
-        assert "other validation images than the run's own" in main(finished, mode="evaluate", data__num_validation=9)
+        asked_for = {"data__num_validation": 9, "eval__output": "nine"}
+        assert "other validation images than the run's own" in main(finished, mode="evaluate", **asked_for)
     finally:
         (finished / "config.json").write_text(about)
 

@@ -10,7 +10,7 @@ from configs import quickstart
 from stochconv_jax.data.synthetic import SyntheticSource
 from stochconv_jax.modes import show
 from tests.conftest import CACHE, ROOT
-from tests.modes.conftest import TINY
+from tests.modes.conftest import NOTEBOOK, TINY
 
 TOPICS = ("augmentation", "windows", "coverage", "filters", "relevance")
 
@@ -43,7 +43,7 @@ def config_of(images, *, which="", **keys):
 
 
 def test_a_run_is_shown_topic_by_topic(main, finished):
-    output = main(finished, mode="show", show__count=2, show__passes=16, devices=2)
+    output = main(finished, mode="show", show__count=2, show__passes=16, devices=2, environ=NOTEBOOK)
     images = ("000_synthetic_000052", "001_synthetic_000053")
     names = {f"{image}_{topic}.png" for image in images for topic in TOPICS} | {"batch_sampling.png"}
     check_pictures(finished / "show", names)

@@ -61,12 +61,13 @@ def test_a_signal_at_any_moment_leaves_a_run_that_goes_on_bit_for_bit(main, fini
 
 @pytest.mark.slow
 def test_a_run_that_cannot_save_ends_in_time_and_says_what_it_waits_for(main, finished, tmp_path):
-    """Nor does it when an error ends it, which it names."""
-    broken = when("training.checksums.write", HANG) + when("training.evaluation.predict", 'raise OSError("no")', call=2)
+    """Nor does it when an error ends it, which it names. The first checksums are those of the trial."""
+    broken = when("training.checksums.write", HANG, call=2)
+    broken += when("training.evaluation.predict", 'raise OSError("no")', call=2)
     output = main(tmp_path / "broken", before=broken, code=1, checkpoint__grace_seconds=3)
     assert "not ended within 3 s of OSError: no (config.checkpoint.grace_seconds)" in output.splitlines()[-1]
     assert not [path for path in (tmp_path / "broken/checkpoints").iterdir() if "tmp" not in path.name]
-    hanging = when("training.checksums.write", HANG, call=2) + when("training.evaluation.predict", SIGTERM, call=2)
+    hanging = when("training.checksums.write", HANG, call=3) + when("training.evaluation.predict", SIGTERM, call=2)
     output = main(tmp_path, before=hanging, code=1, checkpoint__grace_seconds=3)
     last = output.splitlines()[-1]
     assert "not ended within 3 s of SIGTERM (config.checkpoint.grace_seconds)" in last and "Traceback" not in output

@@ -2,7 +2,8 @@
 import pytest
 
 from configs import quickstart
-from stochconv_jax.modes import sweep_runs
+from stochconv_jax.modes import evaluate, sweep, sweep_runs
+from stochconv_jax.run_folder import METRICS, RunFolder, locked
 from tests.modes.test_sweep import ablation
 
 
@@ -47,3 +48,38 @@ def test_shares_are_a_partition_and_each_has_a_fair_part_of_every_variant(count,
 def test_a_share_that_is_none_is_refused(text):
     with pytest.raises(ValueError, match=r"config\.sweep\.shard"):
         sweep_runs.parse_shard(text)
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run of a sweep with three passes, whose last step is 20."""
+    config = quickstart.get_config()
+    config.sweep.passes = 3
+    folder = RunFolder(tmp_path).create()
+    folder.write_metrics([dict.fromkeys(METRICS, 0.5) | {"epoch": k, "step": 10 * k} for k in (1, 2)])
+    return sweep_runs.Run("a/seed_0", folder, config, "", {"eval.labels": "test.csv", "eval.checkpoint": "best"})
+
+
+@pytest.mark.parametrize(
+    ("summary", "counts"),
+    [
+        ({"checkpoint_step": 20, "passes": 3, "checkpoint_asked_for": "last"}, True),
+        ({"checkpoint_step": 20, "passes": 3}, True),  # of an earlier version
+        ({"checkpoint_step": 20, "passes": 3, "checkpoint_asked_for": "best"}, False),  # chosen, and by chance the last
+        ({"checkpoint_step": 10, "passes": 3, "checkpoint_asked_for": "last"}, False),  # as it was then
+        ({"checkpoint_step": 20, "passes": 1, "checkpoint_asked_for": "last"}, False),
+    ],
+)
+def test_an_evaluation_of_the_last_checkpoint_as_the_last_counts(run, summary, counts):
+    run.folder.write_json("evaluation.json", summary)
+    assert run.evaluated() == counts
+    asked = run.evaluate()
+    for key, value in (("checkpoint", "last"), ("labels", ""), ("path", ""), ("output", ""), ("passes", 3)):
+        assert [word for word in asked if word.startswith(f"--config.eval.{key}=")] == [f"--config.eval.{key}={value}"]
+
+
+@pytest.mark.parametrize("name", [".lock", evaluate.LOCK])
+def test_a_run_that_another_process_trains_or_evaluates_is_in_use(run, name):
+    with locked(run.folder.path, name):
+        assert sweep._in_use(run)
+    assert not sweep._in_use(run)

@@ -193,9 +193,9 @@ def test_folders_are_left_out_of_images_names_only_where_they_tell_nothing_apart
 
 
 def test_predictions_of_other_passes_or_checkpoints_are_said(tmp_path):
-    asked = {"a": (1, 1), "b": (3, 1), "c": (1, 2), "d": (1, 2)}
-    for number, (name, (passes, step)) in enumerate(asked.items()):
-        evaluation = {"passes": passes, "checkpoint_step": step}
+    asked = {"a": (1, 1, "1"), "b": (3, 1, "1"), "c": (1, 2, "last"), "d": (1, 2, "2")}
+    for number, (name, (passes, step, which)) in enumerate(asked.items()):
+        evaluation = {"passes": passes, "checkpoint_step": step, "checkpoint_asked_for": which}
         config = SPLIT | {"model.dropout": number}
         images = IMAGES if name == "a" else [(i, t, _mixed(t, p)) for i, t, p in IMAGES]
         write(tmp_path / name, [0.6, 0.7], config=config, predictions=images, evaluation=evaluation)
@@ -206,7 +206,7 @@ def test_predictions_of_other_passes_or_checkpoints_are_said(tmp_path):
     table = tables.quality_table(list(found.values()))
     cells = {row[0]: tuple(row[3:5]) for row in table.rows}
     assert cells.pop("d") == ("?, last", "1, ?") and cells.pop("e") == ("?", "?")
-    assert cells == {"a": ("earlier", "1"), "b": ("earlier", "3"), "c": ("last", "1")}
+    assert cells == {"a": ("epoch 1, step 1", "1"), "b": ("epoch 1, step 1", "3"), "c": ("last", "1")}
     for other, alike in (("b", False), ("c", False), ("a", True)):
         got = results.compare(found[other], found["a"])
         assert got.evaluated_alike == alike and got.verdict().endswith("of other checkpoints or passes") != alike

@@ -22,6 +22,8 @@ def test_an_epoch_ends_with_the_step_that_shows_its_last_image(images, batch):
         assert step * batch >= epoch * images > (step - 1) * batch or batch > images
         assert epochs.end(epoch) == step
     assert epochs.ended_at(0) is None
+    for step in range(epochs.total_steps + 9):
+        assert epochs.ended_before(step) == sum(epochs.end(epoch) < step for epoch in range(1, 5))
     assert ends[epochs.total_steps] >= 4
     if batch <= images:
         assert list(ends.values()) == [1, 2, 3, 4]
