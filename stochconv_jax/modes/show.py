@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from stochconv_jax import ops
+from stochconv_jax.config import check_together
 from stochconv_jax.data import augment, pipeline, sources
 from stochconv_jax.models.classifier import Classifier
 from stochconv_jax.modes import build, predict, runs
@@ -104,11 +105,9 @@ def run(config, overrides, workdir) -> None:
     trained = folder.has_checkpoint()
     if trained:
         folder, config = runs.load(overrides, workdir)
+    else:
+        check_together(config)
     build.use_compilation_cache(config)
-    for topic in config.show.topics:
-        build.choice(topic, TOPICS, "show.topics")
-    if "relevance" in config.show.topics and config.show.passes < places.LEAST_PASSES:
-        raise ValueError(f"config.show.passes={config.show.passes}: at least {places.LEAST_PASSES} for topic relevance")
     devices = mesh.create()
     with jax.set_mesh(devices):
         network = Network(build.classifier(config), _variables(folder, config, devices, trained), config.seed)
