@@ -1,6 +1,7 @@
 """--mode=evaluate: measures the run in --workdir on its validation images."""
 import contextlib
 import logging
+from collections.abc import Sequence
 
 import jax
 import numpy as np
@@ -22,7 +23,9 @@ def run(_, overrides, workdir) -> None:
     data = runs.fingerprint(source)
     _check_data(folder, data, overrides)
     step, predictions = predict_with(folder, config, source)
-    summary = statistics.summary(predictions.label, predictions.log_p())
+    groups = groups_of(source, config)
+    known = None if groups is None else [groups[index] for index in predictions.index]
+    summary = statistics.summary(predictions.label, predictions.log_p(), known)
     summary = {"checkpoint_step": step, "passes": config.eval.passes, "data": data} | summary
     log_p = statistics.log_probabilities(predictions.logits)
     summary["roc_auc_by_passes"] = [
@@ -32,7 +35,7 @@ def run(_, overrides, workdir) -> None:
     summary["mean_std_over_passes"] = float(predictions.spread()[:, -1].mean())
     summary["skipped"] = [source.names[index] for index in predictions.skipped]
     if jax.process_index() == 0:
-        rows = prediction_rows(source, predictions, with_target=True)
+        rows = prediction_rows(source, predictions, with_target=True, groups=groups)
         write_csv(folder.path / "predictions.csv", list(rows[0]), rows)
         folder.write_json("evaluation.json", {k: _json_number(v) for k, v in summary.items()})
     for name, value in summary.items():
@@ -70,10 +73,21 @@ def predict_with(folder, config, source: sources.Source) -> tuple[int, evaluatio
     return step, predictions
 
 
-def prediction_rows(source: sources.Source, predictions: evaluation.Predictions, *, with_target: bool) -> list[dict]:
+def groups_of(source: sources.Source, config) -> Sequence[str] | None:
+    """Of each image its group, by the column that config.data.group_by names; None where the source has none."""
+    return sources.columns_of(source).get(config.data.group_by)
+
+
+def prediction_rows(
+    source: sources.Source,
+    predictions: evaluation.Predictions,
+    *,
+    with_target: bool,
+    groups: Sequence[str] | None = None,
+) -> list[dict]:
     """Rows of predictions.csv: image, target if wanted, probability (of class 1, or of each class), std over passes.
 
-    After them come the source's own columns, such as year and patient_id.
+    Where `groups` are known, `group` is the image's. After them come the source's own columns, such as the year.
     """
     probability, spread = np.exp(predictions.log_p()), predictions.spread()
     classes = range(probability.shape[1])
@@ -85,6 +99,8 @@ def prediction_rows(source: sources.Source, predictions: evaluation.Predictions,
             cells["target"] = int(predictions.label[row])
         for suffix, k in columns.items():
             cells |= {f"probability{suffix}": float(probability[row, k]), f"std{suffix}": float(spread[row, k])}
+        if groups is not None:
+            cells["group"] = groups[index]
         rows.append(cells | {name: values[index] for name, values in more.items() if name not in cells})
     return rows
 
