@@ -113,9 +113,10 @@ def _start_from_weights(config, fresh: state.TrainState) -> state.TrainState:
     """The fresh state with the weights of a Keras file where they fit."""
     variant = variants.get(config.model.variant)
     variables, report = keras_weights.load(config.init.weights, variant, fresh.trained())
-    logger.info("%d arrays from %s; initialised at random:", report.loaded, config.init.weights)
-    for name in report.fresh:
-        logger.info("  %s", name)
+    lists = {"initialised at random": report.fresh, "not used, for they fit nowhere": report.unused}
+    logger.info("%d arrays from %s", report.loaded, config.init.weights)
+    for what, names in lists.items():
+        logger.info("%s: %s", what, "".join(f"\n  {name}" for name in names) or "none")
     return fresh.with_variables(variables)
 
 

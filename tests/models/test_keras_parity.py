@@ -195,11 +195,27 @@ def test_what_does_not_fit_stays_as_initialised_and_is_listed(saved):
     assert np.isfinite(params["merged"]["stage7"]["block1"]["expand"]["kernel"]).all()
 
 
-@pytest.mark.parametrize("name", ["kinds.weights.h5", "names.h5"])
-def test_the_file_of_another_variant_is_refused_with_the_layer(saved, name):
-    for variant in ("b1", "b4"):
-        with pytest.raises(ValueError, match=rf"{name}: layer \w+ .*another variant"):
-            ours(variant, saved / name)
+@pytest.mark.parametrize("name", ["kinds.weights.h5", "names.h5", "no_top.weights.h5"])
+def test_of_another_variant_s_file_what_fits_is_taken_and_the_rest_listed(saved, name):
+    _, b0, _ = ours("b0", saved / "names.h5")
+    _, wide, report = ours("b0_wide_stem", saved / name, classes=1)
+    leaves = ("conv/kernel", *(f"norm/{leaf}" for leaf in ("scale", "bias", "mean", "var")))
+    last = {"classifier/kernel", "classifier/bias"}
+    # What of the first block is as wide as the stem does not fit either.
+    fresh = {name for name in report.fresh if not name.startswith("thumbnail/stage1/block1/")}
+    assert fresh == {f"thumbnail_stem/{leaf}" for leaf in leaves} | last
+    assert "thumbnail/stage1/block1/depthwise/kernel" in report.fresh
+    names = {name.removeprefix("thumbnail_").removeprefix("thumbnail/") for name in report.fresh}
+    assert names - last == {*report.unused} - last
+    jax.tree.map(np.testing.assert_array_equal, *(v["params"]["thumbnail"]["stage7"] for v in (wide, b0)))
+    _, longer, report = ours("b1", saved / name)  # of the same widths, with more blocks
+    added = {f"stage{stage}/block{n}" for stage, n in ((1, 2), (2, 3), (3, 3), (4, 4), (5, 4), (6, 5), (7, 2))}
+    assert {"/".join(name.split("/")[1:3]) for name in report.fresh if "classifier" not in name} == added
+    jax.tree.map(
+        np.testing.assert_array_equal, *(v["params"]["thumbnail"]["stage4"]["block2"] for v in (longer, b0))
+    )
+    with pytest.raises(ValueError, match=rf"{name}: no layer fits b4: this is the file of another variant"):
+        ours("b4", saved / name)
 
 
 def test_damaged_files_are_refused(saved, tmp_path):
@@ -259,11 +275,9 @@ def test_a_layer_that_is_not_whole_is_named(saved, tmp_path, change, message):
 
 
 @pytest.mark.parametrize("name", ["kinds.weights.h5", "names.h5"])
-def test_damage_anywhere_is_a_refusal_that_names_the_file(saved, tmp_path, name, monkeypatch):
+def test_damage_anywhere_is_a_refusal_that_names_the_file(saved, tmp_path, name):
     """Bytes overwritten in HDF5's own structures: refused by file and layer, or they were bytes that say nothing."""
     variant = variants.get("b0")
-    shapes = keras_weights._shapes(variant)
-    monkeypatch.setattr(keras_weights, "_shapes", lambda variant: shapes)
     whole, random = (saved / name).read_bytes(), np.random.default_rng(0)
     unharmed, messages = keras_weights._read(saved / name, variant), []
     for mark in (b"TREE", b"SNOD", b"HEAP") * 4:
