@@ -12,6 +12,7 @@ import logging
 import pathlib
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -91,7 +92,13 @@ class _FileParser(flags.ArgumentParser):
         self._read = read
 
     def parse(self, path):
-        return config.checked(_values(self._read(path)))
+        try:
+            settings = self._read(path)
+        except (TypeError, ValueError) as error:  # whose message is a traceback
+            cause = error.__context__ or error
+            place = traceback.extract_tb(cause.__traceback__)[-1]
+            raise ValueError(f"{cause} ({place.filename}, line {place.lineno})") from None
+        return config.checked(_values(settings))
 
 
 class _ValueParser(flags.ArgumentParser):

@@ -74,6 +74,18 @@ def test_what_a_config_file_may_not_set_is_refused_in_a_line_with_its_name(tmp_p
     assert parsed(tmp_path, "--config=own.py") == f"stochconv_jax: flag --config={tmp_path}/own.py: {words}\n"
 
 
+@pytest.mark.parametrize(
+    ("file", "words"),
+    [
+        ("configs/quickstart.py:all", "configs/quickstart.py:all: the only choice after the colon is 'control' ("),
+        ("configs/efficientnet.py:b9", "config.model.variant='b9' is unknown; choose one of b0, b1, "),
+        ("configs/b0.py:b1", "get_config() takes 0 positional arguments but 1 was given ("),
+    ],
+)
+def test_what_may_not_stand_after_the_colon_is_refused_in_a_line(tmp_path, file, words):
+    assert parsed(tmp_path, f"--config={file}").startswith(f"stochconv_jax: flag --config={ROOT}/{file}: {words}")
+
+
 def test_a_file_that_is_nowhere_is_told_with_all_places(tmp_path):
     said = parsed(tmp_path, "--config=configs/quikstart.py")
     places = f"looked for {tmp_path}/configs/quikstart.py and {ROOT}/configs/quikstart.py"
