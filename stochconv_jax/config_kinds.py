@@ -22,9 +22,9 @@ class Kind:
     choices: Collection[str] = ()
 
 
-def nearest(name: Any, known: Iterable[str]) -> str:
+def nearest(name: str, known: Iterable[str]) -> str:
     """A question that ends an error message: the one of `known` most like `name`; '' where none is like it."""
-    found = difflib.get_close_matches(name, known, n=1) if isinstance(name, str) else ()
+    found = difflib.get_close_matches(name, known, n=1)
     return f'. Did you mean "{found[0]}"?' if found else ""
 
 

@@ -164,7 +164,7 @@ def check(values: Mapping[str, Any], where: str = "") -> dict[str, Any]:
     where = f"{where}: " if where else ""
     for key in values:
         if key not in RULES:
-            raise BadValue(f"{where}unknown config key {key}{nearest(key, RULES)}")
+            raise BadValue(f"{where}unknown config key {key}{nearest(str(key), RULES)}")
     for key in RULES:
         if key not in values:
             raise BadValue(f"{where}config.{key} is missing: begin with stochconv_jax.default_config.get_config()")
@@ -176,8 +176,9 @@ def _read(key: str, value: Any, where: str) -> Any:
     try:
         return kind.read(value)
     except (ValueError, TypeError, OverflowError) as error:
-        single = value[0] if isinstance(value, tuple) and len(value) == 1 else value
-        guess = nearest(single, kind.choices)
+        words = value if isinstance(value, tuple | list) else (value,)
+        unknown = [word for word in words if isinstance(word, str) and word not in kind.choices]
+        guess = nearest(unknown[0], kind.choices) if unknown else ""
         raise BadValue(f"{where}config.{key}={value!r}: {kind.expected or error}{guess}") from None
 
 

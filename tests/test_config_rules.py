@@ -101,6 +101,7 @@ def test_numbers_have_a_range(key):
         ("model.branches", (), "expected one or more of thumbnail, windows, each once"),
         ("model.branches", ("windows", "windows"), "each once"),
         ("model.branches", "windos", 'Did you mean "windows"?'),
+        ("model.branches", ("thumbnail", "windos"), 'Did you mean "windows"?'),
         ("checkpoint.best_metric", "epoch", "choose one of train_loss"),
         ("data.image_size", (), "expected height and width in pixels"),
         ("data.image_size", (64, 64, 3), "expected height and width in pixels"),
@@ -210,6 +211,8 @@ def test_a_config_file_may_set_what_the_command_line_may():
 
 
 def test_unknown_and_missing_keys_are_named():
+    with pytest.raises(config_rules.BadValue, match="unknown config key 7"):
+        config_rules.check(DEFAULTS | {7: ""})
     with pytest.raises(config_rules.BadValue, match=r'own.py: unknown config key data.pth. Did you mean "data.path"'):
         config_rules.check(DEFAULTS | {"data.pth": ""}, "own.py")
     with pytest.raises(config_rules.BadValue, match=r"config.seed is missing"):

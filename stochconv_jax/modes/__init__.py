@@ -12,7 +12,7 @@ from stochconv_jax.modes import compiler_flags, hosts
 from stochconv_jax.training import host_memory, rendezvous
 
 TOGETHER = ("train", "evaluate", "predict")  # by several processes as one
-OF_A_RUN = ("evaluate", "predict", "show")  # with its own config, see runs.load
+OTHER_CONFIGS = ("evaluate", "predict", "show", "sweep")  # those of runs, to which --config is not all, or nothing
 NAMES = (*TOGETHER, "sweep", "report", "show", "plan", "prepare")
 
 
@@ -24,7 +24,7 @@ def run(mode: str, config: Any, overrides: Mapping[str, Any], workdir: str, conf
     other processes.
     Raises config_rules.BadValue, before any work, where values do not fit each other.
     """
-    if mode not in OF_A_RUN:
+    if mode not in OTHER_CONFIGS:  # else it is asked of those
         check_together(config)
     compiler_flags.add(os.environ)
     host_memory.keep_freed()
