@@ -12,16 +12,17 @@ import logging
 import pathlib
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+import traceback
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import absl.logging
 from absl import app, flags
 from ml_collections import config_flags
 
-from stochconv_jax import config, default_config, modes
+from stochconv_jax import config, config_kinds, config_rules, default_config, modes
 
-EXPERIMENTS = (pathlib.Path("configs"), pathlib.Path(__file__).parents[1] / "configs")  # where --config is guessed from
+CHECKOUT = pathlib.Path(__file__).parents[1]  # where main.py lies, if the package is not installed
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "The experiment: a file of configs/, or a run's config.json. Not given: the default config."
 )
@@ -33,28 +34,106 @@ def main(_):
     """Hands over to the mode."""
     _log_to_stderr()
     flag = flags.FLAGS["config"]
-    overrides, file = config_flags.get_override_values(flag), config_flags.get_config_filename(flag)
-    return modes.run(_MODE.value, _CONFIG.value, overrides, _WORKDIR.value, file)
+    try:
+        settings = config.checked(_values(_CONFIG.value))
+        flat = config.flatten(settings.to_dict())
+        overrides = {key: flat[key] for key in config_flags.get_override_values(flag)}
+        return modes.run(_MODE.value, settings, overrides, _WORKDIR.value, config_flags.get_config_filename(flag))
+    except config_rules.BadValue as error:
+        sys.exit(f"stochconv_jax: {error}")
+
+
+def _values(settings: Any) -> dict[str, Any]:
+    """The values of a config. BadValue where a file's get_config() has returned something else."""
+    if not callable(getattr(settings, "to_dict", None)):
+        raise config_rules.BadValue(f"its get_config() returns {settings!r}, not a config")
+    return settings.to_dict()
 
 
 def parse(arguments):
-    """Parses the command line; an unknown key or file ends with the nearest name, not with a traceback."""
+    """Parses the command line; what is wrong with it, or with the config's values, ends in a line and no traceback."""
+    _read_any_value()
     joined = re.sub(r"(^|\n)--?config\n", r"\1--config=", "\n".join(arguments))  # `--config FILE` is `--config=FILE`
-    files = re.findall(r"^--?config=([^:\n]*)", joined, re.MULTILINE)
-    for file in files:
-        if not pathlib.Path(file).expanduser().is_file():
-            known = {path.name: path for folder in reversed(EXPERIMENTS) for path in folder.rglob("*.py")}
-            sys.exit(f"stochconv_jax: --config={file}: there is no such file{_guess(pathlib.Path(file).name, known)}")
-    known = {key: key for key in config.flatten(default_config.get_config().to_dict())}
-    for key in re.findall(r"^--?config\.([\w.]+)", joined, re.MULTILINE):
-        if key not in known:
-            sys.exit(f"stochconv_jax: unknown config key {key}{_guess(key, known)}")
+    joined = re.sub(r"(?m)^--?config=([^:\n]*)", lambda found: f"--config={_find(found[1])}", joined)
+    files = re.findall(r"(?m)^--config=([^:\n]*)", joined)
+    for key in re.findall(r"^--?(?:no)?config\.([\w.]+)", joined, re.MULTILINE):
+        if key not in config_rules.RULES:
+            sys.exit(f"stochconv_jax: unknown config key {key}{config_kinds.nearest(key, config_rules.RULES)}")
     read = f"--config={config.__file__}:"  # it makes a config of a run's config.json
-    joined = re.sub(r"(^|\n)--?config=(?=.*\.json(\n|$))", lambda found: found[1] + read, joined)
+    joined = re.sub(r"(?m)^--config=(?=.*\.json$)", read, joined)
     program, *arguments = joined.split("\n")
     default = [] if files else [f"--config={default_config.__file__}"]
     with _neighbours_importable(files):
-        return app.parse_flags_with_usage([program, *default, *arguments])
+        try:
+            return flags.FLAGS([program, *default, *arguments])
+        except flags.Error as error:
+            sys.exit(f"stochconv_jax: {error}")
+
+
+def _find(file: str) -> pathlib.Path:
+    """The config file of that name: in the current folder, or else beside main.py. Ends the program where none is."""
+    path = pathlib.Path(file).expanduser()
+    folders = [pathlib.Path.cwd(), *([CHECKOUT] if (CHECKOUT / "main.py").exists() else [])]
+    places = list(dict.fromkeys(folder / path for folder in folders))
+    for place in places:
+        if place.is_file():
+            return place
+    known = {found.name: found for folder in reversed(folders) for found in (folder / "configs").rglob("*.py")}
+    guess = difflib.get_close_matches(path.name, known, n=1)
+    meant = f'. Did you mean "{known[guess[0]]}"?' if guess else ""
+    looked_for = " and ".join(map(str, places))
+    sys.exit(f"stochconv_jax: --config={file}: there is no such file; looked for {looked_for}{meant}")
+
+
+class _FileParser(flags.ArgumentParser):
+    """Reads a config file as `read` does and checks its values, before those of the command line are laid over them."""
+
+    def __init__(self, read: Callable[[str], Any]):
+        self._read = read
+
+    def parse(self, path):
+        try:
+            settings = self._read(path)
+        except (TypeError, ValueError) as error:  # whose message is a traceback
+            cause = error.__context__ or error
+            place = traceback.extract_tb(cause.__traceback__)[-1]
+            raise ValueError(f"{cause} ({place.filename}, line {place.lineno})") from None
+        return config.checked(_values(settings))
+
+
+class _ValueParser(flags.ArgumentParser):
+    """Reads a value of the command line as `read` does, or as text where that cannot: the key's rule says more."""
+
+    def __init__(self, read: Callable[[str], Any]):
+        self._read = read
+
+    def parse(self, argument):
+        try:
+            return self._read(argument) if isinstance(argument, str) else argument
+        except ValueError:
+            return argument
+
+
+def _read_any_value() -> None:
+    """Makes absl take each key's value, the last where it is given several times, for the rules to check."""
+    flag = flags.FLAGS["config"]
+    flag.parser = _FileParser(flag.parser.parse)
+    readers = {int: _number, float: float, bool: flags.BooleanParser().parse, tuple: _tuple}
+    for kind, reader in readers.items():
+        config_flags.register_flag_parser_for_type(kind, _ValueParser(reader))
+
+
+def _number(text: str) -> int | float:
+    try:
+        return int(text)
+    except ValueError:
+        return float(text)
+
+
+def _tuple(text: str) -> tuple:
+    """The values between commas, with or without brackets about them and quotes about each."""
+    parts = [part.strip().strip("\"'") for part in text.strip().strip("()[]").split(",")]
+    return tuple(_ValueParser(_number).parse(part) for part in (parts if parts[-1] else parts[:-1]))
 
 
 @contextlib.contextmanager
@@ -72,11 +151,6 @@ def _neighbours_importable(files: Iterable[str]) -> Iterator[None]:
         yield
     finally:
         sys.path[:] = before
-
-
-def _guess(name: str, known: Mapping[str, Any]) -> str:
-    nearest = difflib.get_close_matches(name, known, n=1)
-    return f'. Did you mean "{known[nearest[0]]}"?' if nearest else ""
 
 
 def _log_to_stderr():

@@ -12,7 +12,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from stochconv_jax import default_config
+from stochconv_jax import config_rules, default_config
 
 logger = logging.getLogger(__name__)
 
@@ -31,24 +31,32 @@ def complete(saved: Mapping[str, Any], where: Any) -> ConfigDict:
     """A config from the values that a run, perhaps of an older version, has saved.
 
     Keys that are new since take their defaults, and the log says so. ValueError for keys that are no more: what they
-    meant cannot be repeated, and for values of another kind.
+    meant cannot be repeated, and for values that no key can have.
     """
     if not isinstance(saved, Mapping):
         raise ValueError(f"{where}: its config is no table of keys but {saved!r}")
-    config = default_config.get_config()
-    known, values = flatten(config.to_dict()), flatten(saved)
+    known, values = flatten(default_config.get_config().to_dict()), flatten(saved)
     removed = sorted(values.keys() - known.keys())
     if removed:
         raise ValueError(f"{where} has keys that this version does not know: {', '.join(removed)}")
     for key in sorted(known.keys() - values.keys()):
         logger.warning("%s is of an older version: config.%s takes its default, %r", where, key, known[key])
-    try:
-        config.update_from_flattened_dict(
-            {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-        )
-    except TypeError as error:
-        raise ValueError(f"{where}: {error}") from error
-    return config
+    return checked(known | values, str(where))
+
+
+def checked(values: Mapping[str, Any], where: str = "") -> ConfigDict:
+    """The config of `values`, nested or by dotted key, each as its rule reads it; locked.
+
+    BadValue, beginning with `where`, for what no key can have, for unknown keys and for missing ones.
+    """
+    config = default_config.get_config()
+    config.update_from_flattened_dict(config_rules.check(flatten(values), where))
+    return config.lock()
+
+
+def check_together(config: ConfigDict) -> None:
+    """BadValue where values of a checked `config` do not fit each other."""
+    config_rules.check_together(flatten(config.to_dict()))
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,5 +1,8 @@
 """Every key, its unit and its default. A key exists here or nowhere; other configs change a few lines of this one.
 
+What a value may be is in config_rules.py, one rule a key. The config itself takes any value of any type, for the rules
+read more than the default's own type: an image_size of 512, say.
+
 The defaults are the full split model trained as in the project report (2021), on a folder of images.
 """
 from ml_collections import ConfigDict, config_dict
@@ -27,7 +30,7 @@ def get_config() -> ConfigDict:
             },
             "loss": {
                 "label_smoothing": 0.0,  # share of the target spread evenly over the classes
-                "class_weights": (),  # one weight a class, e.g. (1.0, 5.0); () weighs all alike
+                "class_weights": (),  # one weight a class, 0 or more, e.g. (1.0, 5.0); () weighs all alike
             },
             "checkpoint": {
                 "best_metric": "val_roc_auc",  # column of metrics.csv: *_loss is minimised, the others maximised
@@ -73,7 +76,8 @@ def get_config() -> ConfigDict:
             },
             "log_every_seconds": 10.0,  # between progress lines
             "compilation_cache": "~/.cache/stochconv_jax",  # folder of compiled programs; '' keeps none
-        }
+        },
+        type_safe=False,
     )
 
 
@@ -87,7 +91,8 @@ def distributed() -> ConfigDict:
             "num_processes": config_dict.placeholder(int),  # 1: this one alone, whatever the environment says
             "process_id": config_dict.placeholder(int),  # 0 .. num_processes - 1: this one
             "timeout_seconds": 300,  # longest wait for another process; 100 at most for one that has died on the way
-        }
+        },
+        type_safe=False,
     )
 
 
@@ -106,7 +111,8 @@ def model() -> ConfigDict:
             "batch_norm_momentum": 0.99,  # share of the running statistics kept each step
             "dtype": "float32",  # of activations: float32 | bfloat16; parameters and statistics are float32
             "remat": False,  # recompute each stage in the backward pass: less memory, the same numbers
-        }
+        },
+        type_safe=False,
     )
 
 
@@ -126,8 +132,8 @@ def data() -> ConfigDict:
             "group_by": "",  # CSV column whose equal values stay on one side of the split, e.g. patient_id
             "stratify_by": "",  # CSV column kept in proportion on both sides, beside the target
             "num_classes": 2,  # 2: one logit and binary cross-entropy; more: softmax
-            "image_size": (1024, 1024),  # pixels, height and width of the full-resolution image
-            "thumbnail_size": (224, 224),  # pixels, height and width
+            "image_size": (1024, 1024),  # pixels, height and width of the full-resolution image; 512 or 512x768 will do
+            "thumbnail_size": (224, 224),  # pixels, height and width, likewise
             "order": "shuffled",  # shuffled: every image once an epoch | balanced: every class in the same share
             "num_train": 640,  # synthetic: number of training images
             "num_validation": 200,  # synthetic: number of validation images
@@ -138,7 +144,8 @@ def data() -> ConfigDict:
             # that each can be decoded | none. A validation image that is a copy of a training image is refused.
             "check": "headers",
             "hash_distance": -1,  # bits of 64 in which the looks of such copies may differ; -1: same bytes alone
-        }
+        },
+        type_safe=False,
     )
 
 
@@ -157,7 +164,8 @@ def prepare() -> ConfigDict:
             "images_per_shard": 256,
             "folds": 5,  # of splits.csv
             "num_workers": 0,  # processes; 0: one a core
-        }
+        },
+        type_safe=False,
     )
 
 
@@ -174,7 +182,8 @@ def augment() -> ConfigDict:
             "saturation": 0.0,  # likewise
             "cutout": 0.0,  # share of the image that a square hides; 0: off
             "mixup": 0.0,  # parameter of the beta distribution, e.g. 0.2; each image is then read for two; 0: off
-        }
+        },
+        type_safe=False,
     )
 
 
@@ -198,5 +207,6 @@ def optimizer() -> ConfigDict:
             # batch's; batch norm is over each part, and their running statistics are averaged.
             "accumulate_steps": 1,
             "ema_decay": config_dict.placeholder(float),  # of averaged parameters and statistics, used to evaluate
-        }
+        },
+        type_safe=False,
     )

@@ -48,20 +48,25 @@ def scores(log_p: np.ndarray) -> np.ndarray:
     return log_p[:, 1] - log_p[:, 0]
 
 
-def roc_auc_interval(labels: np.ndarray, score: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+def roc_auc_interval(
+    labels: np.ndarray, score: np.ndarray, level: float = 0.95, *, groups: Sequence[str] | None = None
+) -> tuple[float, float]:
     """Confidence interval of a two-class ROC AUC by DeLong's variance, on the logit scale so that it stays in 0..1.
 
     DeLong, DeLong & Clarke-Pearson, Biometrics 44 (1988); placements by mid-ranks as in Sun & Xu, IEEE SPL 21 (2014).
     Where the classes separate wholly the variance is zero, and the interval is the exact binomial-like bound of a
     perfect result with the smaller class's number. NaN where it is not defined: fewer than two images of a class, a
     score that is not a number, or no variance at another area, as when all scores are equal.
+
+    `groups`: of each image its group, such as the patient, '' for one of its own: images of a group may resemble each
+    other, and groups take the place of images in all of this, see `_variance`.
     """
     area, positive, negative = delong_placements(labels, score)
-    if min(len(positive), len(negative)) < 2:
+    variance, count = _variance(labels, positive, negative, groups)
+    if count < 2:
         return float("nan"), float("nan")
-    variance = positive.var(ddof=1) / len(positive) + negative.var(ddof=1) / len(negative)
     if area in (0.0, 1.0):
-        bound = ((1 - level) / 2) ** (1 / min(len(positive), len(negative)))
+        bound = ((1 - level) / 2) ** (1 / count)
         return (bound, 1.0) if area > 0.5 else (0.0, 1 - bound)
     if not variance > 0:
         return float("nan"), float("nan")
@@ -83,14 +88,53 @@ def delong_placements(labels: np.ndarray, score: np.ndarray) -> tuple[float, np.
     return float(of_positive.mean()), of_positive, of_negative
 
 
+def _variance(
+    labels: np.ndarray, positive: np.ndarray, negative: np.ndarray, groups: Sequence[str] | None
+) -> tuple[float, int]:
+    """Variance of an area, or of a difference of two, and the number of independent draws of the rarer class.
+
+    `positive`, `negative`: placements, or their differences. Without `groups` every image is a draw: DeLong's variance.
+    With them a group is, whichever classes its images are of: Obuchowski, Biometrics 53 (1997), whose variance is
+    DeLong's where each image is a group of its own. NaN for fewer than two draws of a class.
+    """
+    if groups is None:
+        count = min(len(positive), len(negative))
+        if count < 2:
+            return float("nan"), count
+        return positive.var(ddof=1) / len(positive) + negative.var(ddof=1) / len(negative), count
+    labels = np.asarray(labels).astype(bool)
+    _, group = np.unique([f"+{name}" if name else f"-{i}" for i, name in enumerate(groups)], return_inverse=True)
+    number = group.max(initial=-1) + 1
+    sides = [(group[labels], positive), (group[~labels], negative)]
+    counts = [len(np.unique(members)) for members, _ in sides]
+    if min(counts) < 2:
+        return float("nan"), min(counts)
+    # What each group adds to the area beyond the mean, as the owner of positives and as that of negatives.
+    first, second = (
+        np.bincount(members, values - values.mean(), minlength=number) / len(values) for members, values in sides
+    )
+    own = sum(count / (count - 1) * (side**2).sum() for count, side in zip(counts, (first, second)))
+    return own + 2 * number / (number - 1) * (first * second).sum(), min(counts)
+
+
 def sensitivity_at(labels: np.ndarray, score: np.ndarray, specificity: float) -> float:
     """The highest sensitivity of any threshold whose specificity is at least `specificity`."""
     false_positive, true_positive, _ = sklearn.metrics.roc_curve(labels, score, drop_intermediate=False)
     return float(true_positive[false_positive <= 1 - specificity + 1e-12].max())
 
 
-def summary(labels: np.ndarray, log_p: np.ndarray) -> dict[str, object]:
-    """What `evaluation.json` says about a set of predictions; some of it is for two classes only."""
+INDEPENDENT = "images are taken as independent of each other: no column is known that groups them"
+CLUSTERED = (
+    "roc_auc_interval_95 takes images as independent of each other; roc_auc_interval_95_clustered takes those of a "
+    "group, such as a patient, as one draw (Obuchowski 1997)"
+)
+
+
+def summary(labels: np.ndarray, log_p: np.ndarray, groups: Sequence[str] | None = None) -> dict[str, object]:
+    """What `evaluation.json` says about a set of predictions; some of it is for two classes only.
+
+    `groups`: see `roc_auc_interval`; None where none are known.
+    """
     classes = log_p.shape[1]
     probability = np.exp(log_p)
     one_hot = np.eye(classes)[labels]
@@ -106,12 +150,15 @@ def summary(labels: np.ndarray, log_p: np.ndarray) -> dict[str, object]:
     if classes != 2:
         return result | {"accuracy": float((log_p.argmax(axis=1) == labels).mean())}
     score = scores(log_p)
-    low, high = roc_auc_interval(labels, score)
+    intervals = {"roc_auc_interval_95": list(roc_auc_interval(labels, score)), "about_intervals": INDEPENDENT}
+    if groups is not None:
+        clustered = list(roc_auc_interval(labels, score, groups=groups))
+        intervals |= {"roc_auc_interval_95_clustered": clustered, "about_intervals": CLUSTERED}
     undefined = len(np.unique(labels)) < 2 or not np.isfinite(score).all()
     nan = float("nan")
     return result | {
         "positives": int(labels.sum()),
-        "roc_auc_interval_95": [low, high],
+        **intervals,
         "average_precision": nan if undefined else float(sklearn.metrics.average_precision_score(labels, score)),
         "sensitivity_at_95_specificity": nan if undefined else sensitivity_at(labels, score, 0.95),
         # Exchanging the classes and the sign of the score exchanges sensitivity and specificity.
@@ -129,22 +176,25 @@ class Difference(NamedTuple):
 
 
 def delong_difference(
-    labels: np.ndarray, first: np.ndarray, second: np.ndarray, level: float = 0.95
+    labels: np.ndarray,
+    first: np.ndarray,
+    second: np.ndarray,
+    level: float = 0.95,
+    *,
+    groups: Sequence[str] | None = None,
 ) -> Difference:
     """Difference of two models' ROC AUCs on the same images, by DeLong's paired variance (see `roc_auc_interval`).
 
     `first`, `second`: scores `[seeds, N]` or `[N]`; the areas, and so the placements, are averaged over the seeds. What
     varies is which images were drawn: the trained networks are taken as given. NaN interval and p where the variance
-    is zero or a class has fewer than two images.
+    is zero or a class has fewer than two images. `groups`: see `roc_auc_interval`.
     """
     sides = [[delong_placements(labels, score) for score in np.atleast_2d(scores)] for scores in (first, second)]
     means = [[np.mean(part, axis=0) for part in zip(*side)] for side in sides]
     (area, positive, negative), (other_area, other_positive, other_negative) = means
     value = float(area - other_area)
-    if min(len(positive), len(negative)) < 2:
-        return Difference(value, *[float("nan")] * 3)
-    variance = sum(part.var(ddof=1) / len(part) for part in (positive - other_positive, negative - other_negative))
-    return _difference(value, np.sqrt(variance), scipy.stats.norm(), level)
+    variance, _ = _variance(labels, positive - other_positive, negative - other_negative, groups)
+    return _difference(value, np.sqrt(max(variance, 0.0)), scipy.stats.norm(), level)
 
 
 def student_difference(first: Sequence[float], second: Sequence[float], level: float = 0.95) -> Difference:

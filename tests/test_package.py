@@ -3,6 +3,7 @@ import ast
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -101,6 +102,8 @@ def test_the_installed_program_reads_a_run_and_configs_from_anywhere(python, tmp
     assert (tmp_path / "plan" / "plan.json").exists()
     output = python("-m", "stochconv_jax", "--mode=plan", "--config.sead=3", "--workdir=plan", code=1)
     assert output == 'stochconv_jax: unknown config key sead. Did you mean "seed"?\n'
+    output = python("-m", "stochconv_jax", "--config=configs/b0.py", "--workdir=plan", code=1)
+    assert re.fullmatch(r"stochconv_jax: --config=configs/b0.py: .* looked for /\S*/configs/b0.py\n", output)
 
 
 def test_main_py_and_the_module_are_one_program():

@@ -14,8 +14,7 @@ class Augmentation:
     `area`: the crop's share of the image's area. `aspect`: its width / height relative to the image's own. `flip`:
     left-right and up-down, each with probability 1/2. `rotation`: degrees, uniform in +-. `brightness`, `contrast`,
     `saturation`: their factor is uniform in 1 +-. `cutout`: share of the image's area that a square hides. `mixup`: the
-    parameter of the beta distribution of how much of another image is mixed in, 0 for none. ValueError for ranges that
-    no image has.
+    parameter of the beta distribution of how much of another image is mixed in, 0 for none.
     """
 
     area: tuple[float, float] = (0.6, 1.0)
@@ -27,18 +26,6 @@ class Augmentation:
     saturation: float = 0.0
     cutout: float = 0.0
     mixup: float = 0.0
-
-    def __post_init__(self):
-        if not 0 < self.area[0] <= self.area[1] <= 1:
-            raise ValueError(f"config.augment.area={self.area}: expected 0 < from <= to <= 1")
-        if not 0 < self.aspect[0] <= 1 <= self.aspect[1]:
-            # A crop of nearly the whole image has nearly its shape: without 1 in the range there would be none.
-            raise ValueError(f"config.augment.aspect={self.aspect}: expected 0 < from <= 1 <= to")
-        for name in ("brightness", "contrast", "saturation", "cutout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"config.augment.{name}={getattr(self, name)}: expected 0 (off) or a share below 1")
-        if self.mixup < 0:
-            raise ValueError(f"config.augment.mixup={self.mixup}: expected 0 (off) or more")
 
 
 def fit(picture: np.ndarray, size: Size) -> np.ndarray:

@@ -56,8 +56,6 @@ def batches(
     Raises Stalled where a batch takes longer than `timeout_seconds`. `row_bytes`: the size of a row, for what is said
     of a worker that ended for want of memory.
     """
-    if not timeout_seconds > 0:
-        raise ValueError(f"config.data.timeout_seconds={timeout_seconds}: expected more than 0")
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()  # Grain reads its absl flags; outside an absl program nobody has parsed them
     dataset = grain.MapDataset.range(first, last).map(row).batch(rows)

@@ -3,11 +3,12 @@
 Both kinds of file are read, with or without the top: HDF5 by layer name (`.h5`, Keras 2 and 3) and `.weights.h5` (Keras
 3), whose layers have no names but stand in the order of their kind. Weights are never downloaded.
 """
+import collections
 import contextlib
 import dataclasses
 import pathlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import h5py
@@ -15,8 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stochconv_jax.models.classifier import Classifier
-from stochconv_jax.models.variants import Variant
+from stochconv_jax.models.variants import VARIANTS, Variant
 
 KINDS = {"conv": "conv2d", "depthwise": "depthwise_conv2d", "norm": "batch_normalization", "dense": "dense"}
 NORM = (("params", "scale"), ("params", "bias"), ("batch_stats", "mean"), ("batch_stats", "var"))
@@ -35,34 +35,43 @@ class Layer:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """`loaded`: arrays taken from the file. `fresh`: names of those that did not fit and stay as initialised."""
+    """`loaded`: arrays taken from the file. `fresh`: names of those that did not fit and stay as initialised.
+
+    `unused`: names of the file's arrays that fit nowhere.
+    """
 
     loaded: int
     fresh: list[str]
+    unused: list[str]
 
 
 def load(file: str, variant: Variant, variables: Mapping[str, Any]) -> tuple[dict[str, Any], Report]:
     """`variables` of a Classifier of `variant` with the weights in `file` where they fit.
 
     Every branch gets the stem and its stages, the trunk after the meeting the rest, so far as shapes agree: the first
-    block after a meeting has other inputs, and the last layer other classes. ValueError, naming file and layer, for a
-    missing, damaged or other variant's file, or one whose input was normalised otherwise than by ImageNet's mean and
-    standard deviation.
+    block after a meeting has other inputs, the last layer other classes, and another variant than the file's other
+    widths and blocks. ValueError, naming file and layer, for a missing or damaged file, one of which nothing but the
+    last layer fits, or one whose input was normalised otherwise than by ImageNet's mean and standard deviation.
     """
-    arrays = _read(pathlib.Path(file).expanduser(), variant)
-    fresh, loaded = [], 0
+    path = pathlib.Path(file).expanduser()
+    arrays = _read(path, variant)
+    fresh, used = [], []
 
-    def pick(path, value):
-        nonlocal loaded
-        names = tuple(entry.key for entry in path)
-        found = arrays.get((names[0], *_below_branch(names[1:])))
+    def pick(place, value):
+        names = tuple(entry.key for entry in place)
+        key = (names[0], *_below_branch(names[1:]))
+        found = arrays.get(key)
         if found is None or found.shape != value.shape:
             fresh.append("/".join(names[1:]))
             return value
-        loaded += 1
+        used.append(key)
         return found.astype(value.dtype)
 
-    return jax.tree_util.tree_map_with_path(pick, dict(variables)), Report(loaded, fresh)
+    loaded = jax.tree_util.tree_map_with_path(pick, dict(variables))
+    if all("classifier" in key for key in used):
+        raise ValueError(f"{path}: no layer fits {variant.name}: this is the file of another variant")
+    unused = ["/".join(key[1:]) for key in arrays if key not in used]
+    return loaded, Report(len(used), fresh, unused)
 
 
 def _below_branch(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -94,12 +103,12 @@ def layers(variant: Variant) -> Iterator[Layer]:
 
 
 def _read(path: pathlib.Path, variant: Variant) -> dict[tuple[str, ...], np.ndarray]:
-    """Arrays of the file by our path; checked against `variant`."""
+    """Arrays of the file by our path. All layers must be there of `variant`, or of the one that the file is of."""
     with _opened(path) as file:
-        stored = _by_order(path, file, variant) if "layers" in file else _by_name(path, file)
+        stored, variant = _by_order(path, file, variant) if "layers" in file else _by_name(path, file, variant)
         for name in [name for name in stored if re.fullmatch(r"normalization(_\d+)?", name)]:
             _check_normalization(path, stored.pop(name), variant)
-        shapes, found = _shapes(variant), {}
+        found = {}
         for layer in layers(variant):
             values = stored.pop(layer.name, None)
             if layer.name == "predictions" and not values:
@@ -108,12 +117,6 @@ def _read(path: pathlib.Path, variant: Variant) -> dict[tuple[str, ...], np.ndar
                 raise ValueError(f"{path}: layer {layer.name} is missing or not whole: damaged, or of another variant")
             for (kind, leaf), value in zip(NORM if layer.kind == "norm" else WEIGHTS, values):
                 value = _ours(layer.kind, value)
-                expected = shapes.get((*layer.place, leaf), value.shape)
-                if value.shape != expected:
-                    raise ValueError(
-                        f"{path}: layer {layer.name} has shape {value.shape} where {variant.name} has "
-                        f"{expected}: this is the file of another variant"
-                    )
                 if not _plausible(leaf, value):
                     raise ValueError(f"{path}: layer {layer.name} holds values that are no weights: damaged")
                 found[(kind, *layer.place, leaf)] = value
@@ -141,19 +144,40 @@ def _refused(message: str):
         raise ValueError(f"{message} ({error})") from error
 
 
-def _by_name(path: pathlib.Path, file: h5py.Group) -> dict[str, list[np.ndarray]]:
-    """A file by layer name: each group lists its arrays in order."""
+Stored = dict[str, list[np.ndarray]]
+
+
+def _of_the_file(variant: Variant, fits: Callable[[Sequence[Layer]], bool]) -> Variant:
+    """`variant`, or else another, whose layers are those of a file; `variant` where there is none, as errors tell."""
+    for candidate in (variant, *VARIANTS.values()):
+        if fits([layer for layer in layers(candidate) if layer.name != "predictions"]):
+            return candidate
+    return variant
+
+
+def _by_name(path: pathlib.Path, file: h5py.Group, variant: Variant) -> tuple[Stored, Variant]:
+    """A file by layer name, each group of which lists its arrays in order; and the variant that has its layers."""
     stored = {}
     for name in file:
         with _refused(f"{path}: layer {name} cannot be read: damaged"):
             group = file[name]
             stored[name] = [_array(group[weight]) for weight in group.attrs.get("weight_names", ())]
-    return stored
+    others = ("normalization", "predictions")
+    there = {name for name, values in stored.items() if values and not name.startswith(others)}
+    return stored, _of_the_file(variant, lambda expected: {layer.name for layer in expected} == there)
 
 
-def _by_order(path: pathlib.Path, file: h5py.Group, variant: Variant) -> dict[str, list[np.ndarray]]:
-    """A file by kind: conv2d, conv2d_1, ... in the order of the network. What is left keeps the file's own name."""
+def _by_order(path: pathlib.Path, file: h5py.Group, variant: Variant) -> tuple[Stored, Variant]:
+    """A file by kind: conv2d, conv2d_1, ... in the order of the network; and the variant that has as many of each.
+
+    What is left keeps the file's own name.
+    """
     groups = set(file["layers"])
+    there = collections.Counter(re.sub(r"_\d+$", "", group) for group in groups)
+    there = {kind: there[name] for kind, name in KINDS.items() if kind != "dense"}
+    variant = _of_the_file(
+        variant, lambda expected: {kind: sum(layer.kind == kind for layer in expected) for kind in there} == there
+    )
     stored, counts = {}, dict.fromkeys(KINDS, 0)
 
     def read(group: str, name: str):
@@ -168,7 +192,7 @@ def _by_order(path: pathlib.Path, file: h5py.Group, variant: Variant) -> dict[st
         read(KINDS[layer.kind] + (f"_{number}" if number else ""), layer.name)
     for group in sorted(groups):
         read(group, group)
-    return stored
+    return stored, variant
 
 
 def _array(stored: h5py.Dataset) -> np.ndarray:
@@ -206,16 +230,3 @@ def _check_normalization(path: pathlib.Path, stored: list[np.ndarray], variant: 
             f"{path}: layer normalization has mean {mean.tolist()} and variance {variance.tolist()}; "
             f"expected ImageNet's, {variant.mean} and the standard deviation {variant.std} or its square"
         )
-
-
-def _shapes(variant: Variant) -> dict[tuple[str, ...], tuple[int, ...]]:
-    """Shapes of the plain network's arrays by place; of the last layer none, for its classes may differ."""
-    model = Classifier(variant=variant, branches=("thumbnail",))
-    pixels = jax.ShapeDtypeStruct((1, 32, 32, 3), np.uint8)
-    tree = jax.eval_shape(model.init, jax.random.key(0), {"thumbnail": pixels})
-    shapes = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        names = _below_branch(tuple(entry.key for entry in path)[1:])
-        if names[0] != "classifier":
-            shapes[names] = leaf.shape
-    return shapes

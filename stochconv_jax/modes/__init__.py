@@ -7,19 +7,25 @@ from collections.abc import Mapping
 from typing import Any
 
 from stochconv_jax import ending
+from stochconv_jax.config import check_together
 from stochconv_jax.modes import compiler_flags, hosts
 from stochconv_jax.training import host_memory, rendezvous
 
 TOGETHER = ("train", "evaluate", "predict")  # by several processes as one
+OTHER_CONFIGS = ("evaluate", "predict", "show", "sweep")  # those of runs, to which --config is not all, or nothing
 NAMES = (*TOGETHER, "sweep", "report", "show", "plan", "prepare")
 
 
 def run(mode: str, config: Any, overrides: Mapping[str, Any], workdir: str, config_file: str) -> int | None:
     """Runs `mode` and returns the process's exit code (None for success).
 
-    `config`: the ConfigDict of --config; `overrides`: the keys set on the command line, by dotted name; `config_file`:
-    what --config names, which only a sweep needs: it asks the file for its variants, and gives it to other processes.
+    `config`: the ConfigDict of --config, checked; `overrides`: the keys set on the command line, by dotted name;
+    `config_file`: what --config names, which only a sweep needs: it asks the file for its variants, and gives it to
+    other processes.
+    Raises config_rules.BadValue, before any work, where values do not fit each other.
     """
+    if mode not in OTHER_CONFIGS:  # else it is asked of those
+        check_together(config)
     compiler_flags.add(os.environ)
     os.environ["MPLBACKEND"] = "agg"  # a notebook's environment names its own, which may not be installed here
     host_memory.keep_freed()

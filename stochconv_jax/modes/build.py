@@ -25,17 +25,10 @@ logger = logging.getLogger(__name__)
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
-def choice(value: str, choices: Any, key: str) -> Any:
-    """`value` if it is one of `choices` (its entry, where they are a mapping); ValueError naming the config key."""
-    if value not in choices:
-        raise ValueError(f"config.{key}={value!r}: choose one of {', '.join(choices)}")
-    return choices[value] if isinstance(choices, dict) else value
-
-
 def classifier(config: ConfigDict) -> Classifier:
     """The network."""
     model, data = config.model, config.data
-    merge_after = HEAD if model.merge_after == HEAD else _stage_number(model.merge_after)
+    merge_after = HEAD if model.merge_after == HEAD else int(model.merge_after)
     return Classifier(
         variant=variants.get(model.variant),
         branches=tuple(model.branches),
@@ -48,17 +41,11 @@ def classifier(config: ConfigDict) -> Classifier:
         stochastic_depth=model.stochastic_depth,
         remat=model.remat,
         rules=Rules(
-            dtype=choice(model.dtype, DTYPES, "model.dtype"),
+            dtype=DTYPES[model.dtype],
             batch_norm_momentum=model.batch_norm_momentum,
-            conventions=choice(model.conventions, CONVENTIONS, "model.conventions"),
+            conventions=CONVENTIONS[model.conventions],
         ),
     )
-
-
-def _stage_number(text: str) -> int:
-    if not text.isdigit():
-        raise ValueError(f"config.model.merge_after={text!r}: expected a stage, '0' (the stem) .. '7', or 'head'")
-    return int(text)
 
 
 def data_sources(config: ConfigDict) -> tuple[sources.Source, sources.Source]:
@@ -69,7 +56,7 @@ def data_sources(config: ConfigDict) -> tuple[sources.Source, sources.Source]:
     """
     data = config.data
     advice = folds.KEEP_TOGETHER
-    if choice(data.source, ("folder", "tfds", "synthetic"), "data.source") == "synthetic":
+    if data.source == "synthetic":
         keys = ("path", "labels", "validation_labels", "fold", "group_by", "stratify_by")
         _refuse(data, keys, "config.data.source='synthetic' draws its images")
         drawn = synthetic.SyntheticSource(
@@ -267,7 +254,7 @@ def _reading(config: ConfigDict) -> dict[str, Any]:
         "host_count": jax.process_count(),
         "num_workers": config.data.num_workers,
         "timeout_seconds": config.data.timeout_seconds,
-        "on_bad_image": choice(config.data.on_bad_image, ("error", "skip"), "data.on_bad_image"),
+        "on_bad_image": config.data.on_bad_image,
     }
 
 
@@ -279,31 +266,24 @@ def initializer(config: ConfigDict, model: Classifier, transform: optax.Gradient
 
 def placement(config: ConfigDict, mesh: jax.sharding.Mesh):
     """Where an array of the train state rests, as a function of its shape."""
-    split = choice(config.sharding.parameters, {"replicated": False, "sharded": True}, "sharding.parameters")
-    return meshes.placement(mesh, split=split)
+    return meshes.placement(mesh, split=config.sharding.parameters == "sharded")
 
 
 def check_batch_size(config: ConfigDict, mesh: jax.sharding.Mesh) -> None:
     """ValueError naming the keys if the batch cannot be split over the devices, and there into parts."""
-    parts = config.optimizer.accumulate_steps
-    if parts < 1:
-        raise ValueError(f"config.optimizer.accumulate_steps={parts}: at least 1, the whole batch at once")
-    meshes.check_batch_size(config.batch_size, mesh, "config.batch_size", parts)
+    meshes.check_batch_size(config.batch_size, mesh, "config.batch_size", config.optimizer.accumulate_steps)
 
 
 def train_step(
     config: ConfigDict, model: Classifier, transform: optax.GradientTransformation, mesh: jax.sharding.Mesh
 ) -> rngs.Seeded:
     """The compiled training step; the state it is given is used up."""
-    weights = tuple(config.loss.class_weights)
-    if weights and len(weights) != config.data.num_classes:
-        raise ValueError(f"config.loss.class_weights={weights}: expected {config.data.num_classes}, one a class")
     step = functools.partial(
         steps.train_step,
         model=model,
         optimizer=transform,
         label_smoothing=config.loss.label_smoothing,
-        class_weights=weights,
+        class_weights=tuple(config.loss.class_weights),
         ema_decay=config.optimizer.ema_decay,
         accumulate_steps=config.optimizer.accumulate_steps,
         whole=meshes.placement(mesh, split=False),
@@ -316,8 +296,6 @@ def train_step(
 
 def eval_step(config: ConfigDict, model: Classifier, mesh: jax.sharding.Mesh) -> rngs.Seeded:
     """The compiled evaluation step."""
-    if config.eval.passes < 1:
-        raise ValueError(f"config.eval.passes={config.eval.passes}: at least one pass is needed")
     step = functools.partial(
         steps.eval_step,
         model=model,

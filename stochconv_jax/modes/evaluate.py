@@ -3,7 +3,7 @@ import contextlib
 import logging
 import pathlib
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -41,11 +41,12 @@ def run(_, overrides, workdir) -> None:
             # Two at once would leave the figures of one beside the predictions of the other.
             stack.enter_context(locked(output.path, LOCK))
         step, predictions = predict_with(folder, config, source)
+        groups = groups_of(source, config)
         summary = {"images": images, **_checkpoint(folder, config, step), "passes": config.eval.passes, "data": data}
-        summary |= _figures(predictions)
+        summary |= _figures(predictions, groups)
         summary["skipped"] = [source.names[index] for index in predictions.skipped]
         if jax.process_index() == 0:
-            rows = prediction_rows(source, predictions, with_target=True)
+            rows = prediction_rows(source, predictions, groups)
             file = write_csv(output.path / PREDICTIONS, list(rows[0]), rows)
             summary["predictions_crc32"] = zlib.crc32(file.read_bytes())
             output.write_json(FILE, {k: _json_number(v) for k, v in summary.items()})
@@ -135,7 +136,7 @@ def _output(folder: RunFolder, config, images: str, data: Mapping[str, int]) -> 
 
 def _checkpoint(folder: RunFolder, config, step: int) -> dict[str, Any]:
     """Which checkpoint is measured, how it was chosen and on what, and how far the run had come."""
-    metric, epochs = runs.best_metric(config), folder.epochs()
+    metric, epochs = config.checkpoint.best_metric, folder.epochs()
     best = config.eval.checkpoint == BEST
     return {
         "checkpoint_step": step,
@@ -147,14 +148,18 @@ def _checkpoint(folder: RunFolder, config, step: int) -> dict[str, Any]:
     }
 
 
-def _figures(predictions: evaluation.Predictions) -> dict[str, Any]:
-    """The quality of the predictions, after all passes and, for the ROC AUC, after 1, 2, ... of them."""
+def _figures(predictions: evaluation.Predictions, groups: Sequence[str] | None) -> dict[str, Any]:
+    """The quality of the predictions, after all passes and, for the ROC AUC, after 1, 2, ... of them.
+
+    `groups`: of each image of the source, where known.
+    """
     log_p = statistics.log_probabilities(predictions.logits)
     by_passes = [
         statistics.roc_auc(predictions.label, statistics.mean_log_probabilities(log_p[:passes]))
         for passes in range(1, len(log_p) + 1)
     ]
-    figures = statistics.summary(predictions.label, predictions.log_p())
+    known = None if groups is None else [groups[index] for index in predictions.index]
+    figures = statistics.summary(predictions.label, predictions.log_p(), known)
     spread = float(predictions.spread()[:, -1].mean())
     return {**figures, "roc_auc_by_passes": by_passes, "mean_std_over_passes": spread}
 
@@ -176,15 +181,25 @@ def predict_with(folder, config, source: sources.Source) -> tuple[int, evaluatio
     return step, predictions
 
 
-def prediction_rows(source: sources.Source, predictions: evaluation.Predictions, *, with_target: bool) -> list[dict]:
-    """Rows of predictions.csv: image, target if wanted, probability (of class 1, or of each class), std over passes.
+def groups_of(source: sources.Source, config) -> Sequence[str] | None:
+    """Of each image its group, by the column that config.data.group_by names; None where the source has none."""
+    columns = sources.columns_of(source)
+    name = tables.find(columns, config.data.group_by) if config.data.group_by else None
+    return columns[name] if name else None
 
-    `image` is the user's own text. After them come the source's own columns, such as year and patient_id.
+
+def prediction_rows(
+    source: sources.Source, predictions: evaluation.Predictions, groups: Sequence[str] | None
+) -> list[dict]:
+    """Rows of predictions.csv: image, target, probability (of class 1, or of each class), std over passes.
+
+    `image` is the user's own text. Where `groups` are known, `group` is the image's. After them come the source's own
+    columns, such as year and patient_id.
     """
     texts, rows = sources.texts_of(source), []
     for label, (index, cells) in zip(predictions.label, probability_cells(predictions).items()):
-        target = {"target": int(label)} if with_target else {}
-        rows.append({"image": texts[index], **target, **cells})
+        group = {} if groups is None else {"group": groups[index]}
+        rows.append({"image": texts[index], "target": int(label), **cells, **group})
     more = further_columns(sources.columns_of(source), rows[0])
     return [row | {name: more[name][i] for name in more} for row, i in zip(rows, predictions.index)]
 

@@ -11,10 +11,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from stochconv_jax import default_config
-from stochconv_jax.config import complete, flatten
+from stochconv_jax.config import check_together, complete, flatten
 from stochconv_jax.data import pipeline, sources
 from stochconv_jax.modes import build, provenance
-from stochconv_jax.run_folder import FREE_KEYS, METRICS, RunFolder
+from stochconv_jax.run_folder import FREE_KEYS, RunFolder
 from stochconv_jax.training import state
 from stochconv_jax.training.checkpoints import Checkpoints
 
@@ -90,12 +90,6 @@ def fingerprint(source: sources.Source) -> dict[str, int]:
     return {"images": len(source), "crc32": zlib.crc32(np.asarray(source.labels, np.int32).tobytes(), crc)}
 
 
-def best_metric(config: ConfigDict) -> str:
-    """The column of metrics.csv that ranks checkpoints."""
-    columns = [name for name in METRICS if name not in INTEGER_COLUMNS]
-    return build.choice(config.checkpoint.best_metric, columns, "checkpoint.best_metric")
-
-
 def load(overrides: Mapping[str, Any], workdir: str) -> tuple[RunFolder, ConfigDict]:
     """The run in `workdir` and its own config, with the keys set on the command line laid over it.
 
@@ -111,13 +105,14 @@ def load(overrides: Mapping[str, Any], workdir: str) -> tuple[RunFolder, ConfigD
     for key, value in overrides.items():
         if key.startswith(RESTORED_KEYS) and trained[key] != value:
             raise ValueError(f"config.{key}={value!r}: the run in {folder.path} has {trained[key]!r}")
-        if key in SIZE_KEYS and tuple(trained[key]) != tuple(value):
+        if key in SIZE_KEYS and trained[key] != value:
             logger.warning("config.%s=%s: the run was trained with %s", key, value, trained[key])
-    own.update_from_flattened_dict(dict(overrides))
+    with own.unlocked():
+        own.update_from_flattened_dict(dict(overrides))
+    check_together(own)
     model = own.model
     branches = "+".join(model.branches)
     logger.info("%s: %s, branches %s, meeting %s", folder.path, model.variant, branches, model.merge_after)
-    own.lock()
     return folder, own
 
 
@@ -133,7 +128,7 @@ def restore(folder: RunFolder, config: ConfigDict, devices: jax.sharding.Mesh) -
     model = build.classifier(config)
     transform = build.optimizer(config, build.schedule(config, steps_per_epoch=1.0))
     shapes = state.shapes(build.initializer(config, model, transform), build.placement(config, devices))
-    with Checkpoints(folder.checkpoints, best_metric=best_metric(config), read_only=True) as kept:
+    with Checkpoints(folder.checkpoints, best_metric=config.checkpoint.best_metric, read_only=True) as kept:
         found = kept.restore(config.eval.checkpoint, shapes)
     if found is None:
         raise ValueError(f"no checkpoint in {folder.checkpoints}: train first, with the same --workdir")

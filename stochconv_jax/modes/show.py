@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from stochconv_jax import ops
+from stochconv_jax.config import check_together
 from stochconv_jax.csv_cells import as_text
 from stochconv_jax.data import asked, augment, pipeline, sources
 from stochconv_jax.models.classifier import Classifier
@@ -105,11 +106,9 @@ def run(config, overrides, workdir) -> None:
     trained = folder.has_checkpoint()
     if trained:
         folder, config = runs.load(overrides, workdir)
+    else:
+        check_together(config)
     build.use_compilation_cache(config)
-    for topic in config.show.topics:
-        build.choice(topic, TOPICS, "show.topics")
-    if "relevance" in config.show.topics and config.show.passes < places.LEAST_PASSES:
-        raise ValueError(f"config.show.passes={config.show.passes}: at least {places.LEAST_PASSES} for topic relevance")
     output = folder.path / pathlib.Path(config.show.output).expanduser()
     make_writable(output, "choose another folder with --config.show.output")
     devices = mesh.create()

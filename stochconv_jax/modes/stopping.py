@@ -24,10 +24,7 @@ def on_sigterm(grace_seconds: float) -> Callable[[], bool]:
     that none of them has made, so all must make the same calls; one that waits for something else notices when that
     comes, or ends in its time. Of one process a later SIGTERM ends it at once; one that follows within `SAME_SIGNAL`
     seconds is the same once more: a job's launcher signals all its processes, and a sweep hands its own on.
-    ValueError where no seconds are given.
     """
-    if not grace_seconds > 0:
-        raise ValueError(f"config.checkpoint.grace_seconds={grace_seconds}: expected more than 0")
     if jax.process_count() > 1:
         return functools.partial(_agreed, itertools.count(1), grace_seconds)
     came = []

@@ -1,6 +1,5 @@
 """The runs that an ablation's file describes, and how far each has come, as its folder tells."""
 import dataclasses
-import difflib
 import importlib.util
 import itertools
 import pathlib
@@ -11,7 +10,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from stochconv_jax.config import complete, flatten
+from stochconv_jax import config_rules
+from stochconv_jax.config import check_together, checked, complete, flatten
 from stochconv_jax.modes import runs
 from stochconv_jax.run_folder import RunFolder
 from stochconv_jax.training.checkpoints import LAST
@@ -97,16 +97,16 @@ def plan(config: ConfigDict, overrides: Mapping[str, Any], config_file: str, roo
     one whose runs cannot be told apart.
     """
     variants, seeds = _variants(config_file), config.sweep.seeds
-    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
-        raise ValueError(f"config.sweep.seeds={seeds}: expected different whole numbers, 0 or more")
-    for name, changes in variants.items():
-        _check(f"{config_file}: sweep()[{name!r}]", name, changes, config, overrides)
+    configs = {
+        name: _changed(f"{config_file}: sweep()[{name!r}]", name, changes, config, overrides)
+        for name, changes in variants.items()
+    }
     for_all = {key: value for key, value in overrides.items() if not key.startswith("sweep.")}
     planned = []
     for seed, (name, changes) in itertools.product(seeds, variants.items()):
         changes = changes | {"seed": seed}
-        own = config.copy_and_resolve_references()
-        own.update_from_flattened_dict(changes)
+        own = configs[name].copy_and_resolve_references()
+        own.seed = seed
         folder = RunFolder(root / name / f"seed_{seed}")
         planned.append(Run(f"{name}/seed_{seed}", folder, own, config_file, for_all | changes))
     for one, other in itertools.combinations(planned[: len(variants)], 2):
@@ -126,10 +126,8 @@ def share(planned: Sequence[Run], number: int, count: int) -> list[Run]:
 
 
 def parse_shard(text: str) -> tuple[int, int]:
-    """'2/8' -> (2, 8): the second of eight shares. ValueError for what is not of that form."""
+    """'2/8' -> (2, 8): the second of eight shares."""
     number, _, count = text.partition("/")
-    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
-        raise ValueError(f"config.sweep.shard={text!r}: expected a share and their number, such as '2/8'; '1/1' is all")
     return int(number), int(count)
 
 
@@ -150,18 +148,20 @@ def _variants(config_file: str) -> Mapping[str, Mapping[str, Any]]:
     return variants
 
 
-def _check(where: str, name: str, changes: Mapping[str, Any], config: ConfigDict, overrides: Mapping[str, Any]) -> None:
+def _changed(
+    where: str, name: str, changes: Mapping[str, Any], config: ConfigDict, overrides: Mapping[str, Any]
+) -> ConfigDict:
+    """The config of a variant. ValueError, beginning with `where`, for one that cannot be."""
     if not NAME.fullmatch(name):
         raise ValueError(f"{where}: the name becomes a folder's; use letters, digits, '_', '.', '+' and '-'")
-    known = flatten(config.to_dict())
-    for key, value in changes.items():
+    for key in changes:
         if key == "seed" or key.startswith("sweep."):
             raise ValueError(f"{where}: {key} is of the whole sweep; seeds are config.sweep.seeds")
-        if key not in known:
-            nearest = difflib.get_close_matches(key, known, n=1)
-            guess = f'. Did you mean "{nearest[0]}"?' if nearest else ""
-            raise ValueError(f"{where}: unknown config key {key!r}{guess}")
-        if known[key] is not None and type(value) is not type(known[key]):
-            raise ValueError(f"{where}: {key}={value!r} is not of the kind of {known[key]!r}")
     if taken := sorted((changes.keys() | {"seed"}) & overrides.keys()):
         raise ValueError(f"{where} and the command line both set config.{taken[0]}: leave it to the sweep")
+    try:
+        own = checked(flatten(config.to_dict()) | changes)
+        check_together(own)
+    except config_rules.BadValue as error:
+        raise config_rules.BadValue(f"{where}: {error}") from None
+    return own

@@ -55,7 +55,7 @@ def run(config, overrides, workdir) -> None:
         if jax.process_index() == 0:
             write_text(folder.path / "parameters.txt", overview + "\n")
         stack.enter_context(jax.set_mesh(devices))
-        saving = {"best_metric": runs.best_metric(config), "timeout_seconds": config.checkpoint.grace_seconds}
+        saving = {"best_metric": config.checkpoint.best_metric, "timeout_seconds": config.checkpoint.grace_seconds}
         saved = stack.enter_context(Checkpoints(folder.checkpoints, **saving))
         train_state, open_epoch = _begin_or_go_on(config, saved, init, shapes)
         start = int(train_state.step)
@@ -121,13 +121,12 @@ def _begin_or_go_on(
 
 def _start_from_weights(config, fresh: state.TrainState) -> state.TrainState:
     """The fresh state with the weights of a Keras file where they fit."""
-    if config.model.conventions != "official":
-        raise ValueError("config.init.weights are of the official network: set config.model.conventions=official")
     variant = variants.get(config.model.variant)
     variables, report = keras_weights.load(config.init.weights, variant, fresh.trained())
-    logger.info("%d arrays from %s; initialised at random:", report.loaded, config.init.weights)
-    for name in report.fresh:
-        logger.info("  %s", name)
+    lists = {"initialised at random": report.fresh, "not used, for they fit nowhere": report.unused}
+    logger.info("%d arrays from %s", report.loaded, config.init.weights)
+    for what, names in lists.items():
+        logger.info("%s: %s", what, "".join(f"\n  {name}" for name in names) or "none")
     return fresh.with_variables(variables)
 
 

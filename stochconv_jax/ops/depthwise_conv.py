@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from stochconv_jax.ops.per_device import per_device, varying_alike
+from stochconv_jax.ops.per_device import per_device, sum_dtype, varying_alike
 
 Padding = Literal["SAME", "VALID"]
 Size = tuple[int, int]
@@ -24,7 +24,7 @@ def depthwise_conv(x: jax.Array, kernel: jax.Array, *, strides: Size, padding: P
         'VALID' (output (H - kh) // sh + 1).
 
     Returns:
-      [B, h, w, C] of x's dtype.
+      [B, h, w, C] of x's dtype, summed in float32 at least on a CPU.
 
     Raises:
       ValueError: shapes, dtypes or padding that do not fit, an input smaller than the kernel under 'VALID'.
@@ -42,6 +42,9 @@ def depthwise_conv(x: jax.Array, kernel: jax.Array, *, strides: Size, padding: P
             f"({kernel.shape[0]}x{kernel.shape[1]}): use padding='SAME'"
         )
     pads = tuple(lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, padding))
+    if not x.size:
+        size = ((n + sum(pad) - k) // s + 1 for n, pad, k, s in zip(x.shape[1:3], pads, kernel.shape, strides))
+        return jnp.zeros((x.shape[0], *size, x.shape[3]), x.dtype)
     form = partial(_by_platform, tuple(strides), pads)
     return per_device(form, x, kernel, batched=(True, False))
 
@@ -60,10 +63,11 @@ def _library(strides: Size, pads: tuple, x: jax.Array, kernel: jax.Array) -> jax
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _shifted(strides: Size, pads: tuple, x: jax.Array, kernel: jax.Array) -> jax.Array:
-    kh, kw = kernel.shape[:2]
-    x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+    (kh, kw), wide = kernel.shape[:2], sum_dtype(x.dtype)
+    x, kernel = jnp.pad(x, ((0, 0), *pads, (0, 0))), kernel.astype(wide)
     size = tuple((n - k) // s + 1 for n, k, s in zip(x.shape[1:3], (kh, kw), strides))
-    return sum(_shift(x, i, j, size, strides) * kernel[i, j] for i in range(kh) for j in range(kw))
+    taps = (_shift(x, i, j, size, strides).astype(wide) * kernel[i, j] for i in range(kh) for j in range(kw))
+    return sum(taps).astype(x.dtype)
 
 
 def _shift(x: jax.Array, i: int, j: int, size: Size, strides: Size) -> jax.Array:
@@ -88,15 +92,18 @@ def _input_gradient(strides: Size, pads: tuple, shape: tuple, kernel: jax.Array,
     size = tuple(-(-n // s) for n, s in zip((height, width), strides))
     rows, columns = (_phases(k, s, pad[0]) for k, s, pad in zip(kernel.shape, strides, pads))
     margins = [_margin(phases, n, m) for phases, n, m in zip((rows, columns), size, (h, w))]
+    wide, dtype = sum_dtype(g.dtype), g.dtype
+    kernel = kernel.astype(wide)
     # The barrier keeps the compiler from computing g anew for every tap.
     g = lax.optimization_barrier(jnp.pad(g, ((0, 0), *margins, (0, 0))))
 
     def phase(row_taps, column_taps):
         seen = [(i, y, j, x) for i, y in row_taps for j, x in column_taps]
         if not seen:
-            return jnp.zeros((batch, *size, channels), g.dtype)
+            return jnp.zeros((batch, *size, channels), dtype)
         (top, _), (left, _) = margins
-        return sum(_shift(g, top + y, left + x, size, (1, 1)) * kernel[i, j] for i, y, j, x in seen)
+        taps = (_shift(g, top + y, left + x, size, (1, 1)).astype(wide) * kernel[i, j] for i, y, j, x in seen)
+        return sum(taps).astype(dtype)
 
     lines = [jnp.stack([phase(row, column) for column in columns], axis=3) for row in rows]
     return jnp.stack(lines, axis=2).reshape(batch, -1, size[1] * strides[1], channels)[:, :height, :width]
@@ -127,11 +134,13 @@ def _kernel_gradient(strides: Size, pads: tuple, x: jax.Array, kernel: jax.Array
     g = jnp.pad(g, ((0, 0), (0, missing), (0, 0), (0, 0)))
     x = jnp.pad(x, ((0, 0), (pads[0][0], pads[0][1] + missing * sh), pads[1], (0, 0)))
 
+    wide = sum_dtype(kernel.dtype)
+
     def add_strip(number, sums):
         b, y = number // strips, number % strips * rows
         lines = lax.dynamic_slice(x, (b, y * sh, 0, 0), (1, (rows - 1) * sh + kh, *x.shape[2:]))
         outputs = lax.dynamic_slice(g, (b, y, 0, 0), (1, rows, width, channels))
-        lines, outputs = lax.optimization_barrier((lines.astype(jnp.float32), outputs.astype(jnp.float32)))
+        lines, outputs = lax.optimization_barrier((lines.astype(wide), outputs.astype(wide)))
         outputs = [lax.slice_in_dim(outputs, row, row + 1, axis=1) for row in range(rows)]
 
         def tap(i, j):
@@ -139,7 +148,7 @@ def _kernel_gradient(strides: Size, pads: tuple, x: jax.Array, kernel: jax.Array
 
         return tuple(total + tap(i, j) for total, (i, j) in zip(sums, taps))
 
-    zeros, _ = varying_alike(jnp.zeros((1, 1, width, channels)), g)
+    zeros, _ = varying_alike(jnp.zeros((1, 1, width, channels), wide), g)
     sums = lax.fori_loop(0, batch * strips, add_strip, (zeros,) * len(taps))
     return jnp.stack([total.sum((0, 1, 2)) for total in sums]).reshape(kernel.shape).astype(kernel.dtype)
 

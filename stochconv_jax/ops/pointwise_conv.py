@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from stochconv_jax.ops.per_device import varying_alike
+from stochconv_jax.ops.per_device import per_device, varying_alike
 
 
 def pointwise_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -26,6 +26,10 @@ def pointwise_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
             f"pointwise_conv wants x [..., C] and kernel [C, F] of one dtype, "
             f"not {x.dtype}{list(x.shape)} and {kernel.dtype}{list(kernel.shape)}"
         )
+    return per_device(_with_alike, x, kernel, batched=(True, False), auto=False)
+
+
+def _with_alike(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return _with_rule(*varying_alike(x, kernel))
 
 

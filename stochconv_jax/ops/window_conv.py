@@ -28,7 +28,7 @@ def window_conv(
     Args:
       image: uint8 or float [B, H, W, C]. uint8 pixels count as the numbers 0 .. 255; on a TPU a float image must be
         finite, even beside the windows.
-      windows: int32 [B or 1, F or 1, 2], (top, left) in pixels, as `sample_windows` draws them.
+      windows: integers [B or 1, F or 1, 2], (top, left) in pixels, as `sample_windows` draws them.
         Traced windows that reach outside are moved to the nearest place inside; concrete ones are refused.
       kernel: float [kh, kw, C, F].
       strides: (sh, sw).
@@ -44,6 +44,9 @@ def window_conv(
     """
     _check(image, windows, kernel, window_size)
     batch = image.shape[0]
+    if not (image.size and kernel.size):
+        size = ((n - k) // s + 1 for n, k, s in zip(window_size, kernel.shape, strides))
+        return jnp.zeros((batch, *size, kernel.shape[3]), kernel.dtype)
     form = partial(_convolve, tuple(strides), tuple(window_size))
     return per_device(form, image, windows, kernel, batched=(True, windows.shape[0] == batch, False))
 
@@ -87,8 +90,9 @@ def _check(image: jax.Array, windows: jax.Array, kernel: jax.Array, window_size:
 
 def _convolve(strides: Size, window_size: Size, image: jax.Array, windows: jax.Array, kernel: jax.Array):
     """window_conv on one device."""
-    last = jnp.array(image.shape[1:3], windows.dtype) - jnp.array(window_size, windows.dtype)
-    windows = jnp.broadcast_to(windows.clip(0, last), (image.shape[0], kernel.shape[3], 2))
+    wide = windows if windows.dtype.itemsize >= 4 else windows.astype(jnp.int32)  # to hold any place of an image
+    last = jnp.array(image.shape[1:3], wide.dtype) - jnp.array(window_size, wide.dtype)
+    windows = jnp.broadcast_to(wide.clip(0, last), (image.shape[0], kernel.shape[3], 2)).astype(jnp.int32)
     return _with_rule(strides, window_size, *varying_alike(image, windows, kernel))
 
 

@@ -13,7 +13,7 @@ from jax import lax
 from jax.custom_batching import sequential_vmap
 
 from stochconv_jax.ops import window_gpu, window_pallas
-from stochconv_jax.ops.per_device import varying_alike
+from stochconv_jax.ops.per_device import sum_dtype, varying_alike
 from stochconv_jax.ops.window_parts import parts_of
 
 Size = tuple[int, int]
@@ -60,7 +60,7 @@ def image_gradient(strides: Size, window_size: Size, image_shape: tuple, image_d
 
         def add_window(total, window_g_weights):
             window, g, weights = window_g_weights
-            start = (window[0], window[1], 0)
+            start = (*window, window.dtype.type(0))
             there = lax.dynamic_slice(total, start, (*window_size, total.shape[2]))
             return lax.dynamic_update_slice(total, there + _spread(g, weights, strides, window_size), start), None
 
@@ -78,11 +78,6 @@ def image_gradient(strides: Size, window_size: Size, image_shape: tuple, image_d
     return run
 
 
-def sum_dtype(dtype):
-    """What sums for a result of `dtype` are made in: float32 at least."""
-    return jnp.float64 if dtype == jnp.float64 else jnp.float32
-
-
 def _looped_forward(strides, window_size, image, windows, kernel):
     dtype = sum_dtype(kernel.dtype)
     weights = jnp.moveaxis(kernel, 3, 0).astype(dtype)
@@ -95,7 +90,7 @@ def _looped_forward(strides, window_size, image, windows, kernel):
     def one_image(b_windows):
         return jnp.moveaxis(form(lines, *b_windows, weights), 0, 2)
 
-    return lax.map(one_image, (jnp.arange(image.shape[0]), windows)).astype(kernel.dtype)
+    return lax.map(one_image, (jnp.arange(image.shape[0], dtype=jnp.int32), windows)).astype(kernel.dtype)
 
 
 def _looped_gradient(strides, window_size, kernel_shape, kernel_dtype, image, windows, g):
@@ -109,7 +104,7 @@ def _looped_gradient(strides, window_size, kernel_shape, kernel_dtype, image, wi
         return total + form(lines, *b_windows_g), None
 
     zeros = _zeros((kernel_shape[3], *kernel_shape[:3]), dtype, planes)
-    total, _ = lax.scan(add_image, zeros, (jnp.arange(image.shape[0]), windows, planes))
+    total, _ = lax.scan(add_image, zeros, (jnp.arange(image.shape[0], dtype=jnp.int32), windows, planes))
     return jnp.moveaxis(total, 0, 3).astype(kernel_dtype)
 
 
@@ -128,8 +123,12 @@ def _zeros(shape: tuple, dtype, like: jax.Array) -> jax.Array:
 
 
 def _by_accelerator(parts, tpu_kernels, gpu, loops):
-    """What the program is lowered for decides: `gpu`, tpu_kernels(parts, ...) where there are parts, else `loops`."""
-    forms = {"cuda": gpu, "rocm": gpu} | ({} if parts is None else {"tpu": partial(tpu_kernels, parts)})
+    """What the program is lowered for decides: `gpu`, tpu_kernels(parts, ...) where there are parts, else `loops`.
+
+    In x64 mode there are no parts: the TPU's kernels count in 32 bits.
+    """
+    with_parts = parts is not None and not jax.config.jax_enable_x64
+    forms = {"cuda": gpu, "rocm": gpu} | ({"tpu": partial(tpu_kernels, parts)} if with_parts else {})
     return lambda *args: lax.platform_dependent(*args, **forms, default=loops)
 
 

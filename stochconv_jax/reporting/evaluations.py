@@ -24,13 +24,15 @@ KINDS = {
     "data": Mapping,
 }
 
+
 @dataclasses.dataclass(frozen=True)
 class Predictions:
-    """predictions.csv of two classes, in the order of the images' names; `label` and `probability` are `[N]`."""
+    """predictions.csv of two classes, in the order of the images' names; all `[N]`, `groups` None where not known."""
 
     images: tuple[str, ...]
     label: np.ndarray
     probability: np.ndarray
+    groups: tuple[str, ...] | None = None
 
     def same_images(self, other: "Predictions") -> bool:
         """Whether both are of the same images with the same labels."""
@@ -101,4 +103,5 @@ def _predictions(file: pathlib.Path, evaluation: Mapping[str, Any], remarks: lis
     if not (np.isin(label, (0, 1)).all() and ((probability >= 0) & (probability <= 1)).all()):
         remarks.append(f"{file} is not used: targets should be 0 or 1 and probabilities within 0..1")
         return None
-    return Predictions(images, label.astype(int), probability)
+    groups = tuple(row["group"] or "" for row in rows) if "group" in rows[0] else None
+    return Predictions(images, label.astype(int), probability, groups)

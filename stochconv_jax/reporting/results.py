@@ -108,7 +108,10 @@ def _evaluated(runs: Sequence[Run]) -> frozenset[tuple[str, str]]:
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """Of the last epochs of `result` minus those of `baseline`, by common seed; `images`: of the same predictions."""
+    """Of the last epochs of `result` minus those of `baseline`, by common seed; `images`: of the same predictions.
+
+    `groups`: likewise, with the images of a group, such as a patient, as one draw; None where no groups are known.
+    """
 
     result: Result
     baseline: Result
@@ -116,6 +119,7 @@ class Comparison:
     seeds: statistics.Difference
     bootstrap: tuple[float, float]
     images: statistics.Difference
+    groups: statistics.Difference | None
     image_count: int
     image_pairs: int
     evaluated_alike: bool
@@ -135,9 +139,10 @@ class Comparison:
             words = f"cannot be told apart from {name} by {self.pairs} seeds"
         if self.flattered and not self.image_pairs:
             return f"{words}; checkpoints chosen on the predicted images, as the best are, are not compared on them"
-        if math.isnan(self.images.p):
+        images = self.groups or self.images
+        if math.isnan(images.p):
             return words
-        told = _better(self.images.value) if self.images.p < 0.05 else "not told apart"
+        told = _better(images.value) if images.p < 0.05 else "not told apart"
         how = "" if self.evaluated_alike else ", but of other checkpoints or passes"
         return f"{words}; on the predicted images {told}{how}"
 
@@ -153,13 +158,13 @@ def compare(result: Result, baseline: Result) -> Comparison:
     areas = np.array([[run.last() for run in pair] for pair in pairs]).reshape(-1, 2).T
     if len(pairs):
         seeds = statistics.student_difference(*areas)
-    images, predicted = _compare_predictions(pairs)
+    images, groups, predicted = _compare_predictions(pairs)
     image_count = len(predicted[0][0].predictions.images) if predicted else 0
     alike = len({_evaluated(side) for side in zip(*predicted)}) < 2
     interval = statistics.bootstrap_interval(*areas)
     flattered = any(run.predictions and run.flattered for pair in pairs for run in pair)
-    pairs_of_images = image_count, len(predicted)
-    return Comparison(result, baseline, len(pairs), seeds, interval, images, *pairs_of_images, alike, flattered)
+    counts = (image_count, len(predicted))
+    return Comparison(result, baseline, len(pairs), seeds, interval, images, groups, *counts, alike, flattered)
 
 
 def _pairs(group: Group, other: Group) -> list[tuple[Run, Run]]:
@@ -172,17 +177,20 @@ def _pairs(group: Group, other: Group) -> list[tuple[Run, Run]]:
     return [pair for pair in pairs if not any(math.isnan(run.last()) for run in pair)]
 
 
-def _compare_predictions(pairs) -> tuple[statistics.Difference, list[tuple[Run, Run]]]:
-    """DeLong's difference, and the pairs that it is the mean of: those with predictions of the same images.
+def _compare_predictions(pairs) -> tuple[statistics.Difference, statistics.Difference | None, list[tuple[Run, Run]]]:
+    """DeLong's difference, that by groups, and the pairs that they are the mean of: those of the same images.
 
     Not of checkpoints that were chosen by these images: of two models of no worth, one would be better too often.
     """
     found = [pair for pair in pairs if all(run.predictions and not run.flattered for run in pair)]
     found = [pair for pair in found if all(run.predictions.same_images(found[0][0].predictions) for run in pair)]
     if not found:
-        return statistics.Difference(NAN, NAN, NAN, NAN), []
-    scores = ([pair[side].predictions.probability for pair in found] for side in (0, 1))
-    return statistics.delong_difference(found[0][0].predictions.label, *scores), found
+        return statistics.Difference(NAN, NAN, NAN, NAN), None, []
+    scores = [[pair[side].predictions.probability for pair in found] for side in (0, 1)]
+    label = found[0][0].predictions.label
+    known = [run.predictions.groups for pair in found for run in pair if run.predictions.groups]
+    groups = statistics.delong_difference(label, *scores, groups=known[0]) if known else None
+    return statistics.delong_difference(label, *scores), groups, found
 
 
 def baseline(results: Sequence[Result], name: str) -> Result:

@@ -30,8 +30,13 @@ ABOUT_COMPARISONS = (
 ABOUT_IMAGES = (
     "The differences on predicted images are of the predictions.csv of equal images, with the checkpoints and passes "
     "that the table of predictions names, mean over common seeds, with DeLong's paired interval: it says how much "
-    "depends on which images were drawn, not on the seed. A checkpoint chosen by these images, as the best is, is left "
-    "out: interval and p would ignore the choice. --config.eval.checkpoint=last evaluates one that was not."
+    "depends on which images were drawn, not on the seed. It takes images as independent. A checkpoint chosen by these "
+    "images, as the best is, is left out: interval and p would ignore the choice. --config.eval.checkpoint=last "
+    "evaluates one that was not."
+)
+ABOUT_GROUPS = (
+    "The intervals by group take the images of a group, such as a patient, as one draw (Obuchowski, 1997), by the "
+    "column `group` of predictions.csv; where there are any, the words follow them."
 )
 ABOUT_QUALITY = (
     "From predictions.csv; means over its runs. Checkpoint: the last, or which; the best was chosen by these very "
@@ -102,6 +107,9 @@ def comparison_table(comparisons: Sequence[Comparison]) -> Table:
     with_images = any(comparison.image_pairs for comparison in comparisons)
     if with_images:
         columns += ["predicted images x seeds", "on predicted images [95 % interval]", "p (images)"]
+    with_groups = any(comparison.groups for comparison in comparisons)
+    if with_groups:
+        columns += ["95 % interval by group", "p (by group)"]
     rows = []
     for comparison in comparisons:
         row = [comparison.result.group.name, str(comparison.pairs), _difference(comparison.seeds)]
@@ -109,6 +117,9 @@ def comparison_table(comparisons: Sequence[Comparison]) -> Table:
         if with_images:
             pairs = f"{comparison.image_count} x {comparison.image_pairs}" if comparison.image_pairs else NONE
             row += [pairs, _difference(comparison.images), _p(comparison.images.p)]
+        if with_groups:
+            by_group = comparison.groups
+            row += [_interval(by_group.low, by_group.high, "+.4f"), _p(by_group.p)] if by_group else [NONE, NONE]
         rows.append([*row, comparison.verdict()])
     return Table([*columns, "in words"], rows)
 
@@ -119,6 +130,8 @@ def comparison_paragraphs(comparisons: Sequence[Comparison]) -> list[str]:
     paragraphs = [f"The baseline is {first.baseline.group.name}. {ABOUT_COMPARISONS}"]
     if any(comparison.image_pairs for comparison in comparisons):
         paragraphs.append(ABOUT_IMAGES)
+    if any(comparison.groups for comparison in comparisons):
+        paragraphs.append(ABOUT_GROUPS)
     return paragraphs
 
 
@@ -163,7 +176,10 @@ def _csv_comparison(comparison: Comparison) -> dict[str, object]:
     low, high = comparison.bootstrap
     cells = {"common_seeds": comparison.pairs, "bootstrap_low": low, "bootstrap_high": high}
     cells |= {"predicted_images": comparison.image_count, "predicted_seeds": comparison.image_pairs}
-    for name, difference in (("difference", comparison.seeds), ("images_difference", comparison.images)):
+    differences = {"difference": comparison.seeds, "images_difference": comparison.images}
+    if comparison.groups:
+        differences["groups_difference"] = comparison.groups
+    for name, difference in differences.items():
         cells |= {f"{name}_{part}": value for part, value in difference._asdict().items()}
     return cells
 

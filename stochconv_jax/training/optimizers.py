@@ -25,7 +25,7 @@ def create_schedule(
     between the end of the warm-up and `num_epochs`. ValueError for a schedule that is none of `SCHEDULES`.
     """
     if schedule not in SCHEDULES:
-        raise ValueError(f"config.optimizer.schedule={schedule!r}: choose one of {', '.join(SCHEDULES)}")
+        raise ValueError(f"schedule={schedule!r}: choose one of {', '.join(SCHEDULES)}")
 
     def rate(step):
         epoch = jnp.asarray(step, jnp.float32) / steps_per_epoch
@@ -65,7 +65,7 @@ def create_optimizer(
     elif name == "sgd":
         steps = []
     else:
-        raise ValueError(f"config.optimizer.name={name!r}: choose one of {', '.join(OPTIMIZERS)}")
+        raise ValueError(f"name={name!r}: choose one of {', '.join(OPTIMIZERS)}")
     if momentum and name != "adamw":
         steps.append(optax.trace(decay=momentum))
     if weight_decay:

@@ -48,16 +48,13 @@ def train_step(
         if accumulate_steps > 1:  # windows are drawn for an image by its name, the others for a row by its place
             drawn = ("dropout", "stochastic_depth")
             keys |= {stream: jax.random.fold_in(keys[stream], number) for stream in drawn}
-        share = losses.share(rows["label"], batch["label"], class_weights)
+        share = losses.share(rows, batch, class_weights)
 
         def loss_of(params):
             variables = {"params": params, "batch_stats": batch_stats}
             logits, updated = model.apply(variables, rows, train=True, rngs=keys, mutable=["batch_stats"])
-            example_losses = losses.example_losses(logits, rows["label"], label_smoothing=label_smoothing)
-            if "label_mixed" in rows:
-                others = losses.example_losses(logits, rows["label_mixed"], label_smoothing=label_smoothing)
-                example_losses += rows["share_mixed"] * (others - example_losses)
-            loss = losses.mean_loss(example_losses, rows["label"], class_weights) * share
+            weighing = {"label_smoothing": label_smoothing, "class_weights": class_weights}
+            loss = losses.mean_loss(logits, rows, **weighing) * share
             return loss, (logits, updated["batch_stats"])
 
         (loss, (logits, updated)), gradients = jax.value_and_grad(loss_of, has_aux=True)(params)

@@ -183,15 +183,3 @@ def test_a_picture_of_the_right_size_is_left_alone():
 def test_a_picture_too_small_on_a_side_is_refused_with_both_sizes(size):
     with pytest.raises(ValueError, match=rf"{size[0]}x{size[1]} pixels .* smaller than .* 8x12"):
         augment.fit(random_picture(size), (8, 12))
-
-
-@pytest.mark.parametrize("area", [(0.0, 1.0), (0.9, 0.6), (0.6, 1.1)])
-def test_areas_that_no_crop_has_are_refused(area):
-    with pytest.raises(ValueError, match=r"config\.augment\.area"):
-        Augmentation(area=area)
-
-
-@pytest.mark.parametrize("aspect", [(1.2, 1.5), (0.5, 0.9), (0.0, 1.0)])
-def test_shapes_that_no_crop_has_are_refused(aspect):
-    with pytest.raises(ValueError, match=r"config\.augment\.aspect"):
-        Augmentation(aspect=aspect)

@@ -64,12 +64,6 @@ def test_closing_does_not_wait_for_a_read_that_never_returns(pipe, monkeypatch):
     batches.close()
 
 
-@pytest.mark.parametrize("seconds", [0, -1.0, float("nan")])
-def test_a_time_that_cannot_be_is_refused(seconds):
-    with pytest.raises(ValueError, match=r"config\.data\.timeout_seconds="):
-        train(Noise(4), 1, timeout_seconds=seconds)
-
-
 class Slow(grain.transforms.Map):
     """Rows that say which process made them."""
 

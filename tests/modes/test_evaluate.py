@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 
 from configs import default
+from stochconv_jax.data.sources import FolderSource
 from stochconv_jax.modes import build, evaluate, predict, report, runs, show
 from stochconv_jax.run_folder import METRICS, RunFolder, locked, write_csv
 from stochconv_jax.training.evaluation import Predictions
 
+COLUMNS = {"image": ["a", "b", "c"], "patient_id": ["p1", "p2", "p1"], "site": ["x", "y", "z"]}
 LAST, BEST = 40, 20  # steps
 
 
@@ -32,7 +34,8 @@ def labelled(folder, name, count, rows=None):
 def run(tmp_path, monkeypatch):
     """A run folder of four epochs, trained on the images `own`; a test set `external` and other pictures beside it."""
     config = default.get_config()
-    config.data.update({"source": "folder", "image_size": (8, 8), **labelled(tmp_path, "own", 20)})
+    sizes = {"image_size": (8, 8), "thumbnail_size": (2, 2)}
+    config.data.update({"source": "folder", **sizes, **labelled(tmp_path, "own", 20)})
     config.update({"num_epochs": 4, "compilation_cache": ""})
     labelled(tmp_path, "external", 12)
     folder = RunFolder(tmp_path / "run").create()
@@ -203,3 +206,17 @@ def test_a_run_that_is_read_only_is_refused_before_the_work_with_the_key_to_set(
                     mode.run(config, overrides, run)
     finally:
         subprocess.run(["umount", str(run)], check=True)
+
+
+@pytest.mark.parametrize(("group_by", "groups"), [("Patient_ID", ["p1", "p1"]), ("", None), ("nowhere", None)])
+def test_the_group_of_each_image_reaches_the_table(group_by, groups):
+    source = FolderSource(COLUMNS["image"], COLUMNS["image"], np.array([0, 1, 1]), columns=COLUMNS)
+    config = default.get_config()
+    config.data.group_by = group_by
+    # The second image was skipped.
+    predictions = Predictions(np.array([0, 2]), np.array([0, 1]), np.zeros((1, 2, 1)), np.array([1]))
+    known = evaluate.groups_of(source, config)
+    rows = evaluate.prediction_rows(source, predictions, known)
+    columns = ["image", "target", "probability", "std", *(["group"] if groups else []), "patient_id", "site"]
+    assert [list(row) for row in rows] == [columns] * 2 and [row["image"] for row in rows] == ["a", "c"]
+    assert [row.get("group") for row in rows] == (groups or [None, None])

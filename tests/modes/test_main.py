@@ -14,6 +14,7 @@ import pytest
 
 from stochconv_jax.modes import build, runs
 from stochconv_jax.training import mesh
+from tests.conftest import ROOT
 from tests.modes.conftest import LONG, NOTEBOOK
 
 TIMES = ("images_per_second", "seconds")
@@ -211,8 +212,9 @@ def test_an_unknown_key_fails_with_the_nearest(main, tmp_path, mode, key, expect
 
 def test_an_unknown_file_fails_with_the_nearest(main, tmp_path):
     output = main(tmp_path / "run", "--config", "configs/ablations/samplin.py", mode="report", code=1)
-    assert output.startswith("stochconv_jax: --config=configs/ablations/samplin.py: there is no such file. Did you")
-    assert "configs/ablations/sampling.py" in output and len(output.splitlines()) == 1
+    assert output.startswith("stochconv_jax: --config=configs/ablations/samplin.py: there is no such file; looked for")
+    assert f'{ROOT}/configs/ablations/samplin.py. Did you mean "{ROOT}/configs/ablations/sampling.py"?\n' in output
+    assert len(output.splitlines()) == 1
     (tmp_path / "own.py").write_text("import math\ndef get_config(): return math.nothing(3)\n")
     output = main(tmp_path / "run", f"--config={tmp_path / 'own.py'}", mode="report", code=1)
     assert output.splitlines()[-1] == "AttributeError: module 'math' has no attribute 'nothing'"

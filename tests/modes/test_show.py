@@ -84,11 +84,7 @@ def test_one_image_has_no_batch_to_compare(folder, tmp_path, caplog):
 
 
 def test_what_cannot_be_shown_is_refused_by_name(folder, tmp_path):
-    with pytest.raises(ValueError, match=r"config\.show\.topics='lesions': choose one of augmentation, windows"):
-        show.run(config_of(folder, topics=("lesions",)), {}, tmp_path)
-    with pytest.raises(ValueError, match=r"config\.show\.passes=7: at least 8 for topic relevance"):
-        show.run(config_of(folder, passes=7), {}, tmp_path)
-    with pytest.raises(ValueError, match=r"config\.show\.images='.*nowhere': no image is there"):
+    with pytest.raises(ValueError, match=r"config\.show\.images='.*nowhere': no image found"):
         show.run(config_of(tmp_path / "nowhere"), {}, tmp_path)
     for name in ("mole 0.png", "mole 1.png", "mole 2.png"):
         (folder / name).unlink()

@@ -7,7 +7,6 @@ import sys
 
 import pytest
 
-from stochconv_jax.modes import stopping
 from stochconv_jax.training import checksums
 from tests.conftest import ROOT, free_port
 from tests.modes.conftest import HANG, SIGKILL, SIGTERM, when
@@ -101,9 +100,3 @@ def test_of_two_processes_of_which_one_fails_both_end():
     processes, outputs = two(FAIL)
     assert all(process.returncode for process in processes), outputs
     assert "ValueError: broken" in outputs[1]
-
-
-@pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan")])
-def test_no_grace_is_refused_at_once(seconds):
-    with pytest.raises(ValueError, match=r"config\.checkpoint\.grace_seconds=.*: expected more than 0"):
-        stopping.on_sigterm(seconds)

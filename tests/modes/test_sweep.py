@@ -143,11 +143,10 @@ def test_more_passes_evaluate_anew_without_training(main, config, copy):
 
 @pytest.mark.slow
 def test_a_failed_run_is_recorded_and_the_others_go_on(main, tmp_path):
-    config = ablation(tmp_path, {"broken": {"model.merge_after": "9"}, "fine": {}})
+    config = ablation(tmp_path, {"broken": {"init.weights": "nowhere.h5"}, "fine": {}})
     settings = SETTINGS | {"sweep__seeds": (3,)}
-    del settings["model__merge_after"]  # what the two differ in is not given on the command line
     output = main(tmp_path / "runs", config, mode="sweep", code=1, **settings)
-    reason = "ValueError: config.model.merge_after=9: expected 0..4 or 'head'"
+    reason = "ValueError: config.init.weights='nowhere.h5': there is no such file"
     assert states(tmp_path / "runs") == {"broken/seed_3": ("failed", reason), "fine/seed_3": ("finished", "")}
     assert f"broken/seed_3 failed: {reason}" in output and "1 runs finished, 1 failed" in output
     assert reason in (tmp_path / "runs" / "broken" / "seed_3" / "output.log").read_text()

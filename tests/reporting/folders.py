@@ -20,7 +20,7 @@ AS_REPORTED = {
 
 
 def write(folder, areas, *, config=None, seed=0, seconds=60.0, columns=METRICS, validation=7, predictions=(), **files):
-    """A run whose validation ROC AUC is `areas` by epoch; `predictions`: (image, target, probability).
+    """A run whose validation ROC AUC is `areas` by epoch; `predictions`: (image, target, probability[, group]).
 
     `config`: dotted keys, or None for no config.json; `files`: more JSON files by name.
     """
@@ -41,8 +41,8 @@ def write(folder, areas, *, config=None, seed=0, seconds=60.0, columns=METRICS, 
     for name, content in files.items():
         (folder / f"{name}.json").write_text(json.dumps(content))
     if predictions:
-        columns = ("image", "target", "probability", "std")
-        write_csv(folder / "predictions.csv", columns, [dict(zip(columns, (*row, 0.0))) for row in predictions])
+        columns = ("image", "target", "probability", "group")[: len(predictions[0])]
+        write_csv(folder / "predictions.csv", columns, [dict(zip(columns, row)) for row in predictions])
 
 
 def write_csv(path, columns, rows):

@@ -4,8 +4,10 @@ import json
 
 import numpy as np
 import pytest
+import scipy.special
 import sklearn.metrics
 
+from stochconv_jax import statistics
 from stochconv_jax.config import flatten
 from stochconv_jax.reporting import collect, image_names, published, results, tables
 from tests.reporting.folders import AS_REPORTED, SPLIT, THUMBNAIL, write
@@ -210,6 +212,33 @@ def test_predictions_of_other_passes_or_checkpoints_are_said(tmp_path):
     for other, alike in (("b", False), ("c", False), ("a", True)):
         got = results.compare(found[other], found["a"])
         assert got.evaluated_alike == alike and got.verdict().endswith("of other checkpoints or passes") != alike
+
+
+def test_images_of_a_group_are_one_draw_where_groups_are_known(tmp_path):
+    random = np.random.default_rng(0)
+    patient = np.repeat(np.arange(20), 5)
+    label, own = patient % 2, random.normal(size=(2, 20))[:, patient]
+    scores = {"a": label + own[0], "base": own[1]}
+    for name, score in scores.items():
+        odds = scipy.special.expit(score)
+        lines = list(zip((f"i{k:03d}" for k in range(100)), label, odds, patient))
+        write(tmp_path / "known" / name, [0.9], config=THUMBNAIL if name == "base" else SPLIT, predictions=lines)
+        lines = [line[:3] for line in lines]
+        write(tmp_path / "unknown" / name, [0.9], config=THUMBNAIL if name == "base" else SPLIT, predictions=lines)
+    known, unknown = (
+        results.compare(*(summarised(tmp_path / there)[name] for name in ("a", "base")))
+        for there in ("known", "unknown")
+    )
+    odds = [scipy.special.expit(score) for score in scores.values()]
+    assert known.groups == statistics.delong_difference(label, *odds, groups=[str(number) for number in patient])
+    assert known.images == unknown.images and unknown.groups is None
+    assert known.groups.p > 0.05 > known.images.p  # the words follow the groups
+    assert "on the predicted images not told apart" in known.verdict() and "better" in unknown.verdict()
+    table = tables.comparison_table([known])
+    assert "95 % interval by group" in table.columns and tables.ABOUT_GROUPS in tables.comparison_paragraphs([known])
+    assert "95 % interval by group" not in tables.comparison_table([unknown]).columns
+    (row,) = (row for row in tables.csv_rows([known.result], [known]))
+    assert row["groups_difference_low"] == known.groups.low
 
 
 def test_what_has_no_common_ground_is_not_compared(tmp_path):

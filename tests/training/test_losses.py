@@ -1,4 +1,5 @@
 """Losses against scikit-learn and against each other."""
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -37,7 +38,64 @@ def test_label_smoothing_spreads_the_target_over_all_classes():
     np.testing.assert_allclose(got, -(target * statistics.log_probabilities(logits)).sum(), rtol=1e-5)
 
 
-def test_class_weights_weigh_like_repeated_examples():
-    values, labels = jnp.asarray([1.0, 2.0, 4.0]), jnp.asarray([0, 1, 1], jnp.int32)
-    np.testing.assert_allclose(losses.mean_loss(values, labels, (1.0, 3.0)), (1 + 3 * (2 + 4)) / 7, rtol=1e-6)
-    np.testing.assert_allclose(losses.mean_loss(values, labels), 7 / 3, rtol=1e-6)
+def rows_of(seed=0, count=24, classes=3, *, mixed=True):
+    """Logits of a batch, and its labels; where images are mixed, the others' labels and shares too."""
+    random = np.random.default_rng(seed)
+    logits = jnp.asarray(random.normal(size=(count, classes)), jnp.float32)
+    rows = {"label": jnp.asarray(random.integers(0, classes, count), jnp.int32)}
+    if mixed:
+        rows["label_mixed"] = jnp.asarray(random.integers(0, classes, count), jnp.int32)
+        rows["share_mixed"] = jnp.asarray(random.uniform(0, 0.5, count), jnp.float32)
+    return logits, rows
+
+
+def mean_loss(logits, rows, weights=()):
+    return losses.mean_loss(logits, rows, label_smoothing=0.0, class_weights=weights)
+
+
+def parts_of_targets(rows):
+    """(row, class, share) of every part of a target."""
+    for row, label in enumerate(np.asarray(rows["label"])):
+        share = float(rows["share_mixed"][row]) if "share_mixed" in rows else 0.0
+        yield row, int(label), 1 - share
+        if share:
+            yield row, int(rows["label_mixed"][row]), share
+
+
+@pytest.mark.parametrize("weights", [(), (1.0, 3.0, 0.5), (0.0, 2.0, 1.0)])
+@pytest.mark.parametrize("mixed", [False, True])
+def test_each_part_of_a_target_has_the_weight_of_its_own_class(mixed, weights):
+    """As scikit-learn weighs examples, with a line for each part of a target."""
+    logits, rows = rows_of(mixed=mixed)
+    row, label, share = (np.array(column) for column in zip(*parts_of_targets(rows)))
+    probability = np.exp(statistics.log_probabilities(logits))[row]
+    weight = share * (np.array(weights)[label] if weights else 1.0)
+    expected = sklearn.metrics.log_loss(label, probability, sample_weight=weight, labels=range(3))
+    np.testing.assert_allclose(mean_loss(logits, rows, weights), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("weights", [(), (1.0, 3.0, 0.0), (0.0, 0.0, 1.0)])
+@pytest.mark.parametrize("mixed", [False, True])
+def test_the_parts_of_a_batch_sum_to_it_and_so_do_their_gradients(mixed, weights):
+    logits, rows = rows_of(count=12, mixed=mixed)
+    rows["label"] = jnp.sort(rows["label"])  # some parts have a class of weight 0 alone
+
+    def in_parts(logits):
+        parts = [{name: x[k : k + 3] for name, x in rows.items()} for k in range(0, 12, 3)]
+        terms = (
+            mean_loss(logits[k : k + 3], part, weights) * losses.share(part, rows, weights)
+            for k, part in zip(range(0, 12, 3), parts)
+        )
+        return sum(terms)
+
+    whole, parts = (jax.value_and_grad(f)(logits) for f in (lambda logits: mean_loss(logits, rows, weights), in_parts))
+    np.testing.assert_allclose(whole[0], parts[0], rtol=1e-6)
+    np.testing.assert_allclose(whole[1], parts[1], rtol=1e-5, atol=1e-7)
+
+
+def test_a_batch_whose_weights_are_all_zero_is_no_loss_and_moves_nothing():
+    logits, rows = rows_of()
+    loss, gradient = jax.value_and_grad(mean_loss)(logits, rows, (0.0, 0.0, 0.0))
+    assert loss == 0 and (gradient == 0).all()
+    of_class_0 = {name: jnp.zeros_like(x) for name, x in rows.items()}
+    assert losses.share(of_class_0, of_class_0, (0.0, 1.0, 1.0)) == 0

@@ -5,6 +5,7 @@ import json
 import random
 import re
 import socket
+import threading
 import time
 
 import pytest
@@ -96,6 +97,66 @@ def test_strangers_are_not_counted(address):
                 stranger.sendall(line)
         rendezvous.meet(place(address, 1, 2), LONG)
         assert waiting.exception() is None
+
+
+@contextlib.contextmanager
+def trickling(connections):
+    """While open, a byte without end to each connection every now and then."""
+    stop = threading.Event()
+
+    def trickle():
+        while not stop.wait(0.02):
+            for connection in connections:
+                with contextlib.suppress(OSError):
+                    connection.send(b"x")
+
+    thread = threading.Thread(target=trickle)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_strangers_that_say_nothing_or_a_byte_at_a_time_hold_nobody_up(address, monkeypatch):
+    monkeypatch.setattr(rendezvous, "ANSWER", LONG)  # they are not even waited for
+    with contextlib.ExitStack() as stack, concurrent.futures.ThreadPoolExecutor() as pool:
+        waiting = pool.submit(rendezvous.meet, place(address, 0, 3), LONG)
+        strangers = [stack.enter_context(wait_until_open(address)) for _ in range(4)]
+        stack.enter_context(trickling(strangers[:2]))
+        others = [pool.submit(rendezvous.meet, place(address, i, 3), LONG) for i in (1, 2)]
+        assert [call.exception() for call in (waiting, *others)] == [None] * 3
+
+
+def test_who_does_not_say_its_line_in_time_is_let_go(address, monkeypatch):
+    """However often a byte of it comes; and who is missing is told in time all the same."""
+    monkeypatch.setattr(rendezvous, "ANSWER", 0.3)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        waiting = pool.submit(rendezvous.meet, place(address, 0, 2), 1.5)
+        with wait_until_open(address) as stranger, trickling([stranger]):
+            with contextlib.suppress(ConnectionResetError):
+                assert stranger.recv(1) == b""  # closed there, before the meeting is over
+            assert not waiting.done()
+            with pytest.raises(rendezvous.NotAllHere, match="process 1 of 2 has not come"):
+                waiting.result()
+
+
+def test_an_answer_has_a_time_as_a_whole(address, monkeypatch):
+    """From a program at process 0's address that sends byte after byte and no end of a line."""
+    monkeypatch.setattr(rendezvous, "ANSWER", 0.2)
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(socket.create_server(("localhost", int(address.split(":")[1]))))
+        pool = stack.enter_context(concurrent.futures.ThreadPoolExecutor())
+        waiting = pool.submit(rendezvous.meet, place(address, 1, 2), 0.3)
+        connections = [stack.enter_context(server.accept()[0])]
+        stack.enter_context(trickling(connections))
+        server.settimeout(0.1)
+        while not waiting.done():
+            with contextlib.suppress(TimeoutError):
+                connections.append(stack.enter_context(server.accept()[0]))
+        with pytest.raises(rendezvous.NotAllHere, match="process 0 of 2 has not come"):
+            waiting.result()
 
 
 def test_another_program_at_the_address_is_not_process_0(address):

@@ -93,8 +93,3 @@ def test_splitting_saves_memory_and_moves_parameters_but_no_image():
     # Parameters, both moments of Adam and the average: seven eighths of each split array are elsewhere.
     saved = whole.memory["arguments"] - split.memory["arguments"]
     assert saved == pytest.approx(4 * 4 * sum(sharded) * 7 / 8, rel=0.01)
-
-
-def test_another_word_is_refused():
-    with pytest.raises(ValueError, match=r"config.sharding.parameters='fsdp': choose one of replicated, sharded"):
-        setup("fsdp")

@@ -54,9 +54,9 @@ def parse(text: str) -> Rule:
     assignments = [_assignment(part, text) for part in text.split(",")]
     classes = dict(assignments)
     if len(classes) < len(assignments):
-        raise ValueError(f"config.prepare.rule={text!r}: a category or diagnosis has two classes")
+        raise ValueError(f"a category or diagnosis has two classes in {text!r}")
     if set(classes.values()) != set(range(max(classes.values()) + 1)) or len(set(classes.values())) < 2:
-        raise ValueError(f"config.prepare.rule={text!r}: the classes must be 0, 1, ... without a gap, two at least")
+        raise ValueError(f"the classes of {text!r} must be 0, 1, ... without a gap, two at least")
     return Rule("mapping", classes, frozenset(classes.values()) - {0})
 
 
@@ -65,7 +65,7 @@ def _assignment(part: str, text: str) -> tuple[str, int]:
     if not name or not number.isdecimal():
         known = ", ".join(CATEGORIES)
         raise ValueError(
-            f"config.prepare.rule={text!r}: choose one of {', '.join(NAMES)}, or spell out a class for each category "
+            f"choose one of {', '.join(NAMES)}, or spell out a class for each category "
             f"({known}) or diagnosis, as in 'MEL=1,NV=0'; {part!r} is not of that form"
         )
     return (name.upper() if name.upper() in CATEGORIES else name.lower()), int(number)

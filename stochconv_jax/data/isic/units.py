@@ -22,13 +22,6 @@ class Settings:
     images_per_shard: int
 
     def __post_init__(self):
-        if self.size < 1 or self.images_per_shard < 1:
-            raise ValueError("config.prepare.size and config.prepare.images_per_shard must be 1 or more")
-        if not 1 <= self.quality <= 100:
-            raise ValueError(f"config.prepare.jpeg_quality={self.quality}: expected 1 to 100")
-        if not self.formats or set(self.formats) - set(FORMATS):
-            raise ValueError(f"config.prepare.formats={self.formats}: expected some of {', '.join(FORMATS)}")
-        pictures.crop_box(1, 1, self.crop)
         if self.crop == "report" and self.size > pictures.CROP_TO:
             raise ValueError(
                 f"config.prepare.size={self.size} with config.prepare.crop='report': that rule leaves "

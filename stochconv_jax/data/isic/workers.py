@@ -15,8 +15,6 @@ class Workers:
     """`count` processes, 0 for one a core; with 1 the work is done in this process. Close it when done."""
 
     def __init__(self, count: int):
-        if count < 0:
-            raise ValueError(f"config.prepare.num_workers={count}: expected 0 (one a core) or more")
         self.count = count or len(os.sched_getaffinity(0))
         self._pool = None
         if self.count == 1:
