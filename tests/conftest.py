@@ -43,6 +43,14 @@ def free_port():
         return found.getsockname()[1]
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Lets a worker of pytest-xdist send what a test has logged of files whose names are not UTF-8."""
+    report = yield
+    report.sections = [(name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections]
+    return report
+
+
 @pytest.fixture(scope="session")
 def shared_data():
     """The folder of real images beside the checkout; tests that want it are skipped, and say so, without it."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from stochconv_jax import statistics
 from stochconv_jax.data import sources, tables
-from stochconv_jax.modes import build, runs
+from stochconv_jax.modes import build, data_sources, runs
 from stochconv_jax.run_folder import RunFolder, locked, make_writable, write_csv
 from stochconv_jax.training import evaluation, mesh, progress
 from stochconv_jax.training.checkpoints import BEST
@@ -68,12 +68,12 @@ def _images(folder: RunFolder, config, overrides: Mapping[str, Any]) -> tuple[st
     images are meant are set to another value than the run's.
     """
     if config.eval.path or config.eval.labels:
-        source = build.test_source(config)
+        source = data_sources.test_set(config)
         _warn_of_training_images(folder, config, source)
         return TEST, source
     changed = [key for key in runs.changed(folder, overrides) if key.startswith("data.")]
     try:
-        _, source = build.data_sources(config)
+        _, source = data_sources.training_and_validation(config)
     except ValueError as error:
         if not {"data.path", *LABELS}.intersection(changed):
             raise
@@ -103,7 +103,7 @@ def _warn_of_training_images(folder: RunFolder, config, source: sources.Source) 
     if config.eval.path and one != other:
         return
     try:
-        train, _ = build.data_sources(config)
+        train, _ = data_sources.training_and_validation(config)
     except ValueError:
         return
     shared = sorted(set(train.names).intersection(source.names))

@@ -16,7 +16,7 @@ from stochconv_jax.config import check_together
 from stochconv_jax.csv_cells import as_text
 from stochconv_jax.data import asked, augment, pipeline, sources
 from stochconv_jax.models.classifier import Classifier
-from stochconv_jax.modes import build, runs
+from stochconv_jax.modes import build, data_sources, runs
 from stochconv_jax.ops.windows import Sampling
 from stochconv_jax.run_folder import RunFolder, make_writable
 from stochconv_jax.showing import figures, places
@@ -165,7 +165,7 @@ def _images(config) -> Iterator[Shown]:
         source = images.source()
         indices = range(len(source))
     else:
-        _, source = build.data_sources(config)
+        _, source = data_sources.training_and_validation(config)
         indices = range(min(config.show.count, len(source)))
     reader = pipeline.Reader(source, **build.pixels(config))
     for index in indices:

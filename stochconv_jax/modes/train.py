@@ -12,7 +12,7 @@ from clu import parameter_overview
 from stochconv_jax import ending
 from stochconv_jax.data import sources
 from stochconv_jax.models import keras_weights, summary, variants
-from stochconv_jax.modes import build, checking, runs, stopping
+from stochconv_jax.modes import build, checking, data_sources, runs, stopping
 from stochconv_jax.run_folder import RunFolder, locked, named, write_text
 from stochconv_jax.training import evaluation, loop, mesh, progress, state, trial
 from stochconv_jax.training.checkpoints import LAST, Checkpoints
@@ -30,7 +30,7 @@ def run(config, overrides, workdir) -> None:
     devices = mesh.create()
     build.check_batch_size(config, devices)
     build.check_shared_memory(config, devices, trains=True)
-    train_source, val_source = build.data_sources(config)
+    train_source, val_source = data_sources.training_and_validation(config)
     _log_balance(config, train=train_source, validation=val_source)
     epochs = build.epochs(config, len(train_source))
     rate = build.schedule(config, epochs.steps_per_epoch)

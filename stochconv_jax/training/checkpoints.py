@@ -1,14 +1,11 @@
 """Checkpoints: Orbax, asynchronous; the last two and the best are kept, and what is damaged on disk is passed over."""
 import contextlib
-import dataclasses
 import functools
 import json
 import logging
 import math
 import pathlib
 import shutil
-import time
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -18,13 +15,13 @@ from jax.experimental import multihost_utils
 
 from stochconv_jax import ending
 from stochconv_jax.run_folder import remove_unfinished, write_text
-from stochconv_jax.training import checksums
+from stochconv_jax.training import checksums, orbax_manager
+from stochconv_jax.training.orbax_manager import PREFIX, REMOVED
 
 logger = logging.getLogger(__name__)
 
 BEST, LAST = "best", "last"
-_PREFIX, _METRICS = "step", "metrics"  # step_12/metrics/metrics, as Orbax names them
-_REMOVED = ".removed"  # see `Checkpoints._remove_old`
+_METRICS = "metrics"  # step_12/metrics/metrics, as Orbax names them
 _NONE, _FAILED = -1, -2  # instead of a step, from the first process to all
 
 
@@ -34,26 +31,6 @@ class Damaged(ValueError):
 
 class NotSaved(OSError):
     """A checkpoint could not be written; the message names the folder and the reason."""
-
-
-class _Manager(ocp.CheckpointManager):
-    """Orbax's. It would ask, for its log alone, whether a SIGTERM has come, and the numbers it asks with, which are of
-    steps, would be taken for those that several processes agree by: see `modes.stopping`.
-    """
-
-    def reached_preemption(self, step: int) -> bool:
-        return False
-
-
-@dataclasses.dataclass
-class _Unranked(ocp.checkpoint_managers.PreservationPolicy):
-    """Preserves the checkpoints whose metrics are `unranked`."""
-
-    unranked: Callable[[dict[str, float] | None], bool]
-
-    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
-        del context
-        return [self.unranked(checkpoint.metrics) for checkpoint in checkpoints]
 
 
 class Checkpoints:
@@ -91,21 +68,11 @@ class Checkpoints:
             logger.error("%s", self._not_saved(failure))  # and the error under way goes on
 
     @functools.cached_property
-    def _manager(self) -> _Manager:
+    def _manager(self) -> orbax_manager.Manager:
         """What saves. Made at the first save: it reads what is there, which must be sound by then."""
-        policies = ocp.checkpoint_managers
-        best = policies.BestN(get_metric_fn=self._quality, n=1, keep_checkpoints_without_metrics=False)
-        options = ocp.CheckpointManagerOptions(
-            # Two, so that one is left where the last proves damaged; and what cannot be ranked, for it may be the best.
-            preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(2), best, _Unranked(self._unranked)]),
-            best_fn=self._quality,
-            best_mode="max",
-            step_prefix=_PREFIX,
-            cleanup_tmp_directories=True,
-            todelete_subdir=f"{_REMOVED}.{time.time_ns()}",  # a new one: what it cannot remove is in nobody's way
-            async_options=ocp.AsyncOptions(post_finalization_callback=self._complete_files),
+        return orbax_manager.create(
+            self.folder, quality=self._quality, unranked=self._unranked, when_written=self._complete_files
         )
-        return _Manager(self.folder, options=options)
 
     def save(self, step: int, state: Any, open_epoch: dict, metrics: dict[str, float] | None = None) -> None:
         """Starts to save `state` at `step`; `metrics` are given where an epoch ends, and evaluated.
@@ -149,7 +116,7 @@ class Checkpoints:
     def _complete_files(self) -> None:
         """When all files are written, and before the checkpoint takes its name and older ones are removed."""
         try:
-            for unnamed in self.folder.glob(f"{_PREFIX}_{self._saving}.*tmp*"):
+            for unnamed in self.folder.glob(f"{PREFIX}_{self._saving}.*tmp*"):
                 if not self._read_back:
                     self._restore_unnamed(unnamed)
                 checksums.write(unnamed)
@@ -174,7 +141,7 @@ class Checkpoints:
 
         Orbax moves it away whole: one that a killed run has half removed would be taken for a damaged one.
         """
-        for old in self.folder.glob(f"{_REMOVED}.*") if jax.process_index() == 0 else ():
+        for old in self.folder.glob(f"{REMOVED}.*") if jax.process_index() == 0 else ():
             try:
                 shutil.rmtree(old)
             except OSError as error:
@@ -261,11 +228,11 @@ class Checkpoints:
         return sound[-1] if sound else None
 
     def _steps(self) -> list[int]:
-        names = (path.name.removeprefix(f"{_PREFIX}_") for path in self.folder.glob(f"{_PREFIX}_*") if path.exists())
+        names = (path.name.removeprefix(f"{PREFIX}_") for path in self.folder.glob(f"{PREFIX}_*") if path.exists())
         return sorted(int(name) for name in names if name.isdigit())
 
     def _path(self, step: int) -> pathlib.Path:
-        return self.folder / f"{_PREFIX}_{step}"
+        return self.folder / f"{PREFIX}_{step}"
 
     def _fault(self, step: int) -> str | None:
         fault = checksums.fault(self._path(step))

@@ -11,7 +11,7 @@ from configs import isic_prepare
 from stochconv_jax.data import folds, pipeline, sources
 from stochconv_jax.data.sources import BadImage, FolderSource
 from stochconv_jax.data.tfds_source import TfdsSource
-from stochconv_jax.modes import build, prepare
+from stochconv_jax.modes import build, data_sources, prepare
 from tests.data.isic.files import write_jpeg
 
 pytestmark = pytest.mark.smoke
@@ -59,7 +59,7 @@ def config_for(workdir, source, *, num_workers=0, **data):
 
 def all_batches(config):
     """Some batches to train on and all to evaluate on."""
-    train, validation = build.data_sources(config)
+    train, validation = data_sources.training_and_validation(config)
     stream = build.train_batches(config, train, start_step=3)
     batches = [*itertools.islice(stream, 4)]
     stream.close()
@@ -84,7 +84,7 @@ def test_the_same_batches_as_the_folder(workdir, data):
 def test_folds_validate_every_image_once_and_keep_patients_together(workdir):
     validated = []
     for number in (1, 2, 3):
-        train, validation = build.data_sources(config_for(workdir, "tfds", fold=f"{number}/3"))
+        train, validation = data_sources.training_and_validation(config_for(workdir, "tfds", fold=f"{number}/3"))
         assert not set(train.columns["patient_id"]) & set(validation.columns["patient_id"])
         validated += validation.names
     assert sorted(validated) == sorted(folder_source(workdir).names)
@@ -101,14 +101,14 @@ def test_splits_csv_has_the_folds(workdir):
 @pytest.mark.parametrize("keys", [{"group_by": ""}, {"group_by": "", "fold": "3/4"}])
 def test_a_split_that_tears_patients_apart_is_refused(workdir, keys):
     with pytest.raises(ValueError, match=r"values of group are on both sides"):
-        build.data_sources(config_for(workdir, "tfds", **keys))
+        data_sources.training_and_validation(config_for(workdir, "tfds", **keys))
 
 
 def test_validation_images_that_train_are_refused(workdir, tmp_path):
     (tmp_path / "validation.csv").write_text("image,target\nISIC_0000000,0\nISIC_0000002,1\n")
     config = config_for(workdir, "folder", validation_labels=str(tmp_path / "validation.csv"))
     with pytest.raises(ValueError, match=r"2 values of image are on both sides"):
-        build.data_sources(config)
+        data_sources.training_and_validation(config)
 
 
 def test_it_can_be_sent_to_a_worker_after_reading(workdir):

@@ -3,7 +3,7 @@ import PIL.Image
 import pytest
 
 from configs import default
-from stochconv_jax.modes import build
+from stochconv_jax.modes import data_sources
 
 COUNT = 24
 
@@ -28,7 +28,7 @@ def table(folder, name, numbers, target=lambda number: number % 2, **columns):
 def sides(folder, **data):
     config = default.get_config()
     config.data.update(path=str(folder / "images"), **data)
-    return build.data_sources(config)
+    return data_sources.training_and_validation(config)
 
 
 TRAIN, VALIDATION = range(16), range(16, COUNT)
@@ -78,7 +78,7 @@ def test_drawn_images_take_no_tables_and_no_columns(key):
     config = default.get_config()
     config.data.update(source="synthetic", image_size=(8, 8), **{key: "1/5"})
     with pytest.raises(ValueError, match=rf"config\.data\.{key}='1/5' does not apply, .*'synthetic' draws its images"):
-        build.data_sources(config)
+        data_sources.training_and_validation(config)
 
 
 def zero(number):
@@ -106,7 +106,7 @@ def test_drawn_images_of_one_class_are_refused(counts):
     config = default.get_config()
     config.data.update(source="synthetic", image_size=(8, 8), **counts)
     with pytest.raises(ValueError, match="ROC AUC needs two"):
-        build.data_sources(config)
+        data_sources.training_and_validation(config)
 
 
 def test_classes_without_an_image_are_named_at_the_start(folder, caplog):

@@ -11,7 +11,7 @@ import pytest
 
 from configs import default
 from stochconv_jax.data.sources import FolderSource
-from stochconv_jax.modes import build, evaluate, predict, report, runs, show
+from stochconv_jax.modes import data_sources, evaluate, predict, report, runs, show
 from stochconv_jax.run_folder import METRICS, RunFolder, locked, write_csv
 from stochconv_jax.training.evaluation import Predictions
 
@@ -39,7 +39,7 @@ def run(tmp_path, monkeypatch):
     config.update({"num_epochs": 4, "compilation_cache": ""})
     labelled(tmp_path, "external", 12)
     folder = RunFolder(tmp_path / "run").create()
-    data = dict(zip(("train", "validation"), map(runs.fingerprint, build.data_sources(config))))
+    data = dict(zip(("train", "validation"), map(runs.fingerprint, data_sources.training_and_validation(config))))
     folder.write_json("config.json", {"config": config.to_dict(), "data": data})
     folder.write_metrics([dict.fromkeys(METRICS, 0.5) | {"epoch": k, "step": 10 * k} for k in range(1, 5)])
 
@@ -86,7 +86,7 @@ def test_a_test_set_is_measured_in_whole_without_the_training_files_and_beside_t
 
 def test_images_of_a_test_set_that_were_trained_on_are_named(run, caplog):
     _, config = runs.load({}, run)
-    train, validation = build.data_sources(config)
+    train, validation = data_sources.training_and_validation(config)
     for name, source in (("seen", train), ("unseen", validation)):
         names = [*source.names[:2], *validation.names]
         rows = [{"image": image, "target": k % 2} for k, image in enumerate(dict.fromkeys(names))]

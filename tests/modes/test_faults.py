@@ -15,7 +15,7 @@ import pytest
 
 from configs import default
 from stochconv_jax.data.synthetic import SyntheticSource
-from stochconv_jax.modes import build, runs
+from stochconv_jax.modes import build, data_sources, runs
 from stochconv_jax.training import mesh, state
 from tests.modes.conftest import LONG
 from tests.modes.test_main import assert_same_run, numbers, variables, wait_for_step
@@ -163,7 +163,7 @@ def test_a_loss_that_is_no_number_stops_the_run_keeps_the_last_good_checkpoint_a
     content = json.loads((tmp_path / "bad_batch.json").read_text())
     assert f"which {tmp_path / 'bad_batch.json'} lists" in output and content["reason"] in output
     _, config = runs.load({}, tmp_path)
-    source, _ = build.data_sources(config)
+    source, _ = data_sources.training_and_validation(config)
     batches = build.train_batches(config, source, content["step"])
     assert content["images"] == [source.names[index] for index in next(batches)["index"]]
     batches.close()
@@ -242,7 +242,7 @@ def test_a_seed_changes_what_it_should_and_nothing_else():
         sizes = {"image_size": (80, 96), "thumbnail_size": (32, 48), "num_train": 52, "num_validation": 11}
         config.update({"seed": seed, "batch_size": 8, "data": sizes | {"source": "synthetic", "num_workers": 0}})
         config.model.variant = "tiny"
-        train, validation = build.data_sources(config)
+        train, validation = data_sources.training_and_validation(config)
         with contextlib.closing(build.train_batches(config, train, 0)) as batches:
             batch = next(batches)
         model, devices = build.classifier(config), mesh.create(jax.devices()[:1])

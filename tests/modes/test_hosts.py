@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from stochconv_jax.modes import build, hosts, runs
+from stochconv_jax.modes import data_sources, hosts, runs
 from stochconv_jax.training import checksums
 from tests.conftest import free_port
 from tests.modes.conftest import SIGKILL, SIGTERM, when
@@ -170,7 +170,7 @@ def test_two_processes_stopped_in_an_evaluation_and_killed_in_a_save_go_on_bit_f
 
 def test_prediction_by_two_processes_is_that_of_one(main, start, alone, tmp_path):
     _, config = runs.load({}, alone)
-    _, source = build.data_sources(config)
+    _, source = data_sources.training_and_validation(config)
     for index, name in enumerate(source.names):
         cv2.imwrite(str(tmp_path / f"{name}.png"), source.read(index)[..., ::-1])
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8 not a picture")

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from stochconv_jax.modes import build, runs
+from stochconv_jax.modes import data_sources, runs
 from stochconv_jax.training import mesh
 from tests.conftest import ROOT
 from tests.modes.conftest import LONG, NOTEBOOK
@@ -128,7 +128,7 @@ def test_prediction_is_that_of_evaluation_and_names_what_it_refuses(main, finish
     main(finished, mode="evaluate")
     expected = {row["image"]: float(row["probability"]) for row in rows(finished / "predictions.csv")}
     _, config = runs.load({}, finished)
-    _, source = build.data_sources(config)
+    _, source = data_sources.training_and_validation(config)
     folder = tmp_path / "pictures"
     folder.mkdir()
     for index in range(0, len(source), 2):

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from stochconv_jax.modes import build, runs
+from stochconv_jax.modes import data_sources, runs
 from tests.conftest import ROOT
 
 FIXTURE = ROOT / "tests" / "fixtures" / "jax_0_10_2"
@@ -38,7 +38,7 @@ def test_an_old_run_evaluates_and_predicts_as_it_did(main, run, tmp_path):
     then = columns(run / "predictions.csv", *numbers)
     main(run, mode="evaluate", eval__checkpoint="last", eval__passes=2)
     np.testing.assert_allclose(columns(run / "predictions.csv", *numbers), then, atol=1e-5)
-    _, source = build.data_sources(runs.load({}, run)[1])
+    _, source = data_sources.training_and_validation(runs.load({}, run)[1])
     (pictures := tmp_path / "pictures").mkdir()
     for index in range(3):
         cv2.imwrite(str(pictures / f"{source.names[index]}.png"), source.read(index)[..., ::-1])

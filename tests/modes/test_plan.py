@@ -9,7 +9,7 @@ import jax
 import pytest
 
 from configs import quickstart
-from stochconv_jax.modes import build, plan
+from stochconv_jax.modes import build, data_sources, plan
 from stochconv_jax.run_folder import RunFolder
 from stochconv_jax.training import compiled, steps
 from stochconv_jax.training import mesh as meshes
@@ -86,7 +86,7 @@ def test_planned_batches_are_those_of_the_pipeline():
     config.augment.mixup = 0.2
     config.update({"batch_size": 8, "data": {"num_train": 16, "num_validation": 8, "num_workers": 0}})
     devices = meshes.create()
-    train, validation = build.data_sources(config)
+    train, validation = data_sources.training_and_validation(config)
     planned = build.batch_shapes(config, 8, meshes.batch_sharding(devices))
     with contextlib.closing(build.train_batches(config, train, 0)) as batches:
         assert {k: (v.shape, v.dtype) for k, v in next(batches).items()} == {

@@ -119,11 +119,11 @@ def test_look_alikes_are_dropped_if_asked_for(archive, tmp_path):
 
 
 def test_splits_csv_is_what_training_makes_of_labels_csv(prepared):
-    from stochconv_jax.modes import build
+    from stochconv_jax.modes import data_sources
 
     config = isic_prepare.get_config()
     config.data.path, config.data.labels = str(prepared / "images"), str(prepared / "labels.csv")
-    train, validation = build.data_sources(config)
+    train, validation = data_sources.training_and_validation(config)
     sides = {row["image"]: row["split"] for row in table(prepared / "splits.csv")}
     assert sides == dict.fromkeys(train.names, "train") | dict.fromkeys(validation.names, "validation")
 
