@@ -108,7 +108,7 @@ RULES: Mapping[str, Kind] = {
     "optimizer.warmup_epochs": _at_least_0(),
     "optimizer.decay_start_epoch": _at_least_0(),
     "optimizer.decay_every_epochs": _positive(),
-    "optimizer.decay_rate": number("a factor, more than 0 and at most 1", lambda value: 0 < value <= 1),
+    "optimizer.decay_rate": _positive("a factor, more than 0"),  # above 1 in a search for the learning rate
     "optimizer.momentum": share(),
     "optimizer.rms_decay": share(),
     "optimizer.epsilon": _positive(),

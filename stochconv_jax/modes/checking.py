@@ -11,7 +11,6 @@ from ml_collections import ConfigDict
 
 from stochconv_jax.data import check, sources
 from stochconv_jax.data.folds import Leak
-from stochconv_jax.modes import build
 from stochconv_jax.run_folder import RunFolder
 from stochconv_jax.training import mesh as meshes
 from stochconv_jax.training.progress import Progress
@@ -30,7 +29,7 @@ def check_images(
     Raises BadImage with the first that cannot be used, unless config.data.on_bad_image is skip: then the log lists
     them. Raises Leak where an image is on both sides.
     """
-    if build.choice(config.data.check, check.MODES, "data.check") == "none":
+    if config.data.check == "none":
         return
     error = None
     if jax.process_index() == 0:

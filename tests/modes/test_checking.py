@@ -164,9 +164,6 @@ def test_a_source_without_files_is_decoded_if_asked(tmp_path):
     with pytest.raises(BadImage, match=r"1 of 10 .*noise_2\.jpg \(row 4 of labels\.csv\): it is torn"):
         checking.check_images(folder, config, None, *sides)
     assert not pathlib.Path(folder.path, checking.FILE).exists()
-    config.data.check = "all"
-    with pytest.raises(ValueError, match=r"config\.data\.check='all': choose one of headers, full, none"):
-        checking.check_images(folder, config, None, *sides)
 
 
 def test_looks_of_all_pairs_across_are_compared():
