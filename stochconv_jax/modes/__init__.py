@@ -1,6 +1,7 @@
 """One file per --mode. Only this package sees a ConfigDict."""
 import importlib
 import os
+import pathlib
 import sys
 import traceback
 from collections.abc import Mapping
@@ -40,6 +41,18 @@ def run(mode: str, config: Any, overrides: Mapping[str, Any], workdir: str, conf
         traceback.print_exc()
         ending.end_process(1)
     except Exception as error:
+        if _says_what_is_wrong(error):
+            sys.exit(f"stochconv_jax: {getattr(error, 'strerror', None) or error}")
         # Of JAX and Grain, at the end of the error, whose last line is to say what is wrong.
         error.__notes__ = [n for n in getattr(error, "__notes__", ()) if "removed its internal frames" not in n]
         raise
+
+
+def _says_what_is_wrong(error: Exception) -> bool:
+    """Whether this package has raised `error` itself, for something that the user can mend: no traceback is needed.
+
+    What a library raises, and a fault in this package, keeps its traceback.
+    """
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    ours = pathlib.Path(last.filename).is_relative_to(pathlib.Path(__file__).parents[1])
+    return ours and isinstance(error, ValueError | OSError | RuntimeError) and (last.line or "").startswith("raise ")

@@ -227,4 +227,4 @@ def _reason(code: int, output: str) -> str:
     lines = [line for line in after.splitlines() if line.strip() and not line.startswith((" ", "$"))]
     if not lines:
         return f"exit code {code}"
-    return lines[0] if traceback else lines[-1]
+    return lines[0] if traceback else lines[-1].removeprefix("stochconv_jax: ")
