@@ -9,7 +9,7 @@
 #
 # Each makes or mends its own environment first, see environment.sh. PYTHON=python3.12 make test chooses the interpreter.
 BIN := .venv/bin
-PYTEST := $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
+PYTEST := $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 SMOKE_LOCK := requirements-oldest.txt
 UV := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.12 --annotation-style line \
 	--custom-compile-command "make lock" pyproject.toml

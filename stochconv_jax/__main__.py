@@ -94,10 +94,15 @@ class _FileParser(flags.ArgumentParser):
     def parse(self, path):
         try:
             settings = self._read(path)
-        except (TypeError, ValueError) as error:  # whose message is a traceback
-            cause = error.__context__ or error
+        except config_rules.BadValue:
+            raise
+        except Exception as error:  # the file's own code; absl's message is a traceback
+            cause = error.__context__ or error if isinstance(error, TypeError | ValueError) else error
             place = traceback.extract_tb(cause.__traceback__)[-1]
-            raise ValueError(f"{cause} ({place.filename}, line {place.lineno})") from None
+            where = f"{cause.filename}, line {cause.lineno}" if isinstance(cause, SyntaxError) else (
+                f"{place.filename}, line {place.lineno}"
+            )
+            raise ValueError(f"{type(cause).__name__}: {cause} ({where})") from None
         return config.checked(_values(settings))
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from stochconv_jax import config_rules, default_config
+from stochconv_jax.run_folder import FREE_KEYS
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +42,14 @@ def complete(saved: Mapping[str, Any], where: Any) -> ConfigDict:
         raise ValueError(f"{where} has keys that this version does not know: {', '.join(removed)}")
     for key in sorted(known.keys() - values.keys()):
         logger.warning("%s is of an older version: config.%s takes its default, %r", where, key, known[key])
+    for key, value in values.items():
+        try:
+            config_rules.read(key, value)
+        except config_rules.BadValue as error:
+            if not key.startswith(FREE_KEYS):  # it says nothing of what was trained
+                raise config_rules.BadValue(f"{where}: {error}") from None
+            logger.warning("%s: %s; its default, %r, is taken", where, error, known[key])
+            values[key] = known[key]
     return checked(known | values, str(where))
 
 

@@ -96,7 +96,7 @@ RULES: Mapping[str, Kind] = {
         lambda pair: len(pair) == 2 and pair[0] <= 1 <= pair[1],
     ),
     "augment.flip": switch(),
-    "augment.rotation": number("degrees, 0 to 360", lambda value: 0 <= value <= 360),
+    "augment.rotation": number("degrees, 0 or more", lambda value: value >= 0),
     "augment.brightness": share(),
     "augment.contrast": share(),
     "augment.saturation": share(),
@@ -111,7 +111,7 @@ RULES: Mapping[str, Kind] = {
     "optimizer.decay_rate": _positive("a factor, more than 0"),  # above 1 in a search for the learning rate
     "optimizer.momentum": share(),
     "optimizer.rms_decay": share(),
-    "optimizer.epsilon": _positive(),
+    "optimizer.epsilon": _at_least_0(),
     "optimizer.weight_decay": _at_least_0(),
     "optimizer.clip_norm": optional(_positive()),
     "optimizer.accumulate_steps": whole(1),
@@ -178,10 +178,11 @@ def check(values: Mapping[str, Any], where: str = "") -> dict[str, Any]:
     for key in RULES:
         if key not in values:
             raise BadValue(f"{where}config.{key} is missing: begin with stochconv_jax.default_config.get_config()")
-    return {key: _read(key, value, where) for key, value in values.items()}
+    return {key: read(key, value, where) for key, value in values.items()}
 
 
-def _read(key: str, value: Any, where: str) -> Any:
+def read(key: str, value: Any, where: str = "") -> Any:
+    """The value of `key` as its rule reads it. BadValue, beginning with `where`, if it can have none such."""
     kind = RULES[key]
     try:
         return kind.read(value)

@@ -52,7 +52,7 @@ def get_config() -> ConfigDict:
                 "images": "",  # a folder, a glob pattern, or a table (CSV) with a column of image names
             },
             "plan": {
-                "topology": "",  # what to compile for: '' nothing | 'devices': those here | a TPU, e.g. 'v5e:16x16'
+                "topology": "",  # to compile for: '' nothing, 'devices' those here, or such as 'v5e:16x16', 'h100:1x8'
                 "largest_batch": True,  # search for the largest batch that fits, by up to three more compilations
             },
             "prepare": prepare(),

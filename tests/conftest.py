@@ -43,6 +43,12 @@ def free_port():
         return found.getsockname()[1]
 
 
+def pytest_collection_modifyitems(items):
+    """Begins with the files of long tests, so that none is left for one worker at the end (--no-loadscope-reorder)."""
+    long = [ROOT / "tests" / name for name in ("modes", "training", "benchmarks", "models", "ops")]
+    items.sort(key=lambda item: next((n for n, folder in enumerate(long) if folder in item.path.parents), len(long)))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     """Lets a worker of pytest-xdist send what a test has logged of files whose names are not UTF-8."""

@@ -230,3 +230,10 @@ def test_a_saved_config_is_checked_too():
     saved["loss"]["label_smoothing"] = -1.0
     with pytest.raises(ValueError, match=r"^run: config.loss.label_smoothing=-1.0: expected a share"):
         config.complete(saved, "run")
+
+
+def test_of_a_saved_config_a_key_that_says_nothing_of_training_may_be_mended(caplog):
+    saved = default.get_config().to_dict()
+    saved["show"]["passes"] = 1
+    assert config.complete(saved, "run").show.passes == default.get_config().show.passes
+    assert "run: config.show.passes=1: expected a whole number, 8 or more; its default, 256, is taken" in caplog.text

@@ -52,6 +52,8 @@ def find(images: str, key: str, image_column: str = "") -> Asked:
     what, folder = f"config.{key}={images!r}", path
     if path.is_dir():
         found = list(path.iterdir())
+    elif path.is_file() and not image_files.images_of([path]) and image_files.is_ending(path.suffix):
+        raise ValueError(f"{what}: {image_files.why_unread(path)}")
     elif path.is_file() and not image_files.images_of([path]):
         return _from_table(tables.read(path), image_column)
     elif path.is_file():

@@ -16,7 +16,6 @@ from stochconv_jax.data.isic import pictures
 from stochconv_jax.data.sources import BadImage, Source, files_of
 from stochconv_jax.ending import Stalled
 
-MODES = ("headers", "full", "none")
 WAITING_THREADS = 32  # that open files, on a disk of which each answer takes its time
 _HEAD = 2**14  # bytes at the beginning of a file by which copies are told from others of the same length
 _LOOK_SIDE = 64  # pixels at least, of what a look is taken from

@@ -22,6 +22,7 @@ class Files:
 
     def __init__(self, folder: pathlib.Path):
         self.folder = folder
+        self._listed: dict[pathlib.Path, ByName] = {}
 
     def one(self, name: str) -> pathlib.Path:
         """The file that `name` means. ValueError, which says why, if there is none or may be several."""
@@ -55,6 +56,13 @@ class Files:
         """The file's path from the folder, with /; its whole path if it lies elsewhere."""
         return str(file).removeprefix(os.path.join(self.folder, ""))  # pathlib's takes a second for ten thousand
 
+    @functools.cached_property
+    def _of_any_kind(self) -> dict[str, pathlib.Path]:
+        """The files in the folder itself, images or not, by their names with and without ending."""
+        files = sorted(self.folder.iterdir(), reverse=True)
+        return {file.stem: file for file in files} | {file.name: file for file in files}
+
+    @functools.cached_property
     def here(self) -> list[pathlib.Path]:
         """The image files in the folder itself, sorted."""
         return image_files.images_of(self.folder.iterdir())
@@ -66,7 +74,7 @@ class Files:
 
     @functools.cached_property
     def _here(self) -> ByName:
-        return self._by_name(self.here(), lambda path: [path])
+        return self._by_name(self.here, lambda path: [path])
 
     @functools.cached_property
     def _whole(self) -> ByName:
@@ -88,10 +96,15 @@ class Files:
     def _as_it_is(self, path: str) -> list[pathlib.Path]:
         """A file outside the folder, or of another ending: the decoder shall say whether it is an image."""
         file = self.folder / path
-        if os.path.isfile(file):
-            return [file]
-        beside = image_files.images_of(file.parent.iterdir()) if os.path.isdir(file.parent) else []
-        return [other for other in beside if other.stem == file.name]
+        return [file] if os.path.isfile(file) else self._by_stem(file.parent).get(file.name, [])
+
+    def _by_stem(self, folder: pathlib.Path) -> ByName:
+        """The image files in a folder by their names without endings; each folder is listed once."""
+        if folder not in self._listed:
+            self._listed[folder] = collections.defaultdict(list)
+            for other in image_files.images_of(folder.iterdir()) if os.path.isdir(folder) else []:
+                self._listed[folder][other.stem].append(other)
+        return self._listed[folder]
 
     def _from_above(self, path: str) -> list[pathlib.Path]:
         """Where the name begins above the folder; not if it begins with one in it, which just has no such file."""
@@ -105,8 +118,8 @@ class Files:
         return []
 
     def _of_no_use(self, name: str) -> str:
-        there = (file for file in self.folder.iterdir() if name in (file.name, file.stem))
-        return next((f": {file} is there, but {image_files.why_unread(file)}" for file in there), "")
+        file = self._of_any_kind.get(name)
+        return f": {file} is there, but {image_files.why_unread(file)}" if file else ""
 
 
 def _key(name: str) -> str:

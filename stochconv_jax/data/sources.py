@@ -133,7 +133,7 @@ class FolderSource:
                 if file in first_row:
                     raise ValueError(f"image {name!r} stands in row {table.lines[first_row[file]]} already")
                 labels.append(_class(text, num_classes))
-            except ValueError as error:
+            except (OSError, ValueError) as error:
                 raise ValueError(f"{table.where(row)}: {error}") from error
             first_row[file] = row
             files.append(file)
@@ -161,7 +161,7 @@ def _image_files(folder: pathlib.Path) -> file_names.Files:
     if not folder.is_dir():
         raise ValueError(f"config.data.path={str(folder)!r} is not a folder")
     files = file_names.Files(folder)
-    if not files.here() and not files.below:
+    if not files.here and not files.below:
         raise ValueError(f"config.data.path={str(folder)!r}: {image_files.no_image(folder.iterdir())}")
     return files
 

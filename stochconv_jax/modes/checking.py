@@ -53,8 +53,8 @@ def _any(failed: bool, devices: jax.sharding.Mesh) -> bool:
 def _check(folder: RunFolder, config: ConfigDict, train: sources.Source, validation: sources.Source) -> None:
     sides = {"training": train, "validation": validation}
     settings = [config.data.check, config.data.hash_distance, list(config.data.image_size)]
-    before = folder.read_json(FILE)
-    if before and before.get("of") == _fingerprint(settings, sides, config.data.timeout_seconds):
+    before = _checked_before(folder)
+    if before.get("of") == _fingerprint(settings, sides, config.data.timeout_seconds):
         logger.info("images: checked before (%s)", FILE)
         _refuse_bad(config, before["bad"], len(train) + len(validation))
         return
@@ -69,6 +69,15 @@ def _check(folder: RunFolder, config: ConfigDict, train: sources.Source, validat
         # The states are those that were looked at, not those of now: a file that has changed since is not known.
         states = [one.file for side in found for one in side]
         folder.write_json(FILE, {"of": _digest(settings, sides, states), "bad": bad})
+
+
+def _checked_before(folder: RunFolder) -> dict[str, Any]:
+    """What was looked at before; {} where nothing can be read: then all is looked at again."""
+    try:
+        before = folder.read_json(FILE) or {}
+    except ValueError:
+        return {}
+    return before if isinstance(before.get("bad"), list) else {}
 
 
 def _look_at_all(config: ConfigDict, sides: dict[str, sources.Source]) -> tuple[list[check.Found], ...]:
@@ -93,11 +102,12 @@ def _look_at_all(config: ConfigDict, sides: dict[str, sources.Source]) -> tuple[
 
 
 def _refuse_bad(config: ConfigDict, bad: Sequence[str], count: int) -> None:
-    if bad and config.data.on_bad_image == "skip":
-        logger.warning("%d of %d images cannot be used and are skipped:", len(bad), count)
+    skips = config.data.on_bad_image == "skip"
+    if bad:
+        logger.warning("%d of %d images cannot be used%s:", len(bad), count, " and are skipped" if skips else "")
         for problem in bad:
             logger.warning("  %s", problem)
-    elif bad:
+    if bad and not skips:
         raise sources.BadImage(
             f"{len(bad)} of {count} images cannot be used: {_some(bad)}. Mend them or take them out of the labels, or "
             "set config.data.on_bad_image=skip"

@@ -1,6 +1,6 @@
 """The images that a config names: those to train on, those that validate, and a test set."""
 import logging
-from collections.abc import Sequence
+import os
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -19,8 +19,7 @@ def training_and_validation(config: ConfigDict) -> tuple[sources.Source, sources
     data = config.data
     advice = folds.KEEP_TOGETHER
     if data.source == "synthetic":
-        keys = ("path", "labels", "validation_labels", "fold", "group_by", "stratify_by")
-        _refuse(data, keys, "config.data.source='synthetic' draws its images")
+        _refuse(data, "config.data.source='synthetic' draws its images")
         drawn = synthetic.SyntheticSource(
             size=data.num_train + data.num_validation, image_size=tuple(data.image_size), seed=data.seed
         )
@@ -33,7 +32,7 @@ def training_and_validation(config: ConfigDict) -> tuple[sources.Source, sources
         train, validation = (sources.Subset(labelled, side) for side in _sides(data, labelled))
     folds.refuse_leaks(_apart(train), _apart(validation), advice)
     if data.validation_labels:
-        _refuse(data, ("fold", "stratify_by"), "config.data.validation_labels names the validation images")
+        _refuse(data, "config.data.validation_labels names the validation images")
         folds.refuse_leaks(_groups(data, train), _groups(data, validation), advice)
     _check_classes({"training": train, "validation": validation}, data.num_classes)
     return train, validation
@@ -52,8 +51,15 @@ def test_set(config: ConfigDict) -> sources.Source:
         raise ValueError(message.replace("config.data.path", "config.eval.path")) from error
 
 
-def _refuse(data: ConfigDict, keys: Sequence[str], why: str) -> None:
-    for key in keys:
+def inapplicable(source: str, validation_labels: str) -> tuple[str, ...]:
+    """The keys of data that say nothing about the images of such a source."""
+    if source == "synthetic":
+        return ("path", "labels", "validation_labels", "fold", "group_by", "stratify_by")
+    return ("fold", "stratify_by") if validation_labels else ()
+
+
+def _refuse(data: ConfigDict, why: str) -> None:
+    for key in inapplicable(data.source, data.validation_labels):
         if data[key]:
             raise ValueError(f"config.data.{key}={data[key]!r} does not apply, for {why}: leave it out")
 
@@ -65,10 +71,10 @@ def _labelled(data: ConfigDict, key: str) -> sources.Source:
     if data.source == "folder":
         if not data[key]:
             raise ValueError(f"config.data.{key} is not set: the CSV of the images in config.data.path")
+        if not os.path.exists(os.path.expanduser(data[key])):
+            raise ValueError(f"config.data.{key}={data[key]!r}: there is no such file")
         columns = {"image_column": data.image_column, "target_column": data.target_column}
         return sources.FolderSource.from_csv(data.path, data[key], num_classes=data.num_classes, **columns)
-    if data.labels or data.validation_labels:
-        raise ValueError("config.data.source='tfds' has its labels in its own folder: config.data.labels must be ''")
     from stochconv_jax.data import tfds_source  # TFDS takes half a second that other sources need not wait for
 
     return tfds_source.TfdsSource(data.path, num_classes=data.num_classes)

@@ -40,9 +40,10 @@ def run(_, overrides, workdir) -> None:
         if jax.process_index() == 0:
             # Two at once would leave the figures of one beside the predictions of the other.
             stack.enter_context(locked(output.path, LOCK))
+        epochs = folder.epochs()  # ValueError before the work
         step, predictions = predict_with(folder, config, source)
         groups = groups_of(source, config)
-        summary = {"images": images, **_checkpoint(folder, config, step), "passes": config.eval.passes, "data": data}
+        summary = {"images": images, **_checkpoint(config, step, epochs), "passes": config.eval.passes, "data": data}
         summary |= _figures(predictions, groups)
         summary["skipped"] = [source.names[index] for index in predictions.skipped]
         if jax.process_index() == 0:
@@ -79,7 +80,8 @@ def _images(folder: RunFolder, config, overrides: Mapping[str, Any]) -> tuple[st
             raise
         raise ValueError(f"{error}; {NAME_A_TEST_SET}") from error
     data, expected = runs.fingerprint(source), folder.read_config()["data"]["validation"]
-    if data == expected:
+    redrawn = config.data.source == "synthetic" and "data.seed" in changed  # drawn images have the same names
+    if data == expected and not redrawn:
         return VALIDATION, source
     if "data.labels" in changed and not config.data.validation_labels:
         raise ValueError(f"config.data.labels would be split, and a share of it measured: {NAME_A_TEST_SET}")
@@ -134,9 +136,12 @@ def _output(folder: RunFolder, config, images: str, data: Mapping[str, int]) -> 
     return output
 
 
-def _checkpoint(folder: RunFolder, config, step: int) -> dict[str, Any]:
-    """Which checkpoint is measured, how it was chosen and on what, and how far the run had come."""
-    metric, epochs = config.checkpoint.best_metric, folder.epochs()
+def _checkpoint(config, step: int, epochs: Mapping[int, int]) -> dict[str, Any]:
+    """Which checkpoint is measured, how it was chosen and on what, and how far the run had come.
+
+    `epochs`: their numbers by the step that ended each.
+    """
+    metric = config.checkpoint.best_metric
     best = config.eval.checkpoint == BEST
     return {
         "checkpoint_step": step,

@@ -26,6 +26,7 @@ PACKAGES = (
     "grain",
     "numpy",
     "opencv-python-headless",
+    "pillow",
     "simplejpeg",
     "scikit-learn",
 )

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from stochconv_jax import default_config
 from stochconv_jax.config import check_together, complete, flatten
 from stochconv_jax.data import pipeline, sources
-from stochconv_jax.modes import build, provenance
+from stochconv_jax.modes import build, data_sources, provenance
 from stochconv_jax.run_folder import FREE_KEYS, RunFolder
 from stochconv_jax.training import state
 from stochconv_jax.training.checkpoints import Checkpoints
@@ -80,7 +80,10 @@ def record_start(folder: RunFolder, config: ConfigDict, step: int) -> None:
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Of two configs, as they are or as config.json has them, the values that make them different runs, by key."""
     before, after = (flatten(json.loads(json.dumps(config))) for config in (before, after))
-    keys = sorted(key for key in before.keys() | after.keys() if not key.startswith(FREE_KEYS))
+    free = FREE_KEYS  # an earlier version took keys that say nothing, and they may be left out since
+    if known := data_sources.inapplicable(before.get("data.source"), before.get("data.validation_labels")):
+        free += tuple(f"data.{key}" for key in known if not after.get(f"data.{key}"))
+    keys = sorted(key for key in before.keys() | after.keys() if not key.startswith(free))
     return {key: (before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)}
 
 

@@ -29,6 +29,7 @@ LOG = "output.log"  # in a run's folder: what its processes printed
 COLUMNS = ("run", "state", "reason", "log")
 WAITING, RUNNING, FINISHED, FAILED, STOPPED = "waiting", "running", "finished", "failed", "stopped"
 POLL = 0.5  # seconds
+SAID = "stochconv_jax: "  # before an error that the program has raised itself, see modes.run
 
 
 def run(config, overrides, workdir, config_file) -> int:
@@ -223,8 +224,10 @@ def _reason(code: int, output: str) -> str:
         return f"killed by {signal.Signals(-code).name}" + ("; out of memory?" if code == -signal.SIGKILL else "")
     if code == 0:
         return "ended before its last epoch, as on SIGTERM"
+    if said := [line for line in output.splitlines() if line.startswith(SAID)]:
+        return said[-1].removeprefix(SAID)
     _, traceback, after = output.rpartition("Traceback (most recent call last):")
     lines = [line for line in after.splitlines() if line.strip() and not line.startswith((" ", "$"))]
     if not lines:
         return f"exit code {code}"
-    return lines[0] if traceback else lines[-1].removeprefix("stochconv_jax: ")
+    return lines[0] if traceback else lines[-1]

@@ -145,6 +145,8 @@ def _variants(config_file: str) -> Mapping[str, Mapping[str, Any]]:
     variants = module.sweep()
     if not variants:
         raise ValueError(f"{config_file}: sweep() returns no variant")
+    if not (isinstance(variants, Mapping) and all(isinstance(keys, Mapping) for keys in variants.values())):
+        raise ValueError(f"{config_file}: sweep() must return {{'name of a variant': {{'key': value, ...}}, ...}}")
     return variants
 
 

@@ -103,5 +103,7 @@ def _predictions(file: pathlib.Path, evaluation: Mapping[str, Any], remarks: lis
     if not (np.isin(label, (0, 1)).all() and ((probability >= 0) & (probability <= 1)).all()):
         remarks.append(f"{file} is not used: targets should be 0 or 1 and probabilities within 0..1")
         return None
-    groups = tuple(row["group"] or "" for row in rows) if "group" in rows[0] else None
+    # A table's own column of that name is not what data.group_by names.
+    known = "roc_auc_interval_95_clustered" in evaluation and "group" in rows[0]
+    groups = tuple(row["group"] or "" for row in rows) if known else None
     return Predictions(images, label.astype(int), probability, groups)

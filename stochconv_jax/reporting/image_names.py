@@ -1,6 +1,7 @@
 """Images by the names that runs' tables have for them."""
-import re
 from collections.abc import Mapping, Sequence
+
+from stochconv_jax.data import image_files
 
 
 def in_order(rows: Sequence[Mapping[str, str]]) -> tuple[tuple[str, ...], list[Mapping[str, str]]]:
@@ -12,6 +13,13 @@ def in_order(rows: Sequence[Mapping[str, str]]) -> tuple[tuple[str, ...], list[M
 
 def bare(texts: Sequence[str]) -> list[str]:
     """Without endings and, if they are told apart without, folders: tables of the same images differ in these."""
-    names = [re.sub(r"\.[a-z]{3,4}$", "", text.replace("\\", "/"), flags=re.IGNORECASE) for text in texts]
+    names = [_without_ending(text.replace("\\", "/")) for text in texts]
+    if len(set(names)) < len(set(texts)):
+        return list(texts)
     last = [name.rpartition("/")[2] for name in names]
     return last if len(set(last)) == len(last) else names
+
+
+def _without_ending(name: str) -> str:
+    stem, dot, ending = name.rpartition(".")
+    return stem if dot and image_files.is_ending(f".{ending}") else name

@@ -75,3 +75,10 @@ def test_tables_that_are_of_no_use(folder):
     (folder / "list.csv").write_text("image\ngone\n")
     with pytest.raises(ValueError, match="none of the 1 images can be used: there is no image 'gone'"):
         find(folder / "list.csv").source()
+
+
+def test_a_picture_of_a_format_that_is_not_read_is_no_table(folder, monkeypatch):
+    (folder / "photo.heic").write_bytes(b"ftyp")
+    monkeypatch.setattr(asked.image_files, "images_of", lambda files: [])
+    with pytest.raises(ValueError, match=r"predict\.images='.*photo\.heic': its format, HEIC, is not read"):
+        find(folder / "photo.heic")

@@ -73,6 +73,7 @@ def test_a_block_that_changes_shape_has_no_skip():
     np.testing.assert_array_equal(dropped, block.apply(variables, x, None, train=False))
 
 
+@pytest.mark.slow
 def test_rematerialised_training_gives_the_same_bits():
     """To the bit, where the compiler does not simplify the algebra; it may do so in one program and not in another.
 

@@ -103,7 +103,7 @@ def test_a_test_sets_table_is_refused_by_its_own_keys(run):
     keys = {f"eval__{key}": value for key, value in of(run, "external").items()}
     for change, words in (
         ({"eval__labels": ""}, r"config\.eval\.labels must name its CSV"),
-        ({"eval__labels": str(run / "none.csv")}, r"none\.csv cannot be read: No such file"),
+        ({"eval__labels": str(run / "none.csv")}, r"config\.eval\.labels=.*none\.csv': there is no such file"),
         ({"eval__path": str(run / "none")}, r"config\.eval\.path=.*none' is not a folder"),
         ({"eval__path": ""}, "there is no image 'external_0' in .*own"),
     ):
@@ -220,3 +220,28 @@ def test_the_group_of_each_image_reaches_the_table(group_by, groups):
     columns = ["image", "target", "probability", "std", *(["group"] if groups else []), "patient_id", "site"]
     assert [list(row) for row in rows] == [columns] * 2 and [row["image"] for row in rows] == ["a", "c"]
     assert [row.get("group") for row in rows] == (groups or [None, None])
+
+
+def test_other_drawn_images_are_not_the_runs_own_though_they_have_the_same_names(run):
+    config = default.get_config()
+    sizes = {"image_size": (8, 8), "thumbnail_size": (2, 2)}
+    config.data.update({"source": "synthetic", "num_train": 8, "num_validation": 4, **sizes})
+    sides = data_sources.training_and_validation(config)
+    data = dict(zip(("train", "validation"), map(runs.fingerprint, sides)))
+    RunFolder(run).write_json("config.json", {"config": config.to_dict(), "data": data})
+    assert evaluated(run)[0]["images"] == "validation"
+    with pytest.raises(ValueError, match=r"config\.eval\.output must name a folder"):
+        evaluated(run, data__seed=3)
+
+
+def test_damaged_metrics_are_named_before_the_work(run, monkeypatch):
+    (run / "metrics.csv").write_text("epoch,step\nx,7\n")
+    monkeypatch.setattr(evaluate, "predict_with", lambda *_: pytest.fail("there was work before the refusal"))
+    with pytest.raises(ValueError, match=r"metrics\.csv, line 2: no number of an epoch"):
+        evaluated(run)
+
+
+def test_a_config_that_is_not_a_runs_is_named(run):
+    (run / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"config\.json is not that of a run: it lacks `config` or `data`"):
+        evaluated(run)

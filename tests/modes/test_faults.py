@@ -194,6 +194,7 @@ def waited_for(process, seconds=120):
     return output
 
 
+@pytest.mark.slow
 def test_images_that_vanish_during_a_run_end_it_by_name(main, folder):
     process = main.start(folder / "run", **on(folder, checkpoint__every_steps=1, data__num_workers=1))
     wait_for_step(process, folder / "run", step=2)

@@ -229,7 +229,7 @@ def test_a_batch_of_more_images_than_there_are_and_a_path_that_is_not_set_are_re
     last = main(tmp_path / "run", code=1, batch_size=56).splitlines()[-1]
     assert "config.batch_size=56 is more than the 52 images to train on: set --config.batch_size=52 or less" in last
     last = main(tmp_path / "run", code=1, data__source="folder").splitlines()[-1]
-    assert last == "ValueError: config.data.path is not set: the folder of a source 'folder'"
+    assert last == "stochconv_jax: config.data.path is not set: the folder of a source 'folder'"
 
 
 def test_a_run_that_ended_before_its_first_checkpoint_is_no_run_yet(main, tmp_path):
@@ -262,6 +262,7 @@ def test_evaluation_refuses_what_would_measure_something_else(main, finished):
         (finished / "config.json").write_text(about)
 
 
+@pytest.mark.slow
 def test_two_runs_in_one_folder_are_refused(main, tmp_path):
     first = main.start(tmp_path / "run", checkpoint__every_steps=1, **LONG)
     try:

@@ -123,7 +123,7 @@ def test_finished_runs_are_skipped_and_another_config_is_not_taken_for_finished(
     assert "4 runs, of which 4 are finished" in output
     assert before == {file: file.read_bytes() for name in NAMES for file in (whole / name).glob("*.*")}
     output = main(copy, config, mode="sweep", code=1, sweep__shard="1/4", batch_size=4, **drop("batch_size"))
-    assert f"{NAMES[0]} failed: ValueError: {copy / NAMES[0]} holds another run" in output
+    assert f"{NAMES[0]} failed: {copy / NAMES[0]} holds another run" in output
     assert "batch_size: 8 there, 4 now" in (copy / NAMES[0] / "output.log").read_text()
     assert numbers(copy / NAMES[0])[-1]["epoch"] == "3"
 
@@ -146,7 +146,7 @@ def test_a_failed_run_is_recorded_and_the_others_go_on(main, tmp_path):
     config = ablation(tmp_path, {"broken": {"init.weights": "nowhere.h5"}, "fine": {}})
     settings = SETTINGS | {"sweep__seeds": (3,)}
     output = main(tmp_path / "runs", config, mode="sweep", code=1, **settings)
-    reason = "ValueError: config.init.weights='nowhere.h5': there is no such file"
+    reason = "config.init.weights='nowhere.h5': there is no such file"
     assert states(tmp_path / "runs") == {"broken/seed_3": ("failed", reason), "fine/seed_3": ("finished", "")}
     assert f"broken/seed_3 failed: {reason}" in output and "1 runs finished, 1 failed" in output
     assert reason in (tmp_path / "runs" / "broken" / "seed_3" / "output.log").read_text()

@@ -76,3 +76,11 @@ def test_a_run_that_another_process_trains_or_evaluates_is_in_use(run, name):
     with locked(run.folder.path, name):
         assert sweep._in_use(run)
     assert not sweep._in_use(run)
+
+
+def test_why_a_process_failed_is_what_it_said_of_itself():
+    said = "stochconv_jax: cannot save the checkpoint of step 3\nComplete checkpoints there: none"
+    library = "Traceback (most recent call last):\n  File x\nOSError: of a library\n"
+    assert sweep._reason(1, library + said) == "cannot save the checkpoint of step 3"
+    assert sweep._reason(1, f"12:00:00 begun\n{library}") == "OSError: of a library"
+    assert sweep._reason(1, "") == "exit code 1"

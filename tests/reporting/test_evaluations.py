@@ -5,7 +5,7 @@ import zlib
 import numpy as np
 import pytest
 
-from stochconv_jax.reporting import collect, results, tables
+from stochconv_jax.reporting import collect, image_names, results, tables
 from tests.reporting.folders import SPLIT, THUMBNAIL, write
 from tests.reporting.test_results import IMAGES, _mixed, summarised
 
@@ -102,3 +102,22 @@ def test_what_an_evaluation_of_a_test_set_leaves_in_the_folder_of_a_run_is_no_ru
         (tmp_path / "a" / "test_b" / name).write_bytes((tmp_path / "a" / name).read_bytes())
     (group,), remarks = collect.collect(tmp_path)
     assert [run.name for run in group.runs] == ["a"] and not remarks
+
+
+def test_a_tables_own_column_group_is_not_what_groups_the_images(tmp_path):
+    rows = [(image, target, probability, f"g{n}") for n, (image, target, probability) in enumerate(IMAGES)]
+    write(tmp_path / "a", AREAS, config=SPLIT, predictions=rows, evaluation=evaluation(4, "last"))
+    grouped = collect.read(tmp_path / "a", tmp_path)
+    assert grouped.predictions.groups is not None
+    content = json.loads((tmp_path / "a" / "evaluation.json").read_text())
+    del content["roc_auc_interval_95_clustered"]
+    (tmp_path / "a" / "evaluation.json").write_text(json.dumps(content))
+    own = collect.read(tmp_path / "a", tmp_path)
+    assert own.predictions is not None and own.predictions.groups is None
+
+
+def test_names_without_endings_tell_images_apart():
+    assert image_names.bare(["a/x.jp2", "b\\y.JPG"]) == ["x", "y"]
+    assert image_names.bare(["a.left", "a.temp"]) == ["a.left", "a.temp"]
+    assert image_names.bare(["a.jpg", "a.png"]) == ["a.jpg", "a.png"]
+    assert image_names.bare(["1/a.jpg", "2/a.jpg"]) == ["1/a", "2/a"]

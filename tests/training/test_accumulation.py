@@ -69,6 +69,7 @@ def assert_close(one, other):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-5), one, other)
 
 
+@pytest.mark.slow
 def test_with_frozen_batch_norm_parts_change_nothing():
     parts, devices, weights = 2, 8, (1.0, 5.0)
     unsplit, metrics = one_step(1, 1, frozen=True, weights=weights)

@@ -51,12 +51,14 @@ def runs():
     return {parameters: run(parameters) for parameters in ("replicated", "sharded")}
 
 
+@pytest.mark.slow
 def test_split_parameters_train_and_evaluate_like_whole_ones(runs):
     (_, whole, logits), (_, split, spread) = runs["replicated"], runs["sharded"]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), whole, split)
     np.testing.assert_allclose(logits, spread, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parameters", ["replicated", "sharded"])
 def test_a_step_leaves_the_state_where_it_was(runs, parameters):
     shapes, now, _ = runs[parameters]
@@ -65,6 +67,7 @@ def test_a_step_leaves_the_state_where_it_was(runs, parameters):
     assert bool(split) == (parameters == "sharded")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("saved", ["replicated", "sharded"])
 def test_a_checkpoint_fits_the_other_placement(runs, saved, tmp_path):
     other = {"replicated": "sharded", "sharded": "replicated"}[saved]

@@ -53,6 +53,7 @@ def one_step(devices, seed, **model):
         return step(state.create(init, meshes.replicated(mesh)), batch_of(mesh, seed))
 
 
+@pytest.mark.slow
 def test_a_step_on_eight_devices_is_the_step_on_one():
     seed = np.random.default_rng(0).integers(2**31)
     settings = {"stochastic_depth": 0.2, "dropout": 0.3, "merge_after": "1"}
