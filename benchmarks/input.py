@@ -18,6 +18,7 @@ import numpy as np
 import PIL.Image
 
 from benchmarks import timing
+from stochconv_jax import host_memory
 from stochconv_jax.data import pipeline
 from stochconv_jax.data.augment import Augmentation
 from stochconv_jax.data.sources import FolderSource
@@ -79,6 +80,7 @@ def alternatives(
 def measure(files: list[pathlib.Path], *, image_size: int, thumbnail_size: int, rounds: int) -> dict[str, dict]:
     """Times both for each kind of output, in turn; per image."""
     cv2.setNumThreads(1)
+    host_memory.keep_freed()  # as a worker does
     results = {}
     for title, outputs in OUTPUTS.items():
         passes = alternatives(files, image_size=image_size, thumbnail_size=thumbnail_size, outputs=outputs)

@@ -18,6 +18,7 @@ import numpy as np
 import PIL.Image
 
 from benchmarks import timing
+from stochconv_jax import host_memory
 from stochconv_jax.data import augment, image_io
 
 PARTS = ("decode", "warp", "thumbnail")
@@ -122,6 +123,7 @@ def installed() -> Iterator[str]:
 def measure(files: list[pathlib.Path], *, thumbnail: int, rounds: int) -> dict[str, dict[str, dict[str, float]]]:
     """Timings by part and library, per image, of the same pictures and maps for all."""
     cv2.setNumThreads(1)
+    host_memory.keep_freed()  # as a worker of this project does
     contents = [file.read_bytes() for file in files]
     pictures = [image_io.decode(content) for content in contents]
     random, ranges = np.random.default_rng(0), augment.Augmentation()

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 
 import jax
 
+from stochconv_jax import host_memory
 from stochconv_jax.modes import compiler_flags
-from stochconv_jax.training import host_memory
 
 
 def prepare_process() -> None:

@@ -17,6 +17,7 @@ import grain
 import numpy as np
 from absl import flags
 
+from stochconv_jax import host_memory
 from stochconv_jax.data import shared_memory
 from stochconv_jax.ending import Stalled
 
@@ -82,10 +83,12 @@ def batches(
 
 
 def _prepare_worker(index: int, count: int) -> None:
-    """In a worker: signals to stop, which launchers send to every process of a job, are the main process's to answer;
-    and where that one has been killed, nobody is left to say that the work is over.
+    """In a worker: pixels are read into memory that earlier images have left; signals to stop, which launchers send to
+    every process of a job, are the main process's to answer; and where that one has been killed, nobody is left to say
+    that the work is over.
     """
     del index, count
+    host_memory.keep_freed()
     absl.logging.set_verbosity(absl.logging.ERROR)  # as in the main process, whose log this would get into unnamed
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)

@@ -7,10 +7,10 @@ import traceback
 from collections.abc import Mapping
 from typing import Any
 
-from stochconv_jax import ending
+from stochconv_jax import ending, host_memory
 from stochconv_jax.config import check_together
 from stochconv_jax.modes import compiler_flags, hosts
-from stochconv_jax.training import host_memory, rendezvous
+from stochconv_jax.training import rendezvous
 
 TOGETHER = ("train", "evaluate", "predict")  # by several processes as one
 OTHER_CONFIGS = ("evaluate", "predict", "show", "sweep")  # those of runs, to which --config is not all, or nothing

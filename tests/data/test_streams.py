@@ -2,7 +2,9 @@
 import itertools
 import os
 import pathlib
+import platform
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -106,3 +108,29 @@ def alive(process):
         return pathlib.Path(f"/proc/{process}/stat").read_text().rsplit(")")[-1].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+class Touches(grain.transforms.Map):
+    """Rows that say how many page faults it takes to touch 100 MB for the second time."""
+
+    def map(self, position):
+        size = 100_000_000 + position - position
+        faults = []
+        for _ in range(2):
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+            b"x" * size
+            faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+        return {"first": np.array(faults[0]), "again": np.array(faults[1])}
+
+    def where(self, position):
+        return f"row {position}"
+
+    def name(self, position):
+        return ""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the allocator is not glibc's")
+def test_a_worker_reads_into_memory_that_it_has_already():
+    rows = streams.batches(Touches(), 0, 1, 1, timeout_seconds=60.0, last=1)
+    (batch,) = list(rows)
+    assert batch["again"].item() < batch["first"].item() / 10

@@ -10,9 +10,10 @@ _PAD = 64 * 2**20  # bytes by which the heap grows beyond what is asked for
 def keep_freed() -> bool:
     """Asks glibc's allocator to keep what is freed; returns whether it does. Call it before other threads allocate.
 
-    XLA allocates a CPU program's temporaries anew in every call, a gigabyte in a training step of B0. By default each
-    such block comes fresh from the system, which hands it over page by page, zeroed: more than a quarter of the step.
-    The process's memory then stays at its highest. Elsewhere than on Linux with glibc nothing is done.
+    XLA allocates a CPU program's temporaries anew in every call, a gigabyte in a training step of B0, and who reads an
+    image allocates its pixels. By default each such block comes fresh from the system, which hands it over page by
+    page, zeroed: more than a quarter of the step, and of the time to read an image of 1024x1024. The process's memory
+    then stays at its highest. Elsewhere than on Linux with glibc nothing is done.
     """
     if platform.libc_ver()[0] != "glibc":
         return False
