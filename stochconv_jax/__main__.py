@@ -97,12 +97,13 @@ class _FileParser(flags.ArgumentParser):
         except config_rules.BadValue:
             raise
         except Exception as error:  # the file's own code; absl's message is a traceback
-            cause = error.__context__ or error if isinstance(error, TypeError | ValueError) else error
+            told = isinstance(error, TypeError | ValueError)
+            cause = error.__context__ or error if told else error
             place = traceback.extract_tb(cause.__traceback__)[-1]
             where = f"{cause.filename}, line {cause.lineno}" if isinstance(cause, SyntaxError) else (
                 f"{place.filename}, line {place.lineno}"
             )
-            raise ValueError(f"{type(cause).__name__}: {cause} ({where})") from None
+            raise ValueError(f"{'' if told else f'{type(cause).__name__}: '}{cause} ({where})") from None
         return config.checked(_values(settings))
 
 

@@ -95,10 +95,7 @@ class RunFolder:
 
     def read_config(self) -> dict | None:
         """The content of config.json, or None where no run has begun. ValueError if it is not readable."""
-        about = self.read_json("config.json")
-        if about is not None and not {"config", "data"} <= about.keys():
-            raise ValueError(f"{self.path / 'config.json'} is not that of a run: it lacks `config` or `data`")
-        return about
+        return self.read_json("config.json")
 
     def read_json(self, name: str) -> dict | None:
         """The content of the JSON file `name`, or None where there is none. ValueError if it is not readable."""

@@ -103,6 +103,8 @@ def load(overrides: Mapping[str, Any], workdir: str) -> tuple[RunFolder, ConfigD
     about = folder.read_config()
     if about is None:
         raise ValueError(f"no run in {folder.path}: it has no config.json; train first, with the same --workdir")
+    if not {"config", "data"} <= about.keys():
+        raise ValueError(f"{folder.path / 'config.json'} is not that of a run: it lacks `config` or `data`")
     own = complete(about["config"], folder.path)
     trained = flatten(own.to_dict())
     for key, value in overrides.items():
