@@ -84,7 +84,7 @@ def text(pattern: str = ".*", words: str = "text") -> Kind:
 
 
 def choice(choices: Collection[str]) -> Kind:
-    """One of `choices`, which may grow later."""
+    """Accepts one of `choices`, which may grow later."""
 
     def read(value):
         value = text().read(value)

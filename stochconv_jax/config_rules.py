@@ -1,4 +1,4 @@
-"""What each config key may be: one table by key, and what the values of several keys must be together.
+"""Checks config keys: one table says what each may be, and `check_together` what several must be together.
 
 Nothing below asks again, so a message that names a key is made here. Words that a module with JAX knows are repeated
 here, for some modes need not wait for JAX; a test compares them.

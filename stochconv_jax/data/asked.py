@@ -29,7 +29,7 @@ class Asked:
 
     @property
     def there(self) -> np.ndarray:
-        """Which of the images have a file: indices."""
+        """Returns the indices of the images that have a file."""
         return np.flatnonzero([file is not None for file in self.files])
 
     def source(self) -> FolderSource:

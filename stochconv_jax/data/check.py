@@ -23,7 +23,7 @@ _LOOK_SIDE = 64  # pixels at least, of what a look is taken from
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """What is known of an image. `problem`: why it cannot be used; `file`: see `state`; `look`: see `pictures.look_of`.
+    """Holds what is known of an image. `problem`: why it cannot be used; `file`: see `state`; `look`: see `pictures.look_of`.
 
     `head`: hash of the file's first bytes.
     """

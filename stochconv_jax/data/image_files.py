@@ -49,7 +49,7 @@ def why_unread(file: pathlib.Path) -> str:
 
 
 def no_image(others: Iterable[pathlib.Path]) -> str:
-    """What to say where `sort_out` has left nothing but `others`."""
+    """Says that there is no image, where `sort_out` has left nothing but `others`."""
     there = f", only {over}" if (over := passed_over(others)) else ""
     return f"no image is there that is read{there}; read are {', '.join(image_io.formats())}"
 

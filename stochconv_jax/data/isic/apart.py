@@ -40,7 +40,7 @@ def by_folder(contents: Sequence[Contents]) -> list[Contents]:
 
 
 def _called(name: str, folders: Collection[str]) -> dict[str, str]:
-    """What the image is called by folder: with as many of its last parts as tell it apart; {} where there is one only.
+    """Names the image by folder: with as many of its last parts as tell it apart; {} where there is one only.
 
     A folder that another one ends with is that one.
     """
