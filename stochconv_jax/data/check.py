@@ -23,9 +23,10 @@ _LOOK_SIDE = 64  # pixels at least, of what a look is taken from
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """Holds what is known of an image. `problem`: why it cannot be used; `file`: see `state`; `look`: see `pictures.look_of`.
+    """Holds what is known of an image.
 
-    `head`: hash of the file's first bytes.
+    `problem`: why it cannot be used; `file`: see `state`; `head`: hash of the file's first bytes; `look`: see
+    `pictures.look_of`.
     """
 
     problem: str = ""

@@ -245,7 +245,7 @@ _BITS, _PHOTOMETRIC, _CHANNELS, _PLANAR = 258, 262, 277, 284
 
 
 def _tags(tiff: bytes) -> Mapping[int, Any]:
-    """Reads those of the first picture. ValueError where they are damaged."""
+    """Reads the tags of the first picture. ValueError where they are damaged."""
     file = io.BytesIO(tiff)
     try:
         tags = PIL.TiffImagePlugin.ImageFileDirectory_v2(tiff[:8])
