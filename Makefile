@@ -3,7 +3,7 @@
 # make test-all    all tests
 # make smoke       a few tests on the oldest Python there is, with the oldest packages allowed
 # make test-plans  what needs the GPU's compiler, which needs no GPU
-# make lint        ruff
+# make lint        ruff, its checks and its format
 # make docs        the pages of docs/ as a site, in site/
 # make lock        writes requirements*.txt, the exact versions, from the ranges of pyproject.toml
 #
@@ -30,10 +30,11 @@ smoke:
 
 test-plans:
 	@bash environment.sh .venv-gpu-plan requirements-gpu-plan.txt
-	.venv-gpu-plan/bin/python -m pytest tests/training/test_gpu_plans.py
+	.venv-gpu-plan/bin/python -m pytest tests/planning/test_gpu_plans.py
 
 lint: dev-environment
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 
 docs:
 	@bash environment.sh .venv-docs requirements-docs.txt

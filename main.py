@@ -1,4 +1,5 @@
 """Runs the program from the checkout, whether it is installed or not: the same as `python -m stochconv_jax`."""
+
 import runpy
 
 if __name__ == "__main__":

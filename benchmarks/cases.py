@@ -1,4 +1,5 @@
 """A config's own training and evaluation steps, ready to be called on a batch of random pixels."""
+
 import dataclasses
 import importlib
 import time
@@ -9,8 +10,8 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from stochconv_jax.modes import build
-from stochconv_jax.training import compiled as programs
+from stochconv_jax.experiment import build
+from stochconv_jax.planning import hlo as programs
 from stochconv_jax.training import mesh as meshes
 from stochconv_jax.training import rngs, state
 

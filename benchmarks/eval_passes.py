@@ -1,7 +1,8 @@
 """What several passes over the same images cost in evaluation, against one: the thumbnail is encoded once for all.
 
-    python -m benchmarks.eval_passes --config b0_full_split --passes 1 3 8
+python -m benchmarks.eval_passes --config b0_full_split --passes 1 3 8
 """
+
 import argparse
 
 from benchmarks import cases, timing

@@ -6,6 +6,7 @@ Compares three networks of one variant: on the thumbnail alone, the full split (
 network on the whole image at full resolution. Times are medians, of one image a device unless the batch grows. Memory
 is what the compiler plans for a step. A step that needs more than --memory is planned and not run.
 """
+
 import argparse
 import dataclasses
 import statistics

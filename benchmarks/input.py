@@ -7,6 +7,7 @@ thumbnail from what results, or make the thumbnail alone. The reference does it 
 images do: a resized crop, flips, a rotation and a resize, one after the other; for the thumbnail alone the crop is
 resized straight to the thumbnail's size. Prints tables of medians and writes them as JSON.
 """
+
 import argparse
 import io
 import itertools
@@ -18,10 +19,10 @@ import numpy as np
 import PIL.Image
 
 from benchmarks import timing
-from stochconv_jax import host_memory
 from stochconv_jax.data import pipeline
 from stochconv_jax.data.augment import Augmentation
 from stochconv_jax.data.sources import FolderSource
+from stochconv_jax.runtime import host_memory
 
 OUTPUTS = {"image and thumbnail": ("image", "thumbnail"), "thumbnail only": ("thumbnail",)}
 

@@ -6,6 +6,7 @@
 Parts: decode a JPEG, warp it by one bilinear affine map, and shrink the result to the thumbnail. Every library gets the
 same maps. The fastest of each column together are a floor for one image. Libraries that are not installed are left out.
 """
+
 import argparse
 import importlib.util
 import io
@@ -18,8 +19,8 @@ import numpy as np
 import PIL.Image
 
 from benchmarks import timing
-from stochconv_jax import host_memory
 from stochconv_jax.data import augment, image_io
+from stochconv_jax.runtime import host_memory
 
 PARTS = ("decode", "warp", "thumbnail")
 Part = Callable[..., object]

@@ -6,6 +6,7 @@
 Each plan is a process of its own and takes minutes. What --out holds is not planned again, so that the same command
 goes on where it was broken off; what failed is tried again. The table is printed, and written beside --out as Markdown.
 """
+
 import argparse
 import itertools
 import json

@@ -7,6 +7,7 @@ Copies the originals of FOLDER that are large enough `--copies` times by link, p
 crops by the report's rule, resizes and saves as JPEG 95, one image after the other. PIL has no area filter that weights
 the pixels at an edge; BOX is the nearest, BICUBIC its default. Prints a table and writes it as JSON.
 """
+
 import argparse
 import functools
 import json
@@ -18,8 +19,8 @@ from collections.abc import Callable, Sequence
 import PIL.Image
 
 from stochconv_jax.data import image_io
-from stochconv_jax.data.isic import isic_melanoma, pictures, prepare
-from stochconv_jax.data.isic.units import FORMATS, Item, Settings, Unit
+from stochconv_jax.data.isic import image_encoding, isic_melanoma, preparation
+from stochconv_jax.data.isic.shard_plan import FORMATS, Item, Settings, Unit
 from stochconv_jax.data.isic.workers import Workers
 
 QUALITY = 95
@@ -30,7 +31,7 @@ def pil_loop(files: Sequence[pathlib.Path], folder: pathlib.Path, *, size: int, 
     """The reference."""
     for file in files:
         with PIL.Image.open(file) as picture:
-            top, left, height, width = pictures.crop_box(picture.height, picture.width, "report")
+            top, left, height, width = image_encoding.crop_box(picture.height, picture.width, "report")
             picture = picture.convert("RGB").crop((left, top, left + width, top + height))
             picture.resize((size, size), resample).save(folder / file.name, quality=QUALITY)
 
@@ -43,7 +44,7 @@ def ours(
     items = [Item(file.stem, (file,), 0, dict.fromkeys(isic_melanoma.TEXTS, "")) for file in files]
     parts = [tuple(items[start : start + 8]) for start in range(0, len(items), 8)]
     units = [Unit("train", index, len(parts), part) for index, part in enumerate(parts)]
-    prepare.run(folder, units, settings, workers)
+    preparation.run(folder, units, settings, workers)
 
 
 def link(raw: pathlib.Path, folder: pathlib.Path, size: int, copies: int) -> list[pathlib.Path]:

@@ -4,6 +4,7 @@ Times, in turn, the library's 3x3 stride-2 SAME convolution of 224x224x3 float32
 full-resolution images, forward and forward + backward (of the kernel), to 112x112 outputs. Prints a table for each
 batch size, image size and pixel type, and writes all of them as JSON.
 """
+
 import argparse
 import itertools
 from functools import partial
@@ -84,9 +85,7 @@ def main(args: list[str] | None = None) -> None:
     options, results = arguments(args), {}
     timing.prepare_process()
     for batch, size, dtype in itertools.product(options.batch, options.size, options.dtype):
-        measured = measure(
-            batch=batch, size=size, dtype=dtype, features=options.features, rounds=options.rounds
-        )
+        measured = measure(batch=batch, size=size, dtype=dtype, features=options.features, rounds=options.rounds)
         for way, timings in measured.items():
             title = f"batch {batch}, {size}x{size} {dtype}, {way}"
             results[title] = timings

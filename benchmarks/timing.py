@@ -1,4 +1,5 @@
 """Timing of alternatives in turn (A B A B ...), so that what else the machine does falls on all of them alike."""
+
 import json
 import os
 import platform
@@ -8,8 +9,7 @@ from collections.abc import Callable, Mapping
 
 import jax
 
-from stochconv_jax import host_memory
-from stochconv_jax.modes import compiler_flags
+from stochconv_jax.runtime import compiler_flags, host_memory
 
 
 def prepare_process() -> None:

@@ -3,6 +3,7 @@
 The same layers, loss and optimiser as `models/efficientnet.py` and `training/steps.py`. One difference, in PyTorch's
 favour: padding is symmetric, which its convolutions do by themselves; TensorFlow's 'SAME' would cost copies.
 """
+
 from collections.abc import Callable
 
 import torch

@@ -6,6 +6,7 @@ Times the steps of each config in turn on one batch of random pixels that lies o
 second, the ratio to the training step of the first config, seconds of compilation without a cache, and memory. With
 --torch a PyTorch EfficientNet of the first config's variant runs in the same rounds, with the ratio to its steps.
 """
+
 import argparse
 import contextlib
 import importlib.util

@@ -7,6 +7,7 @@ What the report calls B0: 14 runs, best validation ROC AUC 0.9584, mean over run
 report, 2021, results table). The repeats of a stage share their weights, and block details differ: see `Conventions` in
 models/efficientnet.py.
 """
+
 from configs import b0
 
 

@@ -7,6 +7,7 @@ What the report calls full split: 8 runs, best validation ROC AUC 0.9594, mean o
 (project report, 2021, results table). Beside what as_published_b0.py says, one draw served both axes, so windows lie on
 the image's diagonal, and the whole batch shared them.
 """
+
 from configs import b0_full_split
 
 

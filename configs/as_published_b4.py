@@ -6,6 +6,7 @@ r"""EfficientNet-B4 as the report's published code computes it: 7,988,873 parame
 What the report calls B4: 5 runs, best validation ROC AUC 0.9588, mean over runs of each run's best 0.9565 (project
 report, 2021, results table).
 """
+
 from configs import b4
 
 

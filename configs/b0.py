@@ -6,6 +6,7 @@ r"""Plain EfficientNet-B0 on the thumbnail alone: the report's baseline.
 The report trained 14 runs on two RTX Titans, 1.5 minutes an epoch: best validation ROC AUC 0.9584, mean over runs of
 each run's best 0.9566 (project report, 2021, results table).
 """
+
 from configs import default
 
 

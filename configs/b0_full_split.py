@@ -7,6 +7,7 @@ The report trained 8 runs on two RTX Titans, 4 minutes an epoch: best validation
 run's best 0.9586; 3 passes 0.9605 (project report, 2021, results table). Its published code shares weights between the
 repeats of a stage; this is the official network, 8,017,657 parameters.
 """
+
 from configs import default
 
 

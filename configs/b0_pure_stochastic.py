@@ -5,6 +5,7 @@ r"""Pure stochastic B0: random windows alone, no thumbnail.
 
 The report names the model and gives no figure for it. 4,008,829 parameters.
 """
+
 from configs import default
 
 

@@ -7,6 +7,7 @@ The report trained 5 runs, 2.5 minutes an epoch on two RTX Titans: best validati
 each run's best 0.9561 (project report, 2021, results table and published per-epoch files). As published the model
 cannot run, and its 6 M parameters fit no reading of the text; this one has 4,140,329.
 """
+
 from configs import default
 
 

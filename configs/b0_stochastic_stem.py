@@ -7,6 +7,7 @@ The report trained 6 runs, 2 minutes an epoch on two RTX Titans: best validation
 table), mean over runs of each run's best 0.9555 (project report, 2021, results table and published per-epoch
 files). 4,012,197 parameters.
 """
+
 from configs import default
 
 

@@ -6,6 +6,7 @@ r"""Plain EfficientNet-B0 with 64 stem filters: the control that costs what a st
 The report trained 5 runs: best validation ROC AUC 0.9589, mean over runs of each run's best 0.9576
 (project report, 2021, results table and published per-epoch files). 4,012,197 parameters.
 """
+
 from configs import default
 
 

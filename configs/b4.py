@@ -6,6 +6,7 @@ r"""Plain EfficientNet-B4 on a thumbnail of 380x380: the larger baseline.
 The report trained 5 runs, 4.67 minutes an epoch on two RTX Titans: best validation ROC AUC 0.9588, mean over runs of
 each run's best 0.9565 (project report, 2021, results table and published per-epoch files). 17,550,409 parameters.
 """
+
 from configs import default
 
 

@@ -6,6 +6,7 @@ r"""Stochastic stem on B4: 48 ordinary and 48 stochastic filters, concatenated b
 The report trained 5 runs: best validation ROC AUC 0.9554, mean over runs of each run's best 0.9543
 (project report, 2021, results table and published per-epoch files).
 """
+
 from configs import default
 
 

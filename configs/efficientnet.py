@@ -6,6 +6,7 @@ r"""Any plain EfficientNet at its own resolution and dropout.
 The networks are the official ones (Tan & Le, 2019); the training is that of the default config and not their ImageNet
 recipe, so their ImageNet figures are not what to expect.
 """
+
 from configs import default
 from stochconv_jax.models import variants
 

@@ -6,6 +6,7 @@ r"""The ISIC challenges of 2016 to 2020, from the archives' own files to 1024x10
 See docs/isic.md. The report kept 47,557 images of about 71,000 labelled rows (project report, 2021). README says how
 many images a second are prepared.
 """
+
 from configs import default
 
 

@@ -5,6 +5,7 @@
 trains `quickstart.py`, the full split, and `quickstart.py:control`, the same network on the thumbnail alone. The images
 are made to show what the windows can see and the thumbnail cannot; they say nothing about real lesions.
 """
+
 from configs import default
 
 CONTROL = "control"

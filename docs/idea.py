@@ -1,4 +1,5 @@
 """Draws docs/idea.png: what the two branches see of one image.   python -m docs.idea"""
+
 import pathlib
 
 import jax

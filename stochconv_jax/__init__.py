@@ -1,4 +1,5 @@
 """Stochastic convolutions for high-resolution image classification, in JAX and Flax."""
+
 import importlib
 
 __version__ = "0.2.0"

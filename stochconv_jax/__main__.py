@@ -6,6 +6,7 @@ r"""Trains, evaluates and applies stochastic-convolution classifiers.
 `python -m stochconv_jax` is the same program. Any key of stochconv_jax/default_config.py is set by --config.KEY=VALUE.
 `evaluate` and `predict` take the config of the run in --workdir and need only the keys that are to differ.
 """
+
 import contextlib
 import difflib
 import logging
@@ -100,8 +101,10 @@ class _FileParser(flags.ArgumentParser):
             told = isinstance(error, TypeError | ValueError)
             cause = error.__context__ or error if told else error
             place = traceback.extract_tb(cause.__traceback__)[-1]
-            where = f"{cause.filename}, line {cause.lineno}" if isinstance(cause, SyntaxError) else (
-                f"{place.filename}, line {place.lineno}"
+            where = (
+                f"{cause.filename}, line {cause.lineno}"
+                if isinstance(cause, SyntaxError)
+                else (f"{place.filename}, line {place.lineno}")
             )
             raise ValueError(f"{'' if told else f'{type(cause).__name__}: '}{cause} ({where})") from None
         return config.checked(_values(settings))

@@ -4,6 +4,7 @@
 
 The program reads `--config=FILE.json` by `get_config` below.
 """
+
 import json
 import logging
 import pathlib

@@ -1,4 +1,5 @@
 """Kinds of values that a config key can have: each reads a value as the program takes it, or refuses it."""
+
 import dataclasses
 import difflib
 import math

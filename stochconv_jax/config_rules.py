@@ -3,6 +3,7 @@
 Nothing below asks again, so a message that names a key is made here. Words that a module with JAX knows are repeated
 here, for some modes need not wait for JAX; a test compares them.
 """
+
 import math
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,5 @@
 """Texts in the cells of CSV files, so that no spreadsheet runs them: it would take '=1+1' for a formula."""
+
 import csv
 import re
 from collections.abc import Iterable, Mapping, Sequence

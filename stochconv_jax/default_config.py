@@ -5,6 +5,7 @@ read more than the default's own type: an image_size of 512, say.
 
 The defaults are the full split model trained as in the project report (2021), on a folder of images.
 """
+
 from ml_collections import ConfigDict, config_dict
 
 

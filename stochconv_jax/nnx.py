@@ -1,4 +1,5 @@
 """The stochastic convolution as a Flax NNX layer."""
+
 from typing import Any
 
 import jax

@@ -1,4 +1,5 @@
 """The files of a run: what is in `--workdir`, written so that a killed process leaves whole files only."""
+
 import contextlib
 import csv
 import errno

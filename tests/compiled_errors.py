@@ -6,6 +6,7 @@ A compiler that computes a fusion wrong computes its operations right where each
 jax.jit. For the reference, convolutions are the library's and windows are crops (tests/ops/references.py). Both are
 float32: they differ by rounding. Prints a table of errors; --json also writes it to a file.
 """
+
 import argparse
 import contextlib
 import dataclasses
@@ -22,7 +23,8 @@ import optax
 from clu import parameter_overview
 
 from stochconv_jax import ops
-from stochconv_jax.modes import build, compiler_flags
+from stochconv_jax.experiment import build
+from stochconv_jax.runtime import compiler_flags
 from stochconv_jax.training import mesh as meshes
 from stochconv_jax.training import state
 from tests.ops import references

@@ -1,4 +1,5 @@
 """Every test sees eight CPU devices, strict dtype promotion, and warnings as errors (pyproject.toml)."""
+
 import dataclasses
 import os
 import pathlib
@@ -45,7 +46,10 @@ def free_port():
 
 def pytest_collection_modifyitems(items):
     """Begins with the files of long tests, so that none is left for one worker at the end (--no-loadscope-reorder)."""
-    long = [ROOT / "tests" / name for name in ("modes", "training", "benchmarks", "models", "ops")]
+    long = [
+        ROOT / "tests" / name
+        for name in ("modes", "runtime", "training", "planning", "experiment", "benchmarks", "models", "ops")
+    ]
     items.sort(key=lambda item: next((n for n, folder in enumerate(long) if folder in item.path.parents), len(long)))
 
 

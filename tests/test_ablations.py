@@ -1,4 +1,5 @@
 """Every ablation in configs/ablations: its runs have lasting names, differ, and are of networks that can be built."""
+
 import importlib
 import json
 import pathlib
@@ -8,7 +9,7 @@ import optax
 import pytest
 
 from configs import ablations
-from stochconv_jax.modes import build, sweep_runs
+from stochconv_jax.experiment import build, sweep_runs
 from tests.conftest import ROOT
 
 # A sweep goes on in folders of these names, perhaps years later.

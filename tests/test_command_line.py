@@ -1,4 +1,5 @@
 """What the command line makes of keys and files, from any folder, without starting a mode."""
+
 import json
 import os
 import subprocess

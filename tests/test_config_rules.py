@@ -1,4 +1,5 @@
 """Every key has a rule, and a value that cannot be is refused by key, wherever it was set."""
+
 import importlib
 import math
 from typing import get_args
@@ -8,12 +9,14 @@ import pytest
 from configs import default, quickstart
 from stochconv_jax import config, config_rules, run_folder
 from stochconv_jax.data import orders, pipeline
-from stochconv_jax.data.isic import pictures, units
+from stochconv_jax.data.isic import image_encoding, shard_plan
+from stochconv_jax.experiment import build
 from stochconv_jax.models import classifier, efficientnet, variants
-from stochconv_jax.modes import build, show
+from stochconv_jax.modes import show
 from stochconv_jax.ops import windows
-from stochconv_jax.showing import places
-from stochconv_jax.training import optimizers, topologies
+from stochconv_jax.planning import targets
+from stochconv_jax.training import optimizers
+from stochconv_jax.visualization import attribution
 from tests.conftest import ROOT
 
 DEFAULTS = config.flatten(default.get_config().to_dict())
@@ -171,18 +174,18 @@ def test_words_are_those_that_the_modules_know():
         "data.on_bad_image": pipeline.ON_BAD_IMAGE,
         "optimizer.name": optimizers.OPTIMIZERS,
         "optimizer.schedule": optimizers.SCHEDULES,
-        "prepare.crop": pictures.CROPS,
-        "prepare.formats": units.FORMATS,
+        "prepare.crop": image_encoding.CROPS,
+        "prepare.formats": shard_plan.FORMATS,
         "show.topics": show.TOPICS,
     }
     assert {key: tuple(config_rules.RULES[key].choices) for key in known} == {k: tuple(v) for k, v in known.items()}
     assert set(config_rules.RULES["checkpoint.best_metric"].choices) < set(run_folder.METRICS)
     stages = max(len(variant.stages) for variant in variants.VARIANTS.values())
     assert list(config_rules.RULES["model.merge_after"].choices) == [*map(str, range(stages + 1)), classifier.HEAD]
-    for kind in topologies.CHIPS:
+    for kind in targets.CHIPS:
         check(plan__topology=f"{kind}:2x2")
-    check(show__passes=places.LEAST_PASSES)
-    refused("show.passes", places.LEAST_PASSES - 1)
+    check(show__passes=attribution.LEAST_PASSES)
+    refused("show.passes", attribution.LEAST_PASSES - 1)
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,12 @@
 """Every config describes a network that can be built, of the size that README gives."""
+
 import importlib
 import pathlib
 
 import pytest
 
+from stochconv_jax.experiment import build
 from stochconv_jax.models import summary
-from stochconv_jax.modes import build
 
 PARAMETERS = {
     "b0": 4_008_829,

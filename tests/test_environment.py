@@ -1,4 +1,5 @@
 """environment.sh: which Python it takes, what it says where there is none, and how it mends an environment."""
+
 import os
 import pathlib
 import shutil

@@ -1,4 +1,5 @@
 """The wheel: the package alone, usable without the checkout, and the same program as main.py."""
+
 import ast
 import json
 import os

@@ -1,4 +1,5 @@
 """What `import stochconv_jax` offers, what it costs, and the README's examples of it."""
+
 import re
 import subprocess
 import sys

@@ -1,4 +1,5 @@
 """Files of a run are whole or not there."""
+
 import errno
 import os
 import subprocess

@@ -1,9 +1,10 @@
 """Intervals of ROC AUC where images come in groups, such as a patient's: against the paper's sums and by simulation."""
+
 import numpy as np
 import pytest
 import scipy.special
 
-from stochconv_jax import statistics
+from stochconv_jax import metrics
 
 PATIENTS, IMAGES = 60, 5
 
@@ -47,13 +48,13 @@ def sums_of_the_paper(labels, first, second, groups):
 def test_interval_and_difference_are_the_paper_s(label_of):
     labels, (first, second), groups = patients(np.random.default_rng(0), models=2, label_of=label_of)
     first = np.round(first, 1)  # with ties
-    area, *_ = statistics.delong_placements(labels, first)
+    area, *_ = metrics.delong_placements(labels, first)
     half = 1.959964 * np.sqrt(sums_of_the_paper(labels, first, first, groups)) / (area * (1 - area))
     expected = scipy.special.expit(scipy.special.logit(area) + np.array([-half, half]))
-    np.testing.assert_allclose(statistics.roc_auc_interval(labels, first, groups=groups), expected, rtol=1e-6)
+    np.testing.assert_allclose(metrics.roc_auc_interval(labels, first, groups=groups), expected, rtol=1e-6)
     pairs = ((first, first, 1), (second, second, 1), (first, second, -2))
     variance = sum(sign * sums_of_the_paper(labels, one, other, groups) for one, other, sign in pairs)
-    got = statistics.delong_difference(labels, first, second, groups=groups)
+    got = metrics.delong_difference(labels, first, second, groups=groups)
     np.testing.assert_allclose((got.high - got.low) / 2, 1.959964 * np.sqrt(variance), rtol=1e-6)
     np.testing.assert_allclose(got.p, 2 * scipy.special.ndtr(-abs(got.value) / np.sqrt(variance)), rtol=1e-6)
 
@@ -62,10 +63,10 @@ def test_it_is_near_the_jackknife_over_patients():
     labels, (score,), groups = patients(np.random.default_rng(1), 150, label_of="image")
     groups = np.array(groups)
     names = np.unique(groups)
-    left_out = [statistics.delong_placements(labels[groups != g], score[groups != g])[0] for g in names]
+    left_out = [metrics.delong_placements(labels[groups != g], score[groups != g])[0] for g in names]
     jackknife = np.var(left_out, ddof=1) * (len(names) - 1) ** 2 / len(names)
-    low, high = scipy.special.logit(statistics.roc_auc_interval(labels, score, groups=groups))
-    area, *_ = statistics.delong_placements(labels, score)
+    low, high = scipy.special.logit(metrics.roc_auc_interval(labels, score, groups=groups))
+    area, *_ = metrics.delong_placements(labels, score)
     variance = ((high - low) / 2 / 1.959964 * area * (1 - area)) ** 2
     np.testing.assert_allclose(variance, jackknife, rtol=0.05)
 
@@ -73,10 +74,10 @@ def test_it_is_near_the_jackknife_over_patients():
 def test_groups_of_one_image_are_no_groups():
     labels, (first, second), _ = patients(np.random.default_rng(2), models=2)
     for alone in (["" for _ in labels], [str(i) for i in range(len(labels))]):
-        got = statistics.roc_auc_interval(labels, first, groups=alone)
-        np.testing.assert_allclose(got, statistics.roc_auc_interval(labels, first), rtol=1e-9)
-        got = statistics.delong_difference(labels, first, second, groups=alone)
-        np.testing.assert_allclose(got, statistics.delong_difference(labels, first, second), rtol=1e-9)
+        got = metrics.roc_auc_interval(labels, first, groups=alone)
+        np.testing.assert_allclose(got, metrics.roc_auc_interval(labels, first), rtol=1e-9)
+        got = metrics.delong_difference(labels, first, second, groups=alone)
+        np.testing.assert_allclose(got, metrics.delong_difference(labels, first, second), rtol=1e-9)
 
 
 def test_intervals_of_grouped_images_cover_the_truth_about_95_times_in_100_and_delong_s_do_not():
@@ -85,9 +86,9 @@ def test_intervals_of_grouped_images_cover_the_truth_about_95_times_in_100_and_d
     random, covered = np.random.default_rng(0), np.zeros(4)
     for _ in range(400):
         labels, (first, second), groups = patients(random, models=2)
-        intervals = [statistics.roc_auc_interval(labels, first, groups=known) for known in (groups, None)]
+        intervals = [metrics.roc_auc_interval(labels, first, groups=known) for known in (groups, None)]
         covered[:2] += [low <= truth <= high for low, high in intervals]
-        differences = [statistics.delong_difference(labels, first, second, groups=known) for known in (groups, None)]
+        differences = [metrics.delong_difference(labels, first, second, groups=known) for known in (groups, None)]
         covered[2:] += [found.low <= 0 <= found.high for found in differences]
     # Binomial, four standard errors: 380 +- 18; with 30 patients a class the normal distribution is a little narrow.
     assert (covered[[0, 2]] >= 362).all() and (covered[[0, 2]] <= 398).all(), covered
@@ -97,16 +98,16 @@ def test_intervals_of_grouped_images_cover_the_truth_about_95_times_in_100_and_d
 def test_what_few_groups_cannot_say():
     labels, score = np.array([0, 0, 0, 1, 1, 1]), np.array([0.0, 1.0, 4.0, 2.0, 3.0, 5.0])
     groups = ["a", "b", "c", "d", "d", "d"]
-    assert np.isnan(statistics.roc_auc_interval(labels, score, groups=groups)).all()
-    assert np.isnan(statistics.delong_difference(labels, score, -score, groups=groups)[1:]).all()
-    perfect = statistics.roc_auc_interval(labels, labels.astype(float), groups=["a", "b", "c", "d", "d", "e"])
+    assert np.isnan(metrics.roc_auc_interval(labels, score, groups=groups)).all()
+    assert np.isnan(metrics.delong_difference(labels, score, -score, groups=groups)[1:]).all()
+    perfect = metrics.roc_auc_interval(labels, labels.astype(float), groups=["a", "b", "c", "d", "d", "e"])
     assert perfect == (pytest.approx(0.025 ** (1 / 2)), 1.0)  # two patients of class 1
 
 
 def test_the_summary_says_which_images_count_as_independent():
     labels, (score,), groups = patients(np.random.default_rng(3))
-    log_p = statistics.log_probabilities(score[:, None])
-    plain, grouped = statistics.summary(labels, log_p), statistics.summary(labels, log_p, groups)
+    log_p = metrics.log_probabilities(score[:, None])
+    plain, grouped = metrics.summary(labels, log_p), metrics.summary(labels, log_p, groups)
     assert "roc_auc_interval_95_clustered" not in plain and "taken as independent" in plain["about_intervals"]
     assert plain["roc_auc_interval_95"] == grouped["roc_auc_interval_95"]
     low, high = grouped["roc_auc_interval_95_clustered"]

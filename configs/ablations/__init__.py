@@ -6,6 +6,7 @@
 
 The quick_* files ask the same of drawn images and a tiny network. What their answers say is in docs/reproduction.md.
 """
+
 from typing import Any
 
 from ml_collections import ConfigDict

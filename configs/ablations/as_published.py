@@ -7,6 +7,7 @@ diagonal for the whole batch. Its figures are of that code: mean over runs of ea
 
 Cost: by the report's minutes an epoch on two RTX Titans (B0 1.5, full split 4, B4 4.67), 20 hours a seed.
 """
+
 from configs import as_published_b0, as_published_b0_full_split, as_published_b4, b0, b0_full_split, b4
 from configs.ablations import changes, compared_with
 

@@ -7,6 +7,7 @@ stochastic stem (0.9543 on B4) and 0.9561 of the stochastic skip. It gives no fi
 Cost: by the report's minutes an epoch on two RTX Titans (B0 1.5, stem 2, skip 2.5, full split 4, B4 4.67) and, where it
 gives none, those of a neighbour (wide stem 1.5, windows 2, B4 with a stochastic stem 5), 23 hours a seed.
 """
+
 from configs import (
     b0,
     b0_full_split,

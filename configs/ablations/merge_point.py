@@ -6,6 +6,7 @@ after stage 3 and 0.9586 at the head, with different numbers of runs. Whether it
 Cost: by the report's minutes an epoch on two RTX Titans (2 at the stem, 2.5 after stage 3, 4 at the head) and a
 straight line between them, 26 hours a seed.
 """
+
 from configs import b0_full_split
 from configs.ablations import compared_with
 

@@ -8,6 +8,7 @@ run's best epoch 0.9586, which is what eight runs reached with one pass.
 Cost: by the report's minutes an epoch on two RTX Titans (stem 2, skip 2.5, full split 4) and 2 for windows alone, of
 which it gives none, 10.5 hours a seed, and the evaluation.
 """
+
 from configs import b0_full_split, b0_pure_stochastic, b0_stochastic_skip, b0_stochastic_stem
 from configs.ablations import changes, compared_with
 

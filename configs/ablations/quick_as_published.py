@@ -5,6 +5,7 @@ stage and so no weights for a stage's repeats to share: what is compared are the
 the diagonal that the whole batch shares. See as_published.py for the question on real images, and quick_integration.py
 for what drawn ones can tell.
 """
+
 from configs.ablations import compared_with, quick_config
 
 THUMBNAIL = {"model.branches": ("thumbnail",)}

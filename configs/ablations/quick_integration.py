@@ -9,6 +9,7 @@ real lesions. See integration.py for the question as the report asked it; its wi
 Cost: 15 runs with their evaluations, 11 minutes on two cores of an Intel Xeon, compilation included. What they found is
 in README.
 """
+
 from configs.ablations import compared_with, quick_config
 
 

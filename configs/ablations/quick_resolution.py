@@ -6,6 +6,7 @@ the question on real images, and quick_integration.py for what drawn ones can te
 
 Cost: 9 runs, 11 minutes on two cores of an Intel Xeon with other work beside them.
 """
+
 from configs.ablations import compared_with, quick_config
 
 

@@ -4,6 +4,7 @@ Cost: 18 runs like the 15 of quick_integration.py, which take 11 minutes on two 
 
 See sampling.py for the question on real images, and quick_integration.py for what drawn ones can tell.
 """
+
 from configs.ablations import compared_with, quick_config
 from configs.ablations.sampling import sweep
 

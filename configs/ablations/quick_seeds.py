@@ -4,6 +4,7 @@ Cost: 16 runs, 9 minutes on two cores of an Intel Xeon.
 
 See seeds.py for the question on real images, and quick_integration.py for what drawn ones can tell.
 """
+
 from configs.ablations import compared_with, quick_config
 
 

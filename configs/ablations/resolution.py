@@ -9,6 +9,7 @@ run shrinks the same images to its own size, so that all are compared on the sam
 Cost: by the report's 4 minutes an epoch on two RTX Titans at 1024x1024, 20 hours a seed if reading the images is no
 limit; decoding and warping take longer in proportion to their pixels.
 """
+
 from configs import b0_full_split
 from configs.ablations import compared_with
 

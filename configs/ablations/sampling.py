@@ -7,6 +7,7 @@ Its published code drew one number for both axes (`diagonal`), so that no window
 
 Cost: by the report's 4 minutes an epoch on two RTX Titans, 24 hours a seed.
 """
+
 import itertools
 
 from configs import b0_full_split

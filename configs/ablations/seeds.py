@@ -5,6 +5,7 @@ flatters more than the best of 8. The means over runs differ by 0.002.
 
 Cost: by the report's minutes an epoch on two RTX Titans (B0 1.5, full split 4), 5.5 hours a seed, 55 in all.
 """
+
 from configs import b0, b0_full_split
 from configs.ablations import changes, compared_with
 

@@ -1,4 +1,5 @@
 """From a decoded picture to the image and the thumbnail that the network sees. One affine warp augments."""
+
 import dataclasses
 
 import cv2

@@ -1,4 +1,5 @@
 """EXIF's orientation: how a picture that lies in a file is turned upright."""
+
 import contextlib
 import re
 import struct

@@ -1,4 +1,5 @@
 """K folds without leakage, and the check that a split has none."""
+
 from collections.abc import Mapping, Sequence
 
 import numpy as np

@@ -1,4 +1,5 @@
 """Files in a folder: which are pictures that are read, and what is said of the others."""
+
 import collections
 import pathlib
 from collections.abc import Iterable

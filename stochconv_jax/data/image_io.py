@@ -1,4 +1,5 @@
 """Image files: which are read, how large they are, and their pixels."""
+
 import contextlib
 import ctypes
 import errno

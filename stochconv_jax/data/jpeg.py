@@ -1,4 +1,5 @@
 """JPEGs: decoded in full or at a fraction of their size, and told whether what libjpeg warns of has cost pixels."""
+
 import contextlib
 import io
 import re

@@ -1,4 +1,5 @@
 """Which image file a name in a table means."""
+
 import collections
 import functools
 import os
@@ -18,7 +19,7 @@ class Files:
 
     A name has its ending or not, / or \\ between folders, and Unicode's composed or decomposed letters. It begins at
     the folder, or at one below or above it: in images/, a/1.png is meant by a/1, by 1.png and by images/a/1.png.
-       """
+    """
 
     def __init__(self, folder: pathlib.Path):
         self.folder = folder

@@ -1,4 +1,5 @@
 """In which order the images of an epoch come: functions of seed and epoch."""
+
 import functools
 
 import numpy as np

@@ -12,6 +12,7 @@ A batch is a dict of NumPy arrays, this host's b rows of the global batch:
     label_mixed  int32 [b]          class of the image mixed in    (both in training with mixup only)
     share_mixed  float32 [b]        its share of the pixels, 0..1/2
 """
+
 import dataclasses
 import functools
 import itertools

@@ -1,4 +1,5 @@
 """One row of a batch: an image of a source, read at the right size, and what the network sees of it."""
+
 import dataclasses
 import functools
 import math

@@ -1,4 +1,5 @@
 """Shared memory, through which worker processes hand batches over: whether it suffices, and what a death means."""
+
 import errno
 import os
 import pathlib

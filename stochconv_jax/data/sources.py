@@ -1,4 +1,5 @@
 """Labelled images with random access by index: a folder and its CSV, a list of files, a part of another source."""
+
 import os
 import pathlib
 from collections.abc import Iterable, Sequence
@@ -6,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from stochconv_jax.data import image_files, image_io, tables
+from stochconv_jax.data import image_files, image_io, table_reader
 from stochconv_jax.data import names as file_names
 
 UNKNOWN = -1  # the label of an image that has none
@@ -47,7 +48,7 @@ def column(source: Source, name: str, key: str) -> list[str]:
     ValueError naming the columns that there are.
     """
     columns = columns_of(source)
-    found = tables.find(columns, name)
+    found = table_reader.find(columns, name)
     if found is None:
         there = f"which has {', '.join(columns)}" if columns else "which has no columns"
         raise ValueError(f"config.{key}={name!r}: no such column in {table_of(source)}, {there}")
@@ -121,8 +122,8 @@ class FolderSource:
         `image_column` names files in `folder`, see `names.Files`; '' is the first of tables.IMAGE_COLUMNS. All columns
         are kept. ValueError, naming file and row, for whatever is not so.
         """
-        table = tables.read(pathlib.Path(os.path.expanduser(csv_path)))
-        column, target = table.image_column(image_column), tables.find(table.columns, target_column)
+        table = table_reader.read(pathlib.Path(os.path.expanduser(csv_path)))
+        column, target = table.image_column(image_column), table_reader.find(table.columns, target_column)
         if column is None or target is None:
             _refuse_columns(table, {"image": (column, image_column), "target": (target, target_column)})
         there = _image_files(pathlib.Path(os.path.expanduser(folder)))
@@ -166,7 +167,7 @@ def _image_files(folder: pathlib.Path) -> file_names.Files:
     return files
 
 
-def _refuse_columns(table: tables.Table, asked: dict[str, tuple[str | None, str]]) -> None:
+def _refuse_columns(table: table_reader.Table, asked: dict[str, tuple[str | None, str]]) -> None:
     """Raises ValueError that says which columns are missing, and by which keys others can be named."""
     missing = {key: asked_for or key for key, (found, asked_for) in asked.items() if found is None}
     keys = " and ".join(f"config.data.{key}_column" for key in missing)
@@ -177,7 +178,7 @@ def _refuse_columns(table: tables.Table, asked: dict[str, tuple[str | None, str]
 
 
 def _class(text: str, num_classes: int) -> int:
-    number = tables.class_number(text)
+    number = table_reader.class_number(text)
     words = "" if number else "; classes are numbers, in the column that config.data.target_column names"
     if number is None or number >= num_classes:
         raise ValueError(f"target {text!r} is not a class 0..{num_classes - 1} (config.data.num_classes){words}")

@@ -1,4 +1,5 @@
 """Splits of labelled images into training and validation, fixed by seed, without leakage between groups."""
+
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,4 +1,5 @@
 """A stream of batches, made by worker processes or threads: it ends with the program, and no wait for it is endless."""
+
 import atexit
 import contextlib
 import itertools
@@ -17,9 +18,9 @@ import grain
 import numpy as np
 from absl import flags
 
-from stochconv_jax import host_memory
 from stochconv_jax.data import shared_memory
-from stochconv_jax.ending import Stalled
+from stochconv_jax.runtime import host_memory
+from stochconv_jax.runtime.watchdog import Stalled
 
 Batch = dict[str, np.ndarray]
 ENDLESS = 2**62  # positions; more overflows where a batch is one row

@@ -11,6 +11,7 @@ form and tries every period and direction still tells many pairs apart (ROC AUC 
 (Stripes against noise of the same periods would not do: a resize by area passes more of a wave along the diagonal than
 along the axes, so that the energy left in the thumbnail tells stripes from noise.)
 """
+
 import cv2
 import numpy as np
 

@@ -1,4 +1,5 @@
 """Images from the ArrayRecord shards that --mode=prepare writes, read by tfds.data_source without TensorFlow."""
+
 import json
 import os
 import pathlib
@@ -7,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow_datasets as tfds
 
-from stochconv_jax.data import image_io, tables
+from stochconv_jax.data import image_io, table_reader
 from stochconv_jax.data.isic import isic_melanoma, shards
-from stochconv_jax.data.isic.rows import image_id
+from stochconv_jax.data.isic.records import image_id
 from stochconv_jax.data.sources import BadImage
 
 
@@ -29,7 +30,7 @@ class TfdsSource:
         self._ends = np.cumsum(train.shard_lengths)
         _check_sizes(self._folder, self._shards)
         self.table = self._folder / "labels.csv"
-        self.columns = tables.read(self.table).columns
+        self.columns = table_reader.read(self.table).columns
         self.names: Sequence[str] = self.columns["image"]
         self.labels = np.array(list(map(int, self.columns["target"])), np.int32)
         if len(self) != train.num_examples:

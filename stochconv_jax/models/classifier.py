@@ -2,6 +2,7 @@
 
 Every model of the report is a choice of `branches` and `merge_after`; see README for the table.
 """
+
 from collections.abc import Mapping
 
 import flax.linen as nn

@@ -2,6 +2,7 @@
 
 Padding is TensorFlow's 'SAME'. 1x1 convolutions are dense layers over the channels, which they equal.
 """
+
 import dataclasses
 from typing import Any
 

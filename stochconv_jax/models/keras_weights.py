@@ -3,6 +3,7 @@
 Both kinds of file are read, with or without the top: HDF5 by layer name (`.h5`, Keras 2 and 3) and `.weights.h5` (Keras
 3), whose layers have no names but stand in the order of their kind. Weights are never downloaded.
 """
+
 import collections
 import contextlib
 import dataclasses

@@ -1,4 +1,5 @@
 """The stochastic convolution as a Flax Linen layer (project report, 2021, section on stochastic convolutions)."""
+
 from typing import Any
 
 import flax.linen as nn

@@ -1,4 +1,5 @@
 """What a classifier consists of: output shape, parameters and multiply-adds, by branch and stage."""
+
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping

@@ -3,6 +3,7 @@
 `VARIANTS` is the only table of networks. B0..B7 follow from `BASELINE` by width and depth; `tiny` is a network of the
 same build, small enough for tests and for the quickstart on a laptop.
 """
+
 import dataclasses
 import math
 

@@ -1,4 +1,5 @@
 """One file per --mode. Only this package sees a ConfigDict."""
+
 import importlib
 import os
 import pathlib
@@ -7,10 +8,8 @@ import traceback
 from collections.abc import Mapping
 from typing import Any
 
-from stochconv_jax import ending, host_memory
 from stochconv_jax.config import check_together
-from stochconv_jax.modes import compiler_flags, hosts
-from stochconv_jax.training import rendezvous
+from stochconv_jax.runtime import compiler_flags, distributed, host_memory, rendezvous, watchdog
 
 TOGETHER = ("train", "evaluate", "predict")  # by several processes as one
 OTHER_CONFIGS = ("evaluate", "predict", "show", "sweep")  # those of runs, to which --config is not all, or nothing
@@ -33,13 +32,13 @@ def run(mode: str, config: Any, overrides: Mapping[str, Any], workdir: str, conf
     more = {"config_file": config_file} if mode == "sweep" else {}
     try:
         if mode in TOGETHER:
-            hosts.join(config.distributed, stops_together=mode == "train")
+            distributed.join(config.distributed, stops_together=mode == "train")
         return importlib.import_module(f"stochconv_jax.modes.{mode}").run(config, overrides, workdir, **more)
     except rendezvous.NotAllHere as error:
         sys.exit(f"stochconv_jax: {error}")
-    except ending.Stalled:
+    except watchdog.Stalled:
         traceback.print_exc()
-        ending.end_process(1)
+        watchdog.end_process(1)
     except Exception as error:
         if _says_what_is_wrong(error):
             sys.exit(f"stochconv_jax: {getattr(error, 'strerror', None) or error}")

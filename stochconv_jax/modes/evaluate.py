@@ -1,4 +1,5 @@
 """--mode=evaluate: measures the run in --workdir on its validation images, or on a test set."""
+
 import contextlib
 import logging
 import pathlib
@@ -9,9 +10,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from stochconv_jax import statistics
-from stochconv_jax.data import sources, tables
-from stochconv_jax.modes import build, data_sources, runs
+from stochconv_jax import metrics
+from stochconv_jax.data import sources, table_reader
+from stochconv_jax.experiment import build, data_sources, runs
 from stochconv_jax.run_folder import RunFolder, locked, make_writable, write_csv
 from stochconv_jax.training import evaluation, mesh, progress
 from stochconv_jax.training.checkpoints import BEST
@@ -158,13 +159,13 @@ def _figures(predictions: evaluation.Predictions, groups: Sequence[str] | None) 
 
     `groups`: of each image of the source, where known.
     """
-    log_p = statistics.log_probabilities(predictions.logits)
+    log_p = metrics.log_probabilities(predictions.logits)
     by_passes = [
-        statistics.roc_auc(predictions.label, statistics.mean_log_probabilities(log_p[:passes]))
+        metrics.roc_auc(predictions.label, metrics.mean_log_probabilities(log_p[:passes]))
         for passes in range(1, len(log_p) + 1)
     ]
     known = None if groups is None else [groups[index] for index in predictions.index]
-    figures = statistics.summary(predictions.label, predictions.log_p(), known)
+    figures = metrics.summary(predictions.label, predictions.log_p(), known)
     spread = float(predictions.spread()[:, -1].mean())
     return {**figures, "roc_auc_by_passes": by_passes, "mean_std_over_passes": spread}
 
@@ -189,7 +190,7 @@ def predict_with(folder, config, source: sources.Source) -> tuple[int, evaluatio
 def groups_of(source: sources.Source, config) -> Sequence[str] | None:
     """Of each image its group, by the column that config.data.group_by names; None where the source has none."""
     columns = sources.columns_of(source)
-    name = tables.find(columns, config.data.group_by) if config.data.group_by else None
+    name = table_reader.find(columns, config.data.group_by) if config.data.group_by else None
     return columns[name] if name else None
 
 
@@ -224,7 +225,7 @@ def probability_cells(predictions: evaluation.Predictions) -> dict[int, dict[str
 
 def further_columns(columns: dict[str, list[str]], row: dict) -> dict[str, list[str]]:
     """The columns whose names `row` does not have, whatever their capitals; the log says which are left out."""
-    taken = [name for name in columns if tables.find(row, name)]
+    taken = [name for name in columns if table_reader.find(row, name)]
     if lost := [name for name in taken if name.casefold() not in ("image", "target")]:
         logger.warning("the table's own %s is left out: the predictions have such a column", " and ".join(lost))
     return {name: texts for name, texts in columns.items() if name not in taken}

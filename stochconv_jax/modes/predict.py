@@ -1,11 +1,13 @@
 """--mode=predict: applies the run in --workdir to other images."""
+
 import logging
 import pathlib
 
 import jax
 
-from stochconv_jax.data.asked import Asked, find
-from stochconv_jax.modes import build, evaluate, runs
+from stochconv_jax.data.requested import Asked, find
+from stochconv_jax.experiment import build, runs
+from stochconv_jax.modes import evaluate
 from stochconv_jax.run_folder import make_writable, write_csv
 
 logger = logging.getLogger(__name__)

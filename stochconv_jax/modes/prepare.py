@@ -1,4 +1,5 @@
 """--mode=prepare: the ISIC archives' own files to a data set for training; without images, a table of their labels."""
+
 import collections
 import logging
 import os
@@ -7,10 +8,10 @@ from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
-from stochconv_jax.data import asked, folds, image_files
-from stochconv_jax.data.isic import apart, earlier, labels, prepare, rules, scan, tables, union
-from stochconv_jax.data.isic.files import remove_unfinished, write_csv, write_text
-from stochconv_jax.data.isic.units import FOLDERS, Settings, Unit, plan, split_of
+from stochconv_jax.data import folds, image_files, requested
+from stochconv_jax.data.isic import labels, manifest, merge, output_tables, preparation, raw_images, rules, same_names
+from stochconv_jax.data.isic.atomic_files import remove_unfinished, write_csv, write_text
+from stochconv_jax.data.isic.shard_plan import FOLDERS, Settings, Unit, plan, split_of
 from stochconv_jax.data.isic.workers import Workers
 from stochconv_jax.run_folder import locked
 from stochconv_jax.training.progress import Progress
@@ -40,8 +41,8 @@ def run(config: ConfigDict, overrides, workdir: str) -> None:
     contents = [labels.read(file, **columns) for file in label_files]
     for content in contents:
         logger.info("%s: %s, %d rows", content.path, content.format, len(content.rows) + len(content.pairs))
-    contents = apart.by_folder(contents)
-    entries, conflicts = union.merge(contents, rule)
+    contents = same_names.by_folder(contents)
+    entries, conflicts = merge.merge(contents, rule)
     _warn_of_missing_labels(contents, entries)
     pairs = [pair for content in contents for pair in content.pairs]
     with locked(folder):
@@ -49,19 +50,19 @@ def run(config: ConfigDict, overrides, workdir: str) -> None:
         if raw:
             more, alike, unused, finish = _prepare_images(config, settings, folder, raw, entries, pairs)
         else:
-            earlier.refuse_labels_of_others(folder)
-            more, alike, unused, finish = union.drop_duplicates(entries, pairs), [], [], lambda: None
+            manifest.refuse_labels_of_others(folder)
+            more, alike, unused, finish = merge.drop_duplicates(entries, pairs), [], [], lambda: None
         conflicts += more
-        report = [*union.report(contents, entries, rule), *unused]
-        write_csv(folder / "report.csv", union.REPORT, report)
-        write_csv(folder / "conflicts.csv", tables.CONFLICTS, tables.conflict_rows(conflicts, rule))
+        report = [*merge.report(contents, entries, rule), *unused]
+        write_csv(folder / "report.csv", merge.REPORT, report)
+        write_csv(folder / "conflicts.csv", output_tables.CONFLICTS, output_tables.conflict_rows(conflicts, rule))
         if _nothing_left(entries):
             reasons = collections.Counter(row["reason"] for row in report if row["status"] == "dropped")
             often = "".join(f"; {count} times: {reason}" for reason, count in reasons.most_common(1))
             raise ValueError(f"no labelled image is kept, and {folder / 'report.csv'} says why{often}")
         _write_images(config, folder, list(entries.values()), [*pairs, *alike])
         finish()
-        _tell(folder, report, union.summary(entries, conflicts, rule), conflicts)
+        _tell(folder, report, merge.summary(entries, conflicts, rule), conflicts)
 
 
 def _settings(config: ConfigDict) -> Settings:
@@ -87,11 +88,11 @@ def find_labels(text: str, raw: Sequence[pathlib.Path]) -> list[pathlib.Path]:
     for part in _parts(text) or map(str, raw):
         path = pathlib.Path(os.path.expanduser(part))
         if path.is_dir():
-            found = sorted(file for file in scan.files_below(path) if file.suffix.lower() == ".csv")
+            found = sorted(file for file in raw_images.files_below(path) if file.suffix.lower() == ".csv")
         elif path.is_file():
             found = [path]
         else:
-            _, found = asked.matches(path)
+            _, found = requested.matches(path)
         if not found:
             raise ValueError(f"config.prepare.labels: {part!r} names no CSV file")
         files += found
@@ -107,7 +108,7 @@ def _refuse_nesting(folder: pathlib.Path, key: str, sources: Sequence[pathlib.Pa
             raise ValueError(f"--workdir={folder} and config.prepare.{key}={source} must not lie in each other")
 
 
-def _warn_of_missing_labels(contents: Sequence[labels.Contents], entries: union.Entries) -> None:
+def _warn_of_missing_labels(contents: Sequence[labels.Contents], entries: merge.Entries) -> None:
     """Without its ground truth a year's metadata would make test images of all its images, and nobody be the wiser."""
     for content in contents:
         images = dict.fromkeys(row.image for row in content.rows)
@@ -120,38 +121,38 @@ def _warn_of_missing_labels(contents: Sequence[labels.Contents], entries: union.
             )
 
 
-def _prepare_images(config, settings: Settings, folder, raw, entries: union.Entries, pairs):
+def _prepare_images(config, settings: Settings, folder, raw, entries: merge.Entries, pairs):
     """Makes the images and drops the entries that have none of use.
 
     Returns the conflicts between duplicates, pairs that look alike, report rows of unused files, and what is to be done
     last.
     """
-    by_name, others = scan.find(raw)
+    by_name, others = raw_images.find(raw)
     if others:
         logger.info("no images in config.prepare.raw: %s", image_files.passed_over(others))
-    by_image = apart.files_of(entries, by_name)
+    by_image = same_names.files_of(entries, by_name)
     # Once more: a link in one of the folders may lead here.
     _refuse_nesting(folder, "raw", sorted({file.parent for files in by_image.values() for file in files}))
     distance = config.prepare.hash_distance
     with Workers(config.prepare.num_workers) as workers:
-        chosen = scan.choose(entries, by_image, others, workers, size=settings.size, looks=distance >= 0)
-        compared = apart.refuse_others(chosen, workers)
-        alike = scan.alike(entries, chosen, distance) if distance >= 0 else []
+        chosen = raw_images.choose(entries, by_image, others, workers, size=settings.size, looks=distance >= 0)
+        compared = same_names.refuse_others(chosen, workers)
+        alike = raw_images.alike(entries, chosen, distance) if distance >= 0 else []
         # Before one of each copies is kept: a damaged one must not go before a sound one.
         copies = {name for pair in (*pairs, *alike) for name in pair}
-        damage = scan.drop_damaged(entries, chosen, copies, workers)
-        conflicts = union.drop_duplicates(entries, pairs, alike)
+        damage = raw_images.drop_damaged(entries, chosen, copies, workers)
+        conflicts = merge.drop_duplicates(entries, pairs, alike)
         if _nothing_left(entries):  # most likely a wrong folder: what is prepared stays as it is
-            return conflicts, alike, scan.unused(entries, by_image, chosen, damage, compared), lambda: None
+            return conflicts, alike, raw_images.unused(entries, by_image, chosen, damage, compared), lambda: None
         units = plan(entries.values(), chosen, settings.images_per_shard)
-        outcomes = prepare.run(folder, units, settings, workers, **_reports(config, units))
+        outcomes = preparation.run(folder, units, settings, workers, **_reports(config, units))
     for image in (image for outcome in outcomes for image in outcome["images"]):
         entries[image["image"]].dropped = image["dropped"]
     if _nothing_left(entries):
-        earlier.close(folder, settings)  # tables of an earlier run are not of these files
+        manifest.close(folder, settings)  # tables of an earlier run are not of these files
         (folder / "splits.csv").unlink(missing_ok=True)
-    unused = scan.unused(entries, by_image, chosen, damage | prepare.damage(units, outcomes), compared)
-    return conflicts, alike, unused, lambda: prepare.finish(folder, units, outcomes, settings)
+    unused = raw_images.unused(entries, by_image, chosen, damage | preparation.damage(units, outcomes), compared)
+    return conflicts, alike, unused, lambda: preparation.finish(folder, units, outcomes, settings)
 
 
 def _reports(config: ConfigDict, units: Sequence[Unit]) -> dict:
@@ -170,21 +171,21 @@ def _reports(config: ConfigDict, units: Sequence[Unit]) -> dict:
     }
 
 
-def _nothing_left(entries: union.Entries) -> bool:
+def _nothing_left(entries: merge.Entries) -> bool:
     """Whether no image is left to train on. Where there never were labels there may be images to predict alone."""
     kept = [entry for entry in entries.values() if not entry.dropped]
     labels = any(row.labelled for entry in entries.values() for row in entry.rows)
     return not any(entry.target is not None for entry in kept) and (labels or not kept)
 
 
-def _write_images(config: ConfigDict, folder: pathlib.Path, entries: Sequence[union.Entry], pairs) -> None:
+def _write_images(config: ConfigDict, folder: pathlib.Path, entries: Sequence[merge.Entry], pairs) -> None:
     """labels.csv, splits.csv and unlabelled.csv."""
-    rows = tables.label_rows(entries, pairs)
+    rows = output_tables.label_rows(entries, pairs)
     try:
-        sides = tables.split_rows(
+        sides = output_tables.split_rows(
             rows, fraction=config.data.validation_fraction, num_folds=config.prepare.folds, seed=config.data.seed
         )
-        write_csv(folder / "splits.csv", tables.SPLITS, sides)
+        write_csv(folder / "splits.csv", output_tables.SPLITS, sides)
     except ValueError as error:
         (folder / "splits.csv").unlink(missing_ok=True)
         if isinstance(error, folds.Leak):
@@ -192,13 +193,13 @@ def _write_images(config: ConfigDict, folder: pathlib.Path, entries: Sequence[un
         logger.warning("no splits.csv: %s", error)
     unlabelled = [entry for entry in entries if not entry.dropped and split_of(entry) == "test"]
     _write_unlabelled(config, folder, unlabelled)
-    write_csv(folder / "labels.csv", tables.LABELS, rows)
+    write_csv(folder / "labels.csv", output_tables.LABELS, rows)
 
 
-def _write_unlabelled(config: ConfigDict, folder: pathlib.Path, entries: Sequence[union.Entry]) -> None:
+def _write_unlabelled(config: ConfigDict, folder: pathlib.Path, entries: Sequence[merge.Entry]) -> None:
     """unlabelled.csv, whose images are plain files: where there are none there is no such table."""
     if config.prepare.raw and "folder" in config.prepare.formats:
-        tables.write_unlabelled(folder / "unlabelled.csv", entries, FOLDERS["test"])
+        output_tables.write_unlabelled(folder / "unlabelled.csv", entries, FOLDERS["test"])
         return
     (folder / "unlabelled.csv").unlink(missing_ok=True)
     if config.prepare.raw and entries:
@@ -211,12 +212,12 @@ def _write_unlabelled(config: ConfigDict, folder: pathlib.Path, entries: Sequenc
 
 def _tell(folder: pathlib.Path, report: Sequence[dict], summary: Sequence[dict], conflicts: Sequence) -> None:
     """The summary to summary.txt, summary.csv and the log; each reason to drop with its images to the log."""
-    write_csv(folder / "summary.csv", union.SUMMARY, summary)
-    text = union.as_text(summary)
+    write_csv(folder / "summary.csv", merge.SUMMARY, summary)
+    text = merge.as_text(summary)
     write_text(folder / "summary.txt", text + "\n")
     reasons = collections.defaultdict(list)
     for row in report:
-        if row["status"] == "dropped" and not row["reason"].startswith(("the same image", union.OFFICIAL)):
+        if row["status"] == "dropped" and not row["reason"].startswith(("the same image", merge.OFFICIAL)):
             reasons[row["reason"]].append(row["image"])
     for reason, images in reasons.items():
         more = f" and {len(images) - 5} more" if len(images) > 5 else ""
@@ -226,5 +227,5 @@ def _tell(folder: pathlib.Path, report: Sequence[dict], summary: Sequence[dict],
     logger.info("by year, over labelled rows; the rest is in %s:\n%s", folder / "report.csv", text)
 
 
-def _words(conflict: union.Conflict) -> tuple[str, str, str]:
+def _words(conflict: merge.Conflict) -> tuple[str, str, str]:
     return conflict.other.image, conflict.kept.where, conflict.other.where

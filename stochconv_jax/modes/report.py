@@ -1,9 +1,10 @@
 """--mode=report: compares the runs in and below --workdir. Reads run folders only; knows no training code."""
+
 import logging
 import pathlib
 
 from stochconv_jax import run_folder
-from stochconv_jax.reporting import collect, figures, page, results, tables
+from stochconv_jax.reporting import charts, collect, page, results, tables
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +25,7 @@ def run(config, overrides, workdir) -> None:
     # The last epoch ranks; what has none comes last.
     found.sort(key=lambda result: (result.last.count == 0, -result.last.value if result.last.count else 0))
     compared = [results.compare(result, baseline) for result in found if result is not baseline]
-    pictures = figures.draw(found, output / "figures")
+    pictures = charts.draw(found, output / "figures")
     sections = _sections(found, compared, pictures, remarks)
     title = f"Runs in {root.resolve().name}"
     run_folder.write_text(output / "report.md", page.to_markdown(title, sections))

@@ -1,4 +1,5 @@
 """--mode=show: pictures of what the model sees, in the run's folder show or where config.show.output says."""
+
 import dataclasses
 import functools
 import logging
@@ -14,13 +15,13 @@ import numpy as np
 from stochconv_jax import ops
 from stochconv_jax.config import check_together
 from stochconv_jax.csv_cells import as_text
-from stochconv_jax.data import asked, augment, pipeline, sources
+from stochconv_jax.data import augment, pipeline, requested, sources
+from stochconv_jax.experiment import build, data_sources, runs
 from stochconv_jax.models.classifier import Classifier
-from stochconv_jax.modes import build, data_sources, runs
 from stochconv_jax.ops.windows import Sampling
 from stochconv_jax.run_folder import RunFolder, make_writable
-from stochconv_jax.showing import figures, places
 from stochconv_jax.training import mesh, rngs, state, steps
+from stochconv_jax.visualization import attribution, figures
 
 logger = logging.getLogger(__name__)
 
@@ -159,7 +160,7 @@ def _topics(config, network: Network, trained: bool) -> list[str]:
 def _images(config) -> Iterator[Shown]:
     """The images asked for, as the model takes them; those that cannot be used are named and left out."""
     if config.show.images:
-        images = asked.find(config.show.images, "show.images", config.data.image_column)
+        images = requested.find(config.show.images, "show.images", config.data.image_column)
         for reason in filter(None, images.reasons):
             logger.warning("skipped: %s", reason)
         source = images.source()
@@ -233,9 +234,9 @@ def _relevance(config, network, shown):
     numbers = jnp.arange(config.show.passes)
     for image in shown:
         logits, windows = network.passes(network.variables, image.batch, numbers)
-        number, odds = places.log_odds(np.asarray(logits)[:, 0])
+        number, odds = attribution.log_odds(np.asarray(logits)[:, 0])
         sizes = {"window_size": network.window_size, "image_size": image.picture.shape[:2]}
-        found = places.relevance(np.asarray(windows)[:, 0], odds, **sizes)
+        found = attribution.relevance(np.asarray(windows)[:, 0], odds, **sizes)
         spread = f"standard deviation {odds.std():.2f} over {len(odds)} passes"
         what = f"log-odds of class {number} {odds.mean():.2f}, {spread}"
         figure = figures.relevance(image.name, image.picture, found, number=number, odds=odds)

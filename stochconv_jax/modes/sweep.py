@@ -4,6 +4,7 @@ A config file with `sweep()` beside its `get_config()` describes an ablation, se
 trained with every seed in WORKDIR/VARIANT/seed_SEED, where --mode=report finds it; then its last checkpoint is
 evaluated. Which runs are finished is read from their folders, so the same command goes on where it was stopped.
 """
+
 import contextlib
 import errno
 import logging
@@ -16,10 +17,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import IO
 
-from stochconv_jax.modes import evaluate, sweep_runs
-from stochconv_jax.modes.sweep_runs import Run
+from stochconv_jax.experiment import sweep_runs
+from stochconv_jax.experiment.sweep_runs import Run
+from stochconv_jax.modes import evaluate
 from stochconv_jax.run_folder import RunFolder, locked, write_csv
-from stochconv_jax.training import trial
+from stochconv_jax.training import storage_check
 from stochconv_jax.training.progress import duration
 
 logger = logging.getLogger(__name__)
@@ -40,7 +42,7 @@ def run(config, overrides, workdir, config_file) -> int:
     same share in `workdir`.
     """
     root = RunFolder(workdir)
-    trial.check_name(root.path)
+    storage_check.check_name(root.path)
     root.create()
     number, count = sweep_runs.parse_shard(config.sweep.shard)
     runs = sweep_runs.share(sweep_runs.plan(config, overrides, config_file, root.path), number, count)

@@ -1,4 +1,5 @@
 """--mode=train: trains the config's model, or goes on with the run in --workdir."""
+
 import contextlib
 import functools
 import logging
@@ -9,12 +10,12 @@ import jax
 import tensorboardX
 from clu import parameter_overview
 
-from stochconv_jax import ending
 from stochconv_jax.data import sources
+from stochconv_jax.experiment import build, checking, data_sources, runs
 from stochconv_jax.models import keras_weights, summary, variants
-from stochconv_jax.modes import build, checking, data_sources, runs, stopping
 from stochconv_jax.run_folder import RunFolder, locked, named, write_text
-from stochconv_jax.training import evaluation, loop, mesh, progress, state, trial
+from stochconv_jax.runtime import preemption, watchdog
+from stochconv_jax.training import evaluation, loop, mesh, progress, state, storage_check
 from stochconv_jax.training.checkpoints import LAST, Checkpoints
 
 logger = logging.getLogger(__name__)
@@ -25,7 +26,7 @@ def run(config, overrides, workdir) -> None:
     del overrides
     folder = RunFolder(workdir)
     if not folder.has_checkpoint():
-        trial.check_name(folder.checkpoints)
+        storage_check.check_name(folder.checkpoints)
     build.use_compilation_cache(config)
     devices = mesh.create()
     build.check_batch_size(config, devices)
@@ -64,7 +65,7 @@ def run(config, overrides, workdir) -> None:
         batches = stack.enter_context(contextlib.closing(build.train_batches(config, train_source, start)))
         val_batches = stack.enter_context(contextlib.closing(build.eval_batches(config, val_source, devices)))
         eval_step = build.eval_step(config, model, devices)
-        stop_requested = stopping.on_sigterm(config.checkpoint.grace_seconds)
+        stop_requested = preemption.on_sigterm(config.checkpoint.grace_seconds)
 
         def evaluate(variables):
             on_devices = mesh.to_devices(val_batches, devices)
@@ -97,7 +98,7 @@ def run(config, overrides, workdir) -> None:
             )
         except Exception as error:
             # It is printed when the save under way has ended, which may hang as well.
-            ending.end_within(config.checkpoint.grace_seconds, of=f"{type(error).__name__}: {error}")
+            watchdog.end_within(config.checkpoint.grace_seconds, of=f"{type(error).__name__}: {error}")
             if isinstance(error, loop.NonFiniteLoss):
                 _write_bad_batch(folder, error, [train_source.names[index] for index in error.images])
             raise
@@ -112,7 +113,7 @@ def _begin_or_go_on(
     """A fresh state, or that of the last sound checkpoint with the predictions of the epoch it lies in."""
     found = saved.restore(LAST, shapes)
     if found is None:
-        trial.check(saved.folder, shapes, config.checkpoint.grace_seconds)
+        storage_check.check(saved.folder, shapes, config.checkpoint.grace_seconds)
         fresh = state.create(init, state.shardings(shapes))
         return _start_from_weights(config, fresh) if config.init.weights else fresh, loop.OpenEpoch()
     _, restored, open_epoch = found
@@ -153,9 +154,7 @@ class MetricsLog:
     `ended` epochs that are nowhere.
     """
 
-    def __init__(
-        self, folder: RunFolder, first_step: int, saved: Iterable[Mapping[str, Any]] = (), ended: int = 0
-    ):
+    def __init__(self, folder: RunFolder, first_step: int, saved: Iterable[Mapping[str, Any]] = (), ended: int = 0):
         self._folder = folder
         folder.epochs()  # names a row that is damaged
         rows = {int(row["step"]): row for row in folder.read_metrics()}

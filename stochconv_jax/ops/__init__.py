@@ -1,4 +1,5 @@
 """Pure functions of arrays: windows; stochastic, window, depthwise and pointwise convolution."""
+
 from stochconv_jax.ops.depthwise_conv import depthwise_conv
 from stochconv_jax.ops.pointwise_conv import pointwise_conv
 from stochconv_jax.ops.stochastic_conv import stochastic_conv

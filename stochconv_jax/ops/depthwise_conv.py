@@ -1,4 +1,5 @@
 """Depthwise convolution: shifted multiply-adds on the CPU, the library's convolution elsewhere."""
+
 from functools import partial
 from typing import Literal
 
@@ -56,8 +57,12 @@ def _by_platform(strides: Size, pads: tuple, x: jax.Array, kernel: jax.Array) ->
 
 def _library(strides: Size, pads: tuple, x: jax.Array, kernel: jax.Array) -> jax.Array:
     return lax.conv_general_dilated(
-        x, kernel[:, :, None, :], strides, pads,
-        dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=x.shape[3],
+        x,
+        kernel[:, :, None, :],
+        strides,
+        pads,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=x.shape[3],
     )
 
 

@@ -1,4 +1,5 @@
 """What the operations share: each device's own share of the batch, and the type of sums."""
+
 import math
 from collections.abc import Callable, Sequence
 

@@ -1,4 +1,5 @@
 """The 1x1 convolution, with a kernel gradient that the CPU's compiler does not transpose activations for."""
+
 import math
 
 import jax

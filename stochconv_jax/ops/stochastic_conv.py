@@ -1,4 +1,5 @@
 """The stochastic convolution as one pure function: it draws windows and convolves them."""
+
 from collections.abc import Sequence
 
 import jax

@@ -1,4 +1,5 @@
 """The convolution in which every filter reads its own window of the image."""
+
 from functools import partial
 
 import jax
@@ -6,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from stochconv_jax.ops.per_device import per_device, varying_alike
-from stochconv_jax.ops.window_forms import forward, image_gradient, kernel_gradient
+from stochconv_jax.ops.window_loops import forward, image_gradient, kernel_gradient
 
 Size = tuple[int, int]
 
@@ -70,8 +71,7 @@ def _check(image: jax.Array, windows: jax.Array, kernel: jax.Array, window_size:
         or not jnp.issubdtype(windows.dtype, jnp.integer)
     ):
         raise ValueError(
-            f"windows must be integers [{batch} or 1, {features} or 1, 2], "
-            f"not {windows.dtype}{list(windows.shape)}"
+            f"windows must be integers [{batch} or 1, {features} or 1, 2], not {windows.dtype}{list(windows.shape)}"
         )
     wh, ww = window_size
     if height < wh or width < ww:

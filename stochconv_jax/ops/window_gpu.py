@@ -4,6 +4,7 @@ The compiler fuses the reading of all windows into the sums, so that no window i
 arrays keep the layout that they are read in. Every form here therefore works on planes, `[B, F, h, w]`, and pins them:
 the output by a layout constraint, the cotangent by a barrier around an array of one axis, which has one layout only.
 """
+
 from collections.abc import Iterator
 
 import jax

@@ -1,4 +1,5 @@
 """Where the windows of a stochastic convolution lie."""
+
 from typing import Literal, get_args
 
 import jax

@@ -3,6 +3,7 @@
 A run is any folder with a metrics.csv that has the columns of `REQUIRED`; config.json, evaluation.json and
 predictions.csv say more where they are.
 """
+
 import collections
 import dataclasses
 import itertools
@@ -18,7 +19,7 @@ import numpy as np
 from stochconv_jax import default_config
 from stochconv_jax.config import flatten
 from stochconv_jax.csv_cells import as_text
-from stochconv_jax.reporting import evaluations, files
+from stochconv_jax.reporting import damaged_files, evaluations
 from stochconv_jax.reporting.evaluations import BY_PASSES, Predictions
 from stochconv_jax.run_folder import FREE_KEYS, METRICS, RunFolder
 
@@ -146,8 +147,8 @@ def read(path: pathlib.Path, root: pathlib.Path) -> Run:
     if not SEED.sub("", name).strip("."):
         name = f"{root.resolve().name}/{name}".removesuffix("/.")
     metrics, remarks = _metrics(folder)
-    about = files.of_kinds(ABOUT, folder, CONFIG, remarks)
-    settings = files.drop_odd(SETTINGS, flatten(about.get("config", {})), path / CONFIG, remarks)
+    about = damaged_files.of_kinds(ABOUT, folder, CONFIG, remarks)
+    settings = damaged_files.drop_odd(SETTINGS, flatten(about.get("config", {})), path / CONFIG, remarks)
     if not settings:
         remarks.append(f"{path}: no config in config.json; its model is known by the folder's name alone")
     in_name = SEED.search(name)
@@ -175,7 +176,7 @@ def _metrics(folder: RunFolder) -> tuple[dict[str, np.ndarray], list[str]]:
         raise ValueError(f"{file} lacks the column {' and '.join(needed)}; it has {', '.join(map(str, rows[0]))}")
     if missing:
         remarks.append(f"{file} lacks the column {', '.join(missing)}; what needs it is empty")
-    metrics = {column: files.numbers(rows, column, file) for column in METRICS}
+    metrics = {column: damaged_files.numbers(rows, column, file) for column in METRICS}
     if np.isnan(metrics["epoch"]).any():
         raise ValueError(f"{file}: a row has no epoch")
     areas = metrics["val_roc_auc"]

@@ -1,4 +1,5 @@
 """The evaluation of a run: what it measured, how the checkpoint was chosen, and what was predicted."""
+
 import dataclasses
 import numbers
 import pathlib
@@ -8,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from stochconv_jax.reporting import files, image_names
+from stochconv_jax.reporting import damaged_files, image_names
 from stochconv_jax.run_folder import RunFolder
 
 FILE, PREDICTIONS = "evaluation.json", "predictions.csv"
@@ -46,7 +47,7 @@ def read(
 
     `about`: config.json; `metrics`: the columns of metrics.csv.
     """
-    file, evaluation = folder.path / FILE, files.of_kinds(KINDS, folder, FILE, remarks)
+    file, evaluation = folder.path / FILE, damaged_files.of_kinds(KINDS, folder, FILE, remarks)
     measured, validated = evaluation.get("data"), about.get("data", {}).get("validation")
     if measured != validated and None not in (measured, validated):
         remarks.append(f"{file} is of other images than the run validated on: neither it nor {PREDICTIONS} is used")
@@ -96,7 +97,7 @@ def _predictions(file: pathlib.Path, evaluation: Mapping[str, Any], remarks: lis
         if not rows or any(column not in rows[0] for column in columns):
             raise ValueError(f"{file}: it needs rows with the columns {', '.join(columns)} (of two classes)")
         images, rows = image_names.in_order(rows)
-        label, probability = (files.numbers(rows, column, file) for column in columns[1:])
+        label, probability = (damaged_files.numbers(rows, column, file) for column in columns[1:])
     except ValueError as error:
         remarks.append(f"not used: {error}")
         return None

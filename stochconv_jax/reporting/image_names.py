@@ -1,4 +1,5 @@
 """Images by the names that runs' tables have for them."""
+
 from collections.abc import Mapping, Sequence
 
 from stochconv_jax.data import image_files

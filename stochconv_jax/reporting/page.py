@@ -1,4 +1,5 @@
 """The report as Markdown and as one HTML file that needs nothing else."""
+
 import base64
 import dataclasses
 import html

@@ -1,4 +1,5 @@
 """Figures of the project report (2021): its results table and published per-epoch files."""
+
 import dataclasses
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,5 @@
 """The numbers of the report: means over seeds, costs and comparisons. Of the text and the pictures it knows nothing."""
+
 import dataclasses
 import math
 from collections.abc import Sequence
@@ -6,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stochconv_jax import statistics
+from stochconv_jax import metrics
 from stochconv_jax.reporting import published
 from stochconv_jax.reporting.collect import Group, Run
 
@@ -73,7 +74,7 @@ def mean(values: Sequence[float]) -> Mean:
     values = [value for value in values if not math.isnan(value)]
     if not values:
         return Mean(NAN, NAN, NAN, NAN, 0)
-    return Mean(float(np.mean(values)), *statistics.mean_interval(values), max(values), len(values))
+    return Mean(float(np.mean(values)), *metrics.mean_interval(values), max(values), len(values))
 
 
 def _defined(values: np.ndarray) -> np.ndarray:
@@ -95,9 +96,9 @@ def _quality(group: Group) -> Quality | None:
         len(found),
         len(found[0].images),
         _evaluated(runs),
-        _average(statistics.delong_placements(p.label, p.probability)[0] for p in found),
+        _average(metrics.delong_placements(p.label, p.probability)[0] for p in found),
         _average(np.square(p.probability - p.label).mean() for p in found),
-        _average(statistics.reliability(p.label, p.probability).error() for p in found),
+        _average(metrics.reliability(p.label, p.probability).error() for p in found),
     )
 
 
@@ -116,10 +117,10 @@ class Comparison:
     result: Result
     baseline: Result
     pairs: int
-    seeds: statistics.Difference
+    seeds: metrics.Difference
     bootstrap: tuple[float, float]
-    images: statistics.Difference
-    groups: statistics.Difference | None
+    images: metrics.Difference
+    groups: metrics.Difference | None
     image_count: int
     image_pairs: int
     evaluated_alike: bool
@@ -153,15 +154,15 @@ def _better(difference: float) -> str:
 
 def compare(result: Result, baseline: Result) -> Comparison:
     """Pairs the runs of equal seeds, and of those with predictions of the same images the images."""
-    seeds = statistics.Difference(NAN, NAN, NAN, NAN)
+    seeds = metrics.Difference(NAN, NAN, NAN, NAN)
     pairs = _pairs(result.group, baseline.group)
     areas = np.array([[run.last() for run in pair] for pair in pairs]).reshape(-1, 2).T
     if len(pairs):
-        seeds = statistics.student_difference(*areas)
+        seeds = metrics.student_difference(*areas)
     images, groups, predicted = _compare_predictions(pairs)
     image_count = len(predicted[0][0].predictions.images) if predicted else 0
     alike = len({_evaluated(side) for side in zip(*predicted)}) < 2
-    interval = statistics.bootstrap_interval(*areas)
+    interval = metrics.bootstrap_interval(*areas)
     flattered = any(run.predictions and run.flattered for pair in pairs for run in pair)
     counts = (image_count, len(predicted))
     return Comparison(result, baseline, len(pairs), seeds, interval, images, groups, *counts, alike, flattered)
@@ -177,7 +178,7 @@ def _pairs(group: Group, other: Group) -> list[tuple[Run, Run]]:
     return [pair for pair in pairs if not any(math.isnan(run.last()) for run in pair)]
 
 
-def _compare_predictions(pairs) -> tuple[statistics.Difference, statistics.Difference | None, list[tuple[Run, Run]]]:
+def _compare_predictions(pairs) -> tuple[metrics.Difference, metrics.Difference | None, list[tuple[Run, Run]]]:
     """DeLong's difference, that by groups, and the pairs that they are the mean of: those of the same images.
 
     Not of checkpoints that were chosen by these images: of two models of no worth, one would be better too often.
@@ -185,12 +186,12 @@ def _compare_predictions(pairs) -> tuple[statistics.Difference, statistics.Diffe
     found = [pair for pair in pairs if all(run.predictions and not run.flattered for run in pair)]
     found = [pair for pair in found if all(run.predictions.same_images(found[0][0].predictions) for run in pair)]
     if not found:
-        return statistics.Difference(NAN, NAN, NAN, NAN), None, []
+        return metrics.Difference(NAN, NAN, NAN, NAN), None, []
     scores = [[pair[side].predictions.probability for pair in found] for side in (0, 1)]
     label = found[0][0].predictions.label
     known = [run.predictions.groups for pair in found for run in pair if run.predictions.groups]
-    groups = statistics.delong_difference(label, *scores, groups=known[0]) if known else None
-    return statistics.delong_difference(label, *scores), groups, found
+    groups = metrics.delong_difference(label, *scores, groups=known[0]) if known else None
+    return metrics.delong_difference(label, *scores), groups, found
 
 
 def baseline(results: Sequence[Result], name: str) -> Result:

@@ -1,4 +1,5 @@
 """The text of the report: its tables, and sentences that say what their numbers are."""
+
 import math
 from collections.abc import Mapping, Sequence
 

@@ -1,4 +1,5 @@
 """Checkpoints: Orbax, asynchronous; the last two and the best are kept, and what is damaged on disk is passed over."""
+
 import contextlib
 import functools
 import json
@@ -13,8 +14,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
-from stochconv_jax import ending
 from stochconv_jax.run_folder import remove_unfinished, write_text
+from stochconv_jax.runtime import watchdog
 from stochconv_jax.training import checksums, orbax_manager
 from stochconv_jax.training.orbax_manager import PREFIX, REMOVED
 
@@ -59,7 +60,7 @@ class Checkpoints:
         if "_manager" not in vars(self):
             return
         try:
-            with ending.within(self._timeout, of="the wait for the last save"):
+            with watchdog.within(self._timeout, of="the wait for the last save"):
                 self._manager.close()
                 self._remove_old()
         except Exception as failure:
@@ -87,7 +88,7 @@ class Checkpoints:
             return
         items = {"state": ocp.args.StandardSave(state), "open_epoch": ocp.args.JsonSave(open_epoch)}
         try:
-            with ending.within(self._timeout, of=f"the wait for a save, at step {step}"):
+            with watchdog.within(self._timeout, of=f"the wait for a save, at step {step}"):
                 self._manager.wait_until_finished()
                 self._remove_old()
                 self._saving = step
@@ -110,7 +111,7 @@ class Checkpoints:
                     checksums.write(self._path(step))
             except OSError as error:
                 raise self._not_saved(error) from error
-        with ending.within(self._timeout, of=f"the end of the epoch, at step {step}"):
+        with watchdog.within(self._timeout, of=f"the end of the epoch, at step {step}"):
             multihost_utils.sync_global_devices("metrics of an epoch")  # all of them read it for the next save
 
     def _complete_files(self) -> None:

@@ -3,6 +3,7 @@
 They are of files and not of arrays: what is checked does not depend on the devices that saved or that restore, nor on
 the version of the code, and is known before anything is restored.
 """
+
 import json
 import pathlib
 import zlib

@@ -1,4 +1,5 @@
 """Exact evaluation: every image once, padding masked, whatever the batch and the devices."""
+
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -6,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from stochconv_jax import statistics
+from stochconv_jax.metrics import log_probabilities, mean_log_probabilities
 from stochconv_jax.training.step_metrics import EvalMetrics, merge
 
 
@@ -24,11 +25,11 @@ class Predictions:
 
     def log_p(self) -> np.ndarray:
         """Log of the mean probability over passes, `[N, classes]`."""
-        return statistics.mean_log_probabilities(statistics.log_probabilities(self.logits))
+        return mean_log_probabilities(log_probabilities(self.logits))
 
     def spread(self) -> np.ndarray:
         """Standard deviation of the probability over passes, `[N, classes]`; zero for one pass."""
-        return np.exp(statistics.log_probabilities(self.logits)).std(axis=0)
+        return np.exp(log_probabilities(self.logits)).std(axis=0)
 
 
 def predict(

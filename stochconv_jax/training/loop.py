@@ -1,4 +1,5 @@
 """The training loop: evaluate, save, next batch, step; nothing else."""
+
 import dataclasses
 import math
 import time
@@ -8,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from stochconv_jax import statistics
+from stochconv_jax.metrics import log_loss, log_probabilities, roc_auc
 from stochconv_jax.training import step_metrics
 from stochconv_jax.training.checkpoints import Checkpoints
 from stochconv_jax.training.evaluation import Predictions
@@ -100,9 +101,7 @@ class OpenEpoch:
         values = self._values()
         return {
             "train_loss": float(np.mean(values["steps"]["loss"], dtype=np.float64)),
-            "train_roc_auc": statistics.roc_auc(
-                values["rows"]["label"], statistics.log_probabilities(values["rows"]["logits"])
-            ),
+            "train_roc_auc": roc_auc(values["rows"]["label"], log_probabilities(values["rows"]["logits"])),
         }
 
     def skipped(self) -> list[int]:
@@ -182,6 +181,6 @@ def train(
 def _validation(predictions: Predictions) -> dict[str, float]:
     log_p = predictions.log_p()
     return {
-        "val_loss": statistics.log_loss(predictions.label, log_p),
-        "val_roc_auc": statistics.roc_auc(predictions.label, log_p),
+        "val_loss": log_loss(predictions.label, log_p),
+        "val_roc_auc": roc_auc(predictions.label, log_p),
     }

@@ -1,4 +1,5 @@
 """Classification losses, one value an example."""
+
 from collections.abc import Callable, Mapping, Sequence
 
 import jax

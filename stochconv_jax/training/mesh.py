@@ -1,4 +1,5 @@
 """Devices: one axis, 'data', over all devices of all hosts. Batches are split along it, and parameters may be."""
+
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any

@@ -1,4 +1,5 @@
 """Optimisers and learning-rate schedules, from optax."""
+
 import jax
 import jax.numpy as jnp
 import optax

@@ -1,4 +1,5 @@
 """Orbax's manager of checkpoints, with the settings of this project."""
+
 import dataclasses
 import pathlib
 import time

@@ -1,4 +1,5 @@
 """One line that says where a long piece of work is, how fast it goes and how long it still takes."""
+
 import logging
 import time
 from collections.abc import Callable

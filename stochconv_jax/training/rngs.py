@@ -1,4 +1,5 @@
 """Randomness by name: every random number is a function of the seed, a stream and a step."""
+
 import zlib
 from collections.abc import Callable
 

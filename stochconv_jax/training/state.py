@@ -1,4 +1,5 @@
 """What training changes, and how it comes to be."""
+
 from collections.abc import Callable
 from typing import Any
 

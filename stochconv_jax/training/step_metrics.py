@@ -1,4 +1,5 @@
 """The metrics that a step returns from the devices, as clu.metrics collections; the host merges them over steps."""
+
 from typing import Any
 
 import flax.struct

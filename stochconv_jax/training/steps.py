@@ -1,4 +1,5 @@
 """The training step and the evaluation step: pure functions of a state and a batch."""
+
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 

@@ -1,4 +1,5 @@
 """The benchmark of growth measures the networks that it names, and does not run what would not fit."""
+
 import json
 
 import pytest
@@ -37,7 +38,9 @@ def test_every_axis_is_measured_and_drawn(tmp_path):
     growth.main(f"--variant two_blocks {axes} --rounds 2 --json {paths['json']} --figure {paths['png']}".split())
     rows = json.loads(paths["json"].read_text())["results"]["rows"]
     assert {(row["axis"], row["network"]) for row in rows} >= {
-        ("side", growth.WHOLE), ("passes", growth.SPLIT), ("filters", growth.THUMBNAIL)
+        ("side", growth.WHOLE),
+        ("passes", growth.SPLIT),
+        ("filters", growth.THUMBNAIL),
     }
     assert all(row["milliseconds"] > 0 and row["bytes"] > 0 for row in rows)
     assert paths["png"].read_bytes().startswith(b"\x89PNG")

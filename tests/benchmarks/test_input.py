@@ -1,4 +1,5 @@
 """The input benchmark end to end, tiny; and its reference makes what ours makes."""
+
 import json
 
 import cv2

@@ -1,4 +1,5 @@
 """Every library that is installed does the same three things to an image."""
+
 import json
 
 import cv2

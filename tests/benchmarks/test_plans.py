@@ -1,4 +1,5 @@
 """The table of plans: each pair is planned once by main.py, and what is known is not planned again."""
+
 import json
 import os
 import subprocess

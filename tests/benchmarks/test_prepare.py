@@ -1,4 +1,5 @@
 """The benchmark of preparation end to end, tiny; and its reference makes what ours makes."""
+
 import json
 
 import numpy as np

@@ -1,4 +1,5 @@
 """The stem's benchmark runs, times what it says in turn, and writes what it prints."""
+
 import json
 import time
 

@@ -1,4 +1,5 @@
 """The benchmarks of whole steps run on a small network; what they print and write is of the steps they name."""
+
 import importlib.util
 import json
 import math

@@ -1,4 +1,5 @@
 """Small sources for tests, in a module of their own so that worker processes can load them."""
+
 import multiprocessing
 import pathlib
 

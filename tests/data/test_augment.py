@@ -1,4 +1,5 @@
 """The geometry of augmentation, seen in the matrix and, apart from it, in the pixels."""
+
 import cv2
 import numpy as np
 import pytest

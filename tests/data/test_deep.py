@@ -1,4 +1,5 @@
 """16 bits a channel: TIFFs in all their arrangements, written here, and JPEG 2000; Pillow misreads some of both."""
+
 import io
 import struct
 

@@ -1,4 +1,5 @@
 """K folds and the check for leaks."""
+
 import numpy as np
 import pytest
 

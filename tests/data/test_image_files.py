@@ -1,4 +1,5 @@
 """Files in a folder: the pictures among them, and what is said of the others."""
+
 import importlib.util
 import pathlib
 

@@ -1,4 +1,5 @@
 """Every kind of picture: its pixels, its size before they are decoded, and what damage is."""
+
 import contextlib
 import io
 import warnings
@@ -262,8 +263,6 @@ def test_random_damage_is_never_another_error():
             except ValueError:
                 continue
             assert picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3
-
-
 
 
 def test_several_pictures_are_open_at_once_and_python_and_pillow_are_left_as_they_were():

@@ -1,4 +1,5 @@
 """JPEGs that libjpeg warns of: read where every pixel is there, refused with the reason where one is lost."""
+
 import io
 
 import numpy as np

@@ -1,4 +1,5 @@
 """Which file a name in a table means."""
+
 import os
 import unicodedata
 

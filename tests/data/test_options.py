@@ -1,4 +1,5 @@
 """What is off by default: colour, cutout, and classes in equal shares."""
+
 import itertools
 
 import numpy as np

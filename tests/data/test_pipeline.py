@@ -1,4 +1,5 @@
 """Batches are functions of (seed, step); hosts, workers and unreadable images change nothing else."""
+
 import functools
 import itertools
 import multiprocessing

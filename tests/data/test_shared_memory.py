@@ -1,4 +1,5 @@
 """Workers that find no room in shared memory, or were killed: foreseen where that can be, and called what it is."""
+
 import collections
 import os
 import signal

@@ -1,4 +1,5 @@
 """Folders, their CSV files and the images in them: what is read, and how each fault is named."""
+
 import pathlib
 import pickle
 

@@ -1,4 +1,5 @@
 """Splits: disjoint, in proportion, without a group on both sides, fixed by the seed."""
+
 import numpy as np
 import pytest
 

@@ -1,4 +1,5 @@
 """A read that never returns ends the wait, with the names of the batch, and does not keep what else is closed."""
+
 import itertools
 import os
 import pathlib
@@ -17,7 +18,7 @@ import pytest
 
 from stochconv_jax.data import streams
 from stochconv_jax.data.sources import FolderSource
-from stochconv_jax.ending import Stalled
+from stochconv_jax.runtime.watchdog import Stalled
 from tests.data.test_pipeline import Noise, evaluation, train
 
 pytestmark = pytest.mark.smoke

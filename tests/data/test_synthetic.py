@@ -1,4 +1,5 @@
 """Drawn images: the same whenever drawn, and their class is in what the thumbnail loses."""
+
 import cv2
 import numpy as np
 import pytest

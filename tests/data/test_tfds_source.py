@@ -1,4 +1,5 @@
 """The tfds source: the folder source's pictures and batches from shards; damage is found and named."""
+
 import csv
 import itertools
 import pickle
@@ -11,7 +12,8 @@ from configs import isic_prepare
 from stochconv_jax.data import folds, pipeline, sources
 from stochconv_jax.data.sources import BadImage, FolderSource
 from stochconv_jax.data.tfds_source import TfdsSource
-from stochconv_jax.modes import build, data_sources, prepare
+from stochconv_jax.experiment import build, data_sources
+from stochconv_jax.modes import prepare
 from tests.data.isic.files import write_jpeg
 
 pytestmark = pytest.mark.smoke

@@ -1,4 +1,5 @@
 """The classifier: sizes, meeting points, and what an image's prediction may depend on."""
+
 import functools
 
 import jax

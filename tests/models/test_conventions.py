@@ -1,4 +1,5 @@
 """The published code's own networks: sizes to the unit, shared weights, and that each difference makes one."""
+
 import dataclasses
 
 import jax

@@ -1,4 +1,5 @@
 """EfficientNet's parts against their definitions."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np

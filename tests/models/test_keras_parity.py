@@ -1,4 +1,5 @@
 """Our EfficientNet against keras.applications, with weights that go through a file and the reader."""
+
 import functools
 import os
 from unittest import mock

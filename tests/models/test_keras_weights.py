@@ -1,4 +1,5 @@
 """Files of Keras weights: what is read, what fits which network, and what is refused."""
+
 import jax
 import numpy as np
 import pytest
@@ -76,9 +77,7 @@ def test_of_another_variant_s_file_what_fits_is_taken_and_the_rest_listed(saved,
     _, longer, report = ours("b1", saved / name)  # of the same widths, with more blocks
     added = {f"stage{stage}/block{n}" for stage, n in ((1, 2), (2, 3), (3, 3), (4, 4), (5, 4), (6, 5), (7, 2))}
     assert {"/".join(name.split("/")[1:3]) for name in report.fresh if "classifier" not in name} == added
-    jax.tree.map(
-        np.testing.assert_array_equal, *(v["params"]["thumbnail"]["stage4"]["block2"] for v in (longer, b0))
-    )
+    jax.tree.map(np.testing.assert_array_equal, *(v["params"]["thumbnail"]["stage4"]["block2"] for v in (longer, b0)))
     with pytest.raises(ValueError, match=rf"{name}: no layer fits b4: this is the file of another variant"):
         ours("b4", saved / name)
 

@@ -1,4 +1,5 @@
 """The layers are crops and the library's convolution, in Linen and in NNX, and a seed's windows stay what they were."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np

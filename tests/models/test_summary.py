@@ -1,4 +1,5 @@
 """The table of parts against the figures of the EfficientNet paper and against the parameters themselves."""
+
 import jax
 import jax.numpy as jnp
 import pytest

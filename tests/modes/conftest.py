@@ -1,4 +1,5 @@
 """The entry point as a real process, on pictures so small that a run takes seconds."""
+
 import os
 import subprocess
 import sys
@@ -79,9 +80,7 @@ class Main:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env=os.environ
-            | {"JAX_PLATFORMS": platform, "JAX_NUM_CPU_DEVICES": str(devices)}
-            | (environ or {}),
+            env=os.environ | {"JAX_PLATFORMS": platform, "JAX_NUM_CPU_DEVICES": str(devices)} | (environ or {}),
         )
 
     def __call__(self, workdir, *flags, code=0, **settings) -> str:

@@ -1,4 +1,5 @@
 """An archive with something of every kind that goes wrong, and --mode=prepare applied to it."""
+
 import csv
 import os
 import pathlib

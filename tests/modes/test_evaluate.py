@@ -1,4 +1,5 @@
 """Which images --mode=evaluate measures, what it refuses, and where it writes; predictions are drawn, not made."""
+
 import json
 import os
 import shutil
@@ -11,7 +12,8 @@ import pytest
 
 from configs import default
 from stochconv_jax.data.sources import FolderSource
-from stochconv_jax.modes import data_sources, evaluate, predict, report, runs, show
+from stochconv_jax.experiment import data_sources, runs
+from stochconv_jax.modes import evaluate, predict, report, show
 from stochconv_jax.run_folder import METRICS, RunFolder, locked, write_csv
 from stochconv_jax.training.evaluation import Predictions
 

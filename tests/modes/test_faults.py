@@ -1,4 +1,5 @@
 """What breaks in a run, as real processes: killed at any moment, damaged checkpoints, storage that is full or gone."""
+
 import contextlib
 import json
 import os
@@ -15,7 +16,7 @@ import pytest
 
 from configs import default
 from stochconv_jax.data.synthetic import SyntheticSource
-from stochconv_jax.modes import build, data_sources, runs
+from stochconv_jax.experiment import build, data_sources, runs
 from stochconv_jax.training import mesh, state
 from tests.modes.conftest import LONG
 from tests.modes.test_main import assert_same_run, numbers, variables, wait_for_step

@@ -1,4 +1,5 @@
 """Training on a folder of images as a real process: more classes, every option, bad images."""
+
 import csv
 import json
 

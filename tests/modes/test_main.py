@@ -1,4 +1,5 @@
 """main.py as a real process: every mode, interruption, and what it refuses."""
+
 import csv
 import json
 import os
@@ -12,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 
-from stochconv_jax.modes import data_sources, runs
+from stochconv_jax.experiment import data_sources, runs
 from stochconv_jax.training import mesh
 from tests.conftest import ROOT
 from tests.modes.conftest import LONG, NOTEBOOK

@@ -4,6 +4,7 @@ tests/fixtures/jax_0_10_2/run was stopped by SIGTERM inside its second epoch: ve
 3.11.7, jax 0.10.2 and one CPU device. `expected` holds what the same version made of the run without a stop: the
 metrics.csv of its three epochs, and the predictions.csv of two passes.
 """
+
 import csv
 import shutil
 
@@ -11,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from stochconv_jax.modes import data_sources, runs
+from stochconv_jax.experiment import data_sources, runs
 from tests.conftest import ROOT
 
 FIXTURE = ROOT / "tests" / "fixtures" / "jax_0_10_2"

@@ -1,4 +1,5 @@
 """--mode=plan: what it says of a config and of devices; and that it refuses a step in which images cross devices."""
+
 import contextlib
 import functools
 import importlib.util
@@ -9,10 +10,12 @@ import jax
 import pytest
 
 from configs import quickstart
-from stochconv_jax.modes import build, data_sources, plan
+from stochconv_jax.experiment import build, data_sources
+from stochconv_jax.modes import plan
+from stochconv_jax.planning import hlo
 from stochconv_jax.run_folder import RunFolder
-from stochconv_jax.training import compiled, steps
 from stochconv_jax.training import mesh as meshes
+from stochconv_jax.training import steps
 from tests.conftest import ROOT
 from tests.training.test_compiled import tiny_full_split
 
@@ -38,10 +41,10 @@ def test_a_step_that_gathers_images_is_refused_by_its_collective_and_bytes(monke
     with_every_image_on_every_device(monkeypatch)
     # All 16 images of 96x80 in three colours, flat or not.
     named = r"all-gather of u8\[16, 96, .*\], 368,640 bytes.*\(.*(batch.*image|train_step).*\)"
-    with pytest.raises(compiled.ImagesCrossDevices, match=named):
+    with pytest.raises(hlo.ImagesCrossDevices, match=named):
         plan.run(config, {}, tmp_path)
     train = RunFolder(tmp_path).read_json("plan.json")["steps"]["train"]
-    assert compiled.IMAGES in {row["purpose"] for row in train["moved"]}
+    assert hlo.IMAGES in {row["purpose"] for row in train["moved"]}
 
 
 def test_plan_says_what_would_be_trained_without_training(main, tmp_path):

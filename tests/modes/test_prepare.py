@@ -1,4 +1,5 @@
 """--mode=prepare: reasons to drop, what is written, and the same bytes whoever makes them."""
+
 import csv
 import functools
 import json
@@ -119,7 +120,7 @@ def test_look_alikes_are_dropped_if_asked_for(archive, tmp_path):
 
 
 def test_splits_csv_is_what_training_makes_of_labels_csv(prepared):
-    from stochconv_jax.modes import data_sources
+    from stochconv_jax.experiment import data_sources
 
     config = isic_prepare.get_config()
     config.data.path, config.data.labels = str(prepared / "images"), str(prepared / "labels.csv")
@@ -185,7 +186,7 @@ assert [source[i]['image_id'].decode() for i in range(len(source))] == {KEPT!r}
 assert source[0]['image'].shape == (64, 64, 3) and source[5]['patient_id'] == b'IP_1', source[5]
 test = tfds.builder_from_directory({str(prepared / SHARDS)!r}).as_data_source('test')
 assert test[0]['target'] == -1
-import stochconv_jax.data.isic.prepare
+import stochconv_jax.data.isic.preparation
 from stochconv_jax.data.isic import isic_melanoma
 built = isic_melanoma.builder({str(prepared / "tfds")!r}, 64).as_data_source('train')
 assert len(built) == {len(KEPT)}

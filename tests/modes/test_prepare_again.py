@@ -1,11 +1,12 @@
 """--mode=prepare in a folder that an earlier run has filled, with other libraries or formats than that run had."""
+
 import json
 import shutil
 
 import cv2
 import pytest
 
-from stochconv_jax.data.isic import pictures, prepare
+from stochconv_jax.data.isic import image_encoding, preparation
 from tests.data.isic.files import write_jpeg
 from tests.modes.isic_archive import run, times, tree
 
@@ -14,7 +15,7 @@ from tests.modes.isic_archive import run, times, tree
     "module, name, words",
     [
         (cv2, "__version__", rf"opencv {cv2.__version__}, which is now next"),
-        (pictures, "VERSION", r"preparation 1, which is now next"),
+        (image_encoding, "VERSION", r"preparation 1, which is now next"),
     ],
 )
 def test_what_other_versions_have_prepared_is_made_again_and_said_once(
@@ -76,7 +77,7 @@ def test_another_size_beside_the_shards_of_an_earlier_run_is_refused(archive, ag
 
 def fail_after(monkeypatch, count: int) -> None:
     """Lets `count` units be made, and no more: the next one breaks off when its first image is written."""
-    examples, started = prepare._examples, []
+    examples, started = preparation._examples, []
 
     def break_off(*arguments):
         started.append(arguments)
@@ -85,7 +86,7 @@ def fail_after(monkeypatch, count: int) -> None:
             if len(started) > count:
                 raise OSError("broken off")
 
-    monkeypatch.setattr(prepare, "_examples", break_off)
+    monkeypatch.setattr(preparation, "_examples", break_off)
 
 
 def test_while_images_are_made_again_there_is_no_list_of_them(archive, again, monkeypatch):

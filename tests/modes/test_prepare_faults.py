@@ -1,4 +1,5 @@
 """--mode=prepare: what is refused, damaged, killed, or has no room."""
+
 import errno
 import os
 import pathlib
@@ -10,7 +11,7 @@ import time
 import pytest
 
 from stochconv_jax.data import folds
-from stochconv_jax.data.isic import shards, tables
+from stochconv_jax.data.isic import output_tables, shards
 from stochconv_jax.data.tfds_source import TfdsSource
 from stochconv_jax.modes import prepare
 from tests.data.isic.files import write_jpeg
@@ -54,13 +55,13 @@ def test_tables_alone_do_not_take_the_place_of_those_of_prepared_images(prepared
 
 @pytest.mark.parametrize("column", ["patient_id", "lesion_id", "group"])
 def test_a_planted_leak_ends_the_preparation(archive, tmp_path, monkeypatch, column):
-    check = tables.check_sides
+    check = output_tables.check_sides
 
     def planted(labels, train, validation):
         shared = {train[0], validation[0]}
         check([row | {column: "planted"} if i in shared else row for i, row in enumerate(labels)], train, validation)
 
-    monkeypatch.setattr(tables, "check_sides", planted)
+    monkeypatch.setattr(output_tables, "check_sides", planted)
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "splits.csv").write_text("of an earlier run")
     with pytest.raises(folds.Leak, match=f"1 values of {column} are on both sides"):

@@ -1,4 +1,5 @@
 """--mode=prepare: originals that are damaged, or cannot be read."""
+
 import errno
 import json
 import os
@@ -8,7 +9,7 @@ import shutil
 import PIL.Image
 import pytest
 
-from stochconv_jax.data.isic import pictures
+from stochconv_jax.data.isic import image_encoding
 from tests.modes.isic_archive import run, table, times, tree
 
 
@@ -44,7 +45,7 @@ def test_where_the_largest_file_of_an_image_proves_damaged_the_next_is_used(raw,
     intact = run(tmp_path / "intact", raw=raw)
     truncate(raw / "2016" / "ISIC_0000001.jpg")
     workdir = run(tmp_path / "run", raw=raw)
-    expected = pictures.prepare((raw / "2019" / other).read_bytes(), size=64, crop="report", quality=95)
+    expected = image_encoding.prepare((raw / "2019" / other).read_bytes(), size=64, crop="report", quality=95)
     assert (workdir / "images" / "ISIC_0000001.jpg").read_bytes() == expected
     assert table(workdir / "labels.csv") == table(intact / "labels.csv")
     reasons = {row["file"]: row["reason"] for row in table(workdir / "report.csv") if row["image"] == "ISIC_0000001"}

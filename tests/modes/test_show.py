@@ -1,4 +1,5 @@
 """--mode=show: a run's pictures as a real process, and what is left out where there is nothing to show."""
+
 import logging
 import os
 

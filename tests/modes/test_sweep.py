@@ -1,4 +1,5 @@
 """--mode=sweep as a real process: shares, interruption, failures, what is skipped; and what it refuses."""
+
 import contextlib
 import csv
 import os
@@ -12,7 +13,8 @@ import time
 import pytest
 
 from configs import quickstart
-from stochconv_jax.modes import sweep, sweep_runs
+from stochconv_jax.experiment import sweep_runs
+from stochconv_jax.modes import sweep
 from stochconv_jax.reporting import collect
 from stochconv_jax.run_folder import RunFolder, locked
 from tests.modes.conftest import LONG, TINY

@@ -1,4 +1,5 @@
 """What the training mode writes by itself; main.py's tests run it."""
+
 import logging
 
 import pytest

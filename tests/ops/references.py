@@ -1,4 +1,5 @@
 """The operations, written down as the library has them: slow, and plain enough to be right."""
+
 import jax.numpy as jnp
 from jax import lax
 

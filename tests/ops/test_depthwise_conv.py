@@ -1,4 +1,5 @@
 """depthwise_conv equals the library's depthwise convolution, in both of its forms, forward and backward."""
+
 import re
 from functools import partial
 
@@ -52,9 +53,7 @@ def test_output_and_gradients_are_the_library_s(shape, size, strides, padding, d
     for a, b in zip(got, wanted):
         assert a.dtype == dtype and a.shape == b.shape
         b = np.asarray(b)
-        np.testing.assert_allclose(
-            np.asarray(a, np.float64), b, rtol=tolerance, atol=tolerance * np.abs(b).max()
-        )
+        np.testing.assert_allclose(np.asarray(a, np.float64), b, rtol=tolerance, atol=tolerance * np.abs(b).max())
 
 
 def test_the_form_follows_the_platform_that_the_program_is_for():

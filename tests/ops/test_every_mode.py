@@ -1,4 +1,5 @@
 """The operations in x64 mode, without images, in each precision, and with batches spread over Explicit axes."""
+
 from functools import partial
 
 import jax

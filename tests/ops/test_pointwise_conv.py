@@ -1,4 +1,5 @@
 """pointwise_conv equals a matrix product in float64, forward and backward, and transposes no activations on the CPU."""
+
 import re
 
 import jax

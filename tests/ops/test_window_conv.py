@@ -1,4 +1,5 @@
 """window_conv equals a convolution of crops in every mode of use, and its program moves no image."""
+
 import re
 from functools import partial
 
@@ -9,7 +10,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from stochconv_jax.ops import sample_windows, window_conv, window_forms, window_size
+from stochconv_jax.ops import sample_windows, window_conv, window_loops, window_size
 from tests.ops import references
 
 CASES = {
@@ -38,9 +39,13 @@ def arrays(name, image_dtype=np.uint8, kernel_dtype=jnp.float32, per=(True, True
     image = image.astype(np.uint8) if image_dtype == np.uint8 else jnp.asarray(image / 256, image_dtype)
     kernel = jnp.asarray(rng.normal(size=case["kernel"]), kernel_dtype)
     g = jnp.asarray(rng.normal(size=(batch, *case["out"], features)), kernel_dtype)
-    return jnp.asarray(image), jnp.asarray(windows, jnp.int32), kernel, g, {
-        "strides": case["strides"], "window_size": size
-    }
+    return (
+        jnp.asarray(image),
+        jnp.asarray(windows, jnp.int32),
+        kernel,
+        g,
+        {"strides": case["strides"], "window_size": size},
+    )
 
 
 def in_float64(image, windows, kernel, g, **static):
@@ -83,7 +88,7 @@ def test_output_and_gradients_are_those_of_crops(name, image_dtype):
 
 @pytest.mark.parametrize("name", ["rectangular", "whole image"])
 def test_the_form_for_other_platforms_gives_the_same(name, monkeypatch):
-    monkeypatch.setattr(window_forms, "_by_platform", lambda strided, regrouped: strided)
+    monkeypatch.setattr(window_loops, "_by_platform", lambda strided, regrouped: strided)
     image, windows, kernel, g, static = arrays(name)
     assert_same(ours(image, windows, kernel, g, **static), in_float64(image, windows, kernel, g, **static))
 

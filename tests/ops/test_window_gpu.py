@@ -1,4 +1,5 @@
 """The GPU's form, run on the CPU, equals a convolution of crops in every mode of use."""
+
 from functools import partial
 
 import jax
@@ -8,7 +9,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from stochconv_jax.ops import window_conv, window_forms
+from stochconv_jax.ops import window_conv, window_loops
 from tests.ops.test_window_conv import (
     CASES,
     SHAPES,
@@ -24,7 +25,7 @@ from tests.ops.test_window_conv import (
 
 @pytest.fixture(autouse=True)
 def as_on_a_gpu(monkeypatch):
-    monkeypatch.setattr(window_forms, "_by_accelerator", lambda parts, kernels, gpu, loops: gpu)
+    monkeypatch.setattr(window_loops, "_by_accelerator", lambda parts, kernels, gpu, loops: gpu)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 """Windows are uniform over every position that fits, and an image's windows are its own."""
+
 import jax
 import numpy as np
 import pytest
@@ -30,9 +31,7 @@ def test_window_size_is_the_method_s():
     assert window_size((5, 7), (3, 1), (1, 3)) == (7, 19)
 
 
-@pytest.mark.parametrize(
-    "sampling, rows, columns", [("per_image", 4, 3), ("per_batch", 1, 3), ("shared", 4, 1)]
-)
+@pytest.mark.parametrize("sampling, rows, columns", [("per_image", 4, 3), ("per_batch", 1, 3), ("shared", 4, 1)])
 def test_every_position_is_equally_likely_in_every_entry(sampling, rows, columns):
     windows = draws(sampling=sampling)
     assert windows.shape[1:] == (rows, columns, 2) and windows.dtype == np.int32

@@ -1,4 +1,5 @@
 """Run folders written by hand, with numbers that can be worked out on paper."""
+
 import csv
 import json
 

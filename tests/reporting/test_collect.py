@@ -1,4 +1,5 @@
 """Which runs are found, which go together, and what is said of those that cannot be used."""
+
 import json
 
 import numpy as np

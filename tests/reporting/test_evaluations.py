@@ -1,4 +1,5 @@
 """Which evaluations the report takes for what, and which it does not compare."""
+
 import json
 import zlib
 

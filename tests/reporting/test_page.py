@@ -1,4 +1,5 @@
 """The written report: whole, self-contained, and without an error in a browser."""
+
 import csv
 import re
 import shutil

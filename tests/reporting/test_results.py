@@ -1,4 +1,5 @@
 """The report's numbers against hand-computed ones."""
+
 import importlib
 import json
 
@@ -7,7 +8,7 @@ import pytest
 import scipy.special
 import sklearn.metrics
 
-from stochconv_jax import statistics
+from stochconv_jax import metrics
 from stochconv_jax.config import flatten
 from stochconv_jax.reporting import collect, image_names, published, results, tables
 from tests.reporting.folders import AS_REPORTED, SPLIT, THUMBNAIL, write
@@ -230,7 +231,7 @@ def test_images_of_a_group_are_one_draw_where_groups_are_known(tmp_path):
         for there in ("known", "unknown")
     )
     odds = [scipy.special.expit(score) for score in scores.values()]
-    assert known.groups == statistics.delong_difference(label, *odds, groups=[str(number) for number in patient])
+    assert known.groups == metrics.delong_difference(label, *odds, groups=[str(number) for number in patient])
     assert known.images == unknown.images and unknown.groups is None
     assert known.groups.p > 0.05 > known.images.p  # the words follow the groups
     assert "on the predicted images not told apart" in known.verdict() and "better" in unknown.verdict()

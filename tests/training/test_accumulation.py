@@ -1,4 +1,5 @@
 """A batch in parts: what it must not change, what moves between devices, and what it refuses."""
+
 import functools
 import importlib
 
@@ -8,9 +9,10 @@ import numpy as np
 import optax
 import pytest
 
-from stochconv_jax.modes import build
-from stochconv_jax.training import compiled, planning, state, steps
+from stochconv_jax.experiment import build
+from stochconv_jax.planning import cost, hlo
 from stochconv_jax.training import mesh as meshes
+from stochconv_jax.training import state, steps
 from tests.conftest import small_config
 from tests.training.test_steps import BATCH, IMAGE, THUMBNAIL, batch_of
 
@@ -112,15 +114,15 @@ def planned(parts, **keys):
     batch = build.batch_shapes(config, 4 * BATCH, meshes.batch_sharding(mesh))
     step = build.train_step(config, model, optimizer, mesh)
     with jax.set_mesh(mesh):
-        return planning.compile_step(step, shapes, batch, parameters=shapes.params, parts=parts)
+        return cost.compile_step(step, shapes, batch, parameters=shapes.params, parts=parts)
 
 
 @pytest.mark.slow
 def test_parts_save_memory_and_move_no_image():
     whole, parts = planned(1), planned(4)
-    compiled.refuse_images(parts.moved)
+    hlo.refuse_images(parts.moved)
     assert parts.memory["temporaries"] < 0.6 * whole.memory["temporaries"]
-    norms = [c.times for c, what in parts.moved if what == compiled.BATCH_NORM]
+    norms = [c.times for c, what in parts.moved if what == hlo.BATCH_NORM]
     assert norms and set(norms) == {4}
 
 

@@ -1,4 +1,5 @@
 """Checkpoints whose ranking metric is not a number, as a ROC AUC of one class."""
+
 import pytest
 
 from tests.training.test_checkpoints import names, restored, save

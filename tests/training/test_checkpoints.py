@@ -1,4 +1,5 @@
 """Which checkpoints are kept, and that none is restored that is not as it was saved."""
+
 import logging
 import pathlib
 import shutil

@@ -2,6 +2,7 @@
 
 It keeps them where they are: no float copy of an image, no scatter, no collective on them.
 """
+
 import importlib.util
 import math
 import re
@@ -12,10 +13,11 @@ import jax.numpy as jnp
 import pytest
 
 from configs import b0_full_split
+from stochconv_jax.experiment import build
 from stochconv_jax.models.stochastic_conv import StochasticConv
-from stochconv_jax.modes import build
-from stochconv_jax.training import compiled, state, topologies
+from stochconv_jax.planning import hlo, targets
 from stochconv_jax.training import mesh as meshes
+from stochconv_jax.training import state
 
 # Larger than anything else in the step, for each device's share; whole tiles, so that a TPU's kernel takes it as it is.
 IMAGE, THUMBNAIL, ROWS = (512, 512), (64, 64), 2
@@ -59,12 +61,12 @@ def check(mesh):
     """Asserts the promises of the docstring above."""
     lowered, known = lower_step(mesh)
     assert "stablehlo.scatter" not in lowered.as_text()  # the CPU's compiler turns scatters into loops
-    text = lowered.compile(compiler_options=topologies.compiler_options(mesh)).as_text()
-    moved = [(c, compiled.purpose(c, **known)) for c in compiled.collectives(text, mesh.size)]
-    compiled.refuse_images(moved)
-    assert {what for _, what in moved} == {compiled.GRADIENTS, compiled.BATCH_NORM, compiled.OUTPUTS}
+    text = lowered.compile(compiler_options=targets.compiler_options(mesh)).as_text()
+    moved = [(c, hlo.purpose(c, **known)) for c in hlo.collectives(text, mesh.size)]
+    hlo.refuse_images(moved)
+    assert {what for _, what in moved} == {hlo.GRADIENTS, hlo.BATCH_NORM, hlo.OUTPUTS}
     for collective, what in moved:  # logits, labels and indices are gathered; all else is summed
-        assert collective.kind == "all-reduce" or (what == compiled.OUTPUTS and max(collective.sizes) < 100)
+        assert collective.kind == "all-reduce" or (what == hlo.OUTPUTS and max(collective.sizes) < 100)
     assert " scatter(" not in text and float_images(text) == []
 
 
@@ -79,7 +81,7 @@ def test_on_eight_devices_images_stay_where_they_are(eight):
 
 @needs_libtpu
 def test_on_a_tpu_images_stay_where_they_are():
-    check(topologies.mesh_of("v5e:2x4"))
+    check(targets.mesh_of("v5e:2x4"))
 
 
 @pytest.mark.slow

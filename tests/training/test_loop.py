@@ -1,4 +1,5 @@
 """Epochs, the open epoch and progress, without a network."""
+
 import dataclasses
 import json
 import types

@@ -1,11 +1,12 @@
 """Losses against scikit-learn and against each other."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import sklearn.metrics
 
-from stochconv_jax import statistics
+from stochconv_jax import metrics
 from stochconv_jax.training import losses
 
 
@@ -15,7 +16,7 @@ def test_cross_entropy_is_scikit_learns(classes):
     logits = random.normal(size=(50, classes)).astype(np.float32) * 3
     labels = random.integers(0, max(2, classes), 50)
     got = losses.example_losses(jnp.asarray(logits), jnp.asarray(labels, jnp.int32))
-    probability = np.exp(statistics.log_probabilities(logits))
+    probability = np.exp(metrics.log_probabilities(logits))
     expected = sklearn.metrics.log_loss(labels, probability, labels=range(max(2, classes)))
     np.testing.assert_allclose(got.mean(), expected, rtol=1e-5)
     assert got.shape == (50,)
@@ -35,7 +36,7 @@ def test_label_smoothing_spreads_the_target_over_all_classes():
     logits = np.random.default_rng(0).normal(size=(1, 4)).astype(np.float32)
     target = np.array([0.025, 0.925, 0.025, 0.025])
     got = losses.example_losses(jnp.asarray(logits), jnp.asarray([1], jnp.int32), label_smoothing=0.1)
-    np.testing.assert_allclose(got, -(target * statistics.log_probabilities(logits)).sum(), rtol=1e-5)
+    np.testing.assert_allclose(got, -(target * metrics.log_probabilities(logits)).sum(), rtol=1e-5)
 
 
 def rows_of(seed=0, count=24, classes=3, *, mixed=True):
@@ -68,7 +69,7 @@ def test_each_part_of_a_target_has_the_weight_of_its_own_class(mixed, weights):
     """As scikit-learn weighs examples, with a line for each part of a target."""
     logits, rows = rows_of(mixed=mixed)
     row, label, share = (np.array(column) for column in zip(*parts_of_targets(rows)))
-    probability = np.exp(statistics.log_probabilities(logits))[row]
+    probability = np.exp(metrics.log_probabilities(logits))[row]
     weight = share * (np.array(weights)[label] if weights else 1.0)
     expected = sklearn.metrics.log_loss(label, probability, sample_weight=weight, labels=range(3))
     np.testing.assert_allclose(mean_loss(logits, rows, weights), expected, rtol=1e-5)

@@ -1,4 +1,5 @@
 """The loss of a step whose images are mixtures."""
+
 import jax
 import numpy as np
 

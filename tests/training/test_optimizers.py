@@ -1,4 +1,5 @@
 """Schedules and optimisers against what they are named after."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np

@@ -2,13 +2,14 @@
 
 The training step of a small full split for 1, 2, 4 and 8 devices, with as many images a device.
 """
+
 import dataclasses
 
 import jax
 import pytest
 
 from stochconv_jax.models import variants
-from stochconv_jax.training import compiled, plan_report
+from stochconv_jax.planning import hlo, report
 from stochconv_jax.training import mesh as meshes
 from tests.training.test_compiled import plan_of, tiny_full_split
 
@@ -45,7 +46,7 @@ def test_a_device_computes_and_holds_the_same_beside_any_number_of_others(progra
 def test_only_gradients_statistics_and_outputs_move_and_only_outputs_grow_with_the_batch(programs):
     first, *others = ({} for _ in range(3))
     for moved, count in zip((first, *others), (2, 4, 8)):
-        for row in plan_report.traffic(programs[count]):
+        for row in report.traffic(programs[count]):
             moved[row["purpose"]] = moved.get(row["purpose"], 0) + row["bytes"]
-        assert moved.pop(compiled.OUTPUTS) == OUTPUTS * ROWS * count
-    assert first.keys() == {compiled.GRADIENTS, compiled.BATCH_NORM} and others == [first, first]
+        assert moved.pop(hlo.OUTPUTS) == OUTPUTS * ROWS * count
+    assert first.keys() == {hlo.GRADIENTS, hlo.BATCH_NORM} and others == [first, first]

@@ -1,13 +1,15 @@
 """Parameters split over the devices: the same numbers, less memory, and checkpoints that fit either way."""
+
 import jax
 import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
 from configs import quickstart
-from stochconv_jax.modes import build
-from stochconv_jax.training import compiled, planning, state
+from stochconv_jax.experiment import build
+from stochconv_jax.planning import cost, hlo
 from stochconv_jax.training import mesh as meshes
+from stochconv_jax.training import state
 from stochconv_jax.training.checkpoints import Checkpoints
 from tests.training.test_steps import BATCH, IMAGE, THUMBNAIL, batch_of
 
@@ -87,12 +89,12 @@ def test_splitting_saves_memory_and_moves_parameters_but_no_image():
         batch = build.batch_shapes(config, BATCH, meshes.batch_sharding(mesh))
         step = build.train_step(config, model, optimizer, mesh)
         with jax.set_mesh(mesh):
-            programs[parameters] = planning.compile_step(step, shapes, batch, parameters=shapes.params)
+            programs[parameters] = cost.compile_step(step, shapes, batch, parameters=shapes.params)
     whole, split = programs["replicated"], programs["sharded"]
-    compiled.refuse_images(split.moved)
-    gathered = sum(c.bytes for c, what in split.moved if what == compiled.PARAMETERS)
+    hlo.refuse_images(split.moved)
+    gathered = sum(c.bytes for c, what in split.moved if what == hlo.PARAMETERS)
     sharded = [x.size for x in jax.tree.leaves(shapes.params) if not x.sharding.is_fully_replicated]
-    assert gathered >= 4 * sum(sharded) > 0 and compiled.PARAMETERS not in {what for _, what in whole.moved}
+    assert gathered >= 4 * sum(sharded) > 0 and hlo.PARAMETERS not in {what for _, what in whole.moved}
     # Parameters, both moments of Adam and the average: seven eighths of each split array are elsewhere.
     saved = whole.memory["arguments"] - split.memory["arguments"]
     assert saved == pytest.approx(4 * 4 * sum(sharded) * 7 / 8, rel=0.01)

@@ -1,4 +1,5 @@
 """The training step: one device or eight, and what the compiled program moves between devices."""
+
 import math
 import re
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh
 
-from stochconv_jax.modes import build
+from stochconv_jax.experiment import build
 from stochconv_jax.training import mesh as meshes
 from stochconv_jax.training import state
 from tests.conftest import small_config

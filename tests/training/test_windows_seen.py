@@ -1,4 +1,5 @@
 """The windows that `passes_over` reports are those that evaluation looks through, and they lead to a drawn lesion."""
+
 import functools
 
 import jax
@@ -12,9 +13,9 @@ from stochconv_jax import ops
 from stochconv_jax.data.synthetic import SyntheticSource
 from stochconv_jax.models import variants
 from stochconv_jax.models.classifier import Classifier
-from stochconv_jax.showing import places
 from stochconv_jax.training import mesh as meshes
 from stochconv_jax.training import steps
+from stochconv_jax.visualization import attribution
 
 IMAGE, OUTPUT, PASSES, SEED = (150, 200), (16, 12), 3, 4
 WINDOW = ops.window_size(OUTPUT, (3, 3), (2, 2))
@@ -44,7 +45,7 @@ def batch_of(images):
 
 def inside(windows):
     """Bool `[H, W]`: what any of the windows `[F, 2]` lies over."""
-    return places.coverage(windows, window_size=WINDOW, image_size=IMAGE) > 0
+    return attribution.coverage(windows, window_size=WINDOW, image_size=IMAGE) > 0
 
 
 @pytest.mark.parametrize("sampling", ["per_image", "per_batch", "shared"])
@@ -135,7 +136,7 @@ def test_relevance_finds_a_drawn_lesion():
     logits, windows = map(np.asarray, watch(variables, batch, jnp.arange(1000, 1200)))
     right, wrong = [], []
     for number, mask in enumerate(masks):
-        found = places.relevance(windows[:, number], logits[:, number, 0], window_size=WINDOW, image_size=IMAGE)
+        found = attribution.relevance(windows[:, number], logits[:, number, 0], window_size=WINDOW, image_size=IMAGE)
         raised = np.clip(found.map, 0, None)
         # By chance it would be the lesion's share of the image.
         assert raised[mask].sum() / raised.sum() > 0.5 * (1 + mask.mean())

@@ -5,10 +5,11 @@
 reads them, with or without this file, and without TensorFlow. `train` has every labelled image, in the order of
 labels.csv; which of them validate is a matter of splits.csv. `test` has the images without labels.
 """
+
 import numpy as np
 import tensorflow_datasets as tfds
 
-from stochconv_jax.data.isic.rows import METADATA
+from stochconv_jax.data.isic.records import METADATA
 
 SPLITS = ("train", "test")
 TEXTS = ("year", "diagnosis", "category", *METADATA)

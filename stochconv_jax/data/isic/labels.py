@@ -8,12 +8,13 @@ What the files call things, and what is made of it:
     2019  one column a category.
     2020  `benign_malignant`, and a `diagnosis` that is mostly unknown.
 """
+
 import dataclasses
 import pathlib
 from collections.abc import Callable, Iterable, Mapping
 
-from stochconv_jax.data import tables
-from stochconv_jax.data.isic.rows import Row, image_id, split_name
+from stochconv_jax.data import table_reader
+from stochconv_jax.data.isic.records import Row, image_id, split_name
 
 CATEGORIES = ("MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC", "UNK")  # of 2019, in its order
 _DIAGNOSES = {
@@ -64,10 +65,10 @@ def read(path: pathlib.Path, *, image_column: str = "", target_column: str = "ta
     `image_column` and `target_column` are those of such a table, as `sources.FolderSource.from_csv` takes them.
     ValueError naming the file with its header if no reader is for it, and the row where a value is not what it must be.
     """
-    header, *body = tables.read_rows(path)
+    header, *body = table_reader.read_rows(path)
     if _is_headless_2016(header[1]):
         header, body = (0, ["image_id", "label"]), [header, *body]
-    table = tables.Table.of(path, [name.lower() for name in header[1]], body)
+    table = table_reader.Table.of(path, [name.lower() for name in header[1]], body)
     if {"image_name_1", "image_name_2"} <= table.columns.keys():
         return Contents(path, "2020 duplicates", pairs=tuple(_pairs(table)))
     own = _own_classes(table, image_column, target_column)
@@ -82,7 +83,7 @@ def _is_headless_2016(cells: list[str]) -> bool:
     return len(cells) == 2 and cells[0].upper().startswith("ISIC_") and cells[0][5:].isdecimal()
 
 
-def _rows(table: tables.Table, form: _Format) -> Iterable[Row]:
+def _rows(table: table_reader.Table, form: _Format) -> Iterable[Row]:
     for row, cells in enumerate(_cells(table)):
         folder, image = split_name(cells[form.columns[0]])
         if not image:
@@ -93,7 +94,7 @@ def _rows(table: tables.Table, form: _Format) -> Iterable[Row]:
             raise ValueError(f"{table.where(row)}: {error}") from error
 
 
-def _pairs(table: tables.Table) -> Iterable[tuple[str, str]]:
+def _pairs(table: table_reader.Table) -> Iterable[tuple[str, str]]:
     for row, cells in enumerate(_cells(table)):
         pair = image_id(cells["image_name_1"]), image_id(cells["image_name_2"])
         if "" in pair:  # it would tie all that are paired with it
@@ -101,13 +102,13 @@ def _pairs(table: tables.Table) -> Iterable[tuple[str, str]]:
         yield pair
 
 
-def _cells(table: tables.Table) -> Iterable[Cells]:
+def _cells(table: table_reader.Table) -> Iterable[Cells]:
     return (dict(zip(table.columns, cells)) for cells in zip(*table.columns.values()))
 
 
-def _own_classes(table: tables.Table, image_column: str, target_column: str) -> _Format | None:
+def _own_classes(table: table_reader.Table, image_column: str, target_column: str) -> _Format | None:
     """What a table with a column of images and one of classes is read by, however they are called."""
-    image, target = table.image_column(image_column), tables.find(table.columns, target_column)
+    image, target = table.image_column(image_column), table_reader.find(table.columns, target_column)
     if image is None or target is None:
         return None
     return _Format("image,target", "", (image, target), lambda cells: _with_target({**cells, "target": cells[target]}))
@@ -115,7 +116,7 @@ def _own_classes(table: tables.Table, image_column: str, target_column: str) -> 
 
 def _flag(text: str, column: str) -> bool:
     """0, 1, 0.0, 1.0 as a truth value."""
-    number = tables.class_number(text)
+    number = table_reader.class_number(text)
     if number not in (0, 1):
         raise ValueError(f"{column} is {text!r}: expected 0 or 1")
     return bool(number)
@@ -192,7 +193,7 @@ def _2020(cells: Cells) -> dict:
 
 
 def _with_target(cells: Cells) -> dict:
-    target = tables.class_number(cells["target"])
+    target = table_reader.class_number(cells["target"])
     if target is None:
         raise ValueError(f"target is {cells['target']!r}: expected a class 0, 1, ...")
     diagnosis = cells.get("diagnosis", "")

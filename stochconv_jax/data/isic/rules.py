@@ -1,9 +1,10 @@
 """Which class a row's image is of."""
+
 import dataclasses
 from collections.abc import Mapping
 
 from stochconv_jax.data.isic.labels import CATEGORIES
-from stochconv_jax.data.isic.rows import Row
+from stochconv_jax.data.isic.records import Row
 
 MALIGNANT = frozenset({"MEL", "BCC", "AK", "SCC"})
 NAMES = ("report", "melanoma_only", "categories")

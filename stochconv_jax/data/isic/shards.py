@@ -1,4 +1,5 @@
 """ArrayRecord shards of `isic_melanoma`, written whole or not at all, and what makes them a TFDS data set."""
+
 import hashlib
 import json
 import pathlib
@@ -11,7 +12,7 @@ from tensorflow_datasets.core import example_serializer, file_adapters, naming
 from tensorflow_datasets.core import splits as tfds_splits
 
 from stochconv_jax.data.isic import isic_melanoma
-from stochconv_jax.data.isic.files import TEMPORARY, replace
+from stochconv_jax.data.isic.atomic_files import TEMPORARY, replace
 
 CHECKSUMS = "checksums.json"
 DESCRIPTION = "dataset_info.json"  # written last: without it TFDS finds no data set

@@ -1,4 +1,5 @@
 """Worker processes for preparation."""
+
 import concurrent.futures
 import multiprocessing
 import os

@@ -1,4 +1,5 @@
 """Small label files of each year, as the archives have them, and pictures to go with them."""
+
 import pathlib
 
 import cv2

@@ -1,8 +1,9 @@
 """Every official file against counts that awk made; every format, and every way to spoil one, on files of our own."""
+
 import pytest
 
 from stochconv_jax.data.isic import labels, rules
-from stochconv_jax.data.isic.rows import image_id
+from stochconv_jax.data.isic.records import image_id
 from tests.data.isic.files import FILES, write_all
 
 REPORT = rules.parse("report")

@@ -1,0 +1,1 @@
+"""From a config to the objects that it describes, and the run that it belongs to."""

@@ -1,0 +1,120 @@
+"""The images that a config names: those to train on, those that validate, and a test set."""
+
+import logging
+import os
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from stochconv_jax.data import folds, sources, splits, synthetic
+
+logger = logging.getLogger(__name__)
+
+
+def training_and_validation(config: ConfigDict) -> tuple[sources.Source, sources.Source]:
+    """The training images and the validation images; the log names classes that have none.
+
+    ValueError if they share a patient, a lesion, a group or an image, if a side has images of one class only, or if a
+    key says of the split what does not apply.
+    """
+    data = config.data
+    advice = folds.KEEP_TOGETHER
+    if data.source == "synthetic":
+        _refuse(data, "config.data.source='synthetic' draws its images")
+        drawn = synthetic.SyntheticSource(
+            size=data.num_train + data.num_validation, image_size=tuple(data.image_size), seed=data.seed
+        )
+        train, validation = (sources.Subset(drawn, i) for i in np.split(np.arange(len(drawn)), [data.num_train]))
+    elif data.validation_labels:
+        train, validation = (_labelled(data, key) for key in ("labels", "validation_labels"))
+        advice = "take them out of config.data.labels or out of config.data.validation_labels"
+    else:
+        labelled = _labelled(data, "labels")
+        train, validation = (sources.Subset(labelled, side) for side in _sides(data, labelled))
+    folds.refuse_leaks(_apart(train), _apart(validation), advice)
+    if data.validation_labels:
+        _refuse(data, "config.data.validation_labels names the validation images")
+        folds.refuse_leaks(_groups(data, train), _groups(data, validation), advice)
+    _check_classes({"training": train, "validation": validation}, data.num_classes)
+    return train, validation
+
+
+def test_set(config: ConfigDict) -> sources.Source:
+    """All images of the test set that config.eval.path and config.eval.labels name, read as the run's own are."""
+    if not config.eval.labels:
+        raise ValueError("config.eval.path names the images of a test set: config.eval.labels must name its CSV")
+    data = config.data.copy_and_resolve_references().unlock()
+    data.update({"source": "folder", "path": config.eval.path or data.path, "labels": config.eval.labels})
+    try:
+        return _labelled(data, "labels")
+    except ValueError as error:
+        message = str(error).replace("config.data.labels", "config.eval.labels")
+        raise ValueError(message.replace("config.data.path", "config.eval.path")) from error
+
+
+def inapplicable(source: str, validation_labels: str) -> tuple[str, ...]:
+    """The keys of data that say nothing about the images of such a source."""
+    if source == "synthetic":
+        return ("path", "labels", "validation_labels", "fold", "group_by", "stratify_by")
+    return ("fold", "stratify_by") if validation_labels else ()
+
+
+def _refuse(data: ConfigDict, why: str) -> None:
+    for key in inapplicable(data.source, data.validation_labels):
+        if data[key]:
+            raise ValueError(f"config.data.{key}={data[key]!r} does not apply, for {why}: leave it out")
+
+
+def _labelled(data: ConfigDict, key: str) -> sources.Source:
+    """The images of the table that data's `key` names, or of the prepared data set."""
+    if not data.path:
+        raise ValueError(f"config.data.path is not set: the folder of a source {data.source!r}")
+    if data.source == "folder":
+        if not data[key]:
+            raise ValueError(f"config.data.{key} is not set: the CSV of the images in config.data.path")
+        if not os.path.exists(os.path.expanduser(data[key])):
+            raise ValueError(f"config.data.{key}={data[key]!r}: there is no such file")
+        columns = {"image_column": data.image_column, "target_column": data.target_column}
+        return sources.FolderSource.from_csv(data.path, data[key], num_classes=data.num_classes, **columns)
+    from stochconv_jax.data import tfds_source  # TFDS takes half a second that other sources need not wait for
+
+    return tfds_source.TfdsSource(data.path, num_classes=data.num_classes)
+
+
+def _sides(data: ConfigDict, labelled: sources.Source) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the training images and of those that validate: a fold, or a share."""
+    together = {
+        "groups": _groups(data, labelled).get(data.group_by),
+        "strata": sources.column(labelled, data.stratify_by, "data.stratify_by") if data.stratify_by else None,
+    }
+    if not data.fold:
+        return splits.stratified_split(labelled.labels, data.validation_fraction, data.seed, **together)
+    number, count = folds.parse_fold(data.fold)
+    fold = folds.k_folds(labelled.labels, count, data.seed, **together)
+    return np.flatnonzero(fold != number), np.flatnonzero(fold == number)
+
+
+def _apart(source: sources.Source) -> dict[str, list[str]]:
+    """What must not be on both sides of a split, as far as the source knows it."""
+    columns = {name.lower(): values for name, values in sources.columns_of(source).items()}
+    known = {name: columns[name] for name in ("patient_id", "lesion_id", "group") if name in columns}
+    return {"image": list(source.names), **known}
+
+
+def _groups(data: ConfigDict, source: sources.Source) -> dict[str, list[str]]:
+    """The column that config.data.group_by names, if it names one."""
+    return {data.group_by: sources.column(source, data.group_by, "data.group_by")} if data.group_by else {}
+
+
+def _check_classes(sides: dict[str, sources.Source], num_classes: int) -> None:
+    """ValueError if a side has images of fewer than two classes; a warning of the classes without any."""
+    for side, source in sides.items():
+        counts = sources.class_counts(source.labels, num_classes)
+        if sum(map(bool, counts)) < 2:
+            where, there = sources.table_of(source), f"all {len(source)} {side} images are of one class"
+            raise ValueError(f"{where}: {there if len(source) else f'no {side} image'}, and ROC AUC needs two classes")
+        if missing := [str(number) for number, count in enumerate(counts) if not count]:
+            logger.warning(
+                "no %s image is of class %s (config.data.num_classes=%d): ROC AUC is over the classes that are there",
+                *(side, " or ".join(missing), num_classes),
+            )

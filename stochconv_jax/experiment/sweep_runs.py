@@ -1,0 +1,170 @@
+"""The runs that an ablation's file describes, and how far each has come, as its folder tells."""
+
+import dataclasses
+import importlib.util
+import itertools
+import pathlib
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from stochconv_jax import config_rules
+from stochconv_jax.config import check_together, checked, complete, flatten
+from stochconv_jax.experiment import runs
+from stochconv_jax.run_folder import RunFolder
+from stochconv_jax.training.checkpoints import LAST
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A variant with a seed. `name`: its folder below the sweep's; `config`: all its keys; `flags`: keys to be set."""
+
+    name: str
+    folder: RunFolder
+    config: ConfigDict
+    config_file: str
+    flags: Mapping[str, Any]
+
+    def epochs(self) -> int:
+        """Epochs that are done. None of a damaged metrics.csv: the run itself will say what is wrong with it."""
+        return self._last_row("epoch")
+
+    def trained(self) -> bool:
+        """Whether the last epoch is done, with this very config, and saved or evaluated. What is damaged is not."""
+        try:
+            about = self.folder.read_config()
+            if about is None or self.epochs() < self.config.num_epochs:
+                return False
+            there = complete(about["config"], self.folder.path).to_dict()
+            kept = self.folder.has_checkpoint(self._last_step()) or self.evaluated()
+            return kept and not runs.differences(there, self.config.to_dict())
+        except (ValueError, KeyError):
+            return False
+
+    def evaluated(self) -> bool:
+        """Whether evaluation.json is of the last checkpoint, as the last, and of as many passes as the sweep wants."""
+        try:
+            summary = self.folder.read_json("evaluation.json") or {}
+        except ValueError:
+            return False
+        wanted = (LAST, self._last_step(), self.config.sweep.passes)
+        # Earlier versions did not say what was asked for.
+        asked_for = summary.get("checkpoint_asked_for", LAST)
+        return (asked_for, summary.get("checkpoint_step"), summary.get("passes")) == wanted
+
+    def finished(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.trained() and (self.evaluated() or not self.config.sweep.passes)
+
+    def work_left(self) -> int:
+        """Epochs that are not done; an evaluation that is not counts as one."""
+        evaluation = bool(self.config.sweep.passes) and not self.evaluated()
+        return max(0, self.config.num_epochs - self.epochs()) + evaluation
+
+    def train(self) -> list[str]:
+        """The command that trains, or goes on."""
+        return self._command(f"--config={self.config_file}", keys=self.flags)
+
+    def evaluate(self) -> list[str]:
+        """The command that evaluates the last checkpoint on the validation images."""
+        asked = {"eval.checkpoint": LAST, "eval.passes": self.config.sweep.passes}
+        asked |= dict.fromkeys(("eval.path", "eval.labels", "eval.output"), "")
+        return self._command("--mode=evaluate", keys=dict(self.flags) | asked)
+
+    def _last_step(self) -> int:
+        return self._last_row("step")
+
+    def _last_row(self, column: str) -> int:
+        try:
+            return int(self.folder.read_metrics()[-1][column])
+        except (ValueError, TypeError, LookupError):
+            return 0
+
+    def _command(self, *words: str, keys: Mapping[str, Any]) -> list[str]:
+        # Each is a run of its own, also where a launcher's variables say that several such sweeps belong together.
+        settings = [f"--config.{key}={value}" for key, value in {**keys, "distributed.num_processes": 1}.items()]
+        return [sys.executable, "-P", "-m", "stochconv_jax", *words, f"--workdir={self.folder.path}", *settings]
+
+
+def plan(config: ConfigDict, overrides: Mapping[str, Any], config_file: str, root: pathlib.Path) -> list[Run]:
+    """All runs of the ablation in `config_file`: every variant with the first seed, then with the next.
+
+    `config`: that of the file with the command line's `overrides`. ValueError if the file describes no ablation, or
+    one whose runs cannot be told apart.
+    """
+    variants, seeds = _variants(config_file), config.sweep.seeds
+    configs = {
+        name: _changed(f"{config_file}: sweep()[{name!r}]", name, changes, config, overrides)
+        for name, changes in variants.items()
+    }
+    for_all = {key: value for key, value in overrides.items() if not key.startswith("sweep.")}
+    planned = []
+    for seed, (name, changes) in itertools.product(seeds, variants.items()):
+        changes = changes | {"seed": seed}
+        own = configs[name].copy_and_resolve_references()
+        own.seed = seed
+        folder = RunFolder(root / name / f"seed_{seed}")
+        planned.append(Run(f"{name}/seed_{seed}", folder, own, config_file, for_all | changes))
+    for one, other in itertools.combinations(planned[: len(variants)], 2):
+        if not runs.differences(one.config.to_dict(), other.config.to_dict()):
+            raise ValueError(f"{config_file}: sweep() has the same run twice, as {one.name} and as {other.name}")
+    return planned
+
+
+def share(planned: Sequence[Run], number: int, count: int) -> list[Run]:
+    """The `number`-th of `count` shares, 1-based, in the order of `planned`; each has of every variant as many.
+
+    Give or take one: variants differ in what a run costs, and jobs should end together.
+    """
+    by_variant = sorted(planned, key=lambda run: run.folder.path.parent)
+    mine = {run.name for run in by_variant[number - 1 :: count]}
+    return [run for run in planned if run.name in mine]
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """'2/8' -> (2, 8): the second of eight shares."""
+    number, _, count = text.partition("/")
+    return int(number), int(count)
+
+
+def _variants(config_file: str) -> Mapping[str, Mapping[str, Any]]:
+    """What the file's sweep() returns: the keys of each variant that differ from its get_config()."""
+    path = config_file.partition(":")[0]
+    spec = importlib.util.spec_from_file_location("ablation", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, "sweep"):
+        raise ValueError(
+            f"--config={config_file} describes one run and no sweep: take a file of configs/ablations/, or add a "
+            "function sweep() that returns {'name of a variant': {'key': value, ...}, ...}"
+        )
+    variants = module.sweep()
+    if not variants:
+        raise ValueError(f"{config_file}: sweep() returns no variant")
+    if not (isinstance(variants, Mapping) and all(isinstance(keys, Mapping) for keys in variants.values())):
+        raise ValueError(f"{config_file}: sweep() must return {{'name of a variant': {{'key': value, ...}}, ...}}")
+    return variants
+
+
+def _changed(
+    where: str, name: str, changes: Mapping[str, Any], config: ConfigDict, overrides: Mapping[str, Any]
+) -> ConfigDict:
+    """The config of a variant. ValueError, beginning with `where`, for one that cannot be."""
+    if not NAME.fullmatch(name):
+        raise ValueError(f"{where}: the name becomes a folder's; use letters, digits, '_', '.', '+' and '-'")
+    for key in changes:
+        if key == "seed" or key.startswith("sweep."):
+            raise ValueError(f"{where}: {key} is of the whole sweep; seeds are config.sweep.seeds")
+    if taken := sorted((changes.keys() | {"seed"}) & overrides.keys()):
+        raise ValueError(f"{where} and the command line both set config.{taken[0]}: leave it to the sweep")
+    try:
+        own = checked(flatten(config.to_dict()) | changes)
+        check_together(own)
+    except config_rules.BadValue as error:
+        raise config_rules.BadValue(f"{where}: {error}") from None
+    return own

@@ -1,0 +1,88 @@
+"""The runs that a sweep plans, and the shares of them: what is refused, and what each share gets."""
+
+import pytest
+
+from configs import quickstart
+from stochconv_jax.experiment import sweep_runs
+from stochconv_jax.modes import evaluate, sweep
+from stochconv_jax.run_folder import METRICS, RunFolder, locked
+from tests.modes.test_sweep import ablation
+
+
+@pytest.mark.parametrize(
+    ("variants", "overrides", "words"),
+    [
+        ({}, {}, "sweep.. returns no variant"),
+        ({"a": {"model.sampeling": "shared"}}, {}, r"\['a'\]: unknown config key .*Did you mean \"model.sampling\""),
+        ({"a": {"model.merge_after": 5}}, {}, r"\['a'\]: config.model.merge_after='5': tiny has 0..4, or 'head'"),
+        ({"a": {"seed": 3}}, {}, "seeds are config.sweep.seeds"),
+        ({"../a": {}}, {}, "the name becomes a folder's"),
+        ({"a": {"eval.batch_size": 7}, "b": {}}, {}, "the same run twice, as a/seed_0 and as b/seed_0"),
+        ({"a": {"model.dropout": 0.1}}, {"model.dropout": 0.2}, "and the command line both set config.model.dropout"),
+        ({"a": {}}, {"seed": 3}, "and the command line both set config.seed"),
+        ({"a": {"model.dropout": "much"}}, {}, r"\['a'\]: config.model.dropout='much': expected a share"),
+    ],
+)
+def test_a_sweep_whose_runs_cannot_be_told_apart_or_made_is_refused(variants, overrides, words, tmp_path):
+    file = ablation(tmp_path, variants).removeprefix("--config=")
+    config = quickstart.get_config()
+    config.update_from_flattened_dict(overrides)
+    with pytest.raises(ValueError, match=words):
+        sweep_runs.plan(config, overrides, file, tmp_path)
+
+
+@pytest.mark.parametrize("count", range(1, 9))
+def test_shares_are_a_partition_and_each_has_a_fair_part_of_every_variant(count, tmp_path):
+    file = ablation(tmp_path, {name: {"model.merge_after": k} for k, name in zip("0123", "dacb")})
+    config = quickstart.get_config()
+    config.sweep.seeds = tuple(range(6))
+    planned = sweep_runs.plan(config, {}, file.removeprefix("--config="), tmp_path)
+    names = [run.name for run in planned]
+    shares = [[run.name for run in sweep_runs.share(planned, k, count)] for k in range(1, count + 1)]
+    assert sorted(name for part in shares for name in part) == sorted(names)
+    for part in shares:
+        assert part == sorted(part, key=names.index)
+        assert all(abs(sum(name[0] == variant for name in part) - 6 / count) < 1 for variant in "abcd")
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run of a sweep with three passes, whose last step is 20."""
+    config = quickstart.get_config()
+    config.sweep.passes = 3
+    folder = RunFolder(tmp_path).create()
+    folder.write_metrics([dict.fromkeys(METRICS, 0.5) | {"epoch": k, "step": 10 * k} for k in (1, 2)])
+    return sweep_runs.Run("a/seed_0", folder, config, "", {"eval.labels": "test.csv", "eval.checkpoint": "best"})
+
+
+@pytest.mark.parametrize(
+    ("summary", "counts"),
+    [
+        ({"checkpoint_step": 20, "passes": 3, "checkpoint_asked_for": "last"}, True),
+        ({"checkpoint_step": 20, "passes": 3}, True),  # of an earlier version
+        ({"checkpoint_step": 20, "passes": 3, "checkpoint_asked_for": "best"}, False),  # chosen, and by chance the last
+        ({"checkpoint_step": 10, "passes": 3, "checkpoint_asked_for": "last"}, False),  # as it was then
+        ({"checkpoint_step": 20, "passes": 1, "checkpoint_asked_for": "last"}, False),
+    ],
+)
+def test_an_evaluation_of_the_last_checkpoint_as_the_last_counts(run, summary, counts):
+    run.folder.write_json("evaluation.json", summary)
+    assert run.evaluated() == counts
+    asked = run.evaluate()
+    for key, value in (("checkpoint", "last"), ("labels", ""), ("path", ""), ("output", ""), ("passes", 3)):
+        assert [word for word in asked if word.startswith(f"--config.eval.{key}=")] == [f"--config.eval.{key}={value}"]
+
+
+@pytest.mark.parametrize("name", [".lock", evaluate.LOCK])
+def test_a_run_that_another_process_trains_or_evaluates_is_in_use(run, name):
+    with locked(run.folder.path, name):
+        assert sweep._in_use(run)
+    assert not sweep._in_use(run)
+
+
+def test_why_a_process_failed_is_what_it_said_of_itself():
+    said = "stochconv_jax: cannot save the checkpoint of step 3\nComplete checkpoints there: none"
+    library = "Traceback (most recent call last):\n  File x\nOSError: of a library\n"
+    assert sweep._reason(1, library + said) == "cannot save the checkpoint of step 3"
+    assert sweep._reason(1, f"12:00:00 begun\n{library}") == "OSError: of a library"
+    assert sweep._reason(1, "") == "exit code 1"

@@ -1,0 +1,70 @@
+"""TPUs that are not there. What compiles for them is skipped without libtpu (requirements-tpu.txt)."""
+
+import dataclasses
+import importlib.util
+import math
+import types
+
+import jax
+import numpy as np
+import pytest
+
+from stochconv_jax.planning import cost, targets
+from stochconv_jax.training import mesh as meshes
+
+HAS_LIBTPU = importlib.util.find_spec("libtpu") is not None
+needs_libtpu = pytest.mark.skipif(not HAS_LIBTPU, reason="libtpu is not installed: see requirements-tpu.txt")
+
+
+@pytest.mark.parametrize("topology", ["v9:2x2", "v5e", "v5e:4", "v5e:2x2x2x2", "v5e:axb"])
+def test_an_unknown_topology_is_refused_with_the_known_ones(topology):
+    with pytest.raises(ValueError, match=r"config.plan.topology=.*v4, v5e, v5p, v6e.*'v5e:16x16'"):
+        targets.mesh_of(topology)
+
+
+@pytest.mark.skipif(HAS_LIBTPU, reason="libtpu is installed")
+def test_without_libtpu_the_requirements_are_named():
+    with pytest.raises(RuntimeError, match=r"needs libtpu.*requirements-tpu\.txt"):
+        targets.mesh_of("v5e:2x2")
+
+
+def test_of_the_devices_here_only_what_they_tell_is_known():
+    chip = targets.chip_of(meshes.create())
+    assert chip.kind == jax.devices()[0].device_kind and chip.flops == 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Device:
+    id: int
+    process_index: int
+    platform: str = "tpu"
+
+
+def test_the_devices_of_a_process_lie_together(monkeypatch):
+    """As the pipeline's blocks do; along a torus they alternate."""
+    devices = [Device(id=number, process_index=number % 2) for number in range(8)]
+    along_torus = types.SimpleNamespace(devices=np.array(devices[::-1]))
+    monkeypatch.setattr(jax, "make_mesh", lambda *_, **__: along_torus)
+    assert [device.id for device in meshes.create(devices).devices] == [6, 4, 2, 0, 7, 5, 3, 1]
+
+
+@needs_libtpu
+@pytest.mark.parametrize("topology", ["v5e:1x1", "v5e:16x16", "v4:2x2x2", "v5p:2x2x2", "v6e:16x16"])
+def test_a_topology_has_a_device_a_chip_of_the_kind_in_the_table(topology):
+    mesh = targets.mesh_of(topology)
+    kind, shape = topology.split(":")
+    assert mesh.size == math.prod(map(int, shape.split("x")))
+    assert targets.chip_of(mesh) == targets.CHIPS[kind]
+    processes = [device.process_index for device in mesh.devices]
+    assert processes == sorted(processes)
+
+
+@needs_libtpu
+@pytest.mark.parametrize("kind", targets.CHIPS)
+def test_the_memory_in_the_table_is_what_the_compiler_hands_out(kind):
+    mesh = targets.mesh_of(f"{kind}:2x2" + ("x1" if kind in ("v4", "v5p") else ""))
+    whole = jax.ShapeDtypeStruct((100 * targets.GIB // 512, 128), "float32", sharding=meshes.replicated(mesh))
+    limit = rf"\({targets.CHIPS[kind].memory / targets.GIB:.2f}G\)"
+    with pytest.raises(jax.errors.JaxRuntimeError, match=limit) as refused:
+        jax.jit(lambda x: x + 1).lower(whole).compile()
+    assert cost._named(str(refused.value)) >= 100 * targets.GIB

@@ -1,0 +1,252 @@
+"""main.py as several real processes that train and evaluate as one, and what happens when one of them goes."""
+
+import concurrent.futures
+import http.server
+import json
+import re
+import resource
+import signal
+import threading
+
+import cv2
+import jax
+import numpy as np
+import pytest
+
+from stochconv_jax.experiment import data_sources, runs
+from stochconv_jax.runtime import distributed
+from stochconv_jax.training import checksums
+from tests.conftest import free_port
+from tests.modes.conftest import SIGKILL, SIGTERM, when
+from tests.modes.test_main import assert_same_run, rows, variables, wait_for_step
+
+pytestmark = pytest.mark.slow
+# A rate at which the network learns, and rounding is not blown up from step to step as by Adam's division.
+TRAINED = {
+    "model__merge_after": 0,
+    "model__dropout": 0.3,
+    "optimizer__name": "sgd",
+    "optimizer__learning_rate": 3e-3,
+    "checkpoint__every_steps": 1,
+    "num_epochs": 2,
+}
+ROUNDING = 1e-5
+# As along a TPU pod's torus, the processes' devices alternate.
+ALTERNATING = """
+import jax
+in_order = jax.make_mesh
+def alternating(*arguments, devices, **keys):
+    return in_order(*arguments, devices=devices[::2] + devices[1::2], **keys)
+jax.make_mesh = alternating
+"""
+BOUND = 20  # seconds that a process may give no sign of life, in tests in which one goes
+
+
+@pytest.fixture(scope="session")
+def alone(main, tmp_path_factory):
+    """One process with four devices."""
+    workdir = tmp_path_factory.mktemp("hosts") / "alone"
+    main(workdir, devices=4, **TRAINED)
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def start(main):
+    """Starts two processes of two devices each; what still runs at the end of the tests is killed."""
+    started = []
+
+    def start(workdir, before=("", ""), **settings):
+        """`before`: of each, see `Main.start`."""
+        settings |= {"distributed__coordinator": f"localhost:{free_port()}", "distributed__num_processes": 2}
+        pair = [
+            main.start(workdir, devices=2, distributed__process_id=number, before=code, **settings)
+            for number, code in enumerate(before)
+        ]
+        started.extend(pair)
+        return pair
+
+    yield start
+    for process in started:
+        process.kill()
+        process.stdout.close()
+        process.wait()
+
+
+def outputs_of(processes, timeout=300):
+    """What each printed, read at once, for one that cannot write waits, and the others for it."""
+    with concurrent.futures.ThreadPoolExecutor(len(processes)) as pool:
+        return list(pool.map(lambda process: process.communicate(timeout=timeout)[0], processes))
+
+
+def finish(processes):
+    """What each printed; all must end with 0."""
+    outputs = outputs_of(processes)
+    assert [process.returncode for process in processes] == [0] * len(processes), "\n".join(outputs)
+    return outputs
+
+
+def own_lines(output):
+    """The lines of our own log."""
+    return re.findall(r"^\d\d:\d\d:\d\d (.*)", output, re.MULTILINE)
+
+
+def assert_same_to_rounding(first, second):
+    for one, other in zip(rows(first / "metrics.csv"), rows(second / "metrics.csv"), strict=True):
+        for name in one.keys() - {"images_per_second", "seconds"}:
+            np.testing.assert_allclose(float(one[name]), float(other[name]), rtol=ROUNDING, err_msg=name)
+    both = variables(first), variables(second)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=ROUNDING), *both)
+
+
+@pytest.fixture(scope="module")
+def together(start, tmp_path_factory):
+    """Two processes that nothing interrupts, and what each printed."""
+    workdir = tmp_path_factory.mktemp("together")
+    return workdir, finish(start(workdir, before=(ALTERNATING, ALTERNATING), **TRAINED))
+
+
+def test_two_processes_train_as_one(together, alone):
+    workdir, (first, second) = together
+    assert_same_to_rounding(workdir, alone)
+    assert "config.distributed: process 0 of 2" in first and "finished at step 13" in first
+    # Only the first writes and tells; the other says where it belongs, and then nothing.
+    assert len(own_lines(second)) == 1
+    assert len(list(workdir.glob("events/*"))) == 1
+    about = json.loads((workdir / "config.json").read_text())
+    assert about["devices"]["hosts"] == 2 and about["config"]["distributed"]["coordinator"] == ""
+
+
+def test_what_slurm_starts_trains_and_evaluates_as_one(main, alone, tmp_path):
+    def in_four(workdir, **settings):
+        step = {"SLURM_JOB_ID": "1", "SLURM_NTASKS": "4", "SLURM_STEP_NODELIST": "localhost", "SLURM_LOCALID": "0"}
+        step["JAX_COORDINATOR_PORT"] = str(free_port())
+        tasks = [step | {"SLURM_PROCID": str(number)} for number in range(4)]
+        return finish([main.start(workdir, environ=task, **settings) for task in tasks])[0]
+
+    assert "SLURM: process 0 of 4" in in_four(tmp_path, **TRAINED)
+    assert_same_to_rounding(tmp_path, alone)
+    main(alone, mode="evaluate", eval__batch_size=3)
+    in_four(tmp_path, mode="evaluate")
+    (one, first), (four, second) = (
+        (json.loads((workdir / "evaluation.json").read_text()), rows(workdir / "predictions.csv"))
+        for workdir in (alone, tmp_path)
+    )
+    assert four.keys() == one.keys() and four["n"] == 11
+    for name in ("roc_auc", "log_loss", "average_precision"):
+        np.testing.assert_allclose(four[name], one[name], rtol=ROUNDING)
+    assert [row["image"] for row in first] == [row["image"] for row in second]
+    probabilities = ([float(row["probability"]) for row in each] for each in (first, second))
+    np.testing.assert_allclose(*probabilities, atol=ROUNDING)
+
+
+def test_sigterm_in_one_process_stops_all_at_a_step_and_one_alone_and_two_go_on(main, start, alone, tmp_path):
+    processes = start(tmp_path, **TRAINED)
+    wait_for_step(processes[0], tmp_path, step=1)
+    processes[1].send_signal(signal.SIGTERM)
+    stopped = int(re.search(r"stopped and saved at step (\d+)", finish(processes)[0])[1])
+    saved = {int(path.name.removeprefix("step_")): path for path in tmp_path.glob("checkpoints/step_*")}
+    assert 1 < stopped < 13 and max(saved) == stopped
+    assert checksums.exist(saved[stopped]) and checksums.fault(saved[stopped]) is None
+    output = main(tmp_path, devices=4, before=when("training.steps.train_step", SIGTERM), **TRAINED)
+    assert f"stopped and saved at step {stopped + 1}" in output
+    assert f": step {stopped + 1} of 13" in finish(start(tmp_path, **TRAINED))[0]
+    assert_same_to_rounding(tmp_path, alone)
+
+
+def test_two_processes_stopped_in_an_evaluation_and_killed_in_a_save_go_on_bit_for_bit(start, together, tmp_path):
+    endless = "from stochconv_jax.data import pipeline; pipeline.num_batches = lambda *_: 10**6\n"
+    signalled = endless + when("training.evaluation.predict", SIGTERM)
+    assert "stopped and saved at step 7" in finish(start(tmp_path, before=(endless, signalled), **TRAINED))[0]
+    assert not rows(tmp_path / "metrics.csv")
+    # The evaluation of step 7 adds to its checkpoint, step 8 is saved, and step 9 is not.
+    killed = when("training.checksums.write", SIGKILL, call=3)
+    first, second = start(tmp_path, before=(killed, ""), distributed__timeout_seconds=BOUND, **TRAINED)
+    output, _ = first.communicate(timeout=300)
+    assert first.returncode == -signal.SIGKILL, output
+    output, _ = second.communicate(timeout=3 * BOUND)
+    assert second.returncode > 0 or second.returncode == -signal.SIGABRT, output
+    assert list(tmp_path.glob("checkpoints/step_9.*tmp*")) and not (tmp_path / "checkpoints" / "step_9").exists()
+    assert "step 8 of 13" in finish(start(tmp_path, **TRAINED))[0]
+    assert_same_run(tmp_path, together[0])
+
+
+def test_prediction_by_two_processes_is_that_of_one(main, start, alone, tmp_path):
+    _, config = runs.load({}, alone)
+    _, source = data_sources.training_and_validation(config)
+    for index, name in enumerate(source.names):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), source.read(index)[..., ::-1])
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8 not a picture")
+    settings = {"mode": "predict", "predict__images": tmp_path, "eval__batch_size": 4}
+    main(alone, devices=4, predict__output=tmp_path / "one.csv", **settings)
+    first, _ = finish(start(alone, predict__output=tmp_path / "two.csv", **settings))
+    one, two = (rows(tmp_path / f"{name}.csv") for name in ("one", "two"))
+    assert [row["image"] for row in one] == [row["image"] for row in two] and len(one) == len(source) + 1
+    assert [row["image"] for row in two if row["reason"]] == ["broken.jpg"]
+    probabilities = ([float(row["probability"] or 2) for row in each] for each in (one, two))
+    np.testing.assert_allclose(*probabilities, atol=ROUNDING)
+    assert "broken.jpg" in first and "11 of 12 images predicted" in first
+
+
+def test_a_killed_process_leaves_none_behind(start, tmp_path):
+    processes = start(tmp_path, distributed__timeout_seconds=BOUND, **TRAINED)
+    wait_for_step(processes[0], tmp_path, step=1)
+    processes[1].kill()
+    output, _ = processes[0].communicate(timeout=3 * BOUND)
+    # JAX's words differ with what process 0 was waiting for; the number of the dead one is in both.
+    named = re.search(r"Task 1 heartbeat timeout|\(stopped sending heartbeats\):\n1\n", output)
+    assert processes[0].returncode and named, output
+
+
+@pytest.mark.parametrize("fails", [0, 1])
+def test_a_save_that_fails_in_one_process_ends_both_in_time_and_is_named(start, tmp_path, fails):
+    full = when("training.checksums.write", "raise OSError(28, 'No space left on device')", call=3)
+    processes = start(tmp_path, before=("" if fails else full, ""), checkpoint__grace_seconds=10, **TRAINED)
+    wait_for_step(processes[0], tmp_path, step=1)
+    if fails:  # a disk or a quota of its own
+        resource.prlimit(processes[1].pid, resource.RLIMIT_FSIZE, (0, 0))
+    outputs = outputs_of(processes, timeout=60)
+    assert all(process.returncode for process in processes), outputs
+    where = f"of step \\d+ in {tmp_path}/checkpoints: "
+    reason = "File too large" if fails else f"cannot save the checkpoint {where}.*No space left"
+    assert re.search(reason, outputs[fails]), outputs[fails]
+    # JAX may abort the other before its own time is over, where it is the later by a second.
+    told = r"not ended within 10 s of the wait for (a|the last) save.*says process [01]: it waits in .*checkpoints\.py"
+    assert any(re.search(told, output) for output in outputs), outputs
+    complete = [path for path in tmp_path.glob("checkpoints/step_*") if path.name[5:].isdigit()]
+    assert complete and all(checksums.exist(path) and checksums.fault(path) is None for path in complete)
+
+
+def test_a_missing_process_is_named(main, tmp_path):
+    where = f"localhost:{free_port()}"
+    keys = {"coordinator": where, "num_processes": 3, "process_id": 0, "timeout_seconds": 1}
+    output = main(tmp_path, code=1, **{f"distributed__{name}": value for name, value in keys.items()})
+    assert f"stochconv_jax: processes 1, 2 of 3 have not come to {where} within 1 s" in output
+    assert "Traceback" not in output and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("answers, expected", [([503, 503, 200], "3"), ([404], None), ([503] * 9, OSError)])
+def test_a_busy_metadata_server_is_asked_again(answers, expected, monkeypatch):
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            assert self.path.endswith("/attributes/agent-worker-number") and self.headers["Metadata-Flavor"] == "Google"
+            self.send_response(answers.pop(0))
+            self.end_headers()
+            self.wfile.write(b"3")
+
+        def log_message(self, *_):
+            pass
+
+    monkeypatch.setattr(distributed, "PAUSES", (0, 0, 0))
+    with http.server.HTTPServer(("localhost", 0), Handler) as server:
+        monkeypatch.setenv("GCE_METADATA_IP", f"localhost:{server.server_port}")
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            if expected is OSError:
+                with pytest.raises(OSError, match=r"cannot be told: http://localhost.*503"):
+                    distributed._metadata("agent-worker-number")
+            else:
+                assert distributed._metadata("agent-worker-number") == expected
+        finally:
+            server.shutdown()
+            thread.join()

@@ -1,0 +1,103 @@
+"""A run as a real process that a signal comes to at a certain moment."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from stochconv_jax.training import checksums
+from tests.conftest import ROOT, free_port
+from tests.modes.conftest import HANG, SIGKILL, SIGTERM, when
+from tests.modes.test_hosts import outputs_of
+from tests.modes.test_main import assert_same_run, rows
+
+# Two processes; they do `then`, and the first waits where the second never comes.
+PARTED = """
+import os, signal, sys, time
+from jax.experimental import multihost_utils
+from ml_collections import ConfigDict
+from stochconv_jax.modes import hosts, stopping
+
+where, number = sys.argv[1], int(sys.argv[2])
+place = {"coordinator": where, "num_processes": 2, "process_id": number, "timeout_seconds": 10}
+hosts.join(ConfigDict(place), stops_together=True)
+stop = stopping.on_sigterm(2.0)
+then
+time.sleep(1e6) if number else multihost_utils.sync_global_devices("saved")
+"""
+AGREE = """
+if number == 1:
+    os.kill(os.getpid(), signal.SIGTERM)
+while not stop():
+    time.sleep(0.05)
+"""
+FAIL = """
+if number == 1:
+    raise ValueError("broken")
+"""
+
+
+@pytest.mark.slow
+def test_a_signal_at_any_moment_leaves_a_run_that_goes_on_bit_for_bit(main, finished, tmp_path):
+    """While data is opened, the first step compiled, an epoch evaluated, and its evaluation saved."""
+
+    def interrupted(function, action=SIGTERM, call=1, code=0):
+        output = main(tmp_path, before=when(function, action, call), code=code)
+        table = rows(tmp_path / "metrics.csv") if (tmp_path / "metrics.csv").exists() else []
+        saved = {path.name for path in tmp_path.glob("checkpoints/step_*") if checksums.fault(path) is None}
+        return output.splitlines()[-1][9:], [row["step"] for row in table], saved
+
+    assert interrupted("modes.data_sources.training_and_validation", code=-signal.SIGTERM)[1:] == ([], set())
+    assert interrupted("training.steps.train_step") == ("stopped and saved at step 1", [], {"step_1"})
+    assert interrupted("training.steps.eval_step") == ("stopped and saved at step 7", [], {"step_1", "step_7"})
+    killed = interrupted("training.checkpoints.write_text", SIGKILL, code=-signal.SIGKILL)
+    assert killed[1:] == (["7"], {"step_1", "step_7"})
+    assert "finished at step 20" in main(tmp_path)
+    assert_same_run(tmp_path, finished)
+
+
+@pytest.mark.slow
+def test_a_run_that_cannot_save_ends_in_time_and_says_what_it_waits_for(main, finished, tmp_path):
+    """Nor does it when an error ends it, which it names. The first checksums are those of the trial."""
+    broken = when("training.checksums.write", HANG, call=2)
+    broken += when("training.evaluation.predict", 'raise OSError("no")', call=2)
+    output = main(tmp_path / "broken", before=broken, code=1, checkpoint__grace_seconds=3)
+    assert "not ended within 3 s of OSError: no (config.checkpoint.grace_seconds)" in output.splitlines()[-1]
+    assert not [path for path in (tmp_path / "broken/checkpoints").iterdir() if "tmp" not in path.name]
+    hanging = when("training.checksums.write", HANG, call=3) + when("training.evaluation.predict", SIGTERM, call=2)
+    output = main(tmp_path, before=hanging, code=1, checkpoint__grace_seconds=3)
+    last = output.splitlines()[-1]
+    assert "not ended within 3 s of SIGTERM (config.checkpoint.grace_seconds)" in last and "Traceback" not in output
+    assert re.search(r"checkpoints\.py, line \d+, for self\._manager\.close\(\)", last)
+    assert [path.name for path in tmp_path.glob("checkpoints/*") if "tmp" not in path.name] == ["step_7"]
+    assert "step 7 of 20" in main(tmp_path)
+    assert_same_run(tmp_path, finished)
+
+
+def two(then):
+    """Two processes of `PARTED` and what each printed, once both have ended."""
+    command = [sys.executable, "-c", PARTED.replace("then", then), f"localhost:{free_port()}"]
+    settings = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "cwd": ROOT}
+    settings["env"] = os.environ | {"JAX_PLATFORMS": "cpu"}
+    processes = [subprocess.Popen([*command, str(number)], **settings) for number in range(2)]
+    try:
+        return processes, outputs_of(processes, timeout=60)
+    finally:
+        for process in processes:
+            process.kill()
+
+
+def test_of_two_processes_that_wait_for_each_other_each_ends_in_time_and_says_so():
+    for number, (process, output) in enumerate(zip(*two(AGREE))):
+        assert process.returncode == 1, output
+        assert f"not ended within 2 s of SIGTERM (config.checkpoint.grace_seconds), says process {number}" in output
+
+
+@pytest.mark.slow
+def test_of_two_processes_of_which_one_fails_both_end():
+    processes, outputs = two(FAIL)
+    assert all(process.returncode for process in processes), outputs
+    assert "ValueError: broken" in outputs[1]

@@ -1,0 +1,25 @@
+"""The end of a process whose main thread waits for what never comes, as a real process."""
+
+import subprocess
+import sys
+
+from tests.conftest import ROOT
+
+WAITS = """
+import time
+from stochconv_jax import ending
+with ending.within(0.5, of="what ends in time"):
+    pass
+time.sleep(1)
+print("still there", flush=True)
+with ending.within(0.5, of="a test"):
+    time.sleep(100)
+"""
+
+
+def test_what_ends_in_time_is_left_alone_and_what_does_not_ends_the_process_and_says_so():
+    settings = {"capture_output": True, "text": True, "cwd": ROOT, "timeout": 60}
+    ended = subprocess.run([sys.executable, "-c", WAITS], **settings)
+    assert ended.returncode == 1 and ended.stdout == "still there\n", ended
+    start = "stochconv_jax: not ended within 0.5 s of a test (config.checkpoint.grace_seconds), says process 0: it"
+    assert ended.stderr.startswith(start) and "the other processes" not in ended.stderr, ended
