@@ -23,7 +23,7 @@ _LOOK_SIDE = 64  # pixels at least, of what a look is taken from
 
 
 @dataclasses.dataclass(frozen=True)
-class Found:
+class CheckedImage:
     """Holds what is known of an image.
 
     `problem`: why it cannot be used; `file`: see `state`; `head`: hash of the file's first bytes; `look`: see
@@ -53,7 +53,7 @@ def look_at(
     least: tuple[int, int],
     timeout_seconds: float,
     on_image: Callable[[], None] = lambda: None,
-) -> list[Found]:
+) -> list[CheckedImage]:
     """Each image of `source`: its header and, to `decode` it or `look` at it, all of it; in threads.
 
     `least`: height and width in pixels that it must have. A source without files has no headers. `on_image` is called
@@ -62,7 +62,7 @@ def look_at(
     files, reads = files_of(source), decode or look
     shrink = next(k for k in (8, 4, 2, 1) if k == 1 or min(least) // k >= _LOOK_SIDE)
 
-    def one(index: int) -> Found:
+    def one(index: int) -> CheckedImage:
         before, head, seen = state(files[index]) if files else (0, 0), b"", 0
         try:
             if files:
@@ -71,10 +71,10 @@ def look_at(
                 picture = source.read(index, least=least, shrink=shrink)
                 seen = image_encoding.look_of(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)) if look else 0
         except BadImage as error:
-            return Found(str(error), before)
-        return Found("", before, head, seen)
+            return CheckedImage(str(error), before)
+        return CheckedImage("", before, head, seen)
 
-    found = [Found()] * len(source)
+    found = [CheckedImage()] * len(source)
     if not (files or reads):
         return found
     threads = len(os.sched_getaffinity(0)) if reads else WAITING_THREADS
@@ -145,7 +145,10 @@ def in_threads(
 
 
 def copies(
-    train: Source, validation: Source, found: tuple[Sequence[Found], Sequence[Found]], timeout_seconds: float
+    train: Source,
+    validation: Source,
+    found: tuple[Sequence[CheckedImage], Sequence[CheckedImage]],
+    timeout_seconds: float,
 ) -> list[tuple[int, int]]:
     """Pairs of a training image and a validation image whose files are the same byte for byte.
 
@@ -169,7 +172,7 @@ def _whole(file: pathlib.Path) -> bytes:
         return hashlib.file_digest(stream, "sha256").digest()
 
 
-def alike(found: tuple[Sequence[Found], Sequence[Found]], distance: int) -> list[tuple[int, int]]:
+def alike(found: tuple[Sequence[CheckedImage], Sequence[CheckedImage]], distance: int) -> list[tuple[int, int]]:
     """Pairs of a training image and a validation image whose looks differ in at most `distance` of 64 bits."""
     looks = np.array([one.look for one in found[0]], np.uint64)
     sound = np.array([not one.problem for one in found[0]])

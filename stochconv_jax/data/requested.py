@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
-class Asked:
+class RequestedImages:
     """N images in the order that they are asked for in.
 
     `texts`: what the user calls them; `files`: None where there is none; `reasons`: why there is none, else '';
@@ -40,7 +40,7 @@ class Asked:
         return FolderSource.from_files(self.files[i] for i in self.there)
 
 
-def find(images: str, key: str, image_column: str = "") -> Asked:
+def find(images: str, key: str, image_column: str = "") -> RequestedImages:
     """The images that `images`, the value of the config's `key`, names: what it says is looked for before a pattern.
 
     Names are relative to the folder, or to the folder that the pattern begins with; a table's are its own texts. Its
@@ -70,7 +70,7 @@ def find(images: str, key: str, image_column: str = "") -> Asked:
         raise ValueError(f"{what}: {image_files.no_image(others)}")
     if others:
         logger.warning("config.%s: passed over: %s", key, image_files.passed_over(others))
-    return Asked([file.relative_to(folder).as_posix() for file in found], found, [""] * len(found), {})
+    return RequestedImages([file.relative_to(folder).as_posix() for file in found], found, [""] * len(found), {})
 
 
 def matches(pattern: pathlib.Path) -> tuple[pathlib.Path, list[pathlib.Path]]:
@@ -81,7 +81,7 @@ def matches(pattern: pathlib.Path) -> tuple[pathlib.Path, list[pathlib.Path]]:
     return folder, [folder / name for name in sorted(glob.glob(os.path.join(*rest), root_dir=folder, recursive=True))]
 
 
-def _from_table(table: table_reader.Table, image_column: str) -> Asked:
+def _from_table(table: table_reader.TextTable, image_column: str) -> RequestedImages:
     column = (image_column and table.image_column(image_column)) or table.image_column()
     if not column:
         raise ValueError(
@@ -97,4 +97,4 @@ def _from_table(table: table_reader.Table, image_column: str) -> Asked:
         files.append(file)
         reasons.append(reason)
     columns = {name: values for name, values in table.columns.items() if name != column}
-    return Asked(table.columns[column], files, reasons, columns)
+    return RequestedImages(table.columns[column], files, reasons, columns)

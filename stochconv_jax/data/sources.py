@@ -167,7 +167,7 @@ def _image_files(folder: pathlib.Path) -> file_names.Files:
     return files
 
 
-def _refuse_columns(table: table_reader.Table, asked: dict[str, tuple[str | None, str]]) -> None:
+def _refuse_columns(table: table_reader.TextTable, asked: dict[str, tuple[str | None, str]]) -> None:
     """Raises ValueError that says which columns are missing, and by which keys others can be named."""
     missing = {key: asked_for or key for key, (found, asked_for) in asked.items() if found is None}
     keys = " and ".join(f"config.data.{key}_column" for key in missing)

@@ -16,7 +16,7 @@ _CLASS = re.compile(r"\d+([.,]0*)?")
 
 
 @dataclasses.dataclass(frozen=True)
-class Table:
+class TextTable:
     """The rows of `path` below its header. `lines`: where each ends; `columns`: texts by name, one a row."""
 
     path: pathlib.Path
@@ -24,7 +24,7 @@ class Table:
     columns: dict[str, list[str]]
 
     @classmethod
-    def of(cls, path: pathlib.Path, header: Sequence[str], rows: Iterable[Line]) -> "Table":
+    def of(cls, path: pathlib.Path, header: Sequence[str], rows: Iterable[Line]) -> "TextTable":
         """Columns without a name, such as pandas' index, are left out.
 
         ValueError naming the row whose cells are not as many as the header's, or the column that is there twice.
@@ -54,12 +54,12 @@ def find(names: Iterable[str], wanted: str) -> str | None:
     return next((name for name in names if name.casefold() == wanted.strip().casefold()), None)
 
 
-def read(path: pathlib.Path) -> Table:
+def read(path: pathlib.Path) -> TextTable:
     """The table in a file, see `read_rows`. ValueError, naming the file and row, if it is none or has no rows."""
     (_, header), *rows = read_rows(path)
     if not rows:
         raise ValueError(f"{path} has no rows below its header")
-    return Table.of(path, header, rows)
+    return TextTable.of(path, header, rows)
 
 
 def read_rows(path: pathlib.Path) -> list[Line]:

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from stochconv_jax.data import pipeline, reader, shared_memory, sources
 from stochconv_jax.models import variants
 from stochconv_jax.models.classifier import HEAD, Classifier
-from stochconv_jax.models.efficientnet import CONVENTIONS, Rules
+from stochconv_jax.models.efficientnet import CONVENTIONS, LayerConfig
 from stochconv_jax.training import mesh as meshes
 from stochconv_jax.training import optimizers, rngs, state, steps
 from stochconv_jax.training.loop import Epochs
@@ -36,7 +36,7 @@ def classifier(config: ConfigDict) -> Classifier:
         dropout=model.dropout,
         stochastic_depth=model.stochastic_depth,
         remat=model.remat,
-        rules=Rules(
+        layers=LayerConfig(
             dtype=DTYPES[model.dtype],
             batch_norm_momentum=model.batch_norm_momentum,
             conventions=CONVENTIONS[model.conventions],
@@ -177,8 +177,8 @@ def train_step(
         class_weights=tuple(config.loss.class_weights),
         ema_decay=config.optimizer.ema_decay,
         accumulate_steps=config.optimizer.accumulate_steps,
-        whole=meshes.placement(mesh, split=False),
-        rest=placement(config, mesh),
+        compute_sharding=meshes.placement(mesh, split=False),
+        state_sharding=placement(config, mesh),
     )
     # The step itself says where the state rests.
     step = jax.jit(step, donate_argnums=0, out_shardings=(None, meshes.replicated(mesh)))
@@ -191,7 +191,7 @@ def eval_step(config: ConfigDict, model: Classifier, mesh: jax.sharding.Mesh) ->
         steps.eval_step,
         model=model,
         passes=config.eval.passes,
-        whole=meshes.placement(mesh, split=False),
+        compute_sharding=meshes.placement(mesh, split=False),
     )
     return rngs.Seeded(jax.jit(step, out_shardings=meshes.replicated(mesh)), config.seed)
 

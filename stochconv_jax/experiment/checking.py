@@ -81,7 +81,7 @@ def _checked_before(folder: RunFolder) -> dict[str, Any]:
     return before if isinstance(before.get("bad"), list) else {}
 
 
-def _look_at_all(config: ConfigDict, sides: dict[str, sources.Source]) -> tuple[list[image_checks.Found], ...]:
+def _look_at_all(config: ConfigDict, sides: dict[str, sources.Source]) -> tuple[list[image_checks.CheckedImage], ...]:
     progress, done = Progress(sum(map(len, sides.values())), every=config.log_every_seconds), 0
 
     def on_image() -> None:

@@ -21,7 +21,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class SweepRun:
     """A variant with a seed. `name`: its folder below the sweep's; `config`: all its keys; `flags`: keys to be set."""
 
     name: str
@@ -91,7 +91,7 @@ class Run:
         return [sys.executable, "-P", "-m", "stochconv_jax", *words, f"--workdir={self.folder.path}", *settings]
 
 
-def plan(config: ConfigDict, overrides: Mapping[str, Any], config_file: str, root: pathlib.Path) -> list[Run]:
+def plan(config: ConfigDict, overrides: Mapping[str, Any], config_file: str, root: pathlib.Path) -> list[SweepRun]:
     """All runs of the ablation in `config_file`: every variant with the first seed, then with the next.
 
     `config`: that of the file with the command line's `overrides`. ValueError if the file describes no ablation, or
@@ -109,14 +109,14 @@ def plan(config: ConfigDict, overrides: Mapping[str, Any], config_file: str, roo
         own = configs[name].copy_and_resolve_references()
         own.seed = seed
         folder = RunFolder(root / name / f"seed_{seed}")
-        planned.append(Run(f"{name}/seed_{seed}", folder, own, config_file, for_all | changes))
+        planned.append(SweepRun(f"{name}/seed_{seed}", folder, own, config_file, for_all | changes))
     for one, other in itertools.combinations(planned[: len(variants)], 2):
         if not runs.differences(one.config.to_dict(), other.config.to_dict()):
             raise ValueError(f"{config_file}: sweep() has the same run twice, as {one.name} and as {other.name}")
     return planned
 
 
-def share(planned: Sequence[Run], number: int, count: int) -> list[Run]:
+def share(planned: Sequence[SweepRun], number: int, count: int) -> list[SweepRun]:
     """The `number`-th of `count` shares, 1-based, in the order of `planned`; each has of every variant as many.
 
     Give or take one: variants differ in what a run costs, and jobs should end together.

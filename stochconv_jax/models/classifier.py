@@ -9,7 +9,15 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from stochconv_jax.models.efficientnet import Head, Rules, Stage, Stem, classifier_init, conv_init, survival_scales
+from stochconv_jax.models.efficientnet import (
+    Head,
+    LayerConfig,
+    Stage,
+    Stem,
+    classifier_init,
+    conv_init,
+    survival_scales,
+)
 from stochconv_jax.models.stochastic_conv import StochasticConv
 from stochconv_jax.models.variants import Variant
 
@@ -21,12 +29,12 @@ class WindowStem(nn.Module):
     """The stem of the window branch: a stochastic convolution, batch norm and swish."""
 
     conv: StochasticConv
-    rules: Rules
+    layers: LayerConfig
 
     @nn.compact
     def __call__(self, pixels: jax.Array, examples: jax.Array, *, train: bool) -> jax.Array:
         x = self.conv(pixels, examples)
-        return nn.swish(self.rules.norm(x, train=train, name="norm"))
+        return nn.swish(self.layers.norm(x, train=train, name="norm"))
 
 
 class Stages(nn.Module):
@@ -38,7 +46,7 @@ class Stages(nn.Module):
     head: bool
     stochastic_depth: float
     remat: bool
-    rules: Rules
+    layers: LayerConfig
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -50,10 +58,10 @@ class Stages(nn.Module):
         for number in range(self.first, self.last + 1):
             spec = self.variant.stages[number - 1]
             survival = None if scales is None else scales[block : block + spec.repeats]
-            x = stage_class(spec, self.rules, name=f"stage{number}")(x, survival, train)
+            x = stage_class(spec, self.layers, name=f"stage{number}")(x, survival, train)
             block += spec.repeats
         if self.head:
-            x = Head(self.variant.head_filters, self.rules, name="head")(x, train=train)
+            x = Head(self.variant.head_filters, self.layers, name="head")(x, train=train)
         return x
 
 
@@ -82,20 +90,20 @@ class Classifier(nn.Module):
     dropout: float = 0.2
     stochastic_depth: float = 0.2
     remat: bool = False
-    rules: Rules = Rules()
+    layers: LayerConfig = LayerConfig()
 
     def setup(self):
         self._check()
-        variant, rules, last = self.variant, self.rules, len(self.variant.stages)
+        variant, layers, last = self.variant, self.layers, len(self.variant.stages)
         single = len(self.branches) == 1
         self.meet = HEAD if single else self.merge_after
         depth = last if self.meet == HEAD else self.meet
 
         def stages(first: int, last: int, head: bool) -> Stages:
-            return Stages(variant, first, last, head, self.stochastic_depth, self.remat, rules)
+            return Stages(variant, first, last, head, self.stochastic_depth, self.remat, layers)
 
         if "thumbnail" in self.branches:
-            self.thumbnail_stem = Stem(variant.stem_filters, variant.mean, variant.std, rules)
+            self.thumbnail_stem = Stem(variant.stem_filters, variant.mean, variant.std, layers)
             self.thumbnail = stages(1, depth, self.meet == HEAD)
         if "windows" in self.branches:
             self.windows_stem = WindowStem(
@@ -107,11 +115,11 @@ class Classifier(nn.Module):
                     use_bias=False,
                     mean=variant.mean,
                     std=variant.std,
-                    dtype=rules.dtype,
+                    dtype=layers.dtype,
                     kernel_init=conv_init,
                     parent=None,
                 ),
-                rules,
+                layers,
             )
             self.windows = stages(1, depth, self.meet == HEAD)
         if self.meet != HEAD:

@@ -58,7 +58,7 @@ CONVENTIONS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Rules:
+class LayerConfig:
     """How every block computes. `dtype` is that of activations; parameters and statistics stay float32."""
 
     dtype: Any = jnp.float32
@@ -94,27 +94,27 @@ class DepthwiseConv(nn.Module):
 
     kernel: int
     stride: int
-    rules: Rules
+    layers: LayerConfig
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel = self.param("kernel", depthwise_init, (self.kernel, self.kernel, x.shape[-1]))
         strides = (self.stride, self.stride)
-        return ops.depthwise_conv(x, kernel.astype(self.rules.dtype), strides=strides, padding="SAME")
+        return ops.depthwise_conv(x, kernel.astype(self.layers.dtype), strides=strides, padding="SAME")
 
 
 class SqueezeExcite(nn.Module):
     """Scales the channels of `[B, H, W, C]` by a gate computed from their means, through `filters` channels."""
 
     filters: int
-    rules: Rules
+    layers: LayerConfig
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        bias = self.rules.conventions.squeeze_bias
+        bias = self.layers.conventions.squeeze_bias
         gate = x.mean(axis=(1, 2), keepdims=True)
-        gate = nn.swish(self.rules.pointwise(self.filters, name="squeeze", use_bias=bias)(gate))
-        return x * nn.sigmoid(self.rules.pointwise(x.shape[-1], name="excite", use_bias=bias)(gate))
+        gate = nn.swish(self.layers.pointwise(self.filters, name="squeeze", use_bias=bias)(gate))
+        return x * nn.sigmoid(self.layers.pointwise(x.shape[-1], name="excite", use_bias=bias)(gate))
 
 
 class MBConv(nn.Module):
@@ -128,20 +128,20 @@ class MBConv(nn.Module):
     expansion: int
     kernel: int
     stride: int
-    rules: Rules
+    layers: LayerConfig
 
     @nn.compact
     def __call__(self, x: jax.Array, survival: jax.Array | None, *, train: bool) -> jax.Array:
-        rules, filters_in, y = self.rules, x.shape[-1], x
+        layers, filters_in, y = self.layers, x.shape[-1], x
         if self.expansion != 1:
-            y = rules.pointwise(filters_in * self.expansion, name="expand")(y)
-            y = nn.swish(rules.norm(y, train=train, name="expand_norm"))
-        y = DepthwiseConv(self.kernel, self.stride, rules, name="depthwise")(y)
-        y = nn.swish(rules.norm(y, train=train, name="depthwise_norm"))
-        y = SqueezeExcite(max(1, int(0.25 * filters_in)), rules, name="squeeze_excite")(y)
-        y = rules.pointwise(self.filters, name="project")(y)
-        y = rules.norm(y, train=train, name="project_norm")
-        y = nn.swish(y) if rules.conventions.project_activation else y
+            y = layers.pointwise(filters_in * self.expansion, name="expand")(y)
+            y = nn.swish(layers.norm(y, train=train, name="expand_norm"))
+        y = DepthwiseConv(self.kernel, self.stride, layers, name="depthwise")(y)
+        y = nn.swish(layers.norm(y, train=train, name="depthwise_norm"))
+        y = SqueezeExcite(max(1, int(0.25 * filters_in)), layers, name="squeeze_excite")(y)
+        y = layers.pointwise(self.filters, name="project")(y)
+        y = layers.norm(y, train=train, name="project_norm")
+        y = nn.swish(y) if layers.conventions.project_activation else y
         if x.shape != y.shape:
             return y
         return x + (y if survival is None else y * survival.astype(y.dtype)[:, None, None, None])
@@ -151,15 +151,15 @@ class Stage(nn.Module):
     """`spec.repeats` MBConv blocks; `survival` `[repeats, B]` or None, see `survival_scales`."""
 
     spec: StageSpec
-    rules: Rules
+    layers: LayerConfig
 
     @nn.compact
     def __call__(self, x: jax.Array, survival: jax.Array | None, train: bool) -> jax.Array:
-        spec, share = self.spec, self.rules.conventions.share_repeats
+        spec, share = self.spec, self.layers.conventions.share_repeats
         for index in range(spec.repeats):
             if index < 2 or not share:
                 stride = spec.stride if index == 0 else 1
-                block = MBConv(spec.filters, spec.expansion, spec.kernel, stride, self.rules, name=f"block{index + 1}")
+                block = MBConv(spec.filters, spec.expansion, spec.kernel, stride, self.layers, name=f"block{index + 1}")
             x = block(x, None if survival is None else survival[index], train=train)
         return x
 
@@ -184,7 +184,7 @@ class Stem(nn.Module):
     filters: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    rules: Rules
+    layers: LayerConfig
 
     @nn.compact
     def __call__(self, pixels: jax.Array, *, train: bool) -> jax.Array:
@@ -193,24 +193,24 @@ class Stem(nn.Module):
             self.filters,
             (3, 3),
             strides=2,
-            padding=self.rules.conventions.stem_padding,
-            use_bias=self.rules.conventions.stem_bias,
-            dtype=self.rules.dtype,
+            padding=self.layers.conventions.stem_padding,
+            use_bias=self.layers.conventions.stem_bias,
+            dtype=self.layers.dtype,
             kernel_init=conv_init,
             name="conv",
         )(x)
-        return nn.swish(self.rules.norm(x, train=train, name="norm"))
+        return nn.swish(self.layers.norm(x, train=train, name="norm"))
 
 
 class Head(nn.Module):
     """1x1 convolution, batch norm, swish, global mean: `[B, H, W, C]` -> float32 `[B, filters]`."""
 
     filters: int
-    rules: Rules
+    layers: LayerConfig
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        x = self.rules.pointwise(self.filters, name="conv")(x)
-        x = self.rules.norm(x, train=train, name="norm")
-        x = nn.swish(x) if self.rules.conventions.head_activation else x
+        x = self.layers.pointwise(self.filters, name="conv")(x)
+        x = self.layers.norm(x, train=train, name="norm")
+        x = nn.swish(x) if self.layers.conventions.head_activation else x
         return x.mean(axis=(1, 2), dtype=jnp.float32)

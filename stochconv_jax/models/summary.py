@@ -15,7 +15,7 @@ GROUPS = ("thumbnail", "windows", "merged")
 
 
 @dataclasses.dataclass(frozen=True)
-class Part:
+class SummaryRow:
     """A stem, a stage, a head or the last layer; `output` is for one image."""
 
     name: str
@@ -24,7 +24,7 @@ class Part:
     multiply_adds: int
 
 
-def parts(model: Classifier, inputs: Mapping[str, jax.ShapeDtypeStruct]) -> list[Part]:
+def parts(model: Classifier, inputs: Mapping[str, jax.ShapeDtypeStruct]) -> list[SummaryRow]:
     """The parts of `model` in the order of computation. `inputs`: shapes of a batch of one image.
 
     Nothing is computed but shapes. Multiply-adds are those of convolutions and dense layers, as Tan & Le (2019) count
@@ -47,7 +47,7 @@ def parts(model: Classifier, inputs: Mapping[str, jax.ShapeDtypeStruct]) -> list
             places = (math.prod(shape[1:-1]) for shape in _outputs(outputs, names[:-1]))
             row[1] += leaf.size * sum(places)
     order = sorted(found, key=_place)
-    return [Part(name, _outputs(outputs, name.split("/"))[-1][1:], *found[name]) for name in order]
+    return [SummaryRow(name, _outputs(outputs, name.split("/"))[-1][1:], *found[name]) for name in order]
 
 
 def _part(names: list[str]) -> str:
@@ -71,14 +71,14 @@ def _outputs(outputs: Mapping[str, Any], names: Iterable[str]) -> list[tuple[int
     return [output.shape for output in outputs["__call__"]]
 
 
-def totals(rows: list[Part]) -> dict[str, int]:
+def totals(rows: list[SummaryRow]) -> dict[str, int]:
     """Parameters and multiply-adds of all parts together."""
     return {name: sum(getattr(row, name) for row in rows) for name in ("parameters", "multiply_adds")}
 
 
-def table(rows: list[Part]) -> str:
+def table(rows: list[SummaryRow]) -> str:
     """The parts as text, with their totals."""
-    total = Part("total", (), **totals(rows))
+    total = SummaryRow("total", (), **totals(rows))
     return parameter_overview.make_table([*rows, total], value_formatter=_cell)
 
 

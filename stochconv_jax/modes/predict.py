@@ -5,7 +5,7 @@ import pathlib
 
 import jax
 
-from stochconv_jax.data.requested import Asked, find
+from stochconv_jax.data.requested import RequestedImages, find
 from stochconv_jax.experiment import build, runs
 from stochconv_jax.modes import evaluate
 from stochconv_jax.run_folder import make_writable, write_csv
@@ -41,7 +41,7 @@ def run(_, overrides, workdir) -> None:
     logger.info("written: %s", output)
 
 
-def _rows(asked: Asked, cells: dict[int, dict[str, float]], reasons: list[str]) -> list[dict]:
+def _rows(asked: RequestedImages, cells: dict[int, dict[str, float]], reasons: list[str]) -> list[dict]:
     """A row for each image that was asked for; `cells`: what was predicted, by its place among them."""
     none = dict.fromkeys(next(iter(cells.values())), "")
     rows = [

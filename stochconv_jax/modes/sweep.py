@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import IO
 
 from stochconv_jax.experiment import sweep_runs
-from stochconv_jax.experiment.sweep_runs import Run
 from stochconv_jax.modes import evaluate
 from stochconv_jax.run_folder import RunFolder, locked, write_csv
 from stochconv_jax.training import storage_check
@@ -51,11 +50,11 @@ def run(config, overrides, workdir, config_file) -> int:
         return _make_all(runs, States(root.path / f"{table}.csv", runs), config.log_every_seconds)
 
 
-def _make_all(runs: Sequence[Run], states: "States", every: float) -> int:
+def _make_all(runs: Sequence[sweep_runs.SweepRun], states: "States", every: float) -> int:
     """Makes those of `runs` that wait, and returns the exit code."""
     to_do = states.those(WAITING)
     logger.info("%d runs, of which %d are finished; see %s", len(runs), len(runs) - len(to_do), states.file)
-    progress = Progress(to_do, every=every)
+    progress = SweepProgress(to_do, every=every)
     with _signals() as received:
         for current in to_do:
             states.set(current, RUNNING)
@@ -73,33 +72,33 @@ def _make_all(runs: Sequence[Run], states: "States", every: float) -> int:
 class States:
     """What has become of each run, in a CSV file that is rewritten with every change."""
 
-    def __init__(self, file, runs: Sequence[Run]):
+    def __init__(self, file, runs: Sequence[sweep_runs.SweepRun]):
         self.file, self._runs = file, runs
         self._rows = {r.name: self._row(r, FINISHED if r.finished() else WAITING) for r in runs}
         write_csv(file, COLUMNS, self._rows.values())
 
-    def set(self, run: Run, state: str, reason: str = "") -> None:
+    def set(self, run: sweep_runs.SweepRun, state: str, reason: str = "") -> None:
         """Notes that `run` is in `state`; of one that failed the log says why."""
         self._rows[run.name] = self._row(run, state, reason)
         write_csv(self.file, COLUMNS, self._rows.values())
         if state == FAILED:
             logger.error("%s failed: %s; see %s", run.name, reason, run.folder.path / LOG)
 
-    def those(self, state: str) -> list[Run]:
+    def those(self, state: str) -> list[sweep_runs.SweepRun]:
         """The runs that are in `state`."""
         return [run for run in self._runs if self._rows[run.name]["state"] == state]
 
     @staticmethod
-    def _row(run: Run, state: str, reason: str = "") -> dict[str, str]:
+    def _row(run: sweep_runs.SweepRun, state: str, reason: str = "") -> dict[str, str]:
         return {"run": run.name, "state": state, "reason": reason, "log": f"{run.name}/{LOG}"}
 
 
-class Progress:
+class SweepProgress:
     """One line for the whole sweep. Time left is that of the work left, in epochs, at the pace since the start."""
 
     def __init__(
         self,
-        runs: Sequence[Run],
+        runs: Sequence[sweep_runs.SweepRun],
         *,
         every: float,
         clock: Callable[[], float] = time.monotonic,
@@ -111,14 +110,14 @@ class Progress:
         self._runs, self._ended = len(runs), 0
         self._start = self._last = clock()
 
-    def tick(self, run: Run) -> None:
+    def tick(self, run: sweep_runs.SweepRun) -> None:
         """To be called often while `run` is under way: says at times how far it is."""
         left = run.work_left()
         if left != self._left[run.name] and self._clock() - self._last >= self._every:
             self._left[run.name] = left
             self._say(f"{run.name} at epoch {run.epochs()} of {run.config.num_epochs}")
 
-    def end(self, run: Run, state: str) -> None:
+    def end(self, run: sweep_runs.SweepRun, state: str) -> None:
         """`run` is over, in `state`: nothing more will come of it."""
         del self._left[run.name]
         self._gone += run.work_left()
@@ -150,7 +149,7 @@ def _signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _make(run: Run, received: list[int], progress: Progress) -> tuple[str, str]:
+def _make(run: sweep_runs.SweepRun, received: list[int], progress: SweepProgress) -> tuple[str, str]:
     """Trains and evaluates `run`, as far as that is not done. Returns its state and the reason of a failure."""
     try:
         run.folder.create()
@@ -172,7 +171,7 @@ def _make(run: Run, received: list[int], progress: Progress) -> tuple[str, str]:
     return (FINISHED if run.finished() else STOPPED), ""
 
 
-def _wait_for_others(run: Run, received: list[int]) -> None:
+def _wait_for_others(run: sweep_runs.SweepRun, received: list[int]) -> None:
     """Until no other process, such as that of a sweep that was killed, works in the run's folder."""
     said = False
     while not received and _in_use(run):
@@ -182,7 +181,7 @@ def _wait_for_others(run: Run, received: list[int]) -> None:
         time.sleep(POLL)
 
 
-def _in_use(run: Run) -> bool:
+def _in_use(run: sweep_runs.SweepRun) -> bool:
     try:
         with locked(run.folder.path), locked(run.folder.path, evaluate.LOCK):
             return False

@@ -58,7 +58,7 @@ def run(config, overrides, workdir) -> None:
         stack.enter_context(jax.set_mesh(devices))
         saving = {"best_metric": config.checkpoint.best_metric, "timeout_seconds": config.checkpoint.grace_seconds}
         saved = stack.enter_context(Checkpoints(folder.checkpoints, **saving))
-        train_state, open_epoch = _begin_or_go_on(config, saved, init, shapes)
+        train_state, accumulator = _begin_or_go_on(config, saved, init, shapes)
         start = int(train_state.step)
         runs.record_start(folder, config, start)
         logger.info("%s: step %d of %d", folder.path, start, epochs.total_steps)
@@ -74,7 +74,7 @@ def run(config, overrides, workdir) -> None:
                 runs.log_skipped(config, val_source, predictions.skipped)
             return predictions
 
-        first = start if open_epoch.steps else start + 1
+        first = start if accumulator.steps else start + 1
         log_epoch = MetricsLog(folder, first, saved.rows(), ended=epochs.ended_before(first))
         try:
             train_state, finished = loop.train(
@@ -84,7 +84,7 @@ def run(config, overrides, workdir) -> None:
                 evaluate=evaluate,
                 batches=mesh.to_devices(batches, devices),
                 checkpoints=saved,
-                open_epoch=open_epoch,
+                accumulator=accumulator,
                 log_epoch=log_epoch,
                 learning_rate=rate,
                 save_every=config.checkpoint.every_steps,
@@ -109,15 +109,15 @@ def run(config, overrides, workdir) -> None:
 
 def _begin_or_go_on(
     config, saved: Checkpoints, init, shapes: state.TrainState
-) -> tuple[state.TrainState, loop.OpenEpoch]:
+) -> tuple[state.TrainState, loop.EpochAccumulator]:
     """A fresh state, or that of the last sound checkpoint with the predictions of the epoch it lies in."""
     found = saved.restore(LAST, shapes)
     if found is None:
         storage_check.check(saved.folder, shapes, config.checkpoint.grace_seconds)
         fresh = state.create(init, state.shardings(shapes))
-        return _start_from_weights(config, fresh) if config.init.weights else fresh, loop.OpenEpoch()
-    _, restored, open_epoch = found
-    return restored, loop.OpenEpoch.from_json(open_epoch)
+        return _start_from_weights(config, fresh) if config.init.weights else fresh, loop.EpochAccumulator()
+    _, restored, accumulator = found
+    return restored, loop.EpochAccumulator.from_json(accumulator)
 
 
 def _start_from_weights(config, fresh: state.TrainState) -> state.TrainState:

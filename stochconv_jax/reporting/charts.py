@@ -17,7 +17,7 @@ from matplotlib.transforms import offset_copy
 
 from stochconv_jax import metrics
 from stochconv_jax.reporting.collect import Run
-from stochconv_jax.reporting.evaluations import BY_PASSES, Predictions
+from stochconv_jax.reporting.evaluations import BY_PASSES, SavedPredictions
 from stochconv_jax.reporting.page import Picture
 from stochconv_jax.reporting.results import Result
 
@@ -217,7 +217,7 @@ def _passes_of(run: Run) -> Line | None:
 
 def _roc_of(run: Run) -> Line | None:
     """Sensitivity at even steps of the false-positive rate, so that runs can be averaged."""
-    found: Predictions | None = run.predictions
+    found: SavedPredictions | None = run.predictions
     if found is None or len(np.unique(found.label)) < 2:
         return None
     false_positive, true_positive, _ = sklearn.metrics.roc_curve(found.label, found.probability)

@@ -20,7 +20,7 @@ from stochconv_jax import default_config
 from stochconv_jax.config import flatten
 from stochconv_jax.csv_cells import as_text
 from stochconv_jax.reporting import damaged_files, evaluations
-from stochconv_jax.reporting.evaluations import BY_PASSES, Predictions
+from stochconv_jax.reporting.evaluations import BY_PASSES, SavedPredictions
 from stochconv_jax.run_folder import FREE_KEYS, METRICS, RunFolder
 
 REQUIRED = ("epoch", "val_roc_auc")
@@ -45,7 +45,7 @@ class Run:
     settings: Mapping[str, Any]
     metrics: Mapping[str, np.ndarray]
     evaluation: Mapping[str, Any]
-    predictions: Predictions | None
+    predictions: SavedPredictions | None
     remarks: tuple[str, ...]
 
     @property

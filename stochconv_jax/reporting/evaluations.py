@@ -27,7 +27,7 @@ KINDS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Predictions:
+class SavedPredictions:
     """predictions.csv of two classes, in the order of the images' names; all `[N]`, `groups` None where not known."""
 
     images: tuple[str, ...]
@@ -35,14 +35,14 @@ class Predictions:
     probability: np.ndarray
     groups: tuple[str, ...] | None = None
 
-    def same_images(self, other: "Predictions") -> bool:
+    def same_images(self, other: "SavedPredictions") -> bool:
         """Whether both are of the same images with the same labels."""
         return self.images == other.images and np.array_equal(self.label, other.label)
 
 
 def read(
     folder: RunFolder, about: Mapping[str, Any], metrics: Mapping[str, np.ndarray], remarks: list[str]
-) -> tuple[dict[str, Any], Predictions | None]:
+) -> tuple[dict[str, Any], SavedPredictions | None]:
     """evaluation.json and predictions.csv, {} and None where they cannot be used; `remarks` gets what is amiss.
 
     `about`: config.json; `metrics`: the columns of metrics.csv.
@@ -84,7 +84,7 @@ def flatters(evaluation: Mapping[str, Any], metrics: Mapping[str, np.ndarray]) -
     return _choice_unknown(evaluation, metrics) or evaluation.get("checkpoint_chosen_on") == "validation"
 
 
-def _predictions(file: pathlib.Path, evaluation: Mapping[str, Any], remarks: list[str]) -> Predictions | None:
+def _predictions(file: pathlib.Path, evaluation: Mapping[str, Any], remarks: list[str]) -> SavedPredictions | None:
     if not file.exists():
         return None
     crc = evaluation.get("predictions_crc32")
@@ -107,4 +107,4 @@ def _predictions(file: pathlib.Path, evaluation: Mapping[str, Any], remarks: lis
     # A table's own column of that name is not what data.group_by names.
     known = "roc_auc_interval_95_clustered" in evaluation and "group" in rows[0]
     groups = tuple(row["group"] or "" for row in rows) if known else None
-    return Predictions(images, label.astype(int), probability, groups)
+    return SavedPredictions(images, label.astype(int), probability, groups)

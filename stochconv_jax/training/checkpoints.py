@@ -75,7 +75,7 @@ class Checkpoints:
             self.folder, quality=self._quality, unranked=self._unranked, when_written=self._complete_files
         )
 
-    def save(self, step: int, state: Any, open_epoch: dict, metrics: dict[str, float] | None = None) -> None:
+    def save(self, step: int, state: Any, accumulator: dict, metrics: dict[str, float] | None = None) -> None:
         """Starts to save `state` at `step`; `metrics` are given where an epoch ends, and evaluated.
 
         The checkpoint that was restored has this state already: it gets the `metrics` that it lacked. Raises NotSaved,
@@ -86,7 +86,7 @@ class Checkpoints:
         if step == self._restored:
             self._complete(step, metrics)
             return
-        items = {"state": ocp.args.StandardSave(state), "open_epoch": ocp.args.JsonSave(open_epoch)}
+        items = {"state": ocp.args.StandardSave(state), "open_epoch": ocp.args.JsonSave(accumulator)}
         try:
             with watchdog.within(self._timeout, of=f"the wait for a save, at step {step}"):
                 self._manager.wait_until_finished()

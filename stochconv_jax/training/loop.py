@@ -60,7 +60,7 @@ class Epochs:
         return epoch if epoch and step and epoch > (step - 1) * self.batch_size // self.num_images else None
 
 
-class OpenEpoch:
+class EpochAccumulator:
     """Metrics of the epoch under way, fetched one step late so that the devices never wait for the host.
 
     `steps`: number of steps made in it. `seconds`: that it took up to the last checkpoint.
@@ -72,7 +72,7 @@ class OpenEpoch:
         self.steps, self.seconds = steps, seconds
 
     @classmethod
-    def from_json(cls, saved: Mapping[str, Any]) -> "OpenEpoch":
+    def from_json(cls, saved: Mapping[str, Any]) -> "EpochAccumulator":
         """Continues the epoch that `as_json` described. {} has no step yet."""
         if not saved.get("loss"):
             return cls()
@@ -133,7 +133,7 @@ def train(
     evaluate: Callable[[Mapping[str, Any]], Predictions | None],
     batches: Iterator[Any],
     checkpoints: Checkpoints,
-    open_epoch: OpenEpoch,
+    accumulator: EpochAccumulator,
     log_epoch: Callable[[dict[str, float]], None],
     learning_rate: Callable[[int], float],
     save_every: int,
@@ -150,13 +150,13 @@ def train(
     goes on begins with its evaluation. Also returns whether the last epoch is done. Raises NonFiniteLoss.
     """
     step = begun = int(state.step)
-    epoch_began = clock() - open_epoch.seconds  # as if there had been no restart
+    epoch_began = clock() - accumulator.seconds  # as if there had been no restart
     while True:
         stopping, predictions = stop_requested(), None
         # What is still open where an epoch ends was not evaluated, by this run or by the one that it goes on with.
-        if not stopping and open_epoch.steps and (epoch := epochs.ended_at(step)):
-            row = {"epoch": epoch, "step": step} | open_epoch.summary()
-            rate = open_epoch.steps * epochs.batch_size / (clock() - epoch_began)
+        if not stopping and accumulator.steps and (epoch := epochs.ended_at(step)):
+            row = {"epoch": epoch, "step": step} | accumulator.summary()
+            rate = accumulator.steps * epochs.batch_size / (clock() - epoch_began)
             predictions = evaluate(state.to_evaluate())
             stopping = predictions is None
         if predictions is not None:
@@ -164,16 +164,16 @@ def train(
             row |= {"learning_rate": float(learning_rate(step - 1)), "images_per_second": rate}
             row["seconds"] = clock() - epoch_began
             log_epoch(row)
-            log_skipped(open_epoch.skipped())
-            open_epoch, epoch_began = OpenEpoch(), clock()
-            checkpoints.save(step, state, open_epoch.as_json(), row)
+            log_skipped(accumulator.skipped())
+            accumulator, epoch_began = EpochAccumulator(), clock()
+            checkpoints.save(step, state, accumulator.as_json(), row)
         elif step > begun and (stopping or (save_every and step % save_every == 0)):
-            open_epoch.seconds = clock() - epoch_began
-            checkpoints.save(step, state, open_epoch.as_json())
+            accumulator.seconds = clock() - epoch_began
+            checkpoints.save(step, state, accumulator.as_json())
         if stopping or step >= epochs.total_steps:
-            return state, step >= epochs.total_steps and not open_epoch.steps
+            return state, step >= epochs.total_steps and not accumulator.steps
         state, metrics = train_step(state, next(batches))
-        open_epoch.add(step, metrics)
+        accumulator.add(step, metrics)
         step += 1
         progress.update(step * epochs.batch_size, note=f"step {step}/{epochs.total_steps}: ")
 

@@ -72,7 +72,7 @@ def check_batch_size(batch_size: int, mesh: Mesh, key: str, parts: int = 1) -> N
 def to_devices(batches: Iterable[Mapping[str, np.ndarray]], mesh: Mesh) -> Iterator[dict[str, jax.Array]]:
     """Each host's rows as global arrays split over the devices.
 
-    They are on their way there while the step before runs, for which nobody waits: see `loop.OpenEpoch`.
+    They are on their way there while the step before runs, for which nobody waits: see `loop.EpochAccumulator`.
     """
     sharding = batch_sharding(mesh)
     for batch in batches:

@@ -29,8 +29,8 @@ def train_step(
     class_weights: Sequence[float],
     ema_decay: float | None,
     accumulate_steps: int,
-    whole: Place,
-    rest: Place,
+    compute_sharding: Place,
+    state_sharding: Place,
 ) -> tuple[TrainState, TrainMetrics]:
     """One step. Returns the next state, and the metrics of this step.
 
@@ -38,10 +38,11 @@ def train_step(
     `accumulate_steps` parts one after the other: then it is over each part, and the statistics that the parts leave are
     averaged. Parts are rows j, j + accumulate_steps, ..., so that each device keeps its own rows.
 
-    `whole`: where arrays are computed with, by shape; `rest`: where those of the state are kept between steps.
+    `compute_sharding`: from the shape of an array to its sharding during computation.
+    `state_sharding`: from the shape of an array of the state to its sharding between steps.
     """
-    params = meshes.constrain(state.params, whole)
-    batch_stats = meshes.constrain(state.batch_stats, whole)
+    params = meshes.constrain(state.params, compute_sharding)
+    batch_stats = meshes.constrain(state.batch_stats, compute_sharding)
 
     def part_of_step(rows: Batch, number: jax.Array | int):
         """What `rows` add to ((gradients, batch statistics, loss) of the whole batch), and their logits."""
@@ -60,7 +61,7 @@ def train_step(
 
         (loss, (logits, updated)), gradients = jax.value_and_grad(loss_of, has_aux=True)(params)
         updated = jax.tree.map(lambda x: x / accumulate_steps, updated)
-        return (meshes.constrain(gradients, rest), updated, loss), logits
+        return (meshes.constrain(gradients, state_sharding), updated, loss), logits
 
     (gradients, batch_stats, loss), logits = _by_parts(part_of_step, batch, accumulate_steps)
     with jax.numpy_dtype_promotion("standard"):  # optax multiplies floats by its integer step count
@@ -72,7 +73,7 @@ def train_step(
     norm = _norm({"params": params, "batch_stats": batch_stats})
     handed_through = {name: batch[name] for name in ("label", "index", "skipped")}
     metrics = TrainMetrics.single_from_model_output(loss=loss, norm=norm, logits=logits, **handed_through)
-    return meshes.constrain(TrainState(state.step + 1, params, batch_stats, opt_state, ema), rest), metrics
+    return meshes.constrain(TrainState(state.step + 1, params, batch_stats, opt_state, ema), state_sharding), metrics
 
 
 def _norm(variables: Any) -> jax.Array:
@@ -104,13 +105,19 @@ def _by_parts(function: Callable[[Batch, Any], tuple[Any, jax.Array]], batch: Ba
 
 
 def eval_step(
-    variables: Mapping[str, Any], batch: Batch, *, model: Classifier, seed: int | jax.Array, passes: int, whole: Place
+    variables: Mapping[str, Any],
+    batch: Batch,
+    *,
+    model: Classifier,
+    seed: int | jax.Array,
+    passes: int,
+    compute_sharding: Place,
 ) -> EvalMetrics:
     """Predicts a batch and returns its metrics.
 
-    `whole`: where the variables are computed with, by shape. See `passes_over` for the passes.
+    `compute_sharding`: where the variables are computed with, by shape. See `passes_over` for the passes.
     """
-    variables = meshes.constrain(variables, whole)
+    variables = meshes.constrain(variables, compute_sharding)
     logits, _ = passes_over(variables, batch, jnp.arange(passes), model=model, seed=seed)
     # As int32, so that the TPU's compiler does not pack the mask into words, which plan could not tell the purpose of.
     handed_through = {name: jnp.int32(batch[name]) for name in ("label", "index", "mask", "skipped")}

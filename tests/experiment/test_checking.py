@@ -169,7 +169,7 @@ def test_a_source_without_files_is_decoded_if_asked(tmp_path):
 
 def test_looks_of_all_pairs_across_are_compared():
     random = np.random.default_rng(0)
-    found = [[image_checks.Found(look=int(look)) for look in random.integers(0, 2**63, 6)] for _ in range(2)]
-    found[1][4] = image_checks.Found(look=found[0][2].look ^ 0b101)
-    found[1][5] = image_checks.Found(problem="torn", look=found[0][2].look)
+    found = [[image_checks.CheckedImage(look=int(look)) for look in random.integers(0, 2**63, 6)] for _ in range(2)]
+    found[1][4] = image_checks.CheckedImage(look=found[0][2].look ^ 0b101)
+    found[1][5] = image_checks.CheckedImage(problem="torn", look=found[0][2].look)
     assert image_checks.alike(found, 2) == [(2, 4)] and image_checks.alike(found, 1) == []

@@ -52,7 +52,7 @@ def run(tmp_path):
     config.sweep.passes = 3
     folder = RunFolder(tmp_path).create()
     folder.write_metrics([dict.fromkeys(METRICS, 0.5) | {"epoch": k, "step": 10 * k} for k in (1, 2)])
-    return sweep_runs.Run("a/seed_0", folder, config, "", {"eval.labels": "test.csv", "eval.checkpoint": "best"})
+    return sweep_runs.SweepRun("a/seed_0", folder, config, "", {"eval.labels": "test.csv", "eval.checkpoint": "best"})
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 
 from stochconv_jax.models import variants
 from stochconv_jax.models.classifier import Classifier
-from stochconv_jax.models.efficientnet import CONVENTIONS, Conventions, Rules, Stage
+from stochconv_jax.models.efficientnet import CONVENTIONS, Conventions, LayerConfig, Stage
 from stochconv_jax.models.variants import StageSpec
 
 PUBLISHED = CONVENTIONS["as_published"]
@@ -17,7 +17,7 @@ BOTH = ("thumbnail", "windows")
 
 
 def shapes(variant, branches, conventions):
-    model = Classifier(variant=variants.get(variant), branches=branches, rules=Rules(conventions=conventions))
+    model = Classifier(variant=variants.get(variant), branches=branches, layers=LayerConfig(conventions=conventions))
     inputs = {
         "thumbnail": jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.uint8),
         "image": jax.ShapeDtypeStruct((1, 256, 256, 3), jnp.uint8),
@@ -43,7 +43,7 @@ def test_published_sizes(variant, branches, shared, unshared):
 
 def test_shared_repeats_get_one_gradient_the_sum_over_the_repeats():
     spec, x = StageSpec(4, 8, 4, 3, 1), jnp.asarray(np.random.default_rng(0).normal(size=(3, 6, 6, 8)), jnp.float32)
-    shared, apart = (Stage(spec, Rules(conventions=Conventions(share_repeats=share))) for share in (True, False))
+    shared, apart = (Stage(spec, LayerConfig(conventions=Conventions(share_repeats=share))) for share in (True, False))
     variables = jax.jit(lambda: shared.init(jax.random.key(0), x, None, False))()
     assert set(variables["params"]) == {"block1", "block2"}
     unrolled = {
@@ -74,7 +74,7 @@ def test_every_difference_makes_one(name):
     inputs = {"thumbnail": np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)}
     results = []
     for conventions in (Conventions(), changed):
-        model = Classifier(variant=small, branches=("thumbnail",), rules=Rules(conventions=conventions))
+        model = Classifier(variant=small, branches=("thumbnail",), layers=LayerConfig(conventions=conventions))
         variables = jax.jit(model.init)(jax.random.key(0), inputs)
         results.append((jax.tree.structure(variables), np.asarray(jax.jit(model.apply)(variables, inputs))))
     (structure, output), (other_structure, other_output) = results

@@ -7,7 +7,7 @@ import pytest
 
 from stochconv_jax.models import variants
 from stochconv_jax.models.classifier import Classifier
-from stochconv_jax.models.efficientnet import MBConv, Rules, Stem, survival_scales
+from stochconv_jax.models.efficientnet import LayerConfig, MBConv, Stem, survival_scales
 
 KEY = jax.random.key(0)
 
@@ -19,8 +19,8 @@ def test_filters_round_to_a_multiple_of_eight_and_never_far_down(filters, expect
 
 def test_initial_weights_have_the_official_spread():
     x = jnp.zeros((1, 4, 4, 192))
-    block = MBConv(320, 6, 5, 1, Rules()).init(KEY, x, None, train=False)["params"]
-    stem = Stem(64, (0.5,) * 3, (0.2,) * 3, Rules()).init(KEY, jnp.zeros((1, 8, 8, 3)), train=False)["params"]
+    block = MBConv(320, 6, 5, 1, LayerConfig()).init(KEY, x, None, train=False)["params"]
+    stem = Stem(64, (0.5,) * 3, (0.2,) * 3, LayerConfig()).init(KEY, jnp.zeros((1, 8, 8, 3)), train=False)["params"]
     expected = [
         (stem["conv"]["kernel"], np.sqrt(2 / (3 * 3 * 64))),
         (block["expand"]["kernel"], np.sqrt(2 / 1152)),
@@ -57,7 +57,7 @@ def test_stochastic_depth_drops_whole_examples_at_the_rate_of_their_block():
 def test_a_dropped_example_passes_its_block_unchanged_and_others_gain():
     random = np.random.default_rng(0)
     x = jnp.asarray(random.normal(size=(3, 6, 6, 8)), jnp.float32)
-    block = MBConv(8, 4, 3, 1, Rules())
+    block = MBConv(8, 4, 3, 1, LayerConfig())
     variables = block.init(KEY, x, None, train=False)
     plain = block.apply(variables, x, None, train=False)
     scaled = block.apply(variables, x, jnp.asarray([0.0, 1.0, 2.0]), train=False)
@@ -68,7 +68,7 @@ def test_a_dropped_example_passes_its_block_unchanged_and_others_gain():
 
 def test_a_block_that_changes_shape_has_no_skip():
     x = jnp.ones((2, 6, 6, 8))
-    block = MBConv(16, 4, 3, 2, Rules())
+    block = MBConv(16, 4, 3, 2, LayerConfig())
     variables = block.init(KEY, x, None, train=False)
     dropped = block.apply(variables, x, jnp.zeros(2), train=False)
     np.testing.assert_array_equal(dropped, block.apply(variables, x, None, train=False))
@@ -101,7 +101,7 @@ def test_rematerialised_training_gives_the_same_bits():
 
 
 def test_statistics_and_parameters_stay_float32_in_bfloat16():
-    model = Classifier(variant=variants.get("tiny"), branches=("thumbnail",), rules=Rules(dtype=jnp.bfloat16))
+    model = Classifier(variant=variants.get("tiny"), branches=("thumbnail",), layers=LayerConfig(dtype=jnp.bfloat16))
     inputs = {"thumbnail": jnp.zeros((2, 32, 32, 3), jnp.uint8)}
     variables = jax.eval_shape(lambda: model.init(KEY, inputs))
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}

@@ -6,7 +6,7 @@ import pytest
 
 from stochconv_jax.models import summary, variants
 from stochconv_jax.models.classifier import Classifier
-from stochconv_jax.models.efficientnet import Conventions, Rules
+from stochconv_jax.models.efficientnet import Conventions, LayerConfig
 
 
 def inputs(resolution, image=256):
@@ -29,8 +29,8 @@ def test_multiply_adds_are_the_official_ones(name, billions):
 def test_a_shared_block_costs_as_often_as_it_is_called():
     costs = []
     for share in (False, True):
-        rules = Rules(conventions=Conventions(share_repeats=share))
-        model = Classifier(variant=variants.get("b0"), branches=("thumbnail",), rules=rules)
+        layers = LayerConfig(conventions=Conventions(share_repeats=share))
+        model = Classifier(variant=variants.get("b0"), branches=("thumbnail",), layers=layers)
         costs.append(summary.totals(summary.parts(model, inputs(224)))["multiply_adds"])
     assert costs[0] == costs[1]
 

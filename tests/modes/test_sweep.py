@@ -197,7 +197,7 @@ def test_a_run_with_a_damaged_file_is_to_be_made_and_stops_no_other(file, conten
     assert planned[0].finished()
     (folder.path / file).write_bytes(content)
     waiting = sweep.States(tmp_path / "sweep.csv", planned).those(sweep.WAITING)
-    assert waiting == planned and sweep.Progress(waiting, every=1)
+    assert waiting == planned and sweep.SweepProgress(waiting, every=1)
 
 
 def test_a_run_that_another_sweep_was_quicker_to_take_is_waited_for(tmp_path, monkeypatch):
@@ -245,7 +245,7 @@ def test_the_line_for_the_whole_counts_the_epochs_that_will_come():
             return 10 - self.done
 
     now, lines, (begun, fails, last) = 0.0, [], (FakeRun("begun", 6), FakeRun("fails", 0), FakeRun("last", 0))
-    progress = sweep.Progress([begun, fails, last], every=10, clock=lambda: now, emit=lines.append)
+    progress = sweep.SweepProgress([begun, fails, last], every=10, clock=lambda: now, emit=lines.append)
     now, begun.done = 30.0, 8
     progress.tick(begun)
     now, begun.done = 35.0, 9  # too soon for another line

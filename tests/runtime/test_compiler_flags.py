@@ -36,7 +36,7 @@ def test_flags_are_added_where_they_may_matter_and_none_is_changed(platforms, pl
 def test_xla_knows_the_flags_and_runs_loops_of_the_window_convolution_on_all_cores():
     program = """
 import os, sys
-from stochconv_jax.modes import compiler_flags
+from stochconv_jax.runtime import compiler_flags
 if sys.argv[1] == "added":
     compiler_flags.add(os.environ, ["cuda"])
 import jax, jax.numpy as jnp

@@ -8,7 +8,7 @@ import pytest
 
 FAULTS = """
 import resource, sys
-from stochconv_jax import host_memory
+from stochconv_jax.runtime import host_memory
 if sys.argv[1] == "keep":
     assert host_memory.keep_freed()
 size = 100_000_000  # a constant product would be made beforehand

@@ -11,20 +11,20 @@ import pytest
 from stochconv_jax.training import checksums
 from tests.conftest import ROOT, free_port
 from tests.modes.conftest import HANG, SIGKILL, SIGTERM, when
-from tests.modes.test_hosts import outputs_of
 from tests.modes.test_main import assert_same_run, rows
+from tests.runtime.test_distributed import outputs_of
 
 # Two processes; they do `then`, and the first waits where the second never comes.
 PARTED = """
 import os, signal, sys, time
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
-from stochconv_jax.modes import hosts, stopping
+from stochconv_jax.runtime import distributed, preemption
 
 where, number = sys.argv[1], int(sys.argv[2])
 place = {"coordinator": where, "num_processes": 2, "process_id": number, "timeout_seconds": 10}
-hosts.join(ConfigDict(place), stops_together=True)
-stop = stopping.on_sigterm(2.0)
+distributed.join(ConfigDict(place), stops_together=True)
+stop = preemption.on_sigterm(2.0)
 then
 time.sleep(1e6) if number else multihost_utils.sync_global_devices("saved")
 """

@@ -7,12 +7,12 @@ from tests.conftest import ROOT
 
 WAITS = """
 import time
-from stochconv_jax import ending
-with ending.within(0.5, of="what ends in time"):
+from stochconv_jax.runtime import watchdog
+with watchdog.within(0.5, of="what ends in time"):
     pass
 time.sleep(1)
 print("still there", flush=True)
-with ending.within(0.5, of="a test"):
+with watchdog.within(0.5, of="a test"):
     time.sleep(100)
 """
 

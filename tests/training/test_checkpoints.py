@@ -35,7 +35,7 @@ def state(step):
 SHAPES = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state(0))
 
 
-def open_epoch(step):
+def accumulator(step):
     return {"loss": [step / 3]}
 
 
@@ -43,7 +43,7 @@ def save(folder, metrics, best_metric="val_roc_auc"):
     """Saves a checkpoint for each step of `metrics`, which are None inside an epoch."""
     with Checkpoints(folder, best_metric=best_metric) as kept:
         for step, value in metrics.items():
-            kept.save(step, state(step), open_epoch(step), None if value is None else {best_metric: value})
+            kept.save(step, state(step), accumulator(step), None if value is None else {best_metric: value})
 
 
 def restored(folder, which="last", **options):
@@ -55,7 +55,7 @@ def restored(folder, which="last", **options):
         for shard in arrays[name].addressable_shards:  # of two processes neither has all
             np.testing.assert_array_equal(shard.data, expected[shard.index], err_msg=name)
     evaluated = (folder / f"step_{step}" / "metrics" / "metrics").exists()
-    assert epoch == ({} if evaluated else open_epoch(step))
+    assert epoch == ({} if evaluated else accumulator(step))
     return step
 
 
@@ -149,10 +149,10 @@ def test_what_was_restored_is_evaluated_and_kept_as_if_saved_with_its_metrics(tm
     save(tmp_path, {2: 0.6, 4: None})
     for step, metric in ((4, 0.9), (8, 0.1)):
         with Checkpoints(tmp_path, best_metric="val_roc_auc") as kept:
-            assert kept.restore("last", SHAPES)[0::2] == (step, open_epoch(step))
+            assert kept.restore("last", SHAPES)[0::2] == (step, accumulator(step))
             kept.save(step, state(step), {}, {"val_roc_auc": metric})
-            kept.save(step + 2, state(step + 2), open_epoch(step + 2))
-            kept.save(step + 4, state(step + 4), open_epoch(step + 4))
+            kept.save(step + 2, state(step + 2), accumulator(step + 2))
+            kept.save(step + 4, state(step + 4), accumulator(step + 4))
         assert names(tmp_path) == {"step_4", f"step_{step + 2}", f"step_{step + 4}"}
     assert restored(tmp_path, "best") == 4
     flip(tmp_path / "step_4" / "metrics" / "metrics")

@@ -40,11 +40,11 @@ def metrics(loss=0.5, norm=7.0):
 
 
 def test_an_open_epoch_survives_json_unchanged():
-    epoch = loop.OpenEpoch()
-    assert loop.OpenEpoch.from_json(json.loads(json.dumps(epoch.as_json()))).steps == 0
+    epoch = loop.EpochAccumulator()
+    assert loop.EpochAccumulator.from_json(json.loads(json.dumps(epoch.as_json()))).steps == 0
     epoch.add(0, metrics())
     epoch.add(1, metrics(np.float32(0.1) / 3))
-    restored = loop.OpenEpoch.from_json(json.loads(json.dumps(epoch.as_json())))
+    restored = loop.EpochAccumulator.from_json(json.loads(json.dumps(epoch.as_json())))
     for step in (2, 3):
         for one in (epoch, restored):
             one.add(step, metrics(np.float32(0.7) / step))
@@ -56,14 +56,14 @@ def test_an_open_epoch_survives_json_unchanged():
 
 def test_an_open_epoch_of_version_0_1_goes_on():
     saved = {"loss": [0.25, 0.5], "logits": [[-0.5]] * 3, "label": [1, 0, 0], "skipped": [8], "seconds": 2.0}
-    epoch = loop.OpenEpoch.from_json(saved)
+    epoch = loop.EpochAccumulator.from_json(saved)
     epoch.add(2, metrics(0.75))
     assert epoch.summary()["train_loss"] == 0.5 and epoch.skipped() == [8, 5] and epoch.seconds == 2.0
 
 
 @pytest.mark.parametrize("bad", [{"loss": np.nan}, {"norm": np.inf}])
 def test_results_are_fetched_a_step_late_and_a_bad_loss_or_variable_names_its_own_step(bad):
-    epoch = loop.OpenEpoch()
+    epoch = loop.EpochAccumulator()
     epoch.add(6, metrics(**bad))
     with pytest.raises(loop.NonFiniteLoss, match="step 6") as caught:
         epoch.add(7, metrics())
@@ -117,7 +117,7 @@ def test_one_batch_waits_while_another_is_in_use_and_no_other_in_an_evaluation()
         evaluate=lambda variables: evaluation.predict(eval_step, variables, on_devices(5, "evaluation")),
         batches=on_devices(9, "training"),
         checkpoints=types.SimpleNamespace(save=lambda *_: None),
-        open_epoch=loop.OpenEpoch(),
+        accumulator=loop.EpochAccumulator(),
         log_epoch=lambda row: None,
         learning_rate=lambda step: 0.1,
         save_every=0,

@@ -68,7 +68,7 @@ def read(path: pathlib.Path, *, image_column: str = "", target_column: str = "ta
     header, *body = table_reader.read_rows(path)
     if _is_headless_2016(header[1]):
         header, body = (0, ["image_id", "label"]), [header, *body]
-    table = table_reader.Table.of(path, [name.lower() for name in header[1]], body)
+    table = table_reader.TextTable.of(path, [name.lower() for name in header[1]], body)
     if {"image_name_1", "image_name_2"} <= table.columns.keys():
         return Contents(path, "2020 duplicates", pairs=tuple(_pairs(table)))
     own = _own_classes(table, image_column, target_column)
@@ -83,7 +83,7 @@ def _is_headless_2016(cells: list[str]) -> bool:
     return len(cells) == 2 and cells[0].upper().startswith("ISIC_") and cells[0][5:].isdecimal()
 
 
-def _rows(table: table_reader.Table, form: _Format) -> Iterable[Row]:
+def _rows(table: table_reader.TextTable, form: _Format) -> Iterable[Row]:
     for row, cells in enumerate(_cells(table)):
         folder, image = split_name(cells[form.columns[0]])
         if not image:
@@ -94,7 +94,7 @@ def _rows(table: table_reader.Table, form: _Format) -> Iterable[Row]:
             raise ValueError(f"{table.where(row)}: {error}") from error
 
 
-def _pairs(table: table_reader.Table) -> Iterable[tuple[str, str]]:
+def _pairs(table: table_reader.TextTable) -> Iterable[tuple[str, str]]:
     for row, cells in enumerate(_cells(table)):
         pair = image_id(cells["image_name_1"]), image_id(cells["image_name_2"])
         if "" in pair:  # it would tie all that are paired with it
@@ -102,11 +102,11 @@ def _pairs(table: table_reader.Table) -> Iterable[tuple[str, str]]:
         yield pair
 
 
-def _cells(table: table_reader.Table) -> Iterable[Cells]:
+def _cells(table: table_reader.TextTable) -> Iterable[Cells]:
     return (dict(zip(table.columns, cells)) for cells in zip(*table.columns.values()))
 
 
-def _own_classes(table: table_reader.Table, image_column: str, target_column: str) -> _Format | None:
+def _own_classes(table: table_reader.TextTable, image_column: str, target_column: str) -> _Format | None:
     """What a table with a column of images and one of classes is read by, however they are called."""
     image, target = table.image_column(image_column), table_reader.find(table.columns, target_column)
     if image is None or target is None:

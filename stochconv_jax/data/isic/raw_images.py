@@ -18,7 +18,7 @@ _FILES_A_TASK = 64
 
 
 @dataclasses.dataclass(frozen=True)
-class Found:
+class RawImage:
     """An image file; height and width in pixels. `look`: its hash, if asked for. `problem`: why it cannot be used."""
 
     file: pathlib.Path
@@ -28,7 +28,7 @@ class Found:
     problem: str = ""
 
 
-Chosen = dict[str, list[Found]]  # by image, best first: without a problem, of the most pixels, the first of equals
+Chosen = dict[str, list[RawImage]]  # by image, best first: without a problem, of the most pixels, the first of equals
 
 
 def find(folders: Iterable[pathlib.Path]) -> tuple[dict[str, list[pathlib.Path]], list[pathlib.Path]]:
@@ -89,21 +89,21 @@ def first_sound[Made](files: Sequence[pathlib.Path], use: Callable[[bytes], Made
     return None, problems
 
 
-def _measure_some(files: Sequence[pathlib.Path], size: int, looks: bool) -> list[Found]:
+def _measure_some(files: Sequence[pathlib.Path], size: int, looks: bool) -> list[RawImage]:
     return [_measure(file, size, looks) for file in files]
 
 
-def _measure(file: pathlib.Path, size: int, look: bool) -> Found:
+def _measure(file: pathlib.Path, size: int, look: bool) -> RawImage:
     try:
         with _named(file):
             if not file.stat().st_size:
                 raise ValueError("the file is empty")
             height, width = image_io.read_size(file)
             if min(height, width) < size:
-                return Found(file, height, width, problem=image_encoding.too_small(height, width, size))
-            return Found(file, height, width, image_encoding.look(file.read_bytes()) if look else 0)
+                return RawImage(file, height, width, problem=image_encoding.too_small(height, width, size))
+            return RawImage(file, height, width, image_encoding.look(file.read_bytes()) if look else 0)
     except ValueError as error:
-        return Found(file, problem=f"{file.name}: {error}")
+        return RawImage(file, problem=f"{file.name}: {error}")
 
 
 def choose(
@@ -137,7 +137,7 @@ def choose(
     return chosen
 
 
-def usable(found: Iterable[Found]) -> tuple[pathlib.Path, ...]:
+def usable(found: Iterable[RawImage]) -> tuple[pathlib.Path, ...]:
     """The files without a problem."""
     return tuple(one.file for one in found if not one.problem)
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from stochconv_jax.data.isic import image_encoding, merge
 from stochconv_jax.data.isic.labels import Contents
-from stochconv_jax.data.isic.raw_images import SAME, Chosen, Found, content_of
+from stochconv_jax.data.isic.raw_images import SAME, Chosen, RawImage, content_of
 from stochconv_jax.data.isic.records import Row
 from stochconv_jax.data.isic.workers import Workers
 
@@ -101,7 +101,7 @@ def refuse_others(chosen: Chosen, workers: Workers) -> dict[pathlib.Path, str]:
     return {one.file: words for name, found in several.items() for one, words in zip(found, how[name]) if words}
 
 
-def _relations(found: Sequence[Found]) -> list[str]:
+def _relations(found: Sequence[RawImage]) -> list[str]:
     """Of each file to the first that can be decoded, or why it cannot be; '' for that one."""
     first, relations = None, []
     for one in found:
