@@ -98,7 +98,7 @@ def run(config, overrides, workdir) -> None:
             )
         except Exception as error:
             # It is printed when the save under way has ended, which may hang as well.
-            watchdog.end_within(config.checkpoint.grace_seconds, of=f"{type(error).__name__}: {error}")
+            watchdog.end_within(config.checkpoint.grace_seconds, since=f"{type(error).__name__}: {error}")
             if isinstance(error, loop.NonFiniteLoss):
                 _write_bad_batch(folder, error, [train_source.names[index] for index in error.images])
             raise
