@@ -1,4 +1,4 @@
-"""Handles preemption: after SIGTERM a run stops at the next step, saves and exits; the watchdog ends one that hangs."""
+"""Handles preemption: after SIGTERM a run stops at the next step, saves and exits, or the watchdog ends it."""
 
 import functools
 import itertools

@@ -59,8 +59,8 @@ def _end(seconds: float, since: str) -> NoReturn:
     others = "; the logs of the other processes may show the cause" if jax.process_count() > 1 else ""
     print(
         f"stochconv_jax: process {jax.process_index()} has not ended within {seconds:g} s of {since} "
-        f"(config.checkpoint.grace_seconds): it waits in {place.filename}, line {place.lineno}, for {place.line}{others}."
-        " Complete checkpoints are unchanged; run the same command again",
+        f"(config.checkpoint.grace_seconds): it waits in {place.filename}, line {place.lineno}, for {place.line}"
+        f"{others}. Complete checkpoints are unchanged; run the same command again",
         file=sys.stderr,
     )
     end_process(1)
