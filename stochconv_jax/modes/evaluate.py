@@ -11,9 +11,10 @@ import jax
 import numpy as np
 
 from stochconv_jax import metrics
+from stochconv_jax.atomic_files import make_writable, write_csv
 from stochconv_jax.data import sources, table_reader
 from stochconv_jax.experiment import build, data_sources, runs
-from stochconv_jax.run_folder import RunFolder, locked, make_writable, write_csv
+from stochconv_jax.run_folder import RunFolder, locked
 from stochconv_jax.training import evaluation, mesh, progress
 from stochconv_jax.training.checkpoints import BEST
 

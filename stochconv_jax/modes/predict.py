@@ -5,10 +5,10 @@ import pathlib
 
 import jax
 
+from stochconv_jax.atomic_files import make_writable, write_csv
 from stochconv_jax.data.requested import RequestedImages, find
 from stochconv_jax.experiment import build, runs
 from stochconv_jax.modes import evaluate
-from stochconv_jax.run_folder import make_writable, write_csv
 
 logger = logging.getLogger(__name__)
 

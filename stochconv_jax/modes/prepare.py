@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
+from stochconv_jax.atomic_files import write_csv, write_text
 from stochconv_jax.data import folds, image_files, requested
 from stochconv_jax.data.isic import labels, manifest, merge, output_tables, preparation, raw_images, rules, same_names
-from stochconv_jax.data.isic.atomic_files import remove_unfinished, write_csv, write_text
 from stochconv_jax.data.isic.shard_plan import FOLDERS, Settings, Unit, plan, split_of
 from stochconv_jax.data.isic.workers import Workers
 from stochconv_jax.run_folder import locked
@@ -46,7 +46,7 @@ def run(config: ConfigDict, overrides, workdir: str) -> None:
     _warn_of_missing_labels(contents, entries)
     pairs = [pair for content in contents for pair in content.pairs]
     with locked(folder):
-        remove_unfinished(folder)
+        manifest.remove_leftovers(folder)
         if raw:
             more, alike, unused, finish = _prepare_images(config, settings, folder, raw, entries, pairs)
         else:

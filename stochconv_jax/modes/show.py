@@ -13,13 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from stochconv_jax import ops
+from stochconv_jax.atomic_files import make_writable
 from stochconv_jax.config import check_together
 from stochconv_jax.csv_cells import as_text
 from stochconv_jax.data import augment, pipeline, requested, sources
 from stochconv_jax.experiment import build, data_sources, runs
 from stochconv_jax.models.classifier import Classifier
 from stochconv_jax.ops.windows import Sampling
-from stochconv_jax.run_folder import RunFolder, make_writable
+from stochconv_jax.run_folder import RunFolder
 from stochconv_jax.training import mesh, rngs, state, steps
 from stochconv_jax.visualization import attribution, figures
 

@@ -17,9 +17,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import IO
 
+from stochconv_jax.atomic_files import write_csv
 from stochconv_jax.experiment import sweep_runs
 from stochconv_jax.modes import evaluate
-from stochconv_jax.run_folder import RunFolder, locked, write_csv
+from stochconv_jax.run_folder import RunFolder, locked
 from stochconv_jax.training import storage_check
 from stochconv_jax.training.progress import duration
 

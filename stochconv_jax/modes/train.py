@@ -10,10 +10,11 @@ import jax
 import tensorboardX
 from clu import parameter_overview
 
+from stochconv_jax.atomic_files import explain_os_errors, write_text
 from stochconv_jax.data import sources
 from stochconv_jax.experiment import build, checking, data_sources, runs
 from stochconv_jax.models import keras_weights, summary, variants
-from stochconv_jax.run_folder import RunFolder, locked, named, write_text
+from stochconv_jax.run_folder import WORKDIR_ADVICE, RunFolder, locked
 from stochconv_jax.runtime import preemption, watchdog
 from stochconv_jax.training import evaluation, loop, mesh, progress, state, storage_check
 from stochconv_jax.training.checkpoints import LAST, Checkpoints
@@ -178,7 +179,7 @@ class MetricsLog:
         if not self._writes:
             return
         self._folder.write_metrics(self._rows)
-        with named("write into", self._folder.events):
+        with explain_os_errors("write into", self._folder.events, WORKDIR_ADVICE):
             for name, value in row.items():
                 if name not in runs.INTEGER_COLUMNS:
                     self._events.add_scalar(name, value, row["step"])

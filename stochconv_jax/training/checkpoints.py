@@ -14,7 +14,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
-from stochconv_jax.run_folder import remove_unfinished, write_text
+from stochconv_jax.atomic_files import remove_unfinished, write_text
 from stochconv_jax.runtime import watchdog
 from stochconv_jax.training import checksums, orbax_manager
 from stochconv_jax.training.orbax_manager import PREFIX, REMOVED

@@ -102,7 +102,7 @@ def test_where_both_forms_exist_each_name_is_its_own_file(folder):
 
 
 def test_a_name_of_other_bytes_is_found_as_it_is_written(folder):
-    """As `run_folder.atomic` writes it into a table."""
+    """A table holds such bytes as `atomic_files.open_text` writes them."""
     raw = os.fsdecode(b"caf\xe9.png")
     files = folder(raw)
     assert files.one("caf\\udce9.png").name == files.one("caf\\udce9").name == files.one(raw).name == raw

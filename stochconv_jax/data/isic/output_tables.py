@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from stochconv_jax.atomic_files import write_csv
 from stochconv_jax.data import folds, splits
 from stochconv_jax.data.isic import merge
-from stochconv_jax.data.isic.atomic_files import write_csv
 from stochconv_jax.data.isic.merge import Conflict, Entry
 from stochconv_jax.data.isic.records import METADATA
 from stochconv_jax.data.isic.rules import Rule
