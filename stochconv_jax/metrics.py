@@ -14,7 +14,7 @@ import sklearn.metrics
 
 
 def log_probabilities(logits: np.ndarray) -> np.ndarray:
-    """Returns log-probabilities `[..., classes]`, float64, of `logits`; one logit `[..., 1]` is that of class 1 of two."""
+    """Returns log-probabilities `[..., classes]`, float64; one logit `[..., 1]` is that of class 1 of two."""
     logits = np.asarray(logits, np.float64)
     if logits.shape[-1] == 1:
         logits = np.concatenate([np.zeros_like(logits), logits], axis=-1)
