@@ -65,7 +65,7 @@ def test_checkpoints_chosen_by_the_images_or_nobody_knows_how_are_not_compared_o
 
 def test_two_checkpoints_that_are_neither_last_nor_best_are_told_apart(tmp_path):
     apart = pair(tmp_path / "apart", evaluation(2, "2"), evaluation(3, "3"))
-    assert apart.verdict().endswith("of other checkpoints or passes")
+    assert apart.verdict().endswith("with other checkpoints or passes")
     assert not pair(tmp_path / "alike", evaluation(3, "3"), evaluation(3, "3")).verdict().endswith("passes")
 
 
@@ -76,7 +76,7 @@ def test_an_evaluation_that_the_run_has_left_behind_is_said_to_be(tmp_path):
     groups, remarks = collect.collect(tmp_path)
     assert groups[0].first.checkpoint == "epoch 3, step 3" and len(remarks) == 2
     assert "a/evaluation.json is older than the run, the run was at step 3 then and is at step 4 now" in remarks[0]
-    assert "c/evaluation.json is of epoch 2, step 2, not of the last step, and whether that was the best" in remarks[1]
+    assert "c/evaluation.json is of epoch 2, step 2, not of the last step, and it does not say whether" in remarks[1]
 
 
 def test_figures_of_other_images_and_predictions_of_another_evaluation_are_not_used(tmp_path):
@@ -85,7 +85,7 @@ def test_figures_of_other_images_and_predictions_of_another_evaluation_are_not_u
     (a, b), remarks = collect.collect(tmp_path)
     assert (a.first.evaluation, a.first.predictions, b.first.predictions) == ({}, None, None)
     assert "a/evaluation.json is of other images than the run validated on" in remarks[0]
-    assert "b/predictions.csv is not used: it is not as the evaluation beside it has written it" in remarks[1]
+    assert "b/predictions.csv is not used: it was changed after the evaluation beside it" in remarks[1]
     for name, key, value in (
         ("a", "data", {"images": 4, "crc32": 7}),
         ("b", "predictions_crc32", zlib.crc32((tmp_path / "b/predictions.csv").read_bytes())),
@@ -118,7 +118,7 @@ def test_a_tables_own_column_group_is_not_what_groups_the_images(tmp_path):
 
 
 def test_names_without_endings_tell_images_apart():
-    assert image_names.bare(["a/x.jp2", "b\\y.JPG"]) == ["x", "y"]
-    assert image_names.bare(["a.left", "a.temp"]) == ["a.left", "a.temp"]
-    assert image_names.bare(["a.jpg", "a.png"]) == ["a.jpg", "a.png"]
-    assert image_names.bare(["1/a.jpg", "2/a.jpg"]) == ["1/a", "2/a"]
+    assert image_names.normalize(["a/x.jp2", "b\\y.JPG"]) == ["x", "y"]
+    assert image_names.normalize(["a.left", "a.temp"]) == ["a.left", "a.temp"]
+    assert image_names.normalize(["a.jpg", "a.png"]) == ["a.jpg", "a.png"]
+    assert image_names.normalize(["1/a.jpg", "2/a.jpg"]) == ["1/a", "2/a"]

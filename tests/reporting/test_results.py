@@ -82,7 +82,11 @@ def test_seeds_that_scatter_cannot_be_told_apart(runs):
     write(runs / "split" / "seed_3", [0.5] * 3, config=SPLIT, seed=3)
     write(runs / "plain" / "seed_3", [0.9] * 3, config=THUMBNAIL, seed=3)
     found = summarised(runs)
-    assert results.compare(found["split"], found["plain"]).verdict().startswith("cannot be told apart from plain by 4")
+    assert (
+        results.compare(found["split"], found["plain"])
+        .verdict()
+        .startswith("no significant difference from plain with 4")
+    )
 
 
 def test_an_unfinished_run_enters_no_number(runs):
@@ -137,9 +141,9 @@ def test_a_model_without_a_finished_run_has_no_numbers_and_is_no_baseline(tmp_pa
     ],
 )
 def test_a_published_figure_stands_beside_its_model_alone(settings, best):
-    found = published.figure(AS_REPORTED | settings)
+    found = published.lookup(AS_REPORTED | settings)
     assert (found and found.best) == best
-    assert published.figure({}) is None
+    assert published.lookup({}) is None
 
 
 @pytest.mark.parametrize(
@@ -159,7 +163,7 @@ def test_a_published_figure_stands_beside_its_model_alone(settings, best):
 )
 def test_the_configs_of_the_report_s_models_have_its_figures(name, best):
     config = importlib.import_module(f"configs.{name}").get_config()
-    found = published.figure(flatten(json.loads(json.dumps(config.to_dict()))))
+    found = published.lookup(flatten(json.loads(json.dumps(config.to_dict()))))
     assert (found and found.best) == best
 
 
@@ -168,7 +172,7 @@ def test_the_table_shows_published_figures_and_says_what_they_are(tmp_path):
     write(tmp_path / "other", [0.9], config=AS_REPORTED | SPLIT | {"num_epochs": 1})
     found = list(summarised(tmp_path).values())
     assert [row[8:10] for row in tables.results_table(found).rows] == [["0.9594", "0.9586 (8)"], [tables.NONE] * 2]
-    assert any("project report's figures" in text for text in tables.results_paragraphs(found))
+    assert any("those of the project report" in text for text in tables.results_paragraphs(found))
     assert not any("report" in text for text in tables.results_paragraphs(found[1:]))
 
 
@@ -191,8 +195,8 @@ def test_images_are_the_same_by_whatever_name_the_label_files_have_for_them(tmp_
 
 
 def test_folders_are_left_out_of_images_names_only_where_they_tell_nothing_apart():
-    assert image_names.bare(["x/1.png", "x\\2.jpg", "3"]) == ["1", "2", "3"]
-    assert image_names.bare(["a/1.png", "b\\1.png"]) == ["a/1", "b/1"]
+    assert image_names.normalize(["x/1.png", "x\\2.jpg", "3"]) == ["1", "2", "3"]
+    assert image_names.normalize(["a/1.png", "b\\1.png"]) == ["a/1", "b/1"]
 
 
 def test_predictions_of_other_passes_or_checkpoints_are_said(tmp_path):
@@ -212,7 +216,7 @@ def test_predictions_of_other_passes_or_checkpoints_are_said(tmp_path):
     assert cells == {"a": ("epoch 1, step 1", "1"), "b": ("epoch 1, step 1", "3"), "c": ("last", "1")}
     for other, alike in (("b", False), ("c", False), ("a", True)):
         got = results.compare(found[other], found["a"])
-        assert got.evaluated_alike == alike and got.verdict().endswith("of other checkpoints or passes") != alike
+        assert got.evaluated_alike == alike and got.verdict().endswith("with other checkpoints or passes") != alike
 
 
 def test_images_of_a_group_are_one_draw_where_groups_are_known(tmp_path):
@@ -234,7 +238,7 @@ def test_images_of_a_group_are_one_draw_where_groups_are_known(tmp_path):
     assert known.groups == metrics.delong_difference(label, *odds, groups=[str(number) for number in patient])
     assert known.images == unknown.images and unknown.groups is None
     assert known.groups.p > 0.05 > known.images.p  # the words follow the groups
-    assert "on the predicted images not told apart" in known.verdict() and "better" in unknown.verdict()
+    assert "on the predicted images no significant difference" in known.verdict() and "better" in unknown.verdict()
     table = tables.comparison_table([known])
     assert "95 % interval by group" in table.columns and tables.ABOUT_GROUPS in tables.comparison_paragraphs([known])
     assert "95 % interval by group" not in tables.comparison_table([unknown]).columns
@@ -272,7 +276,7 @@ def test_one_seed_gets_no_interval_and_is_told_why(tmp_path):
     assert table.rows[0][4] == "0.6500" and table.bold == {(1, 4), (1, 5), (1, 6), (1, 7)}
     assert any("One run only, so no interval" in text and "a, b" in text for text in tables.results_paragraphs(found))
     got = results.compare(found[1], found[0])
-    assert "what other seeds would give is not known" in got.verdict()
+    assert "results of other seeds are not known" in got.verdict()
     assert tables.comparison_table([got]).rows[0][:5] == ["b", "1", "+0.1000", "–", "–"]
 
 
