@@ -29,7 +29,7 @@ MARKERS = "os^vDPX*"
 LINES = ("-", "--", "-.", ":")
 WIDTH = 3.6  # inches, one column of a page
 LONGEST = 44  # characters of a model's name in a legend of this width
-SETTINGS = {
+SETTINGS: dict[Any, Any] = {  # matplotlib's rcParams
     "font.size": 8,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -185,8 +185,10 @@ def _calibration(results: Sequence[Result]) -> Figure | None:
     lines = {}
     for result in results:
         if found := [run.predictions for run in result.group.finished if run.predictions]:
-            pooled = [np.concatenate([getattr(p, part) for p in found]) for part in ("label", "probability")]
-            lines[result.group.name] = [metrics.reliability(*pooled)[:2]]
+            label, probability = (
+                np.concatenate([getattr(p, part) for p in found]) for part in ("label", "probability")
+            )
+            lines[result.group.name] = [metrics.reliability(label, probability)[:2]]
 
     def finish(axes: Axes) -> None:
         axes.plot([0, 1], [0, 1], **CHANCE)

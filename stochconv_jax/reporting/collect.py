@@ -81,7 +81,7 @@ class Run:
         if not self.settings:
             return "folder " + SEED.sub("", self.name)
         # A run from before a key existed used what is now the key's default.
-        settings = DEFAULTS | self.settings
+        settings = {**DEFAULTS, **self.settings}
         kept = {k: v for k, v in settings.items() if k != "seed" and not k.startswith(FREE_KEYS)}
         return json.dumps([kept, self.about.get("data")], sort_keys=True)
 

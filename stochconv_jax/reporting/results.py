@@ -94,9 +94,9 @@ def _average(values) -> float:
 
 def _quality(group: Group) -> Quality | None:
     runs = [run for run in group.finished if run.predictions]
-    if not runs:
+    found = [run.predictions for run in runs if run.predictions]
+    if not found:
         return None
-    found = [run.predictions for run in runs]
     return Quality(
         runs=len(found),
         images=len(found[0].images),
@@ -165,6 +165,7 @@ def compare(result: Result, baseline: Result) -> Comparison:
     pairs = _pairs(result.group, baseline.group)
     ours, theirs = np.array([[run.last() for run in pair] for pair in pairs]).reshape(-1, 2).T
     images, groups, predicted = _compare_predictions(pairs)
+    shared = predicted[0][0].predictions if predicted else None
     return Comparison(
         result=result,
         baseline=baseline,
@@ -173,7 +174,7 @@ def compare(result: Result, baseline: Result) -> Comparison:
         bootstrap=metrics.bootstrap_interval(ours, theirs),
         images=images,
         groups=groups,
-        image_count=len(predicted[0][0].predictions.images) if predicted else 0,
+        image_count=len(shared.images) if shared else 0,
         image_pairs=len(predicted),
         evaluated_alike=len({_evaluated(side) for side in zip(*predicted)}) < 2,
         selection_bias=any(run.predictions and run.may_have_selection_bias for pair in pairs for run in pair),

@@ -23,7 +23,7 @@ from stochconv_jax.reporting.charts import COLORS
 from stochconv_jax.visualization.attribution import Relevance, Size, coverage
 
 WIDTH = 7.2  # inches
-SETTINGS = {
+SETTINGS: dict[Any, Any] = {  # matplotlib's rcParams
     "font.size": 10,
     "axes.titlesize": 10,
     "axes.labelsize": 10,
@@ -74,7 +74,7 @@ def windows(name: str, picture: np.ndarray, boxes: np.ndarray, window_size: Size
     rows, share = -(-len(boxes) // columns), min(max(picture_share(columns), 0.5), 0.8)
     size = WIDTH, 0.7 + share * WIDTH * picture.shape[0] / picture.shape[1]
     figure = Figure(size, layout=_padding(0.02, 0.01))
-    left, right = figure.subfigures(1, 2, width_ratios=(share, 1 - share))
+    left, right = figure.subfigures(1, 2, width_ratios=(share, 1 - share), squeeze=False)[0]
     left_axes = left.subplots()
     left_axes.imshow(picture)
     _sizes(left_axes, picture.shape)
