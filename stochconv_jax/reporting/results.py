@@ -211,10 +211,10 @@ def _compare_predictions(pairs) -> tuple[metrics.Difference, metrics.Difference 
     return metrics.delong_difference(label, *scores), groups, found
 
 
-def baseline(results: Sequence[Result], name: str) -> Result:
+def choose_baseline(results: Sequence[Result], name: str = "") -> Result:
     """Returns the result of the model called `name`. Raises ValueError if there is none.
 
-    If `name` is '', returns the model that config.report.baseline of the runs names, as configs of ablations do; else
+    If `name` is '', returns the model that the runs' own configs name as baseline, as those of ablations do; else
     the smallest model with a thumbnail only, else the first. Models with finished runs come before others.
     """
     if name:
@@ -222,7 +222,7 @@ def baseline(results: Sequence[Result], name: str) -> Result:
             if result.group.name == name:
                 return result
         names = ", ".join(result.group.name for result in results)
-        raise ValueError(f"config.report.baseline={name!r}: no such model; there are {names}")
+        raise ValueError(f"baseline={name!r}: no such model; there are {names}")
     named = {result.group.first.settings.get("report.baseline") or "" for result in results} - {""}
 
     def rank(result: Result):

@@ -1,4 +1,4 @@
-"""Which runs are found, which go together, and what is said of those that cannot be used."""
+"""Which runs are found, how they are grouped, and the remarks about runs that cannot be used."""
 
 import json
 
@@ -19,7 +19,7 @@ def names(groups):
 def test_runs_that_differ_by_seed_alone_are_a_model_wherever_they_lie(tmp_path):
     for seed in (0, 1, 2):
         write(tmp_path / "deep" / "b0" / f"seed_{seed}", [0.6, 0.7], config=THUMBNAIL, seed=seed)
-        # What changes no number of a run does not part it from the others.
+        # Keys that do not affect results, such as data.path, do not separate models.
         write(tmp_path / f"split-seed={seed}", [0.8], config=SPLIT | {"data.path": f"/{seed}"}, seed=seed)
     write(tmp_path / "again", [0.6, 0.7], config=THUMBNAIL | {"data.seed": 5}, seed=0)
     groups, remarks = collect.collect(tmp_path)

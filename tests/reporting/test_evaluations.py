@@ -1,4 +1,4 @@
-"""Which evaluations the report takes for what, and which it does not compare."""
+"""How the report reads evaluations: the name of the checkpoint, and which evaluations it does not use or compare."""
 
 import json
 import zlib
@@ -6,16 +6,15 @@ import zlib
 import numpy as np
 import pytest
 
-from stochconv_jax.reporting import collect, image_names, results, tables
-from tests.reporting.folders import SPLIT, THUMBNAIL, write
-from tests.reporting.test_results import IMAGES, _mixed, summarised
+from stochconv_jax.reporting import collect, results, tables
+from tests.reporting.folders import IMAGES, SPLIT, THUMBNAIL, better, summarised, write
 
 AREAS = [0.6, 0.9, 0.7, 0.8]  # by epoch; the best is not the last
-OTHERS = [(i, t, _mixed(t, p)) for i, t, p in IMAGES]
+OTHERS = [(i, t, better(t, p)) for i, t, p in IMAGES]
 
 
 def evaluation(step, asked_for=None, run_step=4, **more):
-    """As this version writes it, or, without `asked_for`, an earlier one."""
+    """Returns an evaluation.json as this version writes it, or, without `asked_for`, as an earlier one did."""
     found = {"checkpoint_step": step, "passes": 1} | more
     if asked_for:
         chosen_on = "validation" if asked_for == "best" else ""
@@ -24,7 +23,7 @@ def evaluation(step, asked_for=None, run_step=4, **more):
 
 
 def pair(root, ours, theirs):
-    """A model and the baseline, evaluated so, and their comparison."""
+    """Writes a model and a baseline with these evaluations and returns their comparison."""
     for name, config, rows, found in (("a", SPLIT, OTHERS, ours), ("b", THUMBNAIL, IMAGES, theirs)):
         write(root / name, AREAS, config=config, predictions=rows, evaluation=found)
     found = summarised(root)
@@ -115,10 +114,3 @@ def test_a_tables_own_column_group_is_not_what_groups_the_images(tmp_path):
     (tmp_path / "a" / "evaluation.json").write_text(json.dumps(content))
     own = collect.read(tmp_path / "a", tmp_path)
     assert own.predictions is not None and own.predictions.groups is None
-
-
-def test_names_without_endings_tell_images_apart():
-    assert image_names.normalize(["a/x.jp2", "b\\y.JPG"]) == ["x", "y"]
-    assert image_names.normalize(["a.left", "a.temp"]) == ["a.left", "a.temp"]
-    assert image_names.normalize(["a.jpg", "a.png"]) == ["a.jpg", "a.png"]
-    assert image_names.normalize(["1/a.jpg", "2/a.jpg"]) == ["1/a", "2/a"]
