@@ -1,4 +1,4 @@
-"""Before a run's first step: all of its images are looked at, and none may be on both sides of the split."""
+"""The check of all images before the first step: each can be used, and none is on both sides of the split."""
 
 import hashlib
 import json
@@ -18,17 +18,17 @@ from stochconv_jax.training.progress import Progress
 
 logger = logging.getLogger(__name__)
 
-FILE = "checked.json"  # in a run's folder: what was looked at, so that a run that goes on need not do it again
-NAMED = 5  # images in an error
+FILE = "checked.json"  # in a run's folder: what was checked, so that a run that goes on does not repeat it
+NAMED = 5  # most images that an error names
 
 
 def check_images(
     folder: RunFolder, config: ConfigDict, devices: jax.sharding.Mesh, train: sources.Source, validation: sources.Source
 ) -> None:
-    """Looks at all images as config.data.check says; process 0 does, and the others hear whether all is well.
+    """Checks all images as config.data.check says. Process 0 does, and the others wait for its verdict.
 
-    Raises BadImage with the first that cannot be used, unless config.data.on_bad_image is skip: then the log lists
-    them. Raises Leak where an image is on both sides.
+    Raises BadImage, naming the first images that cannot be used, unless config.data.on_bad_image is 'skip': then they
+    are logged. Raises Leak where a validation image is a copy of a training image.
     """
     if config.data.check == "none":
         return
@@ -45,7 +45,7 @@ def check_images(
 
 
 def _any(failed: bool, devices: jax.sharding.Mesh) -> bool:
-    """Whether any process has; by the one sum that all know already, see `hosts.join`."""
+    """Returns whether `failed` in any process, by the sum that `distributed.join` has compiled in all of them."""
     ones = np.full(jax.local_device_count(), failed, np.float32)
     ones = jax.make_array_from_process_local_data(meshes.batch_sharding(devices), ones)
     return bool(jax.jit(lambda x: x.sum(), out_shardings=meshes.replicated(devices))(ones))
@@ -59,7 +59,7 @@ def _check(folder: RunFolder, config: ConfigDict, train: sources.Source, validat
         logger.info("images: checked before (%s)", FILE)
         _refuse_bad(config, before["bad"], len(train) + len(validation))
         return
-    found = _look_at_all(config, sides)
+    found = _check_each(config, sides)
     bad = [one.problem for side in found for one in side if one.problem]
     _refuse_bad(config, bad, len(train) + len(validation))
     for name, source, side in zip(sides, sides.values(), found):
@@ -67,13 +67,13 @@ def _check(folder: RunFolder, config: ConfigDict, train: sources.Source, validat
             raise sources.BadImage(f"none of the {len(source)} {name} images can be used")
     _refuse_copies(config, train, validation, found)
     if sources.files_of(train):
-        # The states are those that were looked at, not those of now: a file that has changed since is not known.
+        # The files' states from before they were read: a file that has changed since will be checked again.
         states = [one.file for side in found for one in side]
         folder.write_json(FILE, {"of": _digest(settings, sides, states), "bad": bad})
 
 
 def _checked_before(folder: RunFolder) -> dict[str, Any]:
-    """What was looked at before; {} where nothing can be read: then all is looked at again."""
+    """Returns the content of checked.json; {} where it cannot be read, and then all images are checked."""
     try:
         before = folder.read_json(FILE) or {}
     except ValueError:
@@ -81,7 +81,7 @@ def _checked_before(folder: RunFolder) -> dict[str, Any]:
     return before if isinstance(before.get("bad"), list) else {}
 
 
-def _look_at_all(config: ConfigDict, sides: dict[str, sources.Source]) -> tuple[list[image_checks.CheckedImage], ...]:
+def _check_each(config: ConfigDict, sides: dict[str, sources.Source]) -> tuple[list[image_checks.CheckedImage], ...]:
     progress, done = Progress(sum(map(len, sides.values())), every=config.log_every_seconds), 0
 
     def on_image() -> None:
@@ -135,7 +135,7 @@ def _some(texts: Sequence[str]) -> str:
 
 
 def _fingerprint(settings: Sequence[Any], sides: dict[str, sources.Source], timeout_seconds: float) -> str:
-    """Of the settings and of each file's name, length and time of change."""
+    """Returns a digest of the settings and of each file's name, length and time of change, as they are now."""
     files = [file for source in sides.values() for file in sources.files_of(source)]
     names = list(map(str, files))
     states = dict(
