@@ -190,8 +190,8 @@ def predict_with(folder, config, source: sources.Source) -> tuple[int, evaluatio
 
 def groups_of(source: sources.Source, config) -> Sequence[str] | None:
     """Of each image its group, by the column that config.data.group_by names; None where the source has none."""
-    columns = sources.columns_of(source)
-    name = table_reader.find(columns, config.data.group_by) if config.data.group_by else None
+    columns = source.columns
+    name = table_reader.find_column(columns, config.data.group_by) if config.data.group_by else None
     return columns[name] if name else None
 
 
@@ -203,11 +203,11 @@ def prediction_rows(
     `image` is the user's own text. Where `groups` are known, `group` is the image's. After them come the source's own
     columns, such as year and patient_id.
     """
-    texts, rows = sources.texts_of(source), []
+    texts, rows = source.texts, []
     for label, (index, cells) in zip(predictions.label, probability_cells(predictions).items()):
         group = {} if groups is None else {"group": groups[index]}
         rows.append({"image": texts[index], "target": int(label), **cells, **group})
-    more = further_columns(sources.columns_of(source), rows[0])
+    more = further_columns(source.columns, rows[0])
     return [row | {name: more[name][i] for name in more} for row, i in zip(rows, predictions.index)]
 
 
@@ -226,7 +226,7 @@ def probability_cells(predictions: evaluation.Predictions) -> dict[int, dict[str
 
 def further_columns(columns: dict[str, list[str]], row: dict) -> dict[str, list[str]]:
     """The columns whose names `row` does not have, whatever their capitals; the log says which are left out."""
-    taken = [name for name in columns if table_reader.find(row, name)]
+    taken = [name for name in columns if table_reader.find_column(row, name)]
     if lost := [name for name in taken if name.casefold() not in ("image", "target")]:
         logger.warning("the table's own %s is left out: the predictions have such a column", " and ".join(lost))
     return {name: texts for name, texts in columns.items() if name not in taken}

@@ -30,13 +30,13 @@ def run(_, overrides, workdir) -> None:
     _, predictions = evaluate.predict_with(folder, config, source)
     reasons = list(asked.reasons)
     for index, reason in runs.reasons(config, source, predictions.skipped).items():
-        reasons[asked.there[index]] = reason
+        reasons[asked.found[index]] = reason
     logger.info("%d of %d images predicted", len(predictions.index), len(asked.texts))
     for reason in filter(None, asked.reasons):
         logger.warning("  %s", reason)
     if jax.process_index() == 0:
         found = evaluate.probability_cells(predictions)
-        rows = _rows(asked, {int(asked.there[index]): cells for index, cells in found.items()}, reasons)
+        rows = _rows(asked, {int(asked.found[index]): cells for index, cells in found.items()}, reasons)
         write_csv(output, list(rows[0]), rows)
     logger.info("written: %s", output)
 

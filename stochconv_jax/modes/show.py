@@ -15,8 +15,9 @@ import numpy as np
 from stochconv_jax import ops
 from stochconv_jax.atomic_files import make_writable
 from stochconv_jax.config import check_together
-from stochconv_jax.csv_cells import as_text
+from stochconv_jax.csv_cells import escape_surrogates
 from stochconv_jax.data import augment, pipeline, requested, sources
+from stochconv_jax.data.random_streams import Stream, generator
 from stochconv_jax.experiment import build, data_sources, runs
 from stochconv_jax.models.classifier import Classifier
 from stochconv_jax.ops.windows import Sampling
@@ -26,7 +27,6 @@ from stochconv_jax.visualization import attribution, figures
 
 logger = logging.getLogger(__name__)
 
-SHOWN_DRAWS = 5  # random stream, of the augmentations
 DRAWS = 3  # of augmentation beside the image itself
 PASSES = (1, 3, 10)  # after which coverage is shown
 TOGETHER = 3  # images of the batch in which ways of sampling are compared
@@ -178,7 +178,7 @@ def _images(config) -> Iterator[Shown]:
             continue
         row = reader.row(index, picture)
         batch = {name: row[name][None] for name in (*reader.outputs, "example")}
-        yield Shown(as_text(pathlib.PurePath(source.names[index]).name), index, picture, batch)
+        yield Shown(escape_surrogates(pathlib.PurePath(source.names[index]).name), index, picture, batch)
 
 
 def _augmentation(config, network, shown):
@@ -186,8 +186,8 @@ def _augmentation(config, network, shown):
     for image in shown:
         pictures = [image.picture]
         for draw in range(DRAWS):
-            random = np.random.default_rng([config.seed, SHOWN_DRAWS, image.index, draw])
-            pictures.append(augment.vary(random, image.picture, ranges))
+            random = generator(config.seed, Stream.SHOWN_AUGMENTATION, image.index, draw)
+            pictures.append(augment.apply(random, image.picture, ranges))
         thumbnails = [augment.resize(picture, tuple(config.data.thumbnail_size)) for picture in pictures]
         yield image.file, figures.augmentation(image.name, pictures, thumbnails), f"{DRAWS} draws of augmentation"
 
