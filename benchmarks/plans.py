@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 
-from stochconv_jax.run_folder import write_text
+from stochconv_jax.atomic_files import write_text
 
 MAIN = pathlib.Path(__file__).parents[1] / "main.py"
 HEAD = (

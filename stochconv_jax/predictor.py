@@ -144,9 +144,9 @@ class Predictor:
         """Predicts the files that were asked for; the result has a row for each, in that order."""
         found, count = self._predict(asked.source(), passes), len(asked.texts)
         probability, std = (np.full((count, found.probability.shape[1]), np.nan) for _ in range(2))
-        probability[asked.there], std[asked.there] = found.probability, found.std
+        probability[asked.found], std[asked.found] = found.probability, found.std
         reasons = np.array(asked.reasons, object)
-        reasons[asked.there] = found.reasons
+        reasons[asked.found] = found.reasons
         return ImageProbabilities(asked.texts, probability, std, reasons.tolist())
 
     def _predict(self, source: sources.Source, passes: int | None) -> ImageProbabilities:

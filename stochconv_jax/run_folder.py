@@ -1,4 +1,4 @@
-"""The files of a run: what is in `--workdir`, written so that a killed process leaves whole files only."""
+"""The files of a run, in the folder that `--workdir` names, and the lock that keeps other processes out of it."""
 
 import contextlib
 import csv
@@ -8,18 +8,16 @@ import json
 import logging
 import os
 import pathlib
-import re
-import secrets
 import socket
-import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 
 from stochconv_jax import csv_cells
+from stochconv_jax.atomic_files import explain_os_errors, make_writable, write_csv, write_text
 
 logger = logging.getLogger(__name__)
 
-ELSEWHERE = "make room, or choose another --workdir"
+WORKDIR_ADVICE = "make room, or choose another --workdir"
 
 METRICS = (
     "epoch",
@@ -72,8 +70,8 @@ class RunFolder:
         self.path = pathlib.Path(path).expanduser().absolute()
 
     def create(self) -> "RunFolder":
-        """Makes the folder; OSError naming it where nothing can be written there."""
-        make_writable(self.path, ELSEWHERE)
+        """Creates the folder. Raises OSError naming it if nothing can be written there."""
+        make_writable(self.path, WORKDIR_ADVICE)
         return self
 
     @property
@@ -91,7 +89,7 @@ class RunFolder:
         return self.path / "events"
 
     def write_json(self, name: str, content: Mapping) -> pathlib.Path:
-        """Writes `content` as `name`, whole or not at all."""
+        """Writes `content` as the JSON file `name`, atomically, and returns its path."""
         return write_text(self.path / name, json.dumps(content, indent=2) + "\n")
 
     def read_config(self) -> dict | None:
@@ -143,93 +141,15 @@ class RunFolder:
         write_csv(self.path / "metrics.csv", METRICS, rows)
 
 
-def write_csv(path: pathlib.Path, columns: Sequence[str], rows: Iterable[Mapping]) -> pathlib.Path:
-    """Writes a CSV file, whole or not at all."""
-    with atomic(path) as file:
-        csv_cells.write(file, columns, rows)
-    return path
-
-
-def write_text(path: pathlib.Path, text: str) -> pathlib.Path:
-    """Writes a text file, whole or not at all."""
-    with atomic(path) as file:
-        file.write(text)
-    return path
-
-
-@contextlib.contextmanager
-def atomic(path: pathlib.Path):
-    """A text file that takes its name when closed without an error, and otherwise is removed.
-
-    Its mode is that of any new file, by the umask or the folder's default; a file that it replaces may narrow it. The
-    text is UTF-8; a byte of a file's name that is in another encoding is written as \\udcXX.
-    OSError naming it where it cannot be written.
-    """
-    with named("write", path, "make room or mend it"):
-        handle, temporary = _open_temporary(path)
-        try:
-            with os.fdopen(handle, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-                if path.exists():
-                    os.fchmod(handle, os.fstat(handle).st_mode & path.stat().st_mode & 0o777)
-                yield file
-                file.flush()
-                os.fsync(handle)
-                os.replace(temporary, path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-
-
-def _open_temporary(path: pathlib.Path) -> tuple[int, pathlib.Path]:
-    """A new file beside `path`, open and locked: `remove_unfinished` leaves those alone that a process still writes."""
-    while True:
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-        handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
-        with contextlib.suppress(OSError):  # a file system without locks
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        if os.fstat(handle).st_nlink:
-            return handle, temporary
-        os.close(handle)  # it was removed between the two calls
-
-
-def remove_unfinished(folder: pathlib.Path) -> None:
-    """Removes the files that killed processes were writing in `folder`; on a file system without locks, none."""
-    for file in folder.iterdir():
-        if re.fullmatch(r"\..+\.[0-9a-f]{8}\.tmp", file.name):
-            with contextlib.suppress(OSError), file.open("r+") as left:
-                fcntl.flock(left, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                file.unlink()
-
-
-def make_writable(folder: pathlib.Path, advice: str) -> pathlib.Path:
-    """Creates `folder`, and removes what killed processes left unfinished. OSError, with `advice`, if it is read-only.
-
-    To be called before the work whose results go there.
-    """
-    with named("write into", folder, advice):
-        folder.mkdir(parents=True, exist_ok=True)
-        remove_unfinished(folder)
-        tempfile.TemporaryFile(dir=folder).close()
-    return folder
-
-
-@contextlib.contextmanager
-def named(what: str, path: pathlib.Path, advice: str = ELSEWHERE) -> Iterator[None]:
-    """OSErrors inside name `path`, whichever file or folder they were about, and say what to do: `advice`."""
-    try:
-        yield
-    except OSError as error:
-        raise OSError(error.errno, f"cannot {what} {path}: {error.strerror or error}; {advice}") from error
-
-
 @contextlib.contextmanager
 def locked(folder: pathlib.Path, name: str = ".lock") -> Iterator[None]:
-    """Holds `folder` for this process, creating it. OSError naming it if another has it, or it cannot be written.
+    """Holds a lock on `folder`, which is created if missing, for this process while the block runs.
 
-    `name`: of the file that is locked, where several may work in the folder on different things. The lock goes with the
-    process, however that ends, and holds over hosts as far as the file system's `flock` does.
+    `name`: the file that is locked; processes that work in one folder on different things lock different files. The
+    lock ends with the process, however that ends, and holds across hosts as far as the file system's `flock` does.
+    Raises OSError, naming the folder and the holder, if another process has the lock or nothing can be written there.
     """
-    with named("write into", folder):
+    with explain_os_errors("write into", folder, WORKDIR_ADVICE):
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder / name, os.O_CREAT | os.O_RDWR, 0o644)
     try:
@@ -237,7 +157,7 @@ def locked(folder: pathlib.Path, name: str = ".lock") -> Iterator[None]:
         try:
             yield
         finally:
-            with contextlib.suppress(OSError):  # no holder any more: what is left of equal runs is equal
+            with contextlib.suppress(OSError):  # an empty lock file, so that equal runs leave equal folders
                 os.truncate(handle, 0)
     finally:
         os.close(handle)
@@ -254,6 +174,6 @@ def _lock(handle: int, folder: pathlib.Path) -> None:
         if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
             raise
         logger.warning("%s is on a file system without locks: see that no other process works in it", folder)
-    with named("write into", folder):
+    with explain_os_errors("write into", folder, WORKDIR_ADVICE):
         os.truncate(handle, 0)
         os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()} since {time.ctime()}\n".encode(), 0)

@@ -3,11 +3,11 @@
 import csv
 
 import numpy as np
-import pytest
 
-from stochconv_jax import csv_cells, run_folder
+from stochconv_jax import csv_cells
+from stochconv_jax.atomic_files import write_csv
 from stochconv_jax.data import table_reader
-from stochconv_jax.data.isic import atomic_files
+from stochconv_jax.run_folder import RunFolder
 
 FORMULAS = ["=1+1", "+1", "@SUM(A1)", "-1+1|cmd", "-x", "-", "\t=1", "\r=1", "'=1", "''@x", '=HYPERLINK("http://x")']
 TEXTS = ["", "a", "i00.png", "-1", "-0.5", "-1e-05", "-.5", "-inf", "nan", "'", "'quoted'", "it's", "a=b", "1-2", "é"]
@@ -33,21 +33,19 @@ def test_every_text_comes_back():
             float(written)
 
 
-@pytest.mark.parametrize("write", [run_folder.write_csv, atomic_files.write_csv])
-def test_every_table_that_is_written_is_guarded_and_read_back(tmp_path, write):
+def test_every_table_that_is_written_is_guarded_and_read_back(tmp_path):
     cells = [text for text in FORMULAS + TEXTS if text == text.strip()]
-    write(tmp_path / "table.csv", ["image", "=note"], [{"image": cell, "=note": -0.5} for cell in cells])
+    write_csv(tmp_path / "table.csv", ["image", "=note"], [{"image": cell, "=note": -0.5} for cell in cells])
     with (tmp_path / "table.csv").open(newline="", encoding="utf-8") as lines:
         header, *raw = csv.reader(lines)
     assert header == ["image", "'=note"]
     assert not any(cell[:1] in tuple("=+@") for row in raw for cell in row) and {row[1] for row in raw} == {"-0.5"}
     table = table_reader.read(tmp_path / "table.csv")
     assert table.columns["image"] == cells and "=note" in table.columns
-    assert [row["image"] for row in run_folder.RunFolder(tmp_path).read_table("table.csv")] == cells
+    assert [row["image"] for row in RunFolder(tmp_path).read_table("table.csv")] == cells
 
 
-@pytest.mark.parametrize("write", [run_folder.write_csv, atomic_files.write_csv])
-def test_a_name_that_is_not_utf_8_loses_nothing(tmp_path, write):
+def test_a_name_that_is_not_utf_8_loses_nothing(tmp_path):
     name = b"caf\xe9.png".decode("utf-8", "surrogateescape")
-    write(tmp_path / "table.csv", ["image"], [{"image": name}, {"image": "café.png"}])
+    write_csv(tmp_path / "table.csv", ["image"], [{"image": name}, {"image": "café.png"}])
     assert table_reader.read(tmp_path / "table.csv").columns["image"] == ["caf\\udce9.png", "café.png"]

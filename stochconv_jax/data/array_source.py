@@ -1,4 +1,4 @@
-"""Images that are in memory already, as a source."""
+"""A source of images that are in memory already."""
 
 import zlib
 from collections.abc import Sequence
@@ -6,10 +6,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from stochconv_jax.data import image_io
-from stochconv_jax.data.sources import UNKNOWN, BadImage
+from stochconv_jax.data.sources import UNKNOWN, BadImage, Source
 
 
-class ArraySource:
+class ArraySource(Source):
     """Images uint8 `[H, W, 3]`, RGB, each of a size of its own, without labels.
 
     `names`: file names, from which the identities of the images are computed, see `reader.example_id`. By default a
@@ -20,25 +20,22 @@ class ArraySource:
 
     def __init__(self, images: Sequence[np.ndarray], names: Sequence[str] | None = None):
         self._images = [_checked(image, index) for index, image in enumerate(images)]
-        self.names = [f"{zlib.crc32(image):08x}" for image in self._images] if names is None else list(map(str, names))
-        if len(self.names) != len(self._images):
-            raise ValueError(f"there are {len(self.names)} names for {len(self._images)} images")
-        self.labels = np.full(len(self._images), UNKNOWN, np.int32)
-
-    def __len__(self) -> int:
-        return len(self._images)
+        names = [f"{zlib.crc32(image):08x}" for image in self._images] if names is None else list(map(str, names))
+        if len(names) != len(self._images):
+            raise ValueError(f"there are {len(names)} names for {len(self._images)} images")
+        super().__init__(names, np.full(len(names), UNKNOWN))
 
     def read(self, index: int, *, least: tuple[int, int] = (1, 1), shrink: int = 1) -> np.ndarray:
-        """Returns an image; see `Source.read`. It is never shrunk, like files of formats other than JPEG."""
+        """Overrides `Source.read`. An array is never shrunk, like a file of another format than JPEG."""
         del shrink
         try:
             image_io.check_size(self._images[index].shape[:2], least)
         except ValueError as error:
-            raise self.bad(index, error) from error
+            raise self.bad_image(index, error) from error
         return self._images[index]
 
-    def bad(self, index: int, reason: object) -> BadImage:
-        """Returns the error that names an image and why it cannot be used."""
+    def bad_image(self, index: int, reason: object) -> BadImage:
+        """Overrides `Source.bad_image`."""
         return BadImage(f"image {index} ({self.names[index]}): {reason}")
 
 

@@ -66,7 +66,7 @@ def _check(folder: RunFolder, config: ConfigDict, train: sources.Source, validat
         if all(one.problem for one in side):
             raise sources.BadImage(f"none of the {len(source)} {name} images can be used")
     _refuse_copies(config, train, validation, found)
-    if sources.files_of(train):
+    if train.files:
         # The files' states from before they were read: a file that has changed since will be checked again.
         states = [one.file for side in found for one in side]
         folder.write_json(FILE, {"of": _digest(settings, sides, states), "bad": bad})
@@ -136,7 +136,7 @@ def _some(texts: Sequence[str]) -> str:
 
 def _fingerprint(settings: Sequence[Any], sides: dict[str, sources.Source], timeout_seconds: float) -> str:
     """Returns a digest of the settings and of each file's name, length and time of change, as they are now."""
-    files = [file for source in sides.values() for file in sources.files_of(source)]
+    files = [file for source in sides.values() for file in source.files]
     names = list(map(str, files))
     states = dict(
         image_checks.in_threads(

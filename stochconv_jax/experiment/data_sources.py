@@ -18,7 +18,7 @@ def training_and_validation(config: ConfigDict) -> tuple[sources.Source, sources
     if either has images of one class only, or if a key is set that does not apply to such a source.
     """
     data = config.data
-    advice = folds.KEEP_TOGETHER
+    advice = "set config.data.group_by to a column that keeps them together"
     if data.source == "synthetic":
         _refuse(data, "config.data.source='synthetic' draws its images")
         drawn = synthetic.SyntheticSource(
@@ -89,7 +89,7 @@ def _sides(data: ConfigDict, labelled: sources.Source) -> tuple[np.ndarray, np.n
     """Returns the indices of the training and of the validation images: a fold, or a share of all."""
     together = {
         "groups": _groups(data, labelled).get(data.group_by),
-        "strata": sources.column(labelled, data.stratify_by, "data.stratify_by") if data.stratify_by else None,
+        "strata": _column(data, "stratify_by", labelled) if data.stratify_by else None,
     }
     if not data.fold:
         return splits.stratified_split(labelled.labels, data.validation_fraction, data.seed, **together)
@@ -100,14 +100,22 @@ def _sides(data: ConfigDict, labelled: sources.Source) -> tuple[np.ndarray, np.n
 
 def _kept_apart(source: sources.Source) -> dict[str, list[str]]:
     """Returns by column the values that must not be on both sides of a split, as far as the source has them."""
-    columns = {name.lower(): values for name, values in sources.columns_of(source).items()}
+    columns = {name.lower(): values for name, values in source.columns.items()}
     known = {name: columns[name] for name in ("patient_id", "lesion_id", "group") if name in columns}
     return {"image": list(source.names), **known}
 
 
 def _groups(data: ConfigDict, source: sources.Source) -> dict[str, list[str]]:
     """Returns the column that config.data.group_by names, if it names one."""
-    return {data.group_by: sources.column(source, data.group_by, "data.group_by")} if data.group_by else {}
+    return {data.group_by: _column(data, "group_by", source)} if data.group_by else {}
+
+
+def _column(data: ConfigDict, key: str, source: sources.Source) -> list[str]:
+    """Returns the source's column that the data key `key` names. Raises ValueError naming the key if there is none."""
+    try:
+        return source.column(data[key])
+    except ValueError as error:
+        raise ValueError(f"config.data.{key}={data[key]!r}: {error}") from error
 
 
 def _check_classes(sides: dict[str, sources.Source], num_classes: int) -> None:
@@ -115,7 +123,7 @@ def _check_classes(sides: dict[str, sources.Source], num_classes: int) -> None:
     for side, source in sides.items():
         counts = sources.class_counts(source.labels, num_classes)
         if sum(map(bool, counts)) < 2:
-            where, there = sources.table_of(source), f"all {len(source)} {side} images are of one class"
+            where, there = source.origin, f"all {len(source)} {side} images are of one class"
             raise ValueError(f"{where}: {there if len(source) else f'no {side} image'}, and ROC AUC needs two classes")
         if missing := [str(number) for number, count in enumerate(counts) if not count]:
             logger.warning(

@@ -7,10 +7,11 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from stochconv_jax.atomic_files import make_writable
 from stochconv_jax.data import sources
 from stochconv_jax.experiment import data_sources, runs
 from stochconv_jax.experiment.runs import EVALUATION
-from stochconv_jax.run_folder import RunFolder, make_writable
+from stochconv_jax.run_folder import RunFolder
 
 logger = logging.getLogger(__name__)
 

@@ -13,9 +13,8 @@ logger = logging.getLogger(__name__)
 
 def group_of_each(source: sources.Source, group_by: str) -> Sequence[str] | None:
     """Returns the group of each image, from the column `group_by`; None where the source has no such column."""
-    columns = sources.columns_of(source)
-    name = table_reader.find(columns, group_by) if group_by else None
-    return columns[name] if name else None
+    name = table_reader.find_column(source.columns, group_by) if group_by else None
+    return source.columns[name] if name else None
 
 
 def prediction_rows(source: sources.Source, predictions: Predictions, groups: Sequence[str] | None) -> list[dict]:
@@ -24,13 +23,13 @@ def prediction_rows(source: sources.Source, predictions: Predictions, groups: Se
     `image` is what the user calls it. Where `groups` are known, `group` is the image's. The source's own columns
     follow, such as year and patient_id.
     """
-    texts, rows = sources.texts_of(source), []
+    rows = []
     probability, std = np.exp(predictions.log_p()), predictions.spread()
     for row, index in enumerate(predictions.index):
         group = {} if groups is None else {"group": groups[index]}
         cells = probability_cells(probability[row], std[row])
-        rows.append({"image": texts[index], "target": int(predictions.label[row]), **cells, **group})
-    more = further_columns(sources.columns_of(source), rows[0])
+        rows.append({"image": source.texts[index], "target": int(predictions.label[row]), **cells, **group})
+    more = further_columns(source.columns, rows[0])
     return [row | {name: more[name][i] for name in more} for row, i in zip(rows, predictions.index)]
 
 
@@ -48,7 +47,7 @@ def probability_cells(probability: np.ndarray, std: np.ndarray) -> dict[str, flo
 
 def further_columns(columns: Mapping[str, list[str]], row: Mapping) -> dict[str, list[str]]:
     """Returns the columns whose names `row` does not have, whatever their capitals. Logs which are left out."""
-    taken = [name for name in columns if table_reader.find(row, name)]
+    taken = [name for name in columns if table_reader.find_column(row, name)]
     if lost := [name for name in taken if name.casefold() not in ("image", "target")]:
         logger.warning("the table's own %s is left out: the predictions have such a column", " and ".join(lost))
     return {name: texts for name, texts in columns.items() if name not in taken}

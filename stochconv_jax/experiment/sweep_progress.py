@@ -5,8 +5,8 @@ import pathlib
 import time
 from collections.abc import Callable, Sequence
 
+from stochconv_jax.atomic_files import write_csv
 from stochconv_jax.experiment.sweep_runs import LOG, SweepRun
-from stochconv_jax.run_folder import write_csv
 from stochconv_jax.training.progress import duration
 
 logger = logging.getLogger(__name__)

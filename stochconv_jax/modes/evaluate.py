@@ -10,13 +10,14 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
+from stochconv_jax.atomic_files import write_csv
 from stochconv_jax.experiment import evaluated_images, runs
 from stochconv_jax.experiment.evaluated_images import VALIDATION
 from stochconv_jax.experiment.experiment import Experiment
 from stochconv_jax.experiment.prediction_rows import group_of_each, prediction_rows
 from stochconv_jax.experiment.runs import EVALUATE_LOCK, EVALUATION, PREDICTIONS
 from stochconv_jax.predictor import Predictor
-from stochconv_jax.run_folder import locked, write_csv
+from stochconv_jax.run_folder import locked
 from stochconv_jax.training.checkpoints import BEST
 
 logger = logging.getLogger(__name__)

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 
 import jax
 
+from stochconv_jax.atomic_files import make_writable, write_csv
 from stochconv_jax.data import requested
 from stochconv_jax.experiment import runs
 from stochconv_jax.experiment.experiment import Experiment
 from stochconv_jax.experiment.prediction_rows import further_columns, probability_cells
 from stochconv_jax.predictor import ImageProbabilities, Predictor
-from stochconv_jax.run_folder import make_writable, write_csv
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ def run(_, overrides, workdir) -> None:
     asked = requested.find(config.predict.images, "predict.images", config.data.image_column)
     output = folder.path / pathlib.Path(config.predict.output).expanduser()
     make_writable(output.parent, "choose another file with --config.predict.output")
-    experiment.check_shared_memory(eval_images=len(asked.there))
+    experiment.check_shared_memory(eval_images=len(asked.found))
     found = Predictor(folder, experiment).predict_files(asked)
     logger.info("%d of %d images predicted", found.reasons.count(""), len(found.names))
     for reason in filter(None, asked.reasons):

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
+from stochconv_jax.atomic_files import write_csv, write_text
 from stochconv_jax.data import folds, image_files, requested
 from stochconv_jax.data.isic import labels, manifest, merge, output_tables, preparation, raw_images, rules, same_names
-from stochconv_jax.data.isic.atomic_files import remove_unfinished, write_csv, write_text
 from stochconv_jax.data.isic.shard_plan import FOLDERS, Settings, Unit, plan, split_of
 from stochconv_jax.data.isic.workers import Workers
 from stochconv_jax.run_folder import locked
@@ -46,7 +46,7 @@ def run(config: ConfigDict, overrides, workdir: str) -> None:
     _warn_of_missing_labels(contents, entries)
     pairs = [pair for content in contents for pair in content.pairs]
     with locked(folder):
-        remove_unfinished(folder)
+        manifest.remove_leftovers(folder)
         if raw:
             more, alike, unused, finish = _prepare_images(config, settings, folder, raw, entries, pairs)
         else:
@@ -92,7 +92,7 @@ def find_labels(text: str, raw: Sequence[pathlib.Path]) -> list[pathlib.Path]:
         elif path.is_file():
             found = [path]
         else:
-            _, found = requested.matches(path)
+            _, found = requested.match_pattern(path)
         if not found:
             raise ValueError(f"config.prepare.labels: {part!r} names no CSV file")
         files += found
@@ -129,7 +129,7 @@ def _prepare_images(config, settings: Settings, folder, raw, entries: merge.Entr
     """
     by_name, others = raw_images.find(raw)
     if others:
-        logger.info("no images in config.prepare.raw: %s", image_files.passed_over(others))
+        logger.info("no images in config.prepare.raw: %s", image_files.describe_others(others))
     by_image = same_names.files_of(entries, by_name)
     # Once more: a link in one of the folders may lead here.
     _refuse_nesting(folder, "raw", sorted({file.parent for files in by_image.values() for file in files}))

@@ -3,7 +3,7 @@
 import logging
 import pathlib
 
-from stochconv_jax import run_folder
+from stochconv_jax import atomic_files
 from stochconv_jax.reporting import charts, collect, page, results, tables
 
 logger = logging.getLogger(__name__)
@@ -16,7 +16,7 @@ def run(config, overrides, workdir) -> None:
     if not root.is_dir():
         raise ValueError(f"--workdir={workdir}: there is no such folder")
     output = root / pathlib.Path(config.report.output).expanduser()
-    run_folder.make_writable(output, "choose another folder with --config.report.output")
+    atomic_files.make_writable(output, "choose another folder with --config.report.output")
     groups, remarks = collect.collect(root)
     for remark in remarks:
         logger.warning("%s", remark)
@@ -28,10 +28,10 @@ def run(config, overrides, workdir) -> None:
     pictures = charts.draw(found, output / "figures")
     sections = _sections(found, compared, pictures, remarks)
     title = f"Runs in {root.resolve().name}"
-    run_folder.write_text(output / "report.md", page.to_markdown(title, sections))
-    run_folder.write_text(output / "report.html", page.to_html(title, sections, output / "figures"))
+    atomic_files.write_text(output / "report.md", page.to_markdown(title, sections))
+    atomic_files.write_text(output / "report.html", page.to_html(title, sections, output / "figures"))
     rows = tables.csv_rows(found, compared)
-    run_folder.write_csv(output / "results.csv", list(max(rows, key=len)), rows)
+    atomic_files.write_csv(output / "results.csv", list(max(rows, key=len)), rows)
     print(page.to_text(tables.results_table(found)))
     for comparison in compared:
         print(f"{comparison.result.group.name}: {comparison.verdict()}")

@@ -9,13 +9,14 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from stochconv_jax.atomic_files import make_writable
 from stochconv_jax.config import check_together
-from stochconv_jax.csv_cells import as_text
+from stochconv_jax.csv_cells import escape_surrogates
 from stochconv_jax.data import pipeline, requested, sources
 from stochconv_jax.experiment import runs
 from stochconv_jax.experiment.experiment import Experiment
 from stochconv_jax.predictor import Predictor
-from stochconv_jax.run_folder import RunFolder, make_writable
+from stochconv_jax.run_folder import RunFolder
 from stochconv_jax.visualization import figures, topics
 from stochconv_jax.visualization.shown_model import ShownModel
 from stochconv_jax.visualization.topics import ShownImage
@@ -114,4 +115,4 @@ def _images(experiment: Experiment) -> Iterator[ShownImage]:
             continue
         row = reader.row(index, picture)
         batch = {name: row[name][None] for name in (*reader.outputs, "example")}
-        yield ShownImage(as_text(pathlib.PurePath(source.names[index]).name), index, picture, batch)
+        yield ShownImage(escape_surrogates(pathlib.PurePath(source.names[index]).name), index, picture, batch)

@@ -9,11 +9,12 @@ from typing import Any
 import jax
 from clu import parameter_overview
 
+from stochconv_jax.atomic_files import write_text
 from stochconv_jax.data import sources
 from stochconv_jax.experiment import checking, initial_state, runs
 from stochconv_jax.experiment.experiment import Experiment
 from stochconv_jax.models import summary
-from stochconv_jax.run_folder import RunFolder, locked, write_text
+from stochconv_jax.run_folder import RunFolder, locked
 from stochconv_jax.runtime import preemption, watchdog
 from stochconv_jax.training import evaluation, loop, mesh, progress, storage_check
 from stochconv_jax.training.checkpoints import Checkpoints

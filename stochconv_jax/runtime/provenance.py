@@ -13,7 +13,7 @@ from typing import Any
 import jax
 
 import stochconv_jax
-from stochconv_jax.run_folder import write_text
+from stochconv_jax.atomic_files import write_text
 
 CHECKOUT = pathlib.Path(__file__).parents[2]
 LONGEST_DIFF = 2**20  # bytes

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from stochconv_jax.run_folder import remove_unfinished, write_text
+from stochconv_jax.atomic_files import remove_unfinished, write_text
 from stochconv_jax.runtime import watchdog
 from stochconv_jax.training import checkpoint_items, checksums, orbax_manager
 from stochconv_jax.training.checkpoint_items import Items

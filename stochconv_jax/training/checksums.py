@@ -8,7 +8,7 @@ import json
 import pathlib
 import zlib
 
-from stochconv_jax.run_folder import write_text
+from stochconv_jax.atomic_files import write_text
 
 FILE = "checksums.json"
 _CHUNK = 1 << 20  # bytes

@@ -7,7 +7,8 @@ from typing import Any
 import jax
 import tensorboardX
 
-from stochconv_jax.run_folder import RunFolder, named
+from stochconv_jax.atomic_files import explain_os_errors
+from stochconv_jax.run_folder import WORKDIR_ADVICE, RunFolder
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +53,7 @@ class MetricsLog:
         if not self._writes:
             return
         self._folder.write_metrics(self._rows)
-        with named("write into", self._folder.events):
+        with explain_os_errors("write into", self._folder.events, WORKDIR_ADVICE):
             for name, value in row.items():
                 if name not in NOT_DRAWN:
                     self._events.add_scalar(name, value, row["step"])

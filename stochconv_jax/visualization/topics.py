@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from stochconv_jax.data import augment
+from stochconv_jax.data.random_streams import Stream, generator
 from stochconv_jax.ops import Sampling
 from stochconv_jax.visualization import attribution, figures
 from stochconv_jax.visualization.shown_model import Batch, ShownModel
 
 logger = logging.getLogger(__name__)
 
-SHOWN_DRAWS = 5  # random stream, of the augmentations
 DRAWS = 3  # of augmentation, beside the image itself
 PASSES = (1, 3, 10)  # after which coverage is shown
 NEED_WINDOWS = ("windows", "coverage", "sampling", "relevance")
@@ -81,8 +81,8 @@ def _augmentation(model: ShownModel, images: Sequence[ShownImage], settings: Set
     for image in images:
         pictures = [image.picture]
         for number in range(DRAWS):
-            random = np.random.default_rng([settings.seed, SHOWN_DRAWS, image.index, number])
-            pictures.append(augment.vary(random, image.picture, settings.augment))
+            random = generator(settings.seed, Stream.SHOWN_AUGMENTATION, image.index, number)
+            pictures.append(augment.apply(random, image.picture, settings.augment))
         thumbnails = [augment.resize(picture, settings.thumbnail_size) for picture in pictures]
         figure = figures.augmentation(image.name, pictures, thumbnails)
         yield Drawing(image.file, figure, f"{DRAWS} draws of augmentation")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from configs import isic_prepare
-from stochconv_jax.data import folds, pipeline, sources
+from stochconv_jax.data import folds, pipeline
 from stochconv_jax.data.sources import BadImage, FolderSource
 from stochconv_jax.data.tfds_source import TfdsSource
 from stochconv_jax.experiment import build, data_sources
@@ -42,11 +42,11 @@ def folder_source(workdir) -> FolderSource:
 def test_the_same_images_as_the_folder(workdir):
     shards, folder = TfdsSource(str(workdir), num_classes=2), folder_source(workdir)
     assert shards.names == folder.names and shards.labels.tolist() == folder.labels.tolist()
-    assert shards.columns == folder.columns and sources.column(shards, "patient_id", "data.group_by")[2] == "IP_1"
+    assert shards.columns == folder.columns and shards.column("patient_id")[2] == "IP_1"
     for index in range(COUNT):
         assert (shards.read(index) == folder.read(index)).all()
-    with pytest.raises(ValueError, match=r"'colour': no such column in .*labels\.csv, which has image, target"):
-        sources.column(shards, "colour", "data.group_by")
+    with pytest.raises(ValueError, match=r"no such column in .*labels\.csv, which has image, target"):
+        shards.column("colour")
 
 
 def config_for(workdir, source, *, num_workers=0, **data):

@@ -1,15 +1,26 @@
 """What earlier runs have left in a preparation's folder: what of it must go, and what is not theirs and must stay."""
 
 import pathlib
+import shutil
 from collections.abc import Sequence
 
+from stochconv_jax import atomic_files
 from stochconv_jax.data.isic import shards
-from stochconv_jax.data.isic.atomic_files import write_text
 from stochconv_jax.data.isic.shard_plan import FOLDERS, FORMATS, Settings, Unit, plain_file, read_record
 
 # The files that are a preparation's, and while one is under way those that it may write: a run that was killed has
 # written some of which there is no record yet, and a record may be lost.
 _NOTE = "files.txt"
+
+
+def remove_leftovers(folder: pathlib.Path) -> None:
+    """Removes the files that killed preparations were writing; the caller holds the folder's lock."""
+    for path in sorted(folder.rglob(".*")):
+        if atomic_files.TEMPORARY.fullmatch(path.name) or path.suffix == ".part":  # .part: of earlier versions
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)  # it went with its folder
 
 
 def refuse_left_behind(folder: pathlib.Path, settings: Settings) -> None:
@@ -129,4 +140,4 @@ def end(folder: pathlib.Path, settings: Settings) -> None:
 def _note(folder: pathlib.Path, files: set[pathlib.Path]) -> None:
     text = "".join(sorted(file.relative_to(folder).as_posix() + "\n" for file in files))
     if text != _noted(folder):
-        write_text(folder / "units" / _NOTE, text)
+        atomic_files.write_text(folder / "units" / _NOTE, text)

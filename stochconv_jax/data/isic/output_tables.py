@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from stochconv_jax.atomic_files import write_csv
 from stochconv_jax.data import folds, splits
 from stochconv_jax.data.isic import merge
-from stochconv_jax.data.isic.atomic_files import write_csv
 from stochconv_jax.data.isic.merge import Conflict, Entry
 from stochconv_jax.data.isic.records import METADATA
 from stochconv_jax.data.isic.rules import Rule
@@ -69,7 +69,7 @@ def check_sides(labels: Sequence[Mapping], train: np.ndarray, validation: np.nda
     """Raises folds.Leak if a patient, a lesion, a group or an image is on both sides."""
     columns = ("image", "patient_id", "lesion_id", "group")
     sides = [{name: [labels[i][name] for i in side] for name in columns} for side in (train, validation)]
-    folds.refuse_leaks(*sides)
+    folds.refuse_leaks(*sides, "the group column should have kept them together: please report this")
 
 
 def conflict_rows(conflicts: Iterable[Conflict], rule: Rule) -> list[dict]:

@@ -13,8 +13,8 @@ import pathlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from stochconv_jax.atomic_files import write_bytes, write_text
 from stochconv_jax.data.isic import image_encoding, isic_melanoma, manifest, raw_images, shards
-from stochconv_jax.data.isic.atomic_files import replace, write_text
 from stochconv_jax.data.isic.shard_plan import FOLDERS, Outcome, Settings, Unit, plain_file, read_record
 from stochconv_jax.data.isic.workers import Workers
 
@@ -141,8 +141,7 @@ def _examples(unit: Unit, images: list, folder: pathlib.Path, settings: Settings
             images.append(about)
             continue
         if "folder" in settings.formats:
-            with replace(plain_file(folder, unit.split, item.image)) as file:
-                file.write_bytes(jpeg)
+            write_bytes(plain_file(folder, unit.split, item.image), jpeg)
             about["sha256"] = hashlib.sha256(jpeg).hexdigest()  # of the plain file, which by this is known as ours
         images.append(about)
         target = isic_melanoma.NO_TARGET if item.target is None else item.target
@@ -172,8 +171,7 @@ def finish(folder: pathlib.Path, units: Sequence[Unit], outcomes: Sequence[Outco
     if "tfds" in settings.formats:
         parts = {split: [o["shard"] for u, o in zip(units, outcomes) if u.split == split] for split in FOLDERS}
         place = shards.folder(folder / "tfds", settings.size)
-        with replace(place / "labels.csv") as copy:
-            copy.write_bytes((folder / "labels.csv").read_bytes())
+        write_bytes(place / "labels.csv", (folder / "labels.csv").read_bytes())
         checksums = {part["file"]: part for split in parts.values() for part in split}
         write_text(place / shards.CHECKSUMS, json.dumps(checksums, indent=1) + "\n")
         shards.describe(folder / "tfds", settings.size, parts)

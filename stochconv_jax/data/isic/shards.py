@@ -11,8 +11,8 @@ from array_record.python import array_record_module
 from tensorflow_datasets.core import example_serializer, file_adapters, naming
 from tensorflow_datasets.core import splits as tfds_splits
 
+from stochconv_jax.atomic_files import replace, write_bytes
 from stochconv_jax.data.isic import isic_melanoma
-from stochconv_jax.data.isic.atomic_files import TEMPORARY, replace
 
 CHECKSUMS = "checksums.json"
 DESCRIPTION = "dataset_info.json"  # written last: without it TFDS finds no data set
@@ -58,7 +58,7 @@ def write(file: pathlib.Path, examples: Iterable[Mapping[str, Any]], features: A
                 count, size = count + 1, size + len(record)
             writer.close()
         except RuntimeError as error:
-            raise OSError(f"{file} cannot be written: {error}") from error
+            raise OSError(f"cannot write {file}: {error}; make room or mend it") from error
         about = {"sha256": checksum(temporary), "bytes": temporary.stat().st_size}
     return {"file": file.name, **about, "examples": count, "example_bytes": size}
 
@@ -76,11 +76,10 @@ def describe(data_dir: pathlib.Path, size: int, shards: Mapping[str, Sequence[Ma
     builder.info.set_splits(tfds_splits.SplitDict(infos))
     builder.info.set_file_format(file_adapters.FileFormat.ARRAY_RECORD)
     target = pathlib.Path(builder.data_dir)
-    with tempfile.TemporaryDirectory(dir=target, prefix=".description.", suffix=TEMPORARY) as temporary:
+    with tempfile.TemporaryDirectory() as temporary:
         builder.info.write_to_directory(temporary)
         for name in ("features.json", DESCRIPTION):
-            with replace(target / name) as new:
-                new.write_bytes((pathlib.Path(temporary) / name).read_bytes())
+            write_bytes(target / name, (pathlib.Path(temporary) / name).read_bytes())
 
 
 def _split(builder: isic_melanoma.IsicMelanoma, name: str, parts: Sequence[Mapping[str, Any]]) -> tfds_splits.SplitInfo:
