@@ -1,8 +1,8 @@
-"""Configs of earlier runs, from their config.json:
+"""Checks configs, and reads the configs of earlier runs from their config.json.
 
     python main.py --config=runs/first/config.json --workdir=runs/again
 
-The program reads `--config=FILE.json` by `get_config` below.
+repeats a run: the program calls `get_config` below for a `--config` that ends in .json.
 """
 
 import json
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 def get_config(file: str) -> ConfigDict:
-    """The config in `file`, a run's config.json."""
+    """Returns the config that is saved in `file`, the config.json of a run. Raises ValueError if there is none."""
     try:
         content = json.loads(pathlib.Path(file).expanduser().read_text())
         saved = content["config"]
@@ -30,34 +30,39 @@ def get_config(file: str) -> ConfigDict:
 
 
 def complete(saved: Mapping[str, Any], where: Any) -> ConfigDict:
-    """A config from the values that a run, perhaps of an older version, has saved.
+    """Returns a full config from the values that a run of this or an older version has saved.
 
-    Keys that are new since take their defaults, and the log says so. ValueError for keys that are no more: what they
-    meant cannot be repeated, and for values that no key can have.
+    Keys that `saved` lacks take their defaults, with a warning. A key that does not affect training takes its default,
+    with a warning, if its saved value is not allowed. `where` names the source of `saved` in messages.
+
+    Raises ValueError for keys that this version does not have, because it cannot do what they asked for, and for values
+    that are not allowed.
     """
     if not isinstance(saved, Mapping):
-        raise ValueError(f"{where}: its config is no table of keys but {saved!r}")
-    known, values = flatten(default_config.get_config().to_dict()), flatten(saved)
-    removed = sorted(values.keys() - known.keys())
+        raise ValueError(f"{where}: its config is {saved!r}, expected a table of keys and values")
+    defaults, values = flatten(default_config.get_config().to_dict()), flatten(saved)
+    removed = sorted(values.keys() - defaults.keys())
     if removed:
         raise ValueError(f"{where} has keys that this version does not know: {', '.join(removed)}")
-    for key in sorted(known.keys() - values.keys()):
-        logger.warning("%s is of an older version: config.%s takes its default, %r", where, key, known[key])
+    for key in sorted(defaults.keys() - values.keys()):
+        logger.warning(
+            "%s is from an older version and lacks config.%s; its default, %r, is taken", where, key, defaults[key]
+        )
     for key, value in values.items():
         try:
             config_rules.read(key, value)
         except config_rules.BadValue as error:
-            if not key.startswith(FREE_KEYS):  # it says nothing of what was trained
+            if not key.startswith(FREE_KEYS):
                 raise config_rules.BadValue(f"{where}: {error}") from None
-            logger.warning("%s: %s; its default, %r, is taken", where, error, known[key])
-            values[key] = known[key]
-    return checked(known | values, str(where))
+            logger.warning("%s: %s; its default, %r, is taken", where, error, defaults[key])
+            values[key] = defaults[key]
+    return checked(defaults | values, str(where))
 
 
 def checked(values: Mapping[str, Any], where: str = "") -> ConfigDict:
-    """The config of `values`, nested or by dotted key, each as its rule reads it; locked.
+    """Returns a locked config of `values`, nested or by dotted key, each converted by its rule in config_rules.
 
-    BadValue, beginning with `where`, for what no key can have, for unknown keys and for missing ones.
+    Raises BadValue, with `where` before the message, for unknown keys, missing keys and values that are not allowed.
     """
     config = default_config.get_config()
     config.update_from_flattened_dict(config_rules.check(flatten(values), where))
@@ -65,12 +70,12 @@ def checked(values: Mapping[str, Any], where: str = "") -> ConfigDict:
 
 
 def check_together(config: ConfigDict) -> None:
-    """BadValue where values of a checked `config` do not fit each other."""
+    """Raises BadValue if the values of two keys of a checked `config` contradict each other."""
     config_rules.check_together(flatten(config.to_dict()))
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{'a': {'b': 1}} -> {'a.b': 1}."""
+    """Returns a nested mapping with dotted keys: {'a': {'b': 1}} becomes {'a.b': 1}."""
     flat = {}
     for key, value in tree.items():
         flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}

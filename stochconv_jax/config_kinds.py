@@ -1,4 +1,4 @@
-"""Kinds of values that a config key can have: each reads a value as the program takes it, or refuses it."""
+"""Kinds of config values, such as integers, fractions and image sizes: each converts a value or refuses it."""
 
 import dataclasses
 import difflib
@@ -7,15 +7,16 @@ import numbers
 import os
 import re
 from collections.abc import Callable, Collection, Iterable
-from typing import Any
+from typing import Any, TypeGuard
 
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """`read`: gives the value as the program takes it; ValueError, TypeError or OverflowError for one that is none.
+    """The values that a config key accepts.
 
-    `expected`: what a value must be, in words that follow a colon; '' where the error of `read` says it. `choices`:
-    the words there are, where these are all.
+    `read` converts a value to the type that the program uses, and raises ValueError, TypeError or OverflowError for a
+    value that is not accepted. `expected` describes the accepted values and follows a colon in messages; '' means that
+    the error of `read` describes them. `choices` lists the accepted words if there is a fixed list of them.
     """
 
     read: Callable[[Any], Any]
@@ -24,133 +25,138 @@ class Kind:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A question that ends an error message: the one of `known` most like `name`; '' where none is like it."""
+    """Returns the end of an error message that suggests the closest of `known`, or '' if none is close to `name`."""
     found = difflib.get_close_matches(name, known, n=1)
     return f'. Did you mean "{found[0]}"?' if found else ""
 
 
-def whole(least: int, most: int = 2**63 - 1) -> Kind:
-    """An int, or a float without a fraction, in `least`..`most`."""
+def integer(minimum: int, maximum: int = 2**63 - 1) -> Kind:
+    """Accepts an int, or a float without a fraction, from `minimum` to `maximum`."""
 
     def read(value):
-        _refuse_unless(isinstance(value, numbers.Real) and not isinstance(value, bool) and value == int(value))
-        _refuse_unless(least <= value <= most)
+        _require(_is_real(value) and value == int(value))
+        _require(minimum <= value <= maximum)
         return int(value)
 
-    return Kind(read, f"expected a whole number, {least} {'or more' if most == 2**63 - 1 else f'to {most}'}")
+    upper = "or more" if maximum == 2**63 - 1 else f"to {maximum}"
+    return Kind(read, f"expected a whole number, {minimum} {upper}")
 
 
-def number(words: str, fits: Callable[[float], bool], *, endless: bool = False) -> Kind:
-    """A float that is as `fits` says, `words` in words. Never NaN, and infinity only where it may be `endless`."""
+def number(expected: str, accepts: Callable[[float], bool], *, may_be_infinite: bool = False) -> Kind:
+    """Accepts a real number for which `accepts` returns True, but never NaN. `expected` describes it in messages."""
 
     def read(value):
-        _refuse_unless(isinstance(value, numbers.Real) and not isinstance(value, bool))
+        _require(_is_real(value))
         value = float(value)
-        _refuse_unless(fits(value) and (math.isfinite(value) or (endless and value == math.inf)))
+        _require(accepts(value) and (math.isfinite(value) or (may_be_infinite and value == math.inf)))
         return value
 
-    return Kind(read, f"expected {words}")
+    return Kind(read, f"expected {expected}")
 
 
-def share() -> Kind:
-    """A float in 0 .. 1 without 1."""
+def fraction() -> Kind:
+    """Accepts a number from 0 to 1, without 1 itself."""
     return number("a share, 0 or more and less than 1", lambda value: 0 <= value < 1)
 
 
-def switch() -> Kind:
-    """True or False."""
+def boolean() -> Kind:
+    """Accepts True or False."""
 
     def read(value):
-        _refuse_unless(isinstance(value, bool))
+        _require(isinstance(value, bool))
         return value
 
     return Kind(read, "expected True or False")
 
 
 def optional(kind: Kind) -> Kind:
-    """None, or a value of `kind`."""
+    """Accepts None, or a value of `kind`."""
     return Kind(lambda value: None if value in (None, "None") else kind.read(value), f"{kind.expected}, or None")
 
 
-def text(pattern: str = ".*", words: str = "text") -> Kind:
-    """A str that `pattern` matches, `words` in words. A path and a whole number are read as their text."""
+def text(pattern: str = ".*", expected: str = "text") -> Kind:
+    """Accepts a str that `pattern` matches completely; a path or an int is converted to its text first."""
 
     def read(value):
-        _refuse_unless(isinstance(value, str | os.PathLike | int) and not isinstance(value, bool))
+        _require(isinstance(value, str | os.PathLike | int) and not isinstance(value, bool))
         value = os.fspath(value) if isinstance(value, os.PathLike) else str(value)
-        _refuse_unless(re.fullmatch(pattern, value, re.DOTALL))
+        _require(re.fullmatch(pattern, value, re.DOTALL))
         return value
 
-    return Kind(read, f"expected {words}")
+    return Kind(read, f"expected {expected}")
 
 
 def choice(choices: Collection[str]) -> Kind:
-    """Accepts one of `choices`, which may grow later."""
+    """Accepts one of `choices`. The collection is not copied: choices that are added to it later are accepted too."""
 
     def read(value):
         value = text().read(value)
-        _refuse_unless(value in choices)
+        _require(value in choices)
         return value
 
     return Kind(read, f"choose one of {', '.join(choices)}", choices)
 
 
-def some_of(choices: Collection[str]) -> Kind:
-    """A tuple of different `choices`, one at least. A single one may stand without a tuple."""
+def subset(choices: Collection[str]) -> Kind:
+    """Accepts a tuple of one or more different `choices`, or a single choice without a tuple."""
 
     def read(value):
-        values = tuple(map(choice(choices).read, _several(value)))
-        _refuse_unless(values and len(set(values)) == len(values))
+        values = tuple(map(choice(choices).read, _as_tuple(value)))
+        _require(values and len(set(values)) == len(values))
         return values
 
     return Kind(read, f"expected one or more of {', '.join(choices)}, each once", choices)
 
 
-def several(kind: Kind, words: str, fits: Callable[[tuple], bool] = lambda values: True) -> Kind:
-    """A tuple of values of `kind` that together are as `fits` says, `words` in words."""
+def sequence(kind: Kind, expected: str, accepts: Callable[[tuple], bool] = lambda values: True) -> Kind:
+    """Accepts a tuple of values of `kind` for which `accepts` returns True, or a single value without a tuple."""
 
     def read(value):
-        values = tuple(map(kind.read, _several(value)))
-        _refuse_unless(fits(values))
+        values = tuple(map(kind.read, _as_tuple(value)))
+        _require(accepts(values))
         return values
 
-    return Kind(read, f"expected {words}")
+    return Kind(read, f"expected {expected}")
 
 
 def size() -> Kind:
-    """Height and width in pixels, (H, W) or 'HxW'; one number N is (N, N)."""
+    """Accepts a height and width in pixels, as (H, W) or 'HxW'; a single number N is read as (N, N)."""
 
     def read(value):
-        values = _several(value)
+        values = _as_tuple(value)
         if len(values) == 1 and isinstance(values[0], str):
             values = tuple(map(int, values[0].lower().split("x")))
-        values = tuple(map(whole(1).read, values))
-        _refuse_unless(len(values) in (1, 2))
+        values = tuple(map(integer(1).read, values))
+        _require(len(values) in (1, 2))
         return values * 2 if len(values) == 1 else values
 
     return Kind(read, "expected height and width in pixels, as (512, 768) or 512x768; 512 is (512, 512)")
 
 
-def part_of(least: int) -> Kind:
-    """'M/N': the M-th of N parts, where N is at least `least`."""
+def part_of(minimum: int) -> Kind:
+    """Accepts 'M/N', the M-th of N parts, where N is `minimum` or more."""
 
     def read(value):
-        number, count = map(int, text(r"\d+/\d+").read(value).split("/"))
-        _refuse_unless(1 <= number <= count and count >= least)
+        part, count = map(int, text(r"\d+/\d+").read(value).split("/"))
+        _require(1 <= part <= count and count >= minimum)
         return value
 
-    return Kind(read, f"expected a part and their number, {least} at least, such as '2/5'")
+    return Kind(read, f"expected a part and the number of parts, {minimum} at least, such as '2/5'")
 
 
 def empty_or(kind: Kind) -> Kind:
-    """'', or a value of `kind`."""
+    """Accepts '', or a value of `kind`."""
     return Kind(lambda value: "" if value == "" else kind.read(value), f"{kind.expected}, or ''", kind.choices)
 
 
-def _several(value: Any) -> tuple:
+def _is_real(value: Any) -> TypeGuard[float]:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def _as_tuple(value: Any) -> tuple:
     return tuple(value) if isinstance(value, tuple | list) else (value,)
 
 
-def _refuse_unless(fits: Any) -> None:
-    if not fits:
+def _require(condition: Any) -> None:
+    if not condition:
         raise ValueError

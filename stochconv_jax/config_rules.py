@@ -1,7 +1,7 @@
-"""Checks config keys: one table says what each may be, and `check_together` what several must be together.
+"""Checks config values: RULES has one line for each key, and `check_together` compares the values of several keys.
 
-Nothing below asks again, so a message that names a key is made here. Words that a module with JAX knows are repeated
-here, for some modes need not wait for JAX; a test compares them.
+Modules below do not check again, so the messages that name a config key come from here. Choices that are defined in a
+module that imports JAX are repeated here, so that modes without JAX start at once; a test compares the two.
 """
 
 import math
@@ -10,19 +10,19 @@ from typing import Any
 
 from stochconv_jax.config_kinds import (
     Kind,
+    boolean,
     choice,
     empty_or,
+    fraction,
+    integer,
     nearest,
     number,
     optional,
     part_of,
-    several,
-    share,
+    sequence,
     size,
-    some_of,
-    switch,
+    subset,
     text,
-    whole,
 )
 from stochconv_jax.data.isic import rules as isic_rules
 from stochconv_jax.models import variants
@@ -30,11 +30,11 @@ from stochconv_jax.run_folder import METRICS
 
 
 class BadValue(ValueError):
-    """A key has a value that it cannot have; the message names it and says what was expected."""
+    """An error for a config key or its value; the message names the key and says what was expected."""
 
 
-def _positive(words: str = "a number above 0", *, endless: bool = False) -> Kind:
-    return number(words, lambda value: value > 0, endless=endless)
+def _positive(expected: str = "a number above 0", *, may_be_infinite: bool = False) -> Kind:
+    return number(expected, lambda value: value > 0, may_be_infinite=may_be_infinite)
 
 
 def _at_least_0() -> Kind:
@@ -42,66 +42,66 @@ def _at_least_0() -> Kind:
 
 
 TEXT = text()
-SECONDS = _positive("seconds, more than 0", endless=True)
+SECONDS = _positive("seconds, more than 0", may_be_infinite=True)
 RULES: Mapping[str, Kind] = {
-    "seed": whole(0),
-    "num_epochs": whole(1),
-    "batch_size": whole(1),
+    "seed": integer(0),
+    "num_epochs": integer(1),
+    "batch_size": integer(1),
     "model.variant": choice(variants.VARIANTS),
-    "model.branches": some_of(("thumbnail", "windows")),
+    "model.branches": subset(("thumbnail", "windows")),
     "model.merge_after": choice((*map(str, range(8)), "head")),
     "model.sampling": choice(("per_image", "per_batch", "shared")),
     "model.axes": choice(("independent", "diagonal")),
-    "model.dropout": share(),
-    "model.stochastic_depth": share(),
+    "model.dropout": fraction(),
+    "model.stochastic_depth": fraction(),
     "model.conventions": choice(("official", "as_published")),
-    "model.batch_norm_momentum": share(),
+    "model.batch_norm_momentum": fraction(),
     "model.dtype": choice(("float32", "bfloat16")),
-    "model.remat": switch(),
+    "model.remat": boolean(),
     "init.weights": TEXT,
     "distributed.coordinator": text(r"|.+:\d+", "'' or host:port"),
-    "distributed.num_processes": optional(whole(1)),
-    "distributed.process_id": optional(whole(0)),
-    "distributed.timeout_seconds": whole(1),
-    "data.seed": whole(0),
+    "distributed.num_processes": optional(integer(1)),
+    "distributed.process_id": optional(integer(0)),
+    "distributed.timeout_seconds": integer(1),
+    "data.seed": integer(0),
     "data.source": choice(("folder", "tfds", "synthetic")),
     "data.path": TEXT,
     "data.labels": TEXT,
     "data.validation_labels": TEXT,
-    "data.validation_fraction": share(),
+    "data.validation_fraction": fraction(),
     "data.fold": empty_or(part_of(2)),
     "data.group_by": TEXT,
     "data.stratify_by": TEXT,
     "data.image_column": TEXT,
     "data.target_column": text(".+", "the name of a column"),
-    "data.num_classes": whole(2),
+    "data.num_classes": integer(2),
     "data.image_size": size(),
     "data.thumbnail_size": size(),
     "data.order": choice(("shuffled", "balanced")),
-    "data.num_train": whole(1),
-    "data.num_validation": whole(1),
-    "data.num_workers": whole(0),
+    "data.num_train": integer(1),
+    "data.num_validation": integer(1),
+    "data.num_workers": integer(0),
     "data.timeout_seconds": SECONDS,
     "data.on_bad_image": choice(("error", "skip")),
     "data.check": choice(("headers", "full", "none")),
-    "data.hash_distance": whole(-1, 64),
-    "augment.area": several(
+    "data.hash_distance": integer(-1, 64),
+    "augment.area": sequence(
         _positive(),
         "two shares, 0 < from <= to <= 1",
         lambda pair: len(pair) == 2 and pair[0] <= pair[1] <= 1,
     ),
-    # A crop of nearly the whole image has nearly its shape: without 1 in the range there would be none.
-    "augment.aspect": several(
+    # The range must contain 1: a crop of nearly the whole image has nearly the image's aspect ratio.
+    "augment.aspect": sequence(
         _positive(),
         "two ratios, 0 < from <= 1 <= to",
         lambda pair: len(pair) == 2 and pair[0] <= 1 <= pair[1],
     ),
-    "augment.flip": switch(),
+    "augment.flip": boolean(),
     "augment.rotation": number("degrees, 0 or more", lambda value: value >= 0),
-    "augment.brightness": share(),
-    "augment.contrast": share(),
-    "augment.saturation": share(),
-    "augment.cutout": share(),
+    "augment.brightness": fraction(),
+    "augment.contrast": fraction(),
+    "augment.saturation": fraction(),
+    "augment.cutout": fraction(),
     "augment.mixup": _at_least_0(),
     "optimizer.name": choice(("rmsprop", "adamw", "sgd")),
     "optimizer.learning_rate": _positive(),
@@ -109,24 +109,24 @@ RULES: Mapping[str, Kind] = {
     "optimizer.warmup_epochs": _at_least_0(),
     "optimizer.decay_start_epoch": _at_least_0(),
     "optimizer.decay_every_epochs": _positive(),
-    "optimizer.decay_rate": _positive("a factor, more than 0"),  # above 1 in a search for the learning rate
-    "optimizer.momentum": share(),
-    "optimizer.rms_decay": share(),
+    "optimizer.decay_rate": _positive("a factor, more than 0"),  # above 1 for a learning-rate range test
+    "optimizer.momentum": fraction(),
+    "optimizer.rms_decay": fraction(),
     "optimizer.epsilon": _at_least_0(),
     "optimizer.weight_decay": _at_least_0(),
     "optimizer.clip_norm": optional(_positive()),
-    "optimizer.accumulate_steps": whole(1),
-    "optimizer.ema_decay": optional(share()),
+    "optimizer.accumulate_steps": integer(1),
+    "optimizer.ema_decay": optional(fraction()),
     "sharding.parameters": choice(("replicated", "sharded")),
-    "loss.label_smoothing": share(),
-    "loss.class_weights": several(
-        _at_least_0(), "a weight a class, 0 or more and not all 0, or ()", lambda weights: not weights or any(weights)
+    "loss.label_smoothing": fraction(),
+    "loss.class_weights": sequence(
+        _at_least_0(), "a weight per class, 0 or more and not all 0, or ()", lambda weights: not weights or any(weights)
     ),
     "checkpoint.best_metric": choice([name for name in METRICS if name not in ("epoch", "step")]),
-    "checkpoint.every_steps": whole(0),
+    "checkpoint.every_steps": integer(0),
     "checkpoint.grace_seconds": SECONDS,
-    "eval.batch_size": whole(1),
-    "eval.passes": whole(1),
+    "eval.batch_size": integer(1),
+    "eval.passes": integer(1),
     "eval.checkpoint": text(r"best|last|\d+", "'best', 'last' or the number of a saved step"),
     "eval.path": TEXT,
     "eval.labels": TEXT,
@@ -138,39 +138,39 @@ RULES: Mapping[str, Kind] = {
         "'', 'devices', a TPU as KIND:AxB or KIND:AxBxC, for example 'v5e:16x16', or GPUs as KIND:HOSTSxGPUS, for "
         "example 'h100:4x8'",
     ),
-    "plan.largest_batch": switch(),
+    "plan.largest_batch": boolean(),
     "prepare.raw": TEXT,
     "prepare.labels": TEXT,
     "prepare.rule": Kind(lambda value: isic_rules.parse(TEXT.read(value)) and value),
-    "prepare.size": whole(1),
+    "prepare.size": integer(1),
     "prepare.crop": choice(("report", "square")),
-    "prepare.jpeg_quality": whole(1, 100),
-    "prepare.formats": some_of(("folder", "tfds")),
-    "prepare.hash_distance": whole(-1, 64),
-    "prepare.images_per_shard": whole(1),
-    "prepare.folds": whole(2),
-    "prepare.num_workers": whole(0),
+    "prepare.jpeg_quality": integer(1, 100),
+    "prepare.formats": subset(("folder", "tfds")),
+    "prepare.hash_distance": integer(-1, 64),
+    "prepare.images_per_shard": integer(1),
+    "prepare.folds": integer(2),
+    "prepare.num_workers": integer(0),
     "report.baseline": TEXT,
     "report.output": TEXT,
-    "sweep.seeds": several(
-        whole(0), "different whole numbers, 0 or more", lambda seeds: seeds and len(set(seeds)) == len(seeds)
+    "sweep.seeds": sequence(
+        integer(0), "different whole numbers, 0 or more", lambda seeds: seeds and len(set(seeds)) == len(seeds)
     ),
     "sweep.shard": part_of(1),
-    "sweep.passes": whole(0),
+    "sweep.passes": integer(0),
     "show.images": TEXT,
-    "show.count": whole(1),
-    "show.topics": some_of(("augmentation", "windows", "coverage", "sampling", "filters", "relevance")),
+    "show.count": integer(1),
+    "show.topics": subset(("augmentation", "windows", "coverage", "sampling", "filters", "relevance")),
     "show.output": text(".+", "the name of a folder"),
-    "show.passes": whole(8),  # fewer give no relevance map
-    "log_every_seconds": number("seconds, 0 or more", lambda value: value >= 0, endless=True),
+    "show.passes": integer(8),  # the minimum for a relevance map, attribution.LEAST_PASSES
+    "log_every_seconds": number("seconds, 0 or more", lambda value: value >= 0, may_be_infinite=True),
     "compilation_cache": TEXT,
 }
 
 
 def check(values: Mapping[str, Any], where: str = "") -> dict[str, Any]:
-    """The values by dotted key, each as its rule reads it. BadValue, beginning with `where`, at the first that is none.
+    """Returns `values`, which are by dotted key, each converted by its rule.
 
-    All keys of the default config must be there, and no others.
+    Raises BadValue, with `where` before the message, for an unknown key, a missing key or a value that is not allowed.
     """
     where = f"{where}: " if where else ""
     for key in values:
@@ -178,12 +178,12 @@ def check(values: Mapping[str, Any], where: str = "") -> dict[str, Any]:
             raise BadValue(f"{where}unknown config key {key}{nearest(str(key), RULES)}")
     for key in RULES:
         if key not in values:
-            raise BadValue(f"{where}config.{key} is missing: begin with stochconv_jax.default_config.get_config()")
+            raise BadValue(f"{where}config.{key} is missing: start from stochconv_jax.default_config.get_config()")
     return {key: read(key, value, where) for key, value in values.items()}
 
 
 def read(key: str, value: Any, where: str = "") -> Any:
-    """The value of `key` as its rule reads it. BadValue, beginning with `where`, if it can have none such."""
+    """Returns `value` converted by the rule of `key`. Raises BadValue, with `where` before the message, on refusal."""
     kind = RULES[key]
     try:
         return kind.read(value)
@@ -195,23 +195,29 @@ def read(key: str, value: Any, where: str = "") -> Any:
 
 
 def check_together(values: Mapping[str, Any]) -> None:
-    """BadValue where checked values do not fit each other."""
+    """Raises BadValue if two of `values`, which `check` has returned, contradict each other."""
     weights, classes = values["loss.class_weights"], values["data.num_classes"]
     if weights and len(weights) != classes:
-        raise BadValue(f"config.loss.class_weights={weights}: expected {classes}, one a class (data.num_classes)")
+        raise BadValue(
+            f"config.loss.class_weights={weights}: expected {classes} weights, one per class (config.data.num_classes)"
+        )
     branches, merge_after = values["model.branches"], values["model.merge_after"]
     stages = len(variants.get(values["model.variant"]).stages)
     if len(branches) == 2 and merge_after != "head" and int(merge_after) > stages:
         variant = values["model.variant"]
-        raise BadValue(f"config.model.merge_after={merge_after!r}: {variant} has 0..{stages}, or 'head'")
-    # The window that a 3x3 convolution with strides of 2 turns into half a thumbnail.
+        raise BadValue(f"config.model.merge_after={merge_after!r}: {variant} has stages 0..{stages}, or choose 'head'")
+    # A 3x3 convolution with stride 2 and no padding turns a window of this size into a map of half the thumbnail's
+    # size.
     window = tuple(2 * math.ceil(side / 2) + 1 for side in values["data.thumbnail_size"])
-    if "windows" in branches and any(side > there for side, there in zip(window, values["data.image_size"])):
+    if "windows" in branches and any(side > limit for side, limit in zip(window, values["data.image_size"])):
         raise BadValue(
             f"config.data.image_size={values['data.image_size']}: smaller than a window of {window[0]}x{window[1]} "
-            f"pixels, which config.data.thumbnail_size={values['data.thumbnail_size']} makes"
+            f"pixels, the size that belongs to config.data.thumbnail_size={values['data.thumbnail_size']}"
         )
     if values["init.weights"] and values["model.conventions"] != "official":
-        raise BadValue("config.init.weights are of the official network: set config.model.conventions=official")
+        raise BadValue("config.init.weights needs the official network: set config.model.conventions=official")
     if values["data.source"] == "tfds" and (values["data.labels"] or values["data.validation_labels"]):
-        raise BadValue("config.data.source='tfds' has its labels in its own folder: config.data.labels must be ''")
+        raise BadValue(
+            "config.data.source='tfds' reads labels from its own folder: config.data.labels must be '', and "
+            "config.data.validation_labels too"
+        )

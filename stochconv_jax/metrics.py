@@ -1,6 +1,7 @@
-"""Quality of predicted probabilities, with intervals, and differences between models. No JAX.
+"""Metrics of predicted probabilities with confidence intervals, and differences between models. No JAX.
 
-Throughout, `labels` are integer classes `[N]` and `log_p` natural logarithms of class probabilities `[N, classes]`.
+In all functions `labels` are integer classes `[N]`, `log_p` are natural logarithms of class probabilities
+`[N, classes]`, and `score` `[N]` grows with the probability of class 1.
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ import sklearn.metrics
 
 
 def log_probabilities(logits: np.ndarray) -> np.ndarray:
-    """Log-probabilities `[..., classes]`, float64; one logit `[..., 1]` is that of class 1 of two."""
+    """Returns log-probabilities `[..., classes]`, float64, of `logits`; one logit `[..., 1]` is that of class 1 of two."""
     logits = np.asarray(logits, np.float64)
     if logits.shape[-1] == 1:
         logits = np.concatenate([np.zeros_like(logits), logits], axis=-1)
@@ -21,46 +22,48 @@ def log_probabilities(logits: np.ndarray) -> np.ndarray:
 
 
 def mean_log_probabilities(log_p: np.ndarray) -> np.ndarray:
-    """Logarithm of the mean probability over the first axis (passes): `[P, N, classes]` -> `[N, classes]`."""
+    """Averages probabilities over passes: `[P, N, classes]` -> `[N, classes]`, both as logarithms."""
     return scipy.special.logsumexp(log_p, axis=0) - np.log(len(log_p))
 
 
 def log_loss(labels: np.ndarray, log_p: np.ndarray) -> float:
-    """Mean negative log-probability of the true class, in nats."""
+    """Returns the mean negative log-probability of the true class, in nats."""
     return float(-np.take_along_axis(log_p, np.asarray(labels)[:, None], axis=1).mean())
 
 
 def roc_auc(labels: np.ndarray, log_p: np.ndarray) -> float:
-    """Area under the ROC curve; for more than two classes the mean of one-against-rest over those that have an image.
+    """Returns the area under the ROC curve.
 
-    NaN if fewer than two have, or a probability is not a number or so near zero that its logarithm is not finite.
+    For more than two classes this is the mean of one-against-rest areas over the classes that have an image. NaN if
+    fewer than two classes have an image, or if a log-probability is not finite.
     """
-    there = np.unique(labels)
-    if len(there) < 2 or not np.isfinite(log_p).all():
+    present = np.unique(labels)
+    if len(present) < 2 or not np.isfinite(log_p).all():
         return float("nan")
     if log_p.shape[1] == 2:
         return float(sklearn.metrics.roc_auc_score(labels, scores(log_p)))
-    one_hot = np.asarray(labels)[:, None] == there
-    return float(sklearn.metrics.roc_auc_score(one_hot, log_p[:, there], average="macro"))
+    one_hot = np.asarray(labels)[:, None] == present
+    return float(sklearn.metrics.roc_auc_score(one_hot, log_p[:, present], average="macro"))
 
 
 def scores(log_p: np.ndarray) -> np.ndarray:
-    """Log-odds of class 1 of two, `[N]`: orders as the probability does, without its rounding near 0 and 1."""
+    """Returns the log-odds of class 1 of two, `[N]`, which order images as probabilities do, without their rounding."""
     return log_p[:, 1] - log_p[:, 0]
 
 
 def roc_auc_interval(
     labels: np.ndarray, score: np.ndarray, level: float = 0.95, *, groups: Sequence[str] | None = None
 ) -> tuple[float, float]:
-    """Confidence interval of a two-class ROC AUC by DeLong's variance, on the logit scale so that it stays in 0..1.
+    """Returns the confidence interval (low, high) of a two-class ROC AUC by DeLong's variance.
 
-    DeLong, DeLong & Clarke-Pearson, Biometrics 44 (1988); placements by mid-ranks as in Sun & Xu, IEEE SPL 21 (2014).
-    Where the classes separate wholly the variance is zero, and the interval is the exact binomial-like bound of a
-    perfect result with the smaller class's number. NaN where it is not defined: fewer than two images of a class, a
-    score that is not a number, or no variance at another area, as when all scores are equal.
+    The interval is symmetric on the logit scale, so that it stays within 0..1. DeLong, DeLong & Clarke-Pearson,
+    Biometrics 44 (1988); placements by mid-ranks as in Sun & Xu, IEEE SPL 21 (2014). If the area is 0 or 1 the variance
+    is zero, and the interval is the exact binomial bound for as many successes without a failure as the rarer class has
+    images. NaN if a class has fewer than two images, if a score is NaN, or if the variance is zero at another area, as
+    when all scores are equal.
 
-    `groups`: of each image its group, such as the patient, '' for one of its own: images of a group may resemble each
-    other, and groups take the place of images in all of this, see `_variance`.
+    `groups` has the group of each image, such as the patient, or '' for an image in no group. Images of a group may
+    resemble each other, so groups instead of images count as independent draws, see `_variance`.
     """
     area, positive, negative = delong_placements(labels, score)
     variance, count = _variance(labels, positive, negative, groups)
@@ -77,26 +80,30 @@ def roc_auc_interval(
 
 
 def delong_placements(labels: np.ndarray, score: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-    """ROC AUC, and for each positive (negative) the share of the other class that it is ranked right against."""
+    """Returns the ROC AUC and the placements of the positive and of the negative images.
+
+    The placement of an image is the share of the other class's images that are ranked correctly relative to it.
+    """
     labels, score = np.asarray(labels).astype(bool), np.asarray(score, np.float64)
     positive, negative = score[labels], score[~labels]
     ranks = scipy.stats.rankdata(np.concatenate([positive, negative]))
     m, n = len(positive), len(negative)
     if not m or not n:
         return float("nan"), np.zeros(m), np.zeros(n)
-    of_positive = (ranks[:m] - scipy.stats.rankdata(positive)) / n
-    of_negative = 1 - (ranks[m:] - scipy.stats.rankdata(negative)) / m
-    return float(of_positive.mean()), of_positive, of_negative
+    positive_placements = (ranks[:m] - scipy.stats.rankdata(positive)) / n
+    negative_placements = 1 - (ranks[m:] - scipy.stats.rankdata(negative)) / m
+    return float(positive_placements.mean()), positive_placements, negative_placements
 
 
 def _variance(
     labels: np.ndarray, positive: np.ndarray, negative: np.ndarray, groups: Sequence[str] | None
 ) -> tuple[float, int]:
-    """Variance of an area, or of a difference of two, and the number of independent draws of the rarer class.
+    """Returns the variance of an area, or of a difference of two, and the number of draws of the rarer class.
 
-    `positive`, `negative`: placements, or their differences. Without `groups` every image is a draw: DeLong's variance.
-    With them a group is, whichever classes its images are of: Obuchowski, Biometrics 53 (1997), whose variance is
-    DeLong's where each image is a group of its own. NaN for fewer than two draws of a class.
+    `positive` and `negative` are placements, or differences of placements. Without `groups` each image is a draw, and
+    this is DeLong's variance. With `groups` each group is a draw, whatever the classes of its images: Obuchowski,
+    Biometrics 53 (1997), which equals DeLong's variance if each group has one image. The variance is NaN if a class has
+    fewer than two draws.
     """
     if groups is None:
         count = min(len(positive), len(negative))
@@ -110,7 +117,7 @@ def _variance(
     counts = [len(np.unique(members)) for members, _ in sides]
     if min(counts) < 2:
         return float("nan"), min(counts)
-    # What each group adds to the area beyond the mean, as the owner of positives and as that of negatives.
+    # How far each group moves the area from its mean, by its positive images and by its negative images.
     first, second = (
         np.bincount(members, values - values.mean(), minlength=number) / len(values) for members, values in sides
     )
@@ -119,7 +126,7 @@ def _variance(
 
 
 def sensitivity_at(labels: np.ndarray, score: np.ndarray, specificity: float) -> float:
-    """The highest sensitivity of any threshold whose specificity is at least `specificity`."""
+    """Returns the highest sensitivity of all thresholds whose specificity is at least `specificity`."""
     false_positive, true_positive, _ = sklearn.metrics.roc_curve(labels, score, drop_intermediate=False)
     return float(true_positive[false_positive <= 1 - specificity + 1e-12].max())
 
@@ -132,9 +139,9 @@ CLUSTERED = (
 
 
 def summary(labels: np.ndarray, log_p: np.ndarray, groups: Sequence[str] | None = None) -> dict[str, object]:
-    """What `evaluation.json` says about a set of predictions; some of it is for two classes only.
+    """Returns the metrics that evaluation.json holds; several of them are for two classes only.
 
-    `groups`: see `roc_auc_interval`; None where none are known.
+    `groups` is as in `roc_auc_interval`, or None if no groups are known.
     """
     classes = log_p.shape[1]
     probability = np.exp(log_p)
@@ -145,7 +152,7 @@ def summary(labels: np.ndarray, log_p: np.ndarray, groups: Sequence[str] | None 
         "class_counts": np.bincount(labels, minlength=classes).tolist(),
         "roc_auc": roc_auc(labels, log_p),
         "log_loss": log_loss(labels, log_p),
-        # For two classes the Brier score is that of class 1 alone, as is usual.
+        # For two classes the Brier score is usually that of class 1 alone.
         "brier_score": float((squares[:, 1] if classes == 2 else squares.sum(axis=1)).mean()),
     }
     if classes != 2:
@@ -168,7 +175,7 @@ def summary(labels: np.ndarray, log_p: np.ndarray, groups: Sequence[str] | None 
 
 
 class Difference(NamedTuple):
-    """Of two models, the first minus the second; the p-value is two-sided. NaN where not defined."""
+    """A difference, the first model minus the second, with its interval and two-sided p-value; NaN if undefined."""
 
     value: float
     low: float
@@ -184,11 +191,11 @@ def delong_difference(
     *,
     groups: Sequence[str] | None = None,
 ) -> Difference:
-    """Difference of two models' ROC AUCs on the same images, by DeLong's paired variance (see `roc_auc_interval`).
+    """Compares the ROC AUCs of two models on the same images, by DeLong's paired variance (see `roc_auc_interval`).
 
-    `first`, `second`: scores `[seeds, N]` or `[N]`; the areas, and so the placements, are averaged over the seeds. What
-    varies is which images were drawn: the trained networks are taken as given. NaN interval and p where the variance
-    is zero or a class has fewer than two images. `groups`: see `roc_auc_interval`.
+    `first` and `second` are scores `[seeds, N]` or `[N]`; areas and placements are averaged over the seeds. The
+    interval covers the choice of images and takes the trained networks as given. Interval and p are NaN if the variance
+    is zero or a class has fewer than two images. `groups` is as in `roc_auc_interval`.
     """
     sides = [[delong_placements(labels, score) for score in np.atleast_2d(scores)] for scores in (first, second)]
     means = [[np.mean(part, axis=0) for part in zip(*side)] for side in sides]
@@ -199,9 +206,9 @@ def delong_difference(
 
 
 def student_difference(first: Sequence[float], second: Sequence[float], level: float = 0.95) -> Difference:
-    """Mean of the differences of paired values, such as those of equal seeds, by Student's paired t-test.
+    """Compares paired values, such as those of equal seeds, by Student's paired t-test on their mean difference.
 
-    NaN interval and p of fewer than two pairs, or where all differences are the same.
+    Interval and p are NaN for fewer than two pairs, or if all differences are equal.
     """
     differences = np.subtract(first, second)
     if len(differences) < 2:
@@ -211,8 +218,8 @@ def student_difference(first: Sequence[float], second: Sequence[float], level: f
 
 
 def _difference(value: float, error: float, distribution, level: float) -> Difference:
-    """Interval and p of `value`, whose error in units of the standard error `error` has `distribution`."""
-    # Differences that are equal but for rounding say nothing of how they vary.
+    """Returns `value` with its interval and p; (`value` - truth) / `error` follows `distribution`."""
+    # A standard error this small is rounding: the differences are equal, and their spread is unknown.
     if not error > 1e-12:
         return Difference(value, *[float("nan")] * 3)
     half = distribution.ppf(0.5 + level / 2) * error
@@ -220,25 +227,25 @@ def _difference(value: float, error: float, distribution, level: float) -> Diffe
 
 
 def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
-    """Student's interval of the mean of values in 0..1, such as ROC AUCs over seeds, cut off at 0 and 1.
+    """Returns Student's interval of the mean of values in 0..1, such as ROC AUCs of several seeds, clipped to 0..1.
 
-    NaN for fewer than two values, or where all are the same: they say nothing of how others would vary.
+    NaN for fewer than two values, or if all are equal: then nothing is known of their spread.
     """
-    values = np.asarray(values, np.float64)
-    if len(values) < 2 or np.ptp(values) < 1e-12:
+    array = np.asarray(values, np.float64)
+    if len(array) < 2 or np.ptp(array) < 1e-12:
         return float("nan"), float("nan")
-    half = scipy.stats.t.ppf(0.5 + level / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
-    return max(0.0, float(values.mean() - half)), min(1.0, float(values.mean() + half))
+    half = scipy.stats.t.ppf(0.5 + level / 2, len(array) - 1) * array.std(ddof=1) / np.sqrt(len(array))
+    return max(0.0, float(array.mean() - half)), min(1.0, float(array.mean() + half))
 
 
 def bootstrap_interval(
     first: Sequence[float], second: Sequence[float], *, level: float = 0.95, resamples: int = 10_000, seed: int = 0
 ) -> tuple[float, float]:
-    """Percentile-bootstrap interval of the mean difference of paired values; the same arguments, the same result.
+    """Returns the percentile-bootstrap interval of the mean difference of paired values; deterministic by `seed`.
 
-    It makes no assumption about the distribution, but cannot reach beyond the differences at hand: of three pairs the
-    truth is outside one time in four, of ten about one in ten (Hesterberg, Am. Stat. 69 (2015), on small samples).
-    NaN for fewer than two pairs.
+    It assumes nothing about the distribution, but cannot reach beyond the differences at hand: with three pairs it
+    misses the truth one time in four, with ten about one time in ten (Hesterberg, Am. Stat. 69 (2015), on small
+    samples). NaN for fewer than two pairs.
     """
     differences = np.subtract(first, second)
     if len(differences) < 2:
@@ -249,19 +256,22 @@ def bootstrap_interval(
 
 
 class Reliability(NamedTuple):
-    """Of each bin of predicted probability that holds an image: mean prediction, share of class 1, images."""
+    """The calibration in bins of predicted probability: mean prediction, share of class 1 and number of images.
+
+    Bins without images are left out.
+    """
 
     predicted: np.ndarray
     observed: np.ndarray
     count: np.ndarray
 
     def error(self) -> float:
-        """Expected calibration error: the bins' distance from the diagonal, weighted by their images."""
+        """Returns the expected calibration error: mean |predicted - observed|, weighted by the images of each bin."""
         return float(np.average(np.abs(self.predicted - self.observed), weights=self.count))
 
 
 def reliability(labels: np.ndarray, probability: np.ndarray, bins: int = 10) -> Reliability:
-    """Calibration of the probability of class 1 of two, `[N]`, in bins of equal width."""
+    """Returns the calibration of the probability of class 1 of two, `[N]`, in `bins` bins of equal width."""
     index = np.minimum((np.asarray(probability) * bins).astype(int), bins - 1)
     count = np.bincount(index, minlength=bins)
     filled = count > 0

@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 WORKDIR_ADVICE = "make room, or choose another --workdir"
 
-METRICS = (
+METRICS = (  # columns of metrics.csv
     "epoch",
     "step",
     "train_loss",
@@ -31,8 +31,9 @@ METRICS = (
     "seconds",
 )
 
-# Config keys, or beginnings of keys, that change no number of a run. The data is compared by names and labels, not by
-# place.
+# Config keys, or prefixes of keys, that do not affect the results of a training run: a run may continue with other
+# values of them. The keys that say where the data is are among them, because names and labels of the images are
+# compared instead.
 FREE_KEYS = (
     "data.path",
     "data.labels",
@@ -64,7 +65,7 @@ FREE_KEYS = (
 
 
 class RunFolder:
-    """Paths and files of the run in `path` (created by `create`)."""
+    """The paths and files of the run in the folder `path`, which `create` creates."""
 
     def __init__(self, path: str | os.PathLike):
         self.path = pathlib.Path(path).expanduser().absolute()
@@ -79,7 +80,7 @@ class RunFolder:
         return self.path / "checkpoints"
 
     def has_checkpoint(self, step: int | None = None) -> bool:
-        """Whether a checkpoint, or that of `step`, is complete."""
+        """Returns whether there is a complete checkpoint, of `step` if that is given."""
         if step is not None:
             return (self.checkpoints / f"step_{step}").exists()
         return any(path.name.removeprefix("step_").isdigit() for path in self.checkpoints.glob("step_*"))
@@ -93,39 +94,49 @@ class RunFolder:
         return write_text(self.path / name, json.dumps(content, indent=2) + "\n")
 
     def read_config(self) -> dict | None:
-        """The content of config.json, or None where no run has begun. ValueError if it is not readable."""
+        """Returns the content of config.json, or None if no run has started. Raises ValueError if it is not valid."""
         return self.read_json("config.json")
 
     def read_json(self, name: str) -> dict | None:
-        """The content of the JSON file `name`, or None where there is none. ValueError if it is not readable."""
+        """Returns the content of the JSON file `name`, or None if there is no such file.
+
+        Raises ValueError, naming the file, if it is not valid JSON or holds no table of names and values.
+        """
         file = self.path / name
         if not file.exists():
             return None
         try:
             content = json.loads(file.read_text())
             if not isinstance(content, dict):
-                raise ValueError("it holds no table of names and values")
+                raise ValueError("expected a table of names and values")
         except ValueError as error:
             raise ValueError(f"{file} is not valid JSON ({error}); mend it, or choose another --workdir") from error
         return content
 
     def read_metrics(self) -> list[dict[str, str]]:
-        """The rows of metrics.csv as written; [] where there is none."""
+        """Returns the rows of metrics.csv as text, or [] if there is no such file."""
         return self.read_table("metrics.csv")
 
     def epochs(self) -> dict[int, int]:
-        """The number of each epoch in metrics.csv by the step that ended it. ValueError for a row without them."""
+        """Returns {last step of an epoch: number of the epoch} for every row of metrics.csv.
+
+        Raises ValueError, naming the line, for a row without these numbers.
+        """
         found = {}
         for line, row in enumerate(self.read_metrics(), start=2):
             try:
                 found[int(row["step"])] = int(row["epoch"])
             except (KeyError, TypeError, ValueError) as error:
                 where = f"{self.path / 'metrics.csv'}, line {line}"
-                raise ValueError(f"{where}: no number of an epoch and its step; mend it, or remove the file") from error
+                message = f"{where}: expected numbers in the columns epoch and step; mend them, or remove the file"
+                raise ValueError(message) from error
         return found
 
     def read_table(self, name: str) -> list[dict[str, str]]:
-        """The rows of the CSV file `name` as written; [] where there is none. ValueError if it is not readable."""
+        """Returns the rows of the CSV file `name` as text by column, or [] if there is no such file.
+
+        Raises ValueError, naming the file, if it is not a CSV file in UTF-8.
+        """
         file = self.path / name
         if not file.exists():
             return []
@@ -137,7 +148,7 @@ class RunFolder:
         return [{name: csv_cells.unguard(text) for name, text in row.items() if name} for row in rows]
 
     def write_metrics(self, rows: Iterable[Mapping]) -> None:
-        """Replaces metrics.csv. Floats are written with all their digits."""
+        """Replaces metrics.csv atomically. Floats are written with all their digits."""
         write_csv(self.path / "metrics.csv", METRICS, rows)
 
 
@@ -148,6 +159,9 @@ def locked(folder: pathlib.Path, name: str = ".lock") -> Iterator[None]:
     `name`: the file that is locked; processes that work in one folder on different things lock different files. The
     lock ends with the process, however that ends, and holds across hosts as far as the file system's `flock` does.
     Raises OSError, naming the folder and the holder, if another process has the lock or nothing can be written there.
+
+    The package filelock is not used: its FileLock, which uses `flock` too, does not record who holds the lock, and its
+    SoftFileLock, which does, cannot tell that a process killed on another host is gone.
     """
     with explain_os_errors("write into", folder, WORKDIR_ADVICE):
         folder.mkdir(parents=True, exist_ok=True)
@@ -167,13 +181,13 @@ def _lock(handle: int, folder: pathlib.Path) -> None:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        holder = os.pread(handle, 1000, 0).decode(errors="replace").strip() or "it has not said which"
+        holder = os.pread(handle, 1000, 0).decode(errors="replace").strip() or "not recorded which"
         message = f"another process works in {folder} ({holder}): wait for it or end it"
         raise OSError(errno.EAGAIN, message) from error
     except OSError as error:
         if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
             raise
-        logger.warning("%s is on a file system without locks: see that no other process works in it", folder)
+        logger.warning("%s is on a file system without locks: make sure that no other process works in it", folder)
     with explain_os_errors("write into", folder, WORKDIR_ADVICE):
         os.truncate(handle, 0)
         os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()} since {time.ctime()}\n".encode(), 0)

@@ -1,4 +1,4 @@
-"""Every key has a rule, and a value that cannot be is refused by key, wherever it was set."""
+"""Every config key has a rule, and a value that the rule refuses is an error that names the key."""
 
 import importlib
 import math
@@ -29,12 +29,12 @@ EXPERIMENTS = sorted(file.stem for file in (ROOT / "configs").glob("*.py") if fi
 
 
 def check(**keys):
-    """The checked values of the defaults with `keys`, whose '__' are dots."""
+    """Returns the checked values of the default config with `keys`, in which '__' stands for a dot."""
     return config_rules.check(DEFAULTS | {key.replace("__", "."): value for key, value in keys.items()})
 
 
 def refused(key, value):
-    """The message about a value that must not be."""
+    """Returns the message with which `value` is refused."""
     with pytest.raises(config_rules.BadValue) as caught:
         config_rules.check(DEFAULTS | {key: value})
     message = str(caught.value)
@@ -73,7 +73,7 @@ def test_only_free_text_takes_any_text(key):
 
 @pytest.mark.parametrize("key", [key for key, value in DEFAULTS.items() if isinstance(value, int | float)])
 def test_numbers_have_a_range(key):
-    """Below it lies at least -2; infinity is without end for times alone."""
+    """Refuses -2 for every key, and infinity for all keys but durations."""
     if isinstance(DEFAULTS[key], bool):
         refused(key, 1)
         return
@@ -115,8 +115,8 @@ def test_numbers_have_a_range(key):
         ("data.thumbnail_size", (64.5, 64), "512 is (512, 512)"),
         ("data.fold", "6/5", "'2/5', or ''"),
         ("data.fold", "1/1", "2 at least"),
-        ("sweep.shard", "0/3", "expected a part and their number"),
-        ("sweep.shard", "-1/2", "expected a part and their number"),
+        ("sweep.shard", "0/3", "expected a part and the number of parts"),
+        ("sweep.shard", "-1/2", "expected a part and the number of parts"),
         ("sweep.seeds", (1, 1), "expected different whole numbers"),
         ("sweep.seeds", (0, -1), "expected different whole numbers"),
         ("augment.area", (0.9, 0.6), "0 < from <= to <= 1"),
@@ -191,8 +191,8 @@ def test_words_are_those_that_the_modules_know():
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
-        ({"loss.class_weights": (1.0, 2.0, 3.0)}, r"config.loss.class_weights=.*: expected 2, one a class"),
-        ({"model.variant": "tiny", "model.merge_after": "5"}, "config.model.merge_after='5': tiny has 0..4"),
+        ({"loss.class_weights": (1.0, 2.0, 3.0)}, r"config.loss.class_weights=.*: expected 2 weights, one per class"),
+        ({"model.variant": "tiny", "model.merge_after": "5"}, "config.model.merge_after='5': tiny has stages 0..4"),
         ({"data.image_size": (224, 300)}, r"config.data.image_size=.*: smaller than a window of 225x225"),
         ({"init.weights": "w.h5", "model.conventions": "as_published"}, "set config.model.conventions=official"),
         ({"data.source": "tfds", "data.labels": "l.csv"}, "config.data.labels must be ''"),

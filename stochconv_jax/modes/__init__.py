@@ -41,7 +41,7 @@ def run(mode: str, config: Any, overrides: Mapping[str, Any], workdir: str, conf
         if mode in TOGETHER:
             distributed.join(config.distributed, stops_together=mode == "train")
         return importlib.import_module(f"stochconv_jax.modes.{mode}").run(config, overrides, workdir, **more)
-    except rendezvous.NotAllHere as error:
+    except rendezvous.RendezvousError as error:
         sys.exit(f"stochconv_jax: {error}")
     except watchdog.Stalled:
         traceback.print_exc()

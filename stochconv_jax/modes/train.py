@@ -89,7 +89,7 @@ def _train(folder: RunFolder, experiment: Experiment, stack: contextlib.ExitStac
         )
     except Exception as error:
         # It is printed only when the save under way has ended, which may hang as well.
-        watchdog.end_within(grace_seconds, of=f"{type(error).__name__}: {error}")
+        watchdog.end_within(grace_seconds, since=f"{type(error).__name__}: {error}")
         if isinstance(error, loop.NonFiniteLoss):
             _write_bad_batch(folder, error, [experiment.train_source.names[index] for index in error.images])
         raise

@@ -1,1 +1,1 @@
-"""The process and its neighbours: joining, preemption, watchdog, determinism, memory of the host. Knows no model."""
+"""Processes and hosts: distributed start, preemption, watchdog, compiler flags, host memory. Knows no model."""

@@ -1,4 +1,4 @@
-"""Several processes, on one host or many, that train, evaluate or predict as one."""
+"""Starts JAX over several processes, on one host or many, which then train, evaluate or predict together."""
 
 import logging
 import os
@@ -15,21 +15,23 @@ from stochconv_jax.runtime import cluster, rendezvous
 
 logger = logging.getLogger(__name__)
 
-# Seconds without a sign of life after which a process counts as dead, at most. A thread of JAX's own gives it, whatever
-# else the process does: neither a slow step nor a long compilation is a reason to wait for longer. So it does not grow
-# with `distributed.timeout_seconds`, which is about those that come late; it is JAX's default.
+# Seconds without a heartbeat after which a process counts as dead; JAX's default. A thread of JAX sends the heartbeats
+# whatever else the process does, so neither a slow step nor a long compilation needs more. It does not grow with
+# `distributed.timeout_seconds`, which is for processes that start late.
 HEARTBEAT = 100
 METADATA = "http://{}/computeMetadata/v1/instance/attributes/{}"
-PAUSES = (1, 2, 4, 8)  # seconds between two requests for metadata, whose server may be busy when a pod starts
+PAUSES = (1, 2, 4, 8)  # seconds between attempts to read metadata; the server may be busy when a whole pod starts
 
 
 def join(settings: ConfigDict, *, stops_together: bool) -> None:
-    """Connects this process with the others of the run, if there are any; call it before JAX looks for devices.
+    """Connects this process with the other processes of the run, if there are any.
 
-    `settings`: config.distributed. `stops_together`: SIGTERM in one process is to reach all, see `stopping`;
-    otherwise it ends the process as usual. Raises rendezvous.NotAllHere, naming who is missing.
+    Call it before JAX looks for devices. `settings` is config.distributed. With `stops_together` SIGTERM in one process
+    stops all of them, see `preemption`; without it SIGTERM ends the process that receives it.
+
+    Raises rendezvous.RendezvousError, which names the missing processes.
     """
-    import jax  # half a second that other modes need not wait for; it also says in `environ` whether there are TPUs
+    import jax  # imported here because it takes half a second; its import also sets the TPU variables in os.environ
 
     names = ("coordinator", "num_processes", "process_id")
     given = {name: settings[name] for name in names}
@@ -51,7 +53,7 @@ def join(settings: ConfigDict, *, stops_together: bool) -> None:
             num_processes=place.num_processes,
             process_id=place.process_id,
             cluster_detection_method=place.method,
-            initialization_timeout=2 * timeout,  # at which it would abort; the guard speaks before
+            initialization_timeout=2 * timeout,  # JAX aborts then without a reason; `guard` prints one before that
             heartbeat_timeout_seconds=min(HEARTBEAT, timeout),
             shutdown_timeout_seconds=min(HEARTBEAT, timeout),
         )
@@ -64,8 +66,10 @@ def join(settings: ConfigDict, *, stops_together: bool) -> None:
 
 
 def _begin_together() -> None:
-    """A first sum over all devices. Gloo wants all processes to be there for it within 30 s of each other, and later
-    waits; they would not be, where the first sum comes after a compilation that one has cached and another has not.
+    """Sums over all devices once, while all processes are at the same point of the program.
+
+    In its first collective Gloo waits at most 30 s for the other processes; in later ones it waits without a limit. The
+    first collective of the run itself may come after a compilation that one process has cached and another has not.
     """
     import jax
     from jax.experimental import multihost_utils
@@ -80,7 +84,7 @@ def _begin_together() -> None:
 
 
 def _give_up(place: cluster.Place, timeout: int) -> None:
-    """Ends the process, which waits inside JAX and cannot be interrupted."""
+    """Ends this process, which waits inside JAX and cannot be interrupted, and prints the likely cause."""
     print(
         f"stochconv_jax: all {place.num_processes} processes came to {place.coordinator}, but JAX could not connect "
         f"them within {timeout} s, says process {place.process_id}: one has ended since, see its log",
@@ -91,15 +95,16 @@ def _give_up(place: cluster.Place, timeout: int) -> None:
 
 
 def _on_tpu_vm() -> bool:
-    """Whether JAX, when imported, found TPUs and is to use them; it says so in these variables."""
+    """Returns whether JAX has found TPUs and is allowed to use them, by the variables that its import sets."""
     there = os.environ.get("TPU_ML_PLATFORM") == "JAX" and "TPU_SKIP_MDS_QUERY" not in os.environ
     return there and "tpu" in os.environ.get("JAX_PLATFORMS", "tpu")
 
 
 def _metadata(name: str) -> str | None:
-    """An attribute of this Cloud VM; None where there is no such attribute or no such server.
+    """Returns an attribute of this Cloud VM, or None if there is no such attribute or no metadata server.
 
-    OSError naming it where the server does not answer: this process would take itself for the only one.
+    Raises OSError if the server exists and does not answer. Without its answer each worker of a TPU pod would run
+    alone.
     """
     url = METADATA.format(os.environ.get("GCE_METADATA_IP", "metadata.google.internal"), name)
     request = urllib.request.Request(url, headers={"Metadata-Flavor": "Google"})

@@ -1,4 +1,4 @@
-"""SIGTERM: a run stops where it can go on from, and saves; where it cannot, it ends in time and says why."""
+"""Handles preemption: after SIGTERM a run stops at the next step, saves and exits, or the watchdog ends it."""
 
 import functools
 import itertools
@@ -14,17 +14,21 @@ from stochconv_jax.runtime import watchdog
 
 logger = logging.getLogger(__name__)
 
-SAME_SIGNAL = 2.0  # seconds
+SAME_SIGNAL = 2.0  # seconds in which a second SIGTERM counts as a repetition of the first
 
 
 def on_sigterm(grace_seconds: float) -> Callable[[], bool]:
-    """What tells, asked between steps and between batches of an evaluation, whether to stop there: SIGTERM has come.
+    """Returns a function that returns whether SIGTERM has arrived and the run is to stop now.
 
-    A process that is still there `grace_seconds` after it has noticed is ended with code 1, and says what it waited
-    for. Of several processes SIGTERM may come to any, from `hosts.join` on: they agree, without the devices, on a call
-    that none of them has made, so all must make the same calls; one that waits for something else notices when that
-    comes, or ends in its time. Of one process a later SIGTERM ends it at once; one that follows within `SAME_SIGNAL`
-    seconds is the same once more: a job's launcher signals all its processes, and a sweep hands its own on.
+    The function is called between steps and between batches of an evaluation. Once it has returned True, the process
+    has `grace_seconds` seconds to end; then the watchdog ends it with code 1 and says what it was waiting for.
+
+    Several processes: SIGTERM may arrive at any of them, at any time after `distributed.join`. JAX's preemption service
+    agrees, without the devices, on a call that no process has made yet. So all processes must call the function equally
+    often. A process that is waiting for something else when the signal arrives notices it at its next call.
+
+    One process: a second SIGTERM ends it at once, unless it arrives within `SAME_SIGNAL` seconds of the first.
+    Launchers signal all processes of a job and a sweep passes its signal on, so one request may arrive twice.
     """
     if jax.process_count() > 1:
         return functools.partial(_agreed, itertools.count(1), grace_seconds)
@@ -51,4 +55,4 @@ def _agreed(calls: itertools.count, grace_seconds: float) -> bool:
 
 def _notice(grace_seconds: float) -> None:
     logger.warning("SIGTERM: saving, then stopping")
-    watchdog.end_within(grace_seconds, of="SIGTERM")
+    watchdog.end_within(grace_seconds, since="SIGTERM")

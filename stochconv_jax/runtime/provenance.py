@@ -1,4 +1,4 @@
-"""What it takes to repeat a run, besides its config: versions, flags, the state of the code, devices."""
+"""Describes what a run depends on besides its config: versions, flags, git commit and devices."""
 
 import importlib.metadata
 import os
@@ -31,9 +31,9 @@ PACKAGES = (
     "simplejpeg",
     "scikit-learn",
 )
-ACCELERATED_BY = ("libtpu", "jax-cuda", "jax-rocm", "nvidia-")  # beginnings of packages that not every machine has
-FLAGS = ("JAX_", "XLA_", "LIBTPU_INIT_ARGS", "NVIDIA_TF32_OVERRIDE")  # beginnings of variables
-NUMERICS = (  # of jax.config
+ACCELERATOR_PACKAGES = ("libtpu", "jax-cuda", "jax-rocm", "nvidia-")  # prefixes; recorded if they are installed
+FLAGS = ("JAX_", "XLA_", "LIBTPU_INIT_ARGS", "NVIDIA_TF32_OVERRIDE")  # prefixes of environment variables
+NUMERICS = (  # names in jax.config
     "jax_default_matmul_precision",
     "jax_default_prng_impl",
     "jax_enable_x64",
@@ -43,7 +43,10 @@ NUMERICS = (  # of jax.config
 
 
 def describe(folder: pathlib.Path) -> dict[str, Any]:
-    """For config.json. Where the code is not as committed, what differs is saved in `folder`."""
+    """Returns the entries of config.json that describe this start of a run.
+
+    If the code differs from its commit, the difference is saved in `folder`.
+    """
     return {
         "command": sys.orig_argv,
         **software(),
@@ -59,39 +62,42 @@ def describe(folder: pathlib.Path) -> dict[str, Any]:
 
 
 def software() -> dict[str, dict[str, str]]:
-    """What compiles: versions of packages, and the variables that tell it how."""
+    """Returns the versions of packages and the environment variables of JAX and XLA, which decide what is compiled."""
     flags = {name: value for name, value in sorted(os.environ.items()) if name.startswith(FLAGS)}
     return {"versions": _versions(), "flags": flags}
 
 
 def _versions() -> dict[str, str]:
-    # What a broken installation leaves has no name.
+    # The remains of a broken installation have no name.
     names = (found.metadata.get("Name", "") for found in importlib.metadata.distributions() if found.metadata)
     installed = {re.sub(r"[-_.]+", "-", name).lower() for name in names}
-    packages = (*PACKAGES, *sorted(name for name in installed if name.startswith(ACCELERATED_BY)))
+    packages = (*PACKAGES, *sorted(name for name in installed if name.startswith(ACCELERATOR_PACKAGES)))
     known = {"python": platform.python_version(), "stochconv_jax": stochconv_jax.__version__}
     return known | {name: importlib.metadata.version(name) for name in packages}
 
 
 def _git(folder: pathlib.Path) -> dict[str, str | None] | None:
-    """The commit, and the file in `folder` with what differs from it, None if nothing does; None without git.
+    """Returns the commit and the name of the file in `folder` with the uncommitted changes, None if there are none.
 
-    Files that git does not track are not looked at.
+    Returns None outside a git checkout or without git. Untracked files are ignored.
     """
     if not (CHECKOUT / ".git").exists():
         return None
     try:
         commit, diff = (
-            subprocess.run(["git", *words], cwd=CHECKOUT, capture_output=True, check=True).stdout
-            for words in (("rev-parse", "HEAD"), ("diff", "--no-color", "--no-ext-diff", "HEAD"))
+            subprocess.run(["git", *arguments], cwd=CHECKOUT, capture_output=True, check=True).stdout
+            for arguments in (("rev-parse", "HEAD"), ("diff", "--no-color", "--no-ext-diff", "HEAD"))
         )
     except (OSError, subprocess.CalledProcessError):
         return None
-    return {"commit": commit.decode().strip(), "diff": _save(folder, diff) if diff else None}
+    return {"commit": commit.decode().strip(), "diff": _save_diff(folder, diff) if diff else None}
 
 
-def _save(folder: pathlib.Path, diff: bytes) -> str:
-    """Writes `diff`, or its beginning, unless an earlier start has. Returns the file's name, made of its content."""
+def _save_diff(folder: pathlib.Path, diff: bytes) -> str:
+    """Writes the first LONGEST_DIFF bytes of `diff` and returns the file's name, which holds a checksum of `diff`.
+
+    A file of that name is from an earlier start with the same changes and is left as it is.
+    """
     file = folder / f"uncommitted_{zlib.crc32(diff):08x}.diff"
     if not file.exists():
         cut = f"\n... cut: {len(diff):,} bytes in all\n" if len(diff) > LONGEST_DIFF else ""

@@ -1,4 +1,4 @@
-"""Ending a process that waits for what may never come: it cannot be interrupted, and an ordinary exit would wait."""
+"""A watchdog that ends the process when it is blocked in a wait that can be neither interrupted nor left by exiting."""
 
 import contextlib
 import multiprocessing
@@ -14,33 +14,33 @@ PACKAGE = pathlib.Path(__file__).parents[1]
 
 
 class Stalled(TimeoutError):
-    """A batch did not come in time; the message names it and its images."""
+    """An error for a batch that did not arrive in time; the message names the batch and its images."""
 
 
-def end_within(seconds: float, of: str) -> threading.Timer:
-    """Ends this process with code 1 if it is still there `seconds` from now, and says what it waited for.
+def end_within(seconds: float, since: str) -> threading.Timer:
+    """Starts a timer that ends this process with code 1 in `seconds` seconds and prints which line it was waiting in.
 
-    `of`: what happened now, for that message. The timer that is returned may be cancelled. `seconds` are those of
-    config.checkpoint.grace_seconds.
+    `since` names the event that starts the timer, for the message. `seconds` is config.checkpoint.grace_seconds, which
+    the message names. Returns the timer, which can be cancelled.
     """
-    guard = threading.Timer(min(seconds, threading.TIMEOUT_MAX), _give_up, (seconds, of))
-    guard.daemon = True  # it keeps no process that has done its work
-    guard.start()
-    return guard
+    timer = threading.Timer(min(seconds, threading.TIMEOUT_MAX), _end, (seconds, since))
+    timer.daemon = True  # a process that has finished exits without waiting for the timer
+    timer.start()
+    return timer
 
 
 @contextlib.contextmanager
-def within(seconds: float, of: str) -> Iterator[None]:
-    """Ends this process as `end_within` does where what is inside has not ended in `seconds`."""
-    guard = end_within(seconds, of)
+def within(seconds: float, since: str) -> Iterator[None]:
+    """Ends this process as `end_within` does, unless the body of the `with` statement ends within `seconds` seconds."""
+    timer = end_within(seconds, since)
     try:
         yield
     finally:
-        guard.cancel()
+        timer.cancel()
 
 
 def end_process(code: int) -> NoReturn:
-    """Ends this process and its workers at once, with exit code `code`."""
+    """Ends this process and its worker processes at once, with exit code `code`."""
     for worker in multiprocessing.active_children():
         worker.kill()
     sys.stdout.flush()
@@ -48,18 +48,19 @@ def end_process(code: int) -> NoReturn:
     os._exit(code)
 
 
-def _give_up(seconds: float, of: str) -> NoReturn:
-    import jax  # known by then; modes that start no run need not wait for it
+def _end(seconds: float, since: str) -> NoReturn:
+    import jax  # imported long before by every mode that starts a timer; the other modes do not wait for its import
 
-    stack = traceback.extract_stack(sys._current_frames()[threading.main_thread().ident])
-    # After our last line the libraries leave each other, which may wait too.
+    main_thread = threading.main_thread().ident
+    stack = traceback.extract_stack(next(f for ident, f in sys._current_frames().items() if ident == main_thread))
+    # The innermost line of this package. At exit there may be none: then libraries wait for each other.
     ours = (frame for frame in reversed(stack) if PACKAGE in pathlib.Path(frame.filename).parents)
     place = next((frame for frame in ours if frame.filename != __file__), stack[-1])
-    others = "; the other processes may say why" if jax.process_count() > 1 else ""
+    others = "; the logs of the other processes may show the cause" if jax.process_count() > 1 else ""
     print(
-        f"stochconv_jax: not ended within {seconds:g} s of {of} (config.checkpoint.grace_seconds), says process "
-        f"{jax.process_index()}: it waits in {place.filename}, line {place.lineno}, for {place.line}{others}. Complete "
-        "checkpoints are as they were; run the same command again",
+        f"stochconv_jax: process {jax.process_index()} has not ended within {seconds:g} s of {since} "
+        f"(config.checkpoint.grace_seconds): it waits in {place.filename}, line {place.lineno}, for {place.line}"
+        f"{others}. Complete checkpoints are unchanged; run the same command again",
         file=sys.stderr,
     )
     end_process(1)

@@ -70,7 +70,7 @@ class Checkpoints:
         if "_manager" not in vars(self):
             return
         try:
-            with watchdog.within(self._timeout, of="the wait for the last save"):
+            with watchdog.within(self._timeout, since="the wait for the last save"):
                 self._manager.close()
                 self._remove_old()
         except Exception as failure:
@@ -97,7 +97,7 @@ class Checkpoints:
             self._add_metrics(step, metrics)
             return
         try:
-            with watchdog.within(self._timeout, of=f"the wait for a save, at step {step}"):
+            with watchdog.within(self._timeout, since=f"the wait for a save, at step {step}"):
                 self._manager.wait_until_finished()
                 self._remove_old()
                 self._saving = step
@@ -120,7 +120,7 @@ class Checkpoints:
                     checksums.write(self._path(step))
             except OSError as error:
                 raise self._not_saved(error) from error
-        with watchdog.within(self._timeout, of=f"the end of the epoch, at step {step}"):
+        with watchdog.within(self._timeout, since=f"the end of the epoch, at step {step}"):
             multihost_utils.sync_global_devices("metrics of an epoch")  # every process reads them at the next save
 
     def _complete_files(self) -> None:

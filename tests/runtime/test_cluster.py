@@ -1,4 +1,4 @@
-"""Where a process stands, from settings and environment; launchers' own variables as JAX itself reads them."""
+"""The place of a process by settings and environment, compared with JAX's own detection where it has one."""
 
 import os
 
@@ -59,7 +59,7 @@ def test_launchers_are_read_as_jax_reads_them(cluster, environ, port, monkeypatc
     ],
 )
 def test_a_process_alone_on_its_host_has_all_its_gpus(environ, one_a_host):
-    """JAX's own detection would give it the first."""
+    """Uses every GPU, where JAX's own detection would use the first only."""
     assert launch.detect(environ).method != "deactivate"
     assert launch.detect(environ | one_a_host).method == "deactivate"
 
@@ -158,7 +158,7 @@ def test_what_is_half_said_or_no_number_is_named():
         launch.detect({"JAX_NUM_PROCESSES": "4", "JAX_PROCESS_ID": "2"})
     with pytest.raises(ValueError, match=r"JAX_NUM_PROCESSES is 'four', expected a whole number"):
         launch.detect({"JAX_NUM_PROCESSES": "four", "JAX_COORDINATOR_ADDRESS": "a"})
-    with pytest.raises(ValueError, match=r"this is worker 1, but no worker-network-endpoints"):
+    with pytest.raises(ValueError, match=r"this is worker 1, but the metadata has no worker-network-endpoints"):
         launch.detect({}, metadata={"agent-worker-number": "1"}.get)
 
 

@@ -1,4 +1,4 @@
-"""Which flags the program adds for the compiler, and that it leaves alone what is set."""
+"""The flags that the program adds for the compiler; flags that are set are left alone."""
 
 import subprocess
 import sys

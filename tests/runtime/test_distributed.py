@@ -1,6 +1,5 @@
-"""main.py as several real processes that train and evaluate as one, and what happens when one of them goes."""
+"""main.py in several real processes that train and evaluate together, also when one of them is killed or fails."""
 
-import concurrent.futures
 import http.server
 import json
 import re
@@ -19,9 +18,10 @@ from stochconv_jax.training import checksums
 from tests.conftest import free_port
 from tests.modes.conftest import SIGKILL, SIGTERM, when
 from tests.modes.test_main import assert_same_run, rows, variables, wait_for_step
+from tests.runtime.processes import outputs_of
 
 pytestmark = pytest.mark.slow
-# A rate at which the network learns, and rounding is not blown up from step to step as by Adam's division.
+# The network learns at this rate, and SGD does not amplify rounding from step to step as Adam's division does.
 TRAINED = {
     "model__merge_after": 0,
     "model__dropout": 0.3,
@@ -31,7 +31,7 @@ TRAINED = {
     "num_epochs": 2,
 }
 ROUNDING = 1e-5
-# As along a TPU pod's torus, the processes' devices alternate.
+# Makes the devices of the two processes alternate in the mesh, as they do along the torus of a TPU pod.
 ALTERNATING = """
 import jax
 in_order = jax.make_mesh
@@ -39,12 +39,12 @@ def alternating(*arguments, devices, **keys):
     return in_order(*arguments, devices=devices[::2] + devices[1::2], **keys)
 jax.make_mesh = alternating
 """
-BOUND = 20  # seconds that a process may give no sign of life, in tests in which one goes
+BOUND = 20  # seconds without a heartbeat after which a process counts as dead, in tests that kill one
 
 
 @pytest.fixture(scope="session")
 def alone(main, tmp_path_factory):
-    """One process with four devices."""
+    """Returns the folder of a run by one process with four devices."""
     workdir = tmp_path_factory.mktemp("hosts") / "alone"
     main(workdir, devices=4, **TRAINED)
     return workdir
@@ -52,11 +52,11 @@ def alone(main, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def start(main):
-    """Starts two processes of two devices each; what still runs at the end of the tests is killed."""
+    """Returns a function that starts two processes of two devices each; those that still run are killed at the end."""
     started = []
 
     def start(workdir, before=("", ""), **settings):
-        """`before`: of each, see `Main.start`."""
+        """Starts the processes; `before` has the code of each that `Main.start` runs first."""
         settings |= {"distributed__coordinator": f"localhost:{free_port()}", "distributed__num_processes": 2}
         pair = [
             main.start(workdir, devices=2, distributed__process_id=number, before=code, **settings)
@@ -72,21 +72,15 @@ def start(main):
         process.wait()
 
 
-def outputs_of(processes, timeout=300):
-    """What each printed, read at once, for one that cannot write waits, and the others for it."""
-    with concurrent.futures.ThreadPoolExecutor(len(processes)) as pool:
-        return list(pool.map(lambda process: process.communicate(timeout=timeout)[0], processes))
-
-
 def finish(processes):
-    """What each printed; all must end with 0."""
+    """Returns the output of each process; all must end with exit code 0."""
     outputs = outputs_of(processes)
     assert [process.returncode for process in processes] == [0] * len(processes), "\n".join(outputs)
     return outputs
 
 
 def own_lines(output):
-    """The lines of our own log."""
+    """Returns the lines of this program's log, without those of libraries."""
     return re.findall(r"^\d\d:\d\d:\d\d (.*)", output, re.MULTILINE)
 
 
@@ -100,7 +94,7 @@ def assert_same_to_rounding(first, second):
 
 @pytest.fixture(scope="module")
 def together(start, tmp_path_factory):
-    """Two processes that nothing interrupts, and what each printed."""
+    """Returns the folder of a run by two uninterrupted processes, and the output of each."""
     workdir = tmp_path_factory.mktemp("together")
     return workdir, finish(start(workdir, before=(ALTERNATING, ALTERNATING), **TRAINED))
 
@@ -109,7 +103,7 @@ def test_two_processes_train_as_one(together, alone):
     workdir, (first, second) = together
     assert_same_to_rounding(workdir, alone)
     assert "config.distributed: process 0 of 2" in first and "finished at step 13" in first
-    # Only the first writes and tells; the other says where it belongs, and then nothing.
+    # Only process 0 logs and writes; the other one logs its number and then nothing.
     assert len(own_lines(second)) == 1
     assert len(list(workdir.glob("events/*"))) == 1
     about = json.loads((workdir / "config.json").read_text())
@@ -192,7 +186,7 @@ def test_a_killed_process_leaves_none_behind(start, tmp_path):
     wait_for_step(processes[0], tmp_path, step=1)
     processes[1].kill()
     output, _ = processes[0].communicate(timeout=3 * BOUND)
-    # JAX's words differ with what process 0 was waiting for; the number of the dead one is in both.
+    # JAX's message depends on what process 0 was waiting for; both messages have the number of the dead process.
     named = re.search(r"Task 1 heartbeat timeout|\(stopped sending heartbeats\):\n1\n", output)
     assert processes[0].returncode and named, output
 
@@ -209,8 +203,8 @@ def test_a_save_that_fails_in_one_process_ends_both_in_time_and_is_named(start, 
     where = f"of step \\d+ in {tmp_path}/checkpoints: "
     reason = "File too large" if fails else f"cannot save the checkpoint {where}.*No space left"
     assert re.search(reason, outputs[fails]), outputs[fails]
-    # JAX may abort the other before its own time is over, where it is the later by a second.
-    told = r"not ended within 10 s of the wait for (a|the last) save.*says process [01]: it waits in .*checkpoints\.py"
+    # JAX may abort the second process before its watchdog does, so one such message is enough.
+    told = r"process [01] has not ended within 10 s of the wait for (a|the last) save.*: it waits in .*checkpoints\.py"
     assert any(re.search(told, output) for output in outputs), outputs
     complete = [path for path in tmp_path.glob("checkpoints/step_*") if path.name[5:].isdigit()]
     assert complete and all(checksums.exist(path) and checksums.fault(path) is None for path in complete)

@@ -1,4 +1,4 @@
-"""Freed memory comes back without page faults."""
+"""Freed memory is used again without page faults."""
 
 import platform
 import subprocess
@@ -11,7 +11,7 @@ import resource, sys
 from stochconv_jax.runtime import host_memory
 if sys.argv[1] == "keep":
     assert host_memory.keep_freed()
-size = 100_000_000  # a constant product would be made beforehand
+size = 100_000_000  # a variable: Python would compute a product of constants at compile time
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     b"x" * size
@@ -21,7 +21,7 @@ print(faults(), faults())
 
 
 def faults(how):
-    """Page faults of touching 100 MB for the first and for the second time."""
+    """Returns the numbers of page faults when 100 MB are touched for the first and for the second time."""
     done = subprocess.run([sys.executable, "-c", FAULTS, how], stdout=subprocess.PIPE, text=True, check=True)
     return map(int, done.stdout.split())
 

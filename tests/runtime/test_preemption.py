@@ -1,4 +1,4 @@
-"""A run as a real process that a signal comes to at a certain moment."""
+"""Runs in real processes that receive a signal at a chosen moment."""
 
 import os
 import re
@@ -12,9 +12,9 @@ from stochconv_jax.training import checksums
 from tests.conftest import ROOT, free_port
 from tests.modes.conftest import HANG, SIGKILL, SIGTERM, when
 from tests.modes.test_main import assert_same_run, rows
-from tests.runtime.test_distributed import outputs_of
+from tests.runtime.processes import outputs_of
 
-# Two processes; they do `then`, and the first waits where the second never comes.
+# One of two processes. Both run `then`; afterwards the first waits for the second, which sleeps.
 PARTED = """
 import os, signal, sys, time
 from jax.experimental import multihost_utils
@@ -42,7 +42,7 @@ if number == 1:
 
 @pytest.mark.slow
 def test_a_signal_at_any_moment_leaves_a_run_that_goes_on_bit_for_bit(main, finished, tmp_path):
-    """While data is opened, the first step compiled, an epoch evaluated, and its evaluation saved."""
+    """Signals while data is opened, the first step is compiled, an epoch is evaluated and its evaluation is saved."""
 
     def interrupted(function, action=SIGTERM, call=1, code=0):
         output = main(tmp_path, before=when(function, action, call), code=code)
@@ -61,7 +61,7 @@ def test_a_signal_at_any_moment_leaves_a_run_that_goes_on_bit_for_bit(main, fini
 
 @pytest.mark.slow
 def test_a_run_that_cannot_save_ends_in_time_and_says_what_it_waits_for(main, finished, tmp_path):
-    """Nor does it when an error ends it, which it names. The first checksums are those of the trial."""
+    """Ends in time after an error too, and names the error. The first checksums are written by the storage check."""
     broken = when("training.checksums.write", HANG, call=2)
     broken += when("training.evaluation.predict", 'raise OSError("no")', call=2)
     output = main(tmp_path / "broken", before=broken, code=1, checkpoint__grace_seconds=3)
@@ -78,7 +78,7 @@ def test_a_run_that_cannot_save_ends_in_time_and_says_what_it_waits_for(main, fi
 
 
 def two(then):
-    """Two processes of `PARTED` and what each printed, once both have ended."""
+    """Runs two processes of `PARTED` to their ends and returns them and the output of each."""
     command = [sys.executable, "-c", PARTED.replace("then", then), f"localhost:{free_port()}"]
     settings = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "cwd": ROOT}
     settings["env"] = os.environ | {"JAX_PLATFORMS": "cpu"}
@@ -93,7 +93,7 @@ def two(then):
 def test_of_two_processes_that_wait_for_each_other_each_ends_in_time_and_says_so():
     for number, (process, output) in enumerate(zip(*two(AGREE))):
         assert process.returncode == 1, output
-        assert f"not ended within 2 s of SIGTERM (config.checkpoint.grace_seconds), says process {number}" in output
+        assert f"process {number} has not ended within 2 s of SIGTERM (config.checkpoint.grace_seconds)" in output
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""What config.json keeps of the code, the environment and every start, and that it does not tell runs apart."""
+"""What config.json records of the code, the environment and every start; none of it makes two runs different."""
 
 import json
 import subprocess
@@ -21,7 +21,7 @@ def git(*words, cwd):
 
 @pytest.fixture
 def checkout(tmp_path, monkeypatch):
-    """A checkout with one committed file, code.py, that counts as the project's."""
+    """Returns a git checkout with one committed file, code.py, in place of the project's own."""
     folder = tmp_path / "checkout"
     folder.mkdir()
     (folder / "code.py").write_text("one\ntwo\n")
@@ -34,7 +34,7 @@ def checkout(tmp_path, monkeypatch):
 
 @pytest.fixture
 def run(tmp_path):
-    """The folder of a run, and what claims it."""
+    """Returns the folder of a run and a function that claims it for a config."""
     folder, config = RunFolder(tmp_path / "run").create(), quickstart.get_config()
 
     def claim(**changes):

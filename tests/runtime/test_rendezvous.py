@@ -1,4 +1,4 @@
-"""Processes that meet, as threads with sockets of their own."""
+"""The rendezvous of processes, which are threads with sockets of their own here."""
 
 import concurrent.futures
 import contextlib
@@ -28,8 +28,8 @@ def place(address, number, count):
 
 
 def meet(places, timeout, pauses=()):
-    """What each of `places` raised, or None; they come in a random order, after `pauses` seconds each."""
-    order = random.sample(range(len(places)), len(places))
+    """Returns the exception of each of `places`, or None; they start in a random order, after `pauses` seconds each."""
+    order = random.Random(len(places)).sample(range(len(places)), len(places))
 
     def one(index):
         if pauses:
@@ -49,7 +49,7 @@ def wait_until_open(address):
 
 
 def test_all_meet_and_leave_the_port_free(address):
-    for count in (2, 5):  # the second at once after the first, at the same port
+    for count in (2, 5):  # the second round starts at once, at the same port
         assert meet([place(address, i, count) for i in range(count)], LONG) == [None] * count
 
 
@@ -71,7 +71,7 @@ def test_who_comes_late_is_waited_for(address, late):
 def test_all_that_are_there_say_who_is_missing(address, there, words):
     count = int(re.search(r"of (\d)", words)[1])
     errors = meet([place(address, i, count) for i in there], 1.0)
-    assert all(isinstance(error, rendezvous.NotAllHere) for error in errors)
+    assert all(isinstance(error, rendezvous.RendezvousError) for error in errors)
     assert all(str(error).startswith(words.format(address)) for error in errors)
 
 
@@ -86,7 +86,7 @@ def test_who_came_and_went_is_missing(address):
         with wait_until_open(address) as gone:
             gone.sendall(json.dumps({"process_id": 1, "num_processes": 3}).encode() + b"\n")
             time.sleep(0.5)
-        with pytest.raises(rendezvous.NotAllHere, match=r"processes 1, 2 of 3 have not come .*\(0 there\)"):
+        with pytest.raises(rendezvous.RendezvousError, match=r"processes 1, 2 of 3 have not come .*\(0 there\)"):
             waiting.result()
 
 
@@ -102,7 +102,7 @@ def test_strangers_are_not_counted(address):
 
 @contextlib.contextmanager
 def trickling(connections):
-    """While open, a byte without end to each connection every now and then."""
+    """Sends one byte after another, and never a whole line, to each connection while the context is open."""
     stop = threading.Event()
 
     def trickle():
@@ -121,7 +121,7 @@ def trickling(connections):
 
 
 def test_strangers_that_say_nothing_or_a_byte_at_a_time_hold_nobody_up(address, monkeypatch):
-    monkeypatch.setattr(rendezvous, "ANSWER", LONG)  # they are not even waited for
+    monkeypatch.setattr(rendezvous, "MESSAGE_SECONDS", LONG)  # so a test that waited for them would not end
     with contextlib.ExitStack() as stack, concurrent.futures.ThreadPoolExecutor() as pool:
         waiting = pool.submit(rendezvous.meet, place(address, 0, 3), LONG)
         strangers = [stack.enter_context(wait_until_open(address)) for _ in range(4)]
@@ -131,21 +131,21 @@ def test_strangers_that_say_nothing_or_a_byte_at_a_time_hold_nobody_up(address, 
 
 
 def test_who_does_not_say_its_line_in_time_is_let_go(address, monkeypatch):
-    """However often a byte of it comes; and who is missing is told in time all the same."""
-    monkeypatch.setattr(rendezvous, "ANSWER", 0.3)
+    """Closes a connection that sends byte after byte; the missing process is still named in time."""
+    monkeypatch.setattr(rendezvous, "MESSAGE_SECONDS", 0.3)
     with concurrent.futures.ThreadPoolExecutor() as pool:
         waiting = pool.submit(rendezvous.meet, place(address, 0, 2), 1.5)
         with wait_until_open(address) as stranger, trickling([stranger]):
             with contextlib.suppress(ConnectionResetError):
-                assert stranger.recv(1) == b""  # closed there, before the meeting is over
+                assert stranger.recv(1) == b""  # closed by process 0 before the rendezvous ends
             assert not waiting.done()
-            with pytest.raises(rendezvous.NotAllHere, match="process 1 of 2 has not come"):
+            with pytest.raises(rendezvous.RendezvousError, match="process 1 of 2 has not come"):
                 waiting.result()
 
 
 def test_an_answer_has_a_time_as_a_whole(address, monkeypatch):
-    """From a program at process 0's address that sends byte after byte and no end of a line."""
-    monkeypatch.setattr(rendezvous, "ANSWER", 0.2)
+    """Another program at process 0's address sends byte after byte and never a whole line."""
+    monkeypatch.setattr(rendezvous, "MESSAGE_SECONDS", 0.2)
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(socket.create_server(("localhost", int(address.split(":")[1]))))
         pool = stack.enter_context(concurrent.futures.ThreadPoolExecutor())
@@ -156,7 +156,7 @@ def test_an_answer_has_a_time_as_a_whole(address, monkeypatch):
         while not waiting.done():
             with contextlib.suppress(TimeoutError):
                 connections.append(stack.enter_context(server.accept()[0]))
-        with pytest.raises(rendezvous.NotAllHere, match="process 0 of 2 has not come"):
+        with pytest.raises(rendezvous.RendezvousError, match="process 0 of 2 has not come"):
             waiting.result()
 
 
@@ -168,9 +168,11 @@ def test_another_program_at_the_address_is_not_process_0(address):
             while not waiting.done():
                 with contextlib.suppress(TimeoutError), server.accept()[0] as connection:
                     connection.sendall(b"HTTP/1.1 400 Bad Request\r\n")
-            with pytest.raises(rendezvous.NotAllHere, match=r"process 0 of 2 has not come .*another program answers"):
+            with pytest.raises(
+                rendezvous.RendezvousError, match=r"process 0 of 2 has not come .*another program answers"
+            ):
                 waiting.result()
-        with pytest.raises(rendezvous.NotAllHere, match=f"process 0 cannot listen at {address}"):
+        with pytest.raises(rendezvous.RendezvousError, match=f"process 0 cannot listen at {address}"):
             rendezvous.meet(place(address, 0, 2), 0.5)
 
 
@@ -178,4 +180,7 @@ def test_a_number_that_is_taken_and_another_count_end_all(address):
     taken = meet([place(address, i, 3) for i in (0, 1, 1)], LONG)
     assert all("process 1 of 3 came" in str(error) and "that number is taken" in str(error) for error in taken)
     other = meet([place(address, 0, 2), place(address, 1, 4)], LONG)
-    assert all("process 1 of 4 came" in str(error) and "process 0 was started for 2" in str(error) for error in other)
+    assert all(
+        "process 1 of 4 came" in str(error) and "process 0 was started with num_processes=2" in str(error)
+        for error in other
+    )

@@ -1,4 +1,4 @@
-"""The end of a process whose main thread waits for what never comes, as a real process."""
+"""The watchdog in a real process whose main thread waits for ever."""
 
 import subprocess
 import sys
@@ -8,11 +8,11 @@ from tests.conftest import ROOT
 WAITS = """
 import time
 from stochconv_jax.runtime import watchdog
-with watchdog.within(0.5, of="what ends in time"):
+with watchdog.within(0.5, since="what ends in time"):
     pass
 time.sleep(1)
 print("still there", flush=True)
-with watchdog.within(0.5, of="a test"):
+with watchdog.within(0.5, since="a test"):
     time.sleep(100)
 """
 
@@ -21,5 +21,7 @@ def test_what_ends_in_time_is_left_alone_and_what_does_not_ends_the_process_and_
     settings = {"capture_output": True, "text": True, "cwd": ROOT, "timeout": 60}
     ended = subprocess.run([sys.executable, "-c", WAITS], **settings)
     assert ended.returncode == 1 and ended.stdout == "still there\n", ended
-    start = "stochconv_jax: not ended within 0.5 s of a test (config.checkpoint.grace_seconds), says process 0: it"
+    start = (
+        "stochconv_jax: process 0 has not ended within 0.5 s of a test (config.checkpoint.grace_seconds): it waits in"
+    )
     assert ended.stderr.startswith(start) and "the other processes" not in ended.stderr, ended
