@@ -39,7 +39,7 @@ def test_an_old_run_evaluates_and_predicts_as_it_did(main, run, tmp_path):
     then = columns(run / "predictions.csv", *numbers)
     main(run, mode="evaluate", eval__checkpoint="last", eval__passes=2)
     np.testing.assert_allclose(columns(run / "predictions.csv", *numbers), then, atol=1e-5)
-    _, source = data_sources.training_and_validation(runs.load({}, run)[1])
+    _, source = data_sources.training_and_validation(runs.read_run(run, {})[1])
     (pictures := tmp_path / "pictures").mkdir()
     for index in range(3):
         cv2.imwrite(str(pictures / f"{source.names[index]}.png"), source.read(index)[..., ::-1])
