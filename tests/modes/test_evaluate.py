@@ -244,7 +244,7 @@ def test_other_drawn_images_are_not_the_runs_own_though_they_have_the_same_names
 def test_damaged_metrics_are_named_before_the_work(run, monkeypatch):
     (run / "metrics.csv").write_text("epoch,step\nx,7\n")
     monkeypatch.setattr(meshes, "create", lambda *_: pytest.fail("there was work before the refusal"))
-    with pytest.raises(ValueError, match=r"metrics\.csv, line 2: no number of an epoch"):
+    with pytest.raises(ValueError, match=r"metrics\.csv, line 2: expected numbers in the columns epoch"):
         evaluated(run)
 
 

@@ -50,5 +50,5 @@ def test_rows_that_metrics_csv_has_lost_come_back_from_checkpoints_or_are_named(
 
 def test_a_row_of_metrics_csv_that_is_damaged_is_named(tmp_path):
     (tmp_path / "metrics.csv").write_text("epoch,step\n1,7\n2,x\n")
-    with pytest.raises(ValueError, match=rf"{tmp_path}/metrics\.csv, line 3: no number of an epoch"):
+    with pytest.raises(ValueError, match=rf"{tmp_path}/metrics\.csv, line 3: expected numbers in the columns epoch"):
         MetricsLog(RunFolder(tmp_path), first_step=8)
