@@ -13,7 +13,11 @@ from tests.modes.runs import ablation
     [
         ({}, {}, "sweep.. returns no variant"),
         ({"a": {"model.sampeling": "shared"}}, {}, r"\['a'\]: unknown config key .*Did you mean \"model.sampling\""),
-        ({"a": {"model.merge_after": 5}}, {}, r"\['a'\]: config.model.merge_after='5': tiny has stages 0..4, or choose 'head'"),
+        (
+            {"a": {"model.merge_after": 5}},
+            {},
+            r"\['a'\]: config.model.merge_after='5': tiny has stages 0..4, or choose 'head'",
+        ),
         ({"a": {"seed": 3}}, {}, "seeds are config.sweep.seeds"),
         ({"../a": {}}, {}, "the name becomes a folder's"),
         ({"a": {"eval.batch_size": 7}, "b": {}}, {}, "the same run twice, as a/seed_0 and as b/seed_0"),
