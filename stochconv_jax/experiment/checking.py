@@ -38,13 +38,13 @@ def check_images(
             _check(folder, config, train, validation)
         except (sources.BadImage, Leak) as found:
             error = found
-    if jax.process_count() > 1 and _any(error is not None, devices) and error is None:
+    if jax.process_count() > 1 and _in_any_process(error is not None, devices) and error is None:
         error = sources.BadImage("the images are refused: the log of process 0 says which and why")
     if error:
         raise error
 
 
-def _any(failed: bool, devices: jax.sharding.Mesh) -> bool:
+def _in_any_process(failed: bool, devices: jax.sharding.Mesh) -> bool:
     """Returns whether `failed` in any process, by the sum that `distributed.join` has compiled in all of them."""
     ones = np.full(jax.local_device_count(), failed, np.float32)
     ones = jax.make_array_from_process_local_data(meshes.batch_sharding(devices), ones)
@@ -52,6 +52,7 @@ def _any(failed: bool, devices: jax.sharding.Mesh) -> bool:
 
 
 def _check(folder: RunFolder, config: ConfigDict, train: sources.Source, validation: sources.Source) -> None:
+    """Checks all images in this process, or reads from checked.json what the same check has found before."""
     sides = {"training": train, "validation": validation}
     settings = [config.data.check, config.data.hash_distance, list(config.data.image_size)]
     before = _checked_before(folder)
@@ -82,6 +83,7 @@ def _checked_before(folder: RunFolder) -> dict[str, Any]:
 
 
 def _check_each(config: ConfigDict, sides: dict[str, sources.Source]) -> tuple[list[image_checks.CheckedImage], ...]:
+    """Returns what was found of each image, by side; logs progress."""
     progress, done = Progress(sum(map(len, sides.values())), every=config.log_every_seconds), 0
 
     def on_image() -> None:
@@ -103,6 +105,7 @@ def _check_each(config: ConfigDict, sides: dict[str, sources.Source]) -> tuple[l
 
 
 def _refuse_bad(config: ConfigDict, bad: Sequence[str], count: int) -> None:
+    """Logs the problems `bad` of `count` images. Raises BadImage for them unless bad images are skipped."""
     skips = config.data.on_bad_image == "skip"
     if bad:
         logger.warning("%d of %d images cannot be used%s:", len(bad), count, " and are skipped" if skips else "")
@@ -110,26 +113,28 @@ def _refuse_bad(config: ConfigDict, bad: Sequence[str], count: int) -> None:
             logger.warning("  %s", problem)
     if bad and not skips:
         raise sources.BadImage(
-            f"{len(bad)} of {count} images cannot be used: {_some(bad)}. Mend them or take them out of the labels, or "
-            "set config.data.on_bad_image=skip"
+            f"{len(bad)} of {count} images cannot be used: {_first_of(bad)}. Mend them or take them out of the labels, "
+            "or set config.data.on_bad_image=skip"
         )
 
 
 def _refuse_copies(config: ConfigDict, train: sources.Source, validation: sources.Source, found: Any) -> None:
+    """Raises Leak where a validation image is a copy of a training image, or looks like one."""
     distance = config.data.hash_distance
     kinds = {"are copies, byte for byte,": image_checks.copies(train, validation, found, config.data.timeout_seconds)}
     if distance >= 0:
         kinds[f"look like copies (config.data.hash_distance={distance})"] = image_checks.alike(found, distance)
     for words, pairs in kinds.items():
         if pairs:
-            listed = _some([f"{validation.names[j]} of {train.names[i]}" for i, j in pairs])
+            listed = _first_of([f"{validation.names[j]} of {train.names[i]}" for i, j in pairs])
             raise Leak(
                 f"the split leaks: {len(pairs)} validation images {words} of training images: {listed}. Take one of "
                 "each out of the labels, keep them together by config.data.group_by, or set config.data.check=none"
             )
 
 
-def _some(texts: Sequence[str]) -> str:
+def _first_of(texts: Sequence[str]) -> str:
+    """Returns the first `NAMED` texts and the number of the others."""
     more = f"; and {len(texts) - NAMED} more" if len(texts) > NAMED else ""
     return "; ".join(texts[:NAMED]) + more
 
@@ -147,5 +152,6 @@ def _fingerprint(settings: Sequence[Any], sides: dict[str, sources.Source], time
 
 
 def _digest(settings: Sequence[Any], sides: dict[str, sources.Source], states: Sequence[tuple[int, int]]) -> str:
+    """Returns a SHA-256 of the settings, of names and of files' states, see `image_checks.state`."""
     names = [source.names for source in sides.values()]
     return hashlib.sha256(json.dumps([settings, names, states]).encode()).hexdigest()
