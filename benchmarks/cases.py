@@ -10,9 +10,8 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from stochconv_jax.experiment import build
+from stochconv_jax.experiment.experiment import Experiment
 from stochconv_jax.planning import hlo as programs
-from stochconv_jax.training import mesh as meshes
 from stochconv_jax.training import rngs, state
 
 
@@ -40,16 +39,14 @@ def config_named(name: str, batch_size: int) -> ConfigDict:
 
 def case(config: ConfigDict, only: tuple[str, ...] = ("train", "evaluate")) -> Case:
     """Compiles the steps in `only` as training does, for every device there is; no cache of programs is set up."""
-    mesh, model = meshes.create(), build.classifier(config)
-    optimizer = build.optimizer(config, build.schedule(config, steps_per_epoch=100.0))
-    init = build.initializer(config, model, optimizer)
-    with jax.set_mesh(mesh):
-        now = state.create(init, state.shardings(state.shapes(init, build.placement(config, mesh))))
-        batch = _random(build.batch_shapes(config, config.batch_size, meshes.batch_sharding(mesh)))
+    experiment = Experiment(config, steps_per_epoch=100.0)
+    with jax.set_mesh(experiment.mesh):
+        now = state.create(experiment.initializer, state.shardings(experiment.state_shapes))
+        batch = _random(experiment.batch_shapes(config.batch_size))
         evaluated = jax.tree.map(jnp.copy, now.to_evaluate())  # training uses its state up
         steps = {
-            "train": (build.train_step(config, model, optimizer, mesh), now),
-            "evaluate": (build.eval_step(config, model, mesh), evaluated),
+            "train": (experiment.train_step, now),
+            "evaluate": (experiment.eval_step, evaluated),
         }
         compiled, seconds, memory = {}, {}, {}
         for name in only:

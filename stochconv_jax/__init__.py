@@ -3,20 +3,22 @@
 import importlib
 
 __version__ = "0.2.0"
-__all__ = ["Classifier", "StochasticConv", "__version__", "nnx", "ops", "variants"]
+__all__ = ["Classifier", "Predictor", "StochasticConv", "__version__", "load", "nnx", "ops", "variants"]
 
-# Imported when first asked for: processes that only read images start without JAX.
-_HOMES = {
+# Imported when first asked for, so that processes that only read images start without JAX.
+_MODULE_OF = {
     "Classifier": "stochconv_jax.models.classifier",
+    "Predictor": "stochconv_jax.predictor",
     "StochasticConv": "stochconv_jax.models.stochastic_conv",
+    "load": "stochconv_jax.predictor",
     "variants": "stochconv_jax.models",
 }
 
 
 def __getattr__(name: str):
-    """Imports what `__all__` names."""
-    if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
+    """Imports a public name; see `__all__`."""
+    if name in _MODULE_OF:
+        return getattr(importlib.import_module(_MODULE_OF[name]), name)
     if name in __all__:
         return importlib.import_module(f"stochconv_jax.{name}")
     raise AttributeError(f"module 'stochconv_jax' has no attribute {name!r}")

@@ -23,7 +23,7 @@ import optax
 from clu import parameter_overview
 
 from stochconv_jax import ops
-from stochconv_jax.experiment import build
+from stochconv_jax.experiment.experiment import Experiment
 from stochconv_jax.runtime import compiler_flags
 from stochconv_jax.training import mesh as meshes
 from stochconv_jax.training import state
@@ -70,14 +70,15 @@ def batch_of(config) -> dict[str, np.ndarray]:
 
 def results(config, *, compiled: bool) -> dict[str, dict[str, np.ndarray]]:
     """Arrays by kind and name, float64, of one training step and one evaluation step from the same fresh state."""
-    mesh, model = meshes.create(jax.devices()[:1]), build.classifier(config)
+    mesh = meshes.create(jax.devices()[:1])
     gradients_kept = optax.trace(decay=0.0)  # as its state
+    experiment = Experiment(config, mesh=mesh, optimizer=gradients_kept)
     (rows,) = meshes.to_devices([batch_of(config)], mesh)
-    first = state.create(build.initializer(config, model, gradients_kept), meshes.replicated(mesh))
+    first = state.create(experiment.initializer, meshes.replicated(mesh))
     with jax.set_mesh(mesh) if compiled else _one_operation_at_a_time():
         before = jax.device_get(first.batch_stats)
-        evaluated = build.eval_step(config, model, mesh)(first.trained(), rows)
-        stepped, metrics = build.train_step(config, model, gradients_kept, mesh)(first, rows)
+        evaluated = experiment.eval_step(first.trained(), rows)
+        stepped, metrics = experiment.train_step(first, rows)
     kept = config.model.batch_norm_momentum
     found = {
         "loss": metrics.steps.values["loss"],

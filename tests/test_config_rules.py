@@ -10,13 +10,12 @@ from configs import default, quickstart
 from stochconv_jax import config, config_rules, run_folder
 from stochconv_jax.data import orders, pipeline
 from stochconv_jax.data.isic import image_encoding, shard_plan
-from stochconv_jax.experiment import build
+from stochconv_jax.experiment import experiment
 from stochconv_jax.models import classifier, efficientnet, variants
-from stochconv_jax.modes import show
 from stochconv_jax.ops import windows
 from stochconv_jax.planning import targets
 from stochconv_jax.training import optimizers
-from stochconv_jax.visualization import attribution
+from stochconv_jax.visualization import attribution, topics
 from tests.conftest import ROOT
 
 DEFAULTS = config.flatten(default.get_config().to_dict())
@@ -169,14 +168,14 @@ def test_words_are_those_that_the_modules_know():
         "model.sampling": get_args(windows.Sampling),
         "model.axes": get_args(windows.Axes),
         "model.conventions": efficientnet.CONVENTIONS,
-        "model.dtype": build.DTYPES,
+        "model.dtype": experiment.DTYPES,
         "data.order": orders.ORDERS,
         "data.on_bad_image": pipeline.ON_BAD_IMAGE,
         "optimizer.name": optimizers.OPTIMIZERS,
         "optimizer.schedule": optimizers.SCHEDULES,
         "prepare.crop": image_encoding.CROPS,
         "prepare.formats": shard_plan.FORMATS,
-        "show.topics": show.TOPICS,
+        "show.topics": topics.TOPICS,
     }
     assert {key: tuple(config_rules.RULES[key].choices) for key in known} == {k: tuple(v) for k, v in known.items()}
     assert set(config_rules.RULES["checkpoint.best_metric"].choices) < set(run_folder.METRICS)

@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from stochconv_jax.experiment import build
+from stochconv_jax.experiment.experiment import Experiment
 from stochconv_jax.models import summary
 
 PARAMETERS = {
@@ -26,7 +26,8 @@ PARAMETERS = {
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_a_model_of_the_report_has_its_size(name):
     config = importlib.import_module(f"configs.{name}").get_config()
-    rows = summary.parts(build.classifier(config), build.inputs(config, 1))
+    experiment = Experiment(config)
+    rows = summary.parts(experiment.model, experiment.inputs())
     assert summary.totals(rows)["parameters"] == PARAMETERS[name]
     count = f"{PARAMETERS[name]:,}"
     readme = (pathlib.Path(__file__).parents[1] / "README.md").read_text()
@@ -36,6 +37,6 @@ def test_a_model_of_the_report_has_its_size(name):
 @pytest.mark.parametrize("name", ["b1", "b7"])
 def test_a_plain_variant_has_its_own_resolution_and_dropout(name):
     config = importlib.import_module("configs.efficientnet").get_config(name)
-    network = build.classifier(config).variant
+    network = Experiment(config).model.variant
     assert tuple(config.data.thumbnail_size) == (network.resolution, network.resolution)
     assert config.model.dropout == network.dropout

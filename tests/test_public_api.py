@@ -1,15 +1,28 @@
 """What `import stochconv_jax` offers, what it costs, and the README's examples of it."""
 
 import re
+import shutil
 import subprocess
 import sys
 
+import cv2
+import numpy as np
 import pytest
 
 import stochconv_jax
 from tests.conftest import ROOT
 
-EXAMPLES = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+README = (ROOT / "README.md").read_text()
+RUN = ROOT / "tests" / "fixtures" / "jax_0_10_2" / "run"
+
+
+def run_example(heading):
+    """Runs the Python of a section of the README and returns its names."""
+    section = README.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    (example,) = re.findall(r"^```python\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
+    names = {}
+    exec(compile(example, f"README.md: {heading}", "exec"), names)
+    return names
 
 
 def test_the_public_names_are_those_listed_and_have_docstrings():
@@ -25,12 +38,20 @@ def test_reading_images_needs_no_jax():
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda text: text.splitlines()[0])
-def test_the_readme_s_examples_run(example):
-    names = {}
-    exec(compile(example, "README.md", "exec"), names)
-    assert names["logits"].shape == (4, 2)
+def test_the_readme_s_layer_runs():
+    assert run_example("The layer in your own network")["logits"].shape == (4, 2)
 
 
-def test_the_readme_has_an_example():
-    assert EXAMPLES
+def test_the_readme_s_predictions_run(tmp_path, monkeypatch, capsys):
+    shutil.copytree(RUN, tmp_path / "runs" / "mine")
+    (tmp_path / "OTHER_IMAGES").mkdir()
+    cv2.imwrite(str(tmp_path / "OTHER_IMAGES" / "mole.png"), np.full((100, 120, 3), 90, np.uint8))
+    (tmp_path / "OTHER_IMAGES" / "broken.png").write_bytes(b"no picture")
+    monkeypatch.chdir(tmp_path)
+    found = run_example("Predict from Python")["found"]
+    assert list(found.names) == ["broken.png", "mole.png"] and 0 < found.probability[1, 1] < 1
+    assert re.search(r"^broken.png .*broken\.png: .+\nmole\.png 0\.\d{3} \+- 0\.\d{3}$", capsys.readouterr().out, re.M)
+
+
+def test_every_example_of_the_readme_is_run():
+    assert README.count("\n```python\n") == 2

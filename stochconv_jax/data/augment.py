@@ -1,4 +1,4 @@
-"""From a decoded picture to the image and the thumbnail that the network sees. One affine warp augments."""
+"""Turns a decoded picture into the image and the thumbnail that the network sees, with random augmentation."""
 
 import dataclasses
 
@@ -12,10 +12,11 @@ Size = tuple[int, int]  # height, width in pixels
 class Augmentation:
     """Ranges of random augmentation.
 
-    `area`: the crop's share of the image's area. `aspect`: its width / height relative to the image's own. `flip`:
-    left-right and up-down, each with probability 1/2. `rotation`: degrees, uniform in +-. `brightness`, `contrast`,
-    `saturation`: their factor is uniform in 1 +-. `cutout`: share of the image's area that a square hides. `mixup`: the
-    parameter of the beta distribution of how much of another image is mixed in, 0 for none.
+    `area`: the crop's share of the image's area, (least, most). `aspect`: the crop's width / height relative to the
+    image's own, (least, most). `flip`: left-right and up-down, each with probability 1/2. `rotation`: degrees, uniform
+    in +-rotation. `brightness`, `contrast`, `saturation`: each a factor, uniform in 1 +- the value. `cutout`: the
+    share of the image's area that a square hides. `mixup`: the parameter of the beta distribution from which the share
+    of another image is drawn, 0 for no mixup.
     """
 
     area: tuple[float, float] = (0.6, 1.0)
@@ -30,9 +31,10 @@ class Augmentation:
 
 
 def fit(picture: np.ndarray, size: Size) -> np.ndarray:
-    """The largest centred rectangle of the shape of `size`, resized to `size` by area: uint8 `[H, W, 3]`.
+    """Returns the largest centred crop with the aspect ratio of `size`, resized to `size` by area: uint8 `[H, W, 3]`.
 
-    ValueError if the picture is smaller than `size` on a side: enlarging would invent the detail that windows look for.
+    Raises ValueError if the picture is smaller than `size` on a side: enlarging would invent the detail that windows
+    are for.
     """
     height, width = picture.shape[:2]
     if (height, width) == size:
@@ -49,20 +51,20 @@ def fit(picture: np.ndarray, size: Size) -> np.ndarray:
 
 
 def resize(picture: np.ndarray, size: Size) -> np.ndarray:
-    """Area resize to `size`: each output pixel is the mean of what it covers."""
+    """Returns `picture` resized to `size` by area: each output pixel is the mean of what it covers."""
     return cv2.resize(picture, size[::-1], interpolation=cv2.INTER_AREA)
 
 
 def random_affine(random: np.random.Generator, size: Size, ranges: Augmentation) -> np.ndarray:
-    """The map of one augmentation, float64 `[2, 3]`: from output pixel (x, y, 1) to source pixel (x, y).
+    """Draws the affine map of one augmentation, float64 `[2, 3]`: from output pixel (x, y, 1) to source pixel (x, y).
 
-    Read from the output backwards: about its centre, the output is scaled to the crop's size and flipped; the crop is
-    put at its place in the image; and all is turned about the image's centre. Coordinates are those of pixel centres,
-    so that the identity of the ranges gives the identity of the map. Source and output have the same `size`.
+    The map first scales the output to the crop's size and flips it, about its centre; then moves it to the crop's place
+    in the image; then turns it about the image's centre. Coordinates are of pixel centres, so that ranges that change
+    nothing give the identity. Source and output have the same `size`.
     """
     height, width = size
     area = random.uniform(*ranges.area)
-    # The aspects for which a crop of this area fits into the image: no rejection is needed.
+    # Only aspect ratios with which a crop of this area fits into the image, so that no draw must be rejected.
     low, high = max(np.log(ranges.aspect[0]), np.log(area)), min(np.log(ranges.aspect[1]), np.log(1 / area))
     aspect = np.exp(random.uniform(low, high))
     scale = np.array([np.sqrt(area * aspect), np.sqrt(area / aspect)])
@@ -78,7 +80,7 @@ def random_affine(random: np.random.Generator, size: Size, ranges: Augmentation)
 
 
 def warp(picture: np.ndarray, affine: np.ndarray) -> np.ndarray:
-    """Bilinear warp by `affine` (see `random_affine`), same size; outside the picture its mirror image."""
+    """Returns `picture` warped bilinearly by `affine`, see `random_affine`; mirrored outside, and of the same size."""
     height, width = picture.shape[:2]
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     # OpenCV warps four channels faster than three, to the same bits.
@@ -87,24 +89,24 @@ def warp(picture: np.ndarray, affine: np.ndarray) -> np.ndarray:
     return cv2.cvtColor(warped, cv2.COLOR_RGBA2RGB)
 
 
-def vary(random: np.random.Generator, picture: np.ndarray, ranges: Augmentation) -> np.ndarray:
-    """One augmentation of `picture`, all but mixup; of the same size."""
+def apply(random: np.random.Generator, picture: np.ndarray, ranges: Augmentation) -> np.ndarray:
+    """Returns `picture` with one random augmentation, except mixup, in the same size."""
     affine = random_affine(random, picture.shape[:2], ranges)
     return cut_out(random, recolor(random, warp(picture, affine), ranges), ranges.cutout)
 
 
 def mixed_share(random: np.random.Generator, mixup: float) -> float:
-    """How much of a second image is mixed in, 0..1/2 (Zhang et al., 2018): the first, whose row it is, has the more."""
+    """Draws the share of the second image in mixup (Zhang et al., 2018), 0..1/2: the first keeps the larger share."""
     share = random.beta(mixup, mixup)
     return min(share, 1 - share)
 
 
-_GREY = np.array([0.299, 0.587, 0.114])  # of red, green, blue in brightness (ITU-R BT.601)
-_HIDDEN = (124, 116, 104)  # RGB; what cutout shows: the mean colour, which normalisation makes zero
+_GREY = np.array([0.299, 0.587, 0.114])  # weights of red, green and blue in brightness (ITU-R BT.601)
+_HIDDEN = (124, 116, 104)  # RGB of what cutout hides: the mean colour, which normalisation makes zero
 
 
 def recolor(random: np.random.Generator, picture: np.ndarray, ranges: Augmentation) -> np.ndarray:
-    """`picture` with other brightness, contrast (about middle grey) and saturation: one matrix, rounded once."""
+    """Returns `picture` with random brightness, contrast (about middle grey) and saturation, rounded once."""
     if not (ranges.brightness or ranges.contrast or ranges.saturation):
         return picture
     spans = np.array([ranges.brightness, ranges.contrast, ranges.saturation])
@@ -115,9 +117,9 @@ def recolor(random: np.random.Generator, picture: np.ndarray, ranges: Augmentati
 
 
 def cut_out(random: np.random.Generator, picture: np.ndarray, share: float) -> np.ndarray:
-    """`picture` with a square of that share of its area hidden (DeVries & Taylor, 2017).
+    """Hides a random square of that share of the area (DeVries & Taylor, 2017); writes into `picture` and returns it.
 
-    Its centre is anywhere in the picture, so a part of it may lie outside. Writes into `picture`.
+    The square's centre is anywhere in the picture, so that a part of the square may lie outside.
     """
     if share:
         height, width = picture.shape[:2]

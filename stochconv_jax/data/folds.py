@@ -1,4 +1,4 @@
-"""K folds without leakage, and the check that a split has none."""
+"""Divides labelled images into K folds without leakage, and checks that a split has none."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,10 +15,10 @@ def k_folds(
     groups: Sequence[str] | None = None,
     strata: Sequence[str] | None = None,
 ) -> np.ndarray:
-    """The fold of each image, 1..count, int `[N]`. Groups and strata are those of `stratified_split`.
+    """Returns the fold of each image, 1..count, int `[N]`. The arguments are those of `stratified_split`.
 
-    Fold 1 is the validation side of `stratified_split` with a fraction of 1 / count. ValueError if `count` is below 2
-    or a fold would lack a class.
+    Fold 1 has the validation images of `stratified_split` with a fraction of 1 / count. Raises ValueError if `count` is
+    below 2 or a fold would lack a class.
     """
     if count < 2:
         raise ValueError(f"{count} folds: expected 2 or more")
@@ -38,24 +38,22 @@ def _take(values: Sequence[str] | None, indices: np.ndarray) -> list[str] | None
 
 
 def parse_fold(text: str) -> tuple[int, int]:
-    """'2/5' -> (2, 5): validate on the second of five folds. ValueError for what is not of that form."""
+    """Returns (2, 5) for '2/5', the second of five folds. Raises ValueError for any other form."""
     number, _, count = text.partition("/")
     if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count) and int(count) >= 2):
-        raise ValueError(f"config.data.fold={text!r}: expected a fold and their number, such as '2/5'")
+        raise ValueError(f"fold {text!r}: expected a fold and their number, such as '2/5'")
     return int(number), int(count)
 
 
 class Leak(ValueError):
-    """Something is on both sides of a split."""
+    """The two sides of a split share an image, a patient or another group."""
 
 
-KEEP_TOGETHER = "set config.data.group_by to a column that keeps them together"
+def refuse_leaks(train: Mapping[str, Sequence[str]], validation: Mapping[str, Sequence[str]], advice: str) -> None:
+    """Raises Leak, with `advice`, if a column that both sides have shares a value; '' is no value.
 
-
-def refuse_leaks(
-    train: Mapping[str, Sequence[str]], validation: Mapping[str, Sequence[str]], advice: str = KEEP_TOGETHER
-) -> None:
-    """Raises Leak, with `advice`, if a column of both sides, such as the patient, shares a value that is not ''."""
+    `train` and `validation`: the images' texts by column, such as 'image' and 'patient_id'.
+    """
     for name in sorted(train.keys() & validation.keys()):
         shared = sorted(set(train[name]) & set(validation[name]) - {""})
         if shared:

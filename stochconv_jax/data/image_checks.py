@@ -14,7 +14,7 @@ import numpy as np
 
 from stochconv_jax.data import image_io
 from stochconv_jax.data.isic import image_encoding
-from stochconv_jax.data.sources import BadImage, Source, files_of
+from stochconv_jax.data.sources import BadImage, Source
 from stochconv_jax.runtime.watchdog import Stalled
 
 WAITING_THREADS = 32  # that open files, on a disk of which each answer takes its time
@@ -59,7 +59,7 @@ def look_at(
     `least`: height and width in pixels that it must have. A source without files has no headers. `on_image` is called
     for each as it comes. Raises Stalled, naming files, where none comes within `timeout_seconds`.
     """
-    files, reads = files_of(source), decode or look
+    files, reads = source.files, decode or look
     shrink = next(k for k in (8, 4, 2, 1) if k == 1 or min(least) // k >= _LOOK_SIDE)
 
     def one(index: int) -> CheckedImage:
@@ -92,7 +92,7 @@ def _header(source: Any, file: pathlib.Path, index: int, least: tuple[int, int])
             stream.seek(0)
             image_io.check_size(image_io.read_size(stream), least)
     except (OSError, ValueError) as error:
-        raise source.bad(index, error) from error
+        raise source.bad_image(index, error) from error
     return hashlib.sha256(start).digest()
 
 
@@ -157,7 +157,7 @@ def copies(
     keys = [[(one.file[0], one.head) if one.head else None for one in side] for side in found]
     shared = (set(keys[0]) & set(keys[1])) - {None}
     wanted = [(side, i) for side in (0, 1) for i, key in enumerate(keys[side]) if key in shared]
-    files = (files_of(train), files_of(validation))
+    files = (train.files, validation.files)
     paths = [files[side][i] for side, i in wanted]
     hashes = dict(in_threads(lambda k: _whole(paths[k]), list(map(str, paths)), WAITING_THREADS, timeout_seconds))
     first: dict[bytes, int] = {}

@@ -1,4 +1,4 @@
-"""JPEGs: decoded in full or at a fraction of their size, and told whether what libjpeg warns of has cost pixels."""
+"""Decodes JPEGs, in full or at a fraction of their size, and refuses those that have lost pixels."""
 
 import contextlib
 import io
@@ -9,19 +9,23 @@ import PIL.Image
 import simplejpeg
 
 START = b"\xff\xd8"
-# What libjpeg says of files all of whose pixels it reads (jerror.h). Its other warnings tell of pixels that are lost.
+# Warnings of libjpeg (jerror.h) about files of which it reads all pixels. Its other warnings tell of lost pixels.
 _HARMLESS = re.compile(
     "extraneous bytes before marker|unknown JFIF revision|Invalid SOS parameters|Unknown Adobe color transform"
     "|Inconsistent progression|bad ICC marker"
 )
 _RESTARTS, _END, _SCAN = range(0xD0, 0xD8), 0xD9, 0xDA
-_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # frame headers; the three are tables and an extension
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {
+    0xC4,
+    0xC8,
+    0xCC,
+}  # markers of frame headers; the three left out are tables and an extension
 _SEQUENTIAL = (0xC0, 0xC1, 0xC9)
 _AFTER_SCAN = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 
 
 def read_size(content: bytes) -> tuple[int, int]:
-    """Height and width in pixels as the file lies, whatever its orientation. ValueError where no header is found."""
+    """Returns height and width in pixels before EXIF orientation. Raises ValueError if no header is found."""
     with contextlib.suppress(KeyError):
         return simplejpeg.decode_jpeg_header(content, strict=False)[:2]
     try:
@@ -34,33 +38,34 @@ def read_size(content: bytes) -> tuple[int, int]:
 
 
 def decode(content: bytes, size: tuple[int, int], shrink: int) -> np.ndarray:
-    """The picture as it lies in the file, RGB uint8. `size`: its height and width in full; `shrink` divides them.
+    """Returns the picture, RGB uint8 `[H, W, 3]`, without regard to EXIF orientation.
 
-    ValueError with libjpeg's reason where pixels are lost, as in a truncated file. What else libjpeg warns of, such as
-    a few bytes that belong to nothing, does no harm.
+    `size`: its height and width in full, as `read_size` returns them; `shrink`, 1, 2, 4 or 8, divides them, rounded up.
+    Raises ValueError with libjpeg's reason if pixels are lost, as in a truncated file. Accepts files of which libjpeg
+    only warns, such as those with a few bytes that belong to nothing.
     """
     try:
-        return _strictly(content, size, shrink)
+        return _decode_strictly(content, size, shrink)
     except ValueError as error:
         if not _HARMLESS.search(str(error)):
             raise
-    # libjpeg tells of the first warning alone: behind one that does no harm another may hide that does.
+    # libjpeg reports its first warning only: a second one, of lost pixels, may follow a harmless one.
     mended = _mended(content)
     try:
-        return _strictly(mended, size, shrink)
+        return _decode_strictly(mended, size, shrink)
     except ValueError as error:
         if not _HARMLESS.search(str(error)):
             raise
-    return _by_pillow(mended, size, shrink)
+    return _decode_by_pillow(mended, size, shrink)
 
 
-def _strictly(content: bytes, size: tuple[int, int], shrink: int) -> np.ndarray:
+def _decode_strictly(content: bytes, size: tuple[int, int], shrink: int) -> np.ndarray:
     least = {"min_height": -(-size[0] // shrink), "min_width": -(-size[1] // shrink)}
     return simplejpeg.decode_jpeg(content, colorspace="RGB", strict=True, min_factor=shrink, **least)
 
 
-def _by_pillow(content: bytes, size: tuple[int, int], shrink: int) -> np.ndarray:
-    """Where bytes are left over after a scan. Pillow tells of a file that ends too early."""
+def _decode_by_pillow(content: bytes, size: tuple[int, int], shrink: int) -> np.ndarray:
+    """Decodes a JPEG with bytes left over after a scan. Pillow still refuses a file that ends too early."""
     try:
         with PIL.Image.open(io.BytesIO(content), formats=("JPEG",)) as picture:
             picture.draft("RGB", (max(1, size[1] // shrink), max(1, size[0] // shrink)))
@@ -70,17 +75,17 @@ def _by_pillow(content: bytes, size: tuple[int, int], shrink: int) -> np.ndarray
 
 
 def _mended(content: bytes) -> bytes:
-    """The same picture without the oddities of its markers.
+    """Returns the same JPEG without the oddities in its markers of which libjpeg warns.
 
-    Bytes between segments are left out, the version of JFIF becomes 1.1, and the parameters of scans and of Adobe's
-    segment become those that libjpeg assumes in any case.
+    Drops bytes between segments, sets the version of JFIF to 1.1, and sets the parameters of scans and of Adobe's
+    segment to those that libjpeg assumes in any case.
     """
     parts, place, frame, adobe = [START], len(START), None, None
     while (place := content.find(b"\xff", place)) >= 0 and place + 4 <= len(content):
         code, length = content[place + 1], int.from_bytes(content[place + 2 : place + 4], "big")
         if code == _END:
             break
-        if code in (0x00, 0x01, 0xFF, *_RESTARTS):  # no segment begins here
+        if code in (0x00, 0x01, 0xFF, *_RESTARTS):  # not the marker of a segment
             place += 1 if code == 0xFF else 2
             continue
         segment = bytearray(content[place : place + 2 + length])

@@ -1,4 +1,4 @@
-"""Which image file a name in a table means."""
+"""Finds the image file that a name in a table means."""
 
 import collections
 import functools
@@ -8,30 +8,30 @@ import posixpath
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 
-from stochconv_jax.csv_cells import as_text
+from stochconv_jax.csv_cells import escape_surrogates
 from stochconv_jax.data import image_files
 
 ByName = dict[str, list[pathlib.Path]]
 
 
-class Files:
-    """The image files in `folder` and below it, by what a table may call them.
+class FileIndex:
+    """The image files in `folder` and below it, by every name that a table may have for them.
 
-    A name has its ending or not, / or \\ between folders, and Unicode's composed or decomposed letters. It begins at
-    the folder, or at one below or above it: in images/, a/1.png is meant by a/1, by 1.png and by images/a/1.png.
+    A name may lack its ending, have / or \\ between folders, and have Unicode's composed or decomposed letters. It may
+    begin at the folder, below it or above it: a/1, 1.png and images/a/1.png all mean a/1.png in the folder images.
     """
 
     def __init__(self, folder: pathlib.Path):
         self.folder = folder
-        self._listed: dict[pathlib.Path, ByName] = {}
+        self._stems_by_folder: dict[pathlib.Path, ByName] = {}
 
-    def one(self, name: str) -> pathlib.Path:
-        """The file that `name` means. ValueError, which says why, if there is none or may be several."""
+    def find_one(self, name: str) -> pathlib.Path:
+        """Returns the file that `name` means. Raises ValueError, with the reason, if there is none or several match."""
         if not name:
             raise ValueError("no image is named")
-        found = self.find(name)
+        found = self.find_all(name)
         if not found:
-            raise ValueError(f"there is no image {name!r} in {self.folder}{self._of_no_use(name)}")
+            raise ValueError(f"there is no image {name!r} in {self.folder}{self._unread(name)}")
         if len(found) > 1:
             names = ", ".join(map(self.name, found[:5])) + (", ..." if len(found) > 5 else "")
             advice = "give the ending" if len({file.parent for file in found}) == 1 else "give the folder too"
@@ -41,51 +41,46 @@ class Files:
             raise ValueError(f"{file} is there, but {image_files.why_unread(file)}")
         return file
 
-    def find(self, name: str) -> list[pathlib.Path]:
-        """The files that `name` may mean, by the first way to read it that gives any; [] if there is none."""
+    def find_all(self, name: str) -> list[pathlib.Path]:
+        """Returns the files that `name` may mean, by the first way of reading it that gives any; else []."""
         for path in dict.fromkeys(map(posixpath.normpath, (name, name.replace("\\", "/")))):
             key = _key(path)
             if path.startswith(("/", "../")):
-                found = self._as_it_is(path)
-            else:  # who names no folder most likely has none: those below are not searched without need
-                found = self._here.get(key) or self._whole.get(key)
-            if found := found or self._ends.get(key) or self._from_above(path) or self._as_it_is(path):
-                return _nearest(found, posixpath.basename(path))
+                found = self._outside(path)
+            else:  # the folder itself first: a data set without subfolders is not searched any deeper
+                found = self._by_name_directly_inside.get(key) or self._by_path.get(key)
+            if found := found or self._by_end_of_path.get(key) or self._from_above(path) or self._outside(path):
+                return _prefer_exact(found, posixpath.basename(path))
         return []
 
     def name(self, file: pathlib.Path) -> str:
-        """The file's path from the folder, with /; its whole path if it lies elsewhere."""
-        return str(file).removeprefix(os.path.join(self.folder, ""))  # pathlib's takes a second for ten thousand
+        """Returns the file's path from the folder, with /; its whole path if it is elsewhere."""
+        return str(file).removeprefix(os.path.join(self.folder, ""))  # relative_to takes a second for 10,000 files
 
     @functools.cached_property
-    def _of_any_kind(self) -> dict[str, pathlib.Path]:
-        """The files in the folder itself, images or not, by their names with and without ending."""
-        files = sorted(self.folder.iterdir(), reverse=True)
-        return {file.stem: file for file in files} | {file.name: file for file in files}
-
-    @functools.cached_property
-    def here(self) -> list[pathlib.Path]:
+    def directly_inside(self) -> list[pathlib.Path]:
         """The image files in the folder itself, sorted."""
         return image_files.images_of(self.folder.iterdir())
 
     @functools.cached_property
-    def below(self) -> list[pathlib.Path]:
-        """The image files in the folder and below it, sorted; folders that cannot be read are passed over."""
+    def inside(self) -> list[pathlib.Path]:
+        """The image files in the folder and below it, sorted, without those in folders that cannot be read."""
         return image_files.images_of(files_below(self.folder, lambda error: None))
 
     @functools.cached_property
-    def _here(self) -> ByName:
-        return self._by_name(self.here, lambda path: [path])
+    def _by_name_directly_inside(self) -> ByName:
+        return self._index(self.directly_inside, lambda path: [path])
 
     @functools.cached_property
-    def _whole(self) -> ByName:
-        return self._by_name(self.below, lambda path: [path])
+    def _by_path(self) -> ByName:
+        return self._index(self.inside, lambda path: [path])
 
     @functools.cached_property
-    def _ends(self) -> ByName:
-        return self._by_name(self.below, _shortened)
+    def _by_end_of_path(self) -> ByName:
+        return self._index(self.inside, _path_ends)
 
-    def _by_name(self, files: Iterable[pathlib.Path], names: Callable[[str], Iterable[str]]) -> ByName:
+    def _index(self, files: Iterable[pathlib.Path], names: Callable[[str], Iterable[str]]) -> ByName:
+        """Returns the files by the `names` of their paths, with and without ending."""
         found: ByName = collections.defaultdict(list)
         for file in files:
             path = self.name(file)
@@ -94,57 +89,67 @@ class Files:
                     found[_key(name)].append(file)
         return found
 
-    def _as_it_is(self, path: str) -> list[pathlib.Path]:
-        """A file outside the folder, or of another ending: the decoder shall say whether it is an image."""
+    def _outside(self, path: str) -> list[pathlib.Path]:
+        """Returns the file at `path`, outside the folder or of an unknown ending; else images of that stem there."""
         file = self.folder / path
-        return [file] if os.path.isfile(file) else self._by_stem(file.parent).get(file.name, [])
+        return [file] if os.path.isfile(file) else self._images_by_stem(file.parent).get(file.name, [])
 
-    def _by_stem(self, folder: pathlib.Path) -> ByName:
-        """The image files in a folder by their names without endings; each folder is listed once."""
-        if folder not in self._listed:
-            self._listed[folder] = collections.defaultdict(list)
-            for other in image_files.images_of(folder.iterdir()) if os.path.isdir(folder) else []:
-                self._listed[folder][other.stem].append(other)
-        return self._listed[folder]
+    def _images_by_stem(self, folder: pathlib.Path) -> ByName:
+        """Returns the image files in `folder` by their names without endings; lists each folder once."""
+        if folder not in self._stems_by_folder:
+            self._stems_by_folder[folder] = collections.defaultdict(list)
+            for file in image_files.images_of(folder.iterdir()) if os.path.isdir(folder) else []:
+                self._stems_by_folder[folder][file.stem].append(file)
+        return self._stems_by_folder[folder]
 
     def _from_above(self, path: str) -> list[pathlib.Path]:
-        """Where the name begins above the folder; not if it begins with one in it, which just has no such file."""
-        for short in _shortened(path):
+        """Returns the files that `path` means if its first folders are above the folder.
+
+        Returns none if one of them is in the folder: then that folder just has no such file.
+        """
+        for end in _path_ends(path):
             first = path.partition("/")[0]
             if first not in ("", "..") and (self.folder / first).is_dir():
                 return []
-            if found := self._whole.get(_key(short)):
+            if found := self._by_path.get(_key(end)):
                 return found
-            path = short
+            path = end
         return []
 
-    def _of_no_use(self, name: str) -> str:
-        file = self._of_any_kind.get(name)
+    @functools.cached_property
+    def _any_file(self) -> dict[str, pathlib.Path]:
+        """The files in the folder itself, images or not, by their names with and without ending."""
+        files = sorted(self.folder.iterdir(), reverse=True)
+        return {file.stem: file for file in files} | {file.name: file for file in files}
+
+    def _unread(self, name: str) -> str:
+        """Returns why the file of that name is not read, or '' if there is none."""
+        file = self._any_file.get(name)
         return f": {file} is there, but {image_files.why_unread(file)}" if file else ""
 
 
 def _key(name: str) -> str:
-    """Equal for names of the same letters, however they are composed, and for bytes that are no letters as written."""
-    return unicodedata.normalize("NFC", as_text(name)).strip()
+    """Returns a text that is equal for names that differ only in how their letters are composed."""
+    return unicodedata.normalize("NFC", escape_surrogates(name)).strip()
 
 
-def _shortened(path: str) -> Iterator[str]:
-    """'a/b/c' -> 'b/c', 'c'."""
+def _path_ends(path: str) -> Iterator[str]:
+    """Yields the shorter ends of a path: 'a/b/c' gives 'b/c' and 'c'."""
     while "/" in path:
         path = path.partition("/")[2]
         yield path
 
 
-def _nearest(files: list[pathlib.Path], name: str) -> list[pathlib.Path]:
-    """Those that are called so to the letter: with the ending, else without; all where none is."""
+def _prefer_exact(files: list[pathlib.Path], name: str) -> list[pathlib.Path]:
+    """Returns the files whose name, or else whose name without ending, is exactly `name`; all if there are none."""
     exact = [file for file in files if file.name == name] or [file for file in files if file.stem == name]
     return exact or files
 
 
 def files_below(folder: pathlib.Path, on_error: Callable[[OSError], None]) -> Iterator[pathlib.Path]:
-    """The files in the folder and below, in folders that links lead to too; each folder once, for links may loop.
+    """Yields the files in `folder` and below it, following links to folders; enters each folder once, even in loops.
 
-    `on_error` is told of a folder that cannot be read.
+    Calls `on_error` with the error of a folder that cannot be read.
     """
     seen = set()
     for place, folders, names in os.walk(folder, onerror=on_error, followlinks=True):
@@ -153,5 +158,5 @@ def files_below(folder: pathlib.Path, on_error: Callable[[OSError], None]) -> It
             folders.clear()
             continue
         seen.add(real)
-        folders.sort()  # so that of two ways to a folder every machine takes the same
+        folders.sort()  # so that every machine takes the same of two ways to a folder
         yield from (pathlib.Path(place, name) for name in names)

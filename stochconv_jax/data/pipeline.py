@@ -1,16 +1,16 @@
-"""Batches: the batch of a step is a function of the seed and the step, whatever the hosts and the workers.
+"""Makes batches for training and evaluation: functions of the seed and the step, for any number of hosts and workers.
 
-A batch is a dict of NumPy arrays, this host's b rows of the global batch:
+A batch is a dict of NumPy arrays, the b rows of the global batch that belong to this host:
 
-    image      uint8 [b, H, W, 3]   full resolution       (each of the two if asked for in `outputs`)
-    thumbnail  uint8 [b, h, w, 3]   made from the image, after augmentation
+    image      uint8 [b, H, W, 3]   full resolution                       (if `outputs` has 'image')
+    thumbnail  uint8 [b, h, w, 3]   made from the augmented image         (if `outputs` has 'thumbnail')
     label      int32 [b]            class
-    example    uint32 [b]           identity of the image, from its name: see `reader.example_id`
-    index      int32 [b]            its index in the source
+    example    uint32 [b]           identity of the image, see `reader.example_id`
+    index      int32 [b]            index of the image in the source
     mask       bool [b]             False for rows that only fill up a batch
-    skipped    int32 [b]            index of an unreadable image that this row stood for, else -1
-    label_mixed  int32 [b]          class of the image mixed in    (both in training with mixup only)
-    share_mixed  float32 [b]        its share of the pixels, 0..1/2
+    skipped    int32 [b]            index of the unreadable image that the row replaces, else -1
+    label_mixed  int32 [b]          class of the image mixed in           (only in training with mixup)
+    share_mixed  float32 [b]        its share of the pixels, 0..1/2       (only in training with mixup)
 """
 
 import dataclasses
@@ -25,20 +25,21 @@ import numpy as np
 
 from stochconv_jax.data import augment, orders, streams
 from stochconv_jax.data.augment import Augmentation, Size
+from stochconv_jax.data.random_streams import Stream, generator
 from stochconv_jax.data.reader import Reader, row_bytes
 from stochconv_jax.data.sources import BadImage, Source
 from stochconv_jax.data.streams import Batch
 
-AUGMENT = 2  # random stream
 ON_BAD_IMAGE = ("error", "skip")
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainRow(grain.transforms.Map):
-    """Position of this host's stream -> row. Position g of the global stream is image g mod N of epoch g // N's order.
+    """Maps a position in this host's stream of training rows to its row.
 
-    Epochs follow each other without a gap: each visits every image once, and a batch may reach into the next. Of every
-    global batch a host takes one contiguous block, so that the hosts' blocks in order are the batch of one host.
+    Place g of the global stream is image g mod N in the order of epoch g // N, for N images. Epochs follow each other
+    without a gap, so a batch may reach into the next epoch. A host takes one contiguous block of every global batch, so
+    that all hosts' blocks in order are the batch of a single host.
     """
 
     reader: Reader
@@ -51,32 +52,32 @@ class TrainRow(grain.transforms.Map):
     order: str
 
     def map(self, position: int) -> Batch:
-        """The row at `position`."""
+        """Returns the augmented row at `position`."""
         place = self._place(position)
         epoch, rank = divmod(place, len(self.reader.source))
         order = self._order(epoch)
         index, picture, skipped = self._readable(order, rank)
-        random = np.random.default_rng([self.seed, AUGMENT, place])
-        picture = augment.vary(random, picture, self.augmentation)
+        random = generator(self.seed, Stream.AUGMENT, place)
+        picture = augment.apply(random, picture, self.augmentation)
         mixed = {}
         if self.augmentation.mixup:
             other, second, _ = self._readable(order, int(random.integers(len(order))))
             share = augment.mixed_share(random, self.augmentation.mixup)
-            picture = cv2.addWeighted(picture, 1 - share, augment.vary(random, second, self.augmentation), share, 0)
+            picture = cv2.addWeighted(picture, 1 - share, augment.apply(random, second, self.augmentation), share, 0)
             mixed = {"label_mixed": np.int32(self.reader.source.labels[other]), "share_mixed": np.float32(share)}
         return self.reader.row(index, picture, skipped=skipped) | mixed
 
     def where(self, position: int) -> str:
-        """See `streams.Rows`."""
+        """Implements `streams.Rows`."""
         return f"the batch of step {position // (self.batch_size // self.host_count)}"
 
     def name(self, position: int) -> str:
-        """See `streams.Rows`."""
+        """Implements `streams.Rows`."""
         epoch, rank = divmod(self._place(position), len(self.reader.source))
         return self.reader.source.names[int(self._order(epoch)[rank])]
 
     def _place(self, position: int) -> int:
-        """In the global stream."""
+        """Returns the place in the global stream of a position in this host's stream."""
         rows = self.batch_size // self.host_count
         step, slot = divmod(position, rows)
         return step * self.batch_size + self.host_index * rows + slot
@@ -87,7 +88,10 @@ class TrainRow(grain.transforms.Map):
         return orders.epoch_order(len(self.reader.source), self.seed, epoch)
 
     def _readable(self, order: np.ndarray, rank: int) -> tuple[int, np.ndarray, int]:
-        """The image of that rank or, where bad ones are skipped, the next readable one of the order."""
+        """Returns index and picture of image `rank` of `order`, or of the next readable one if bad ones are skipped.
+
+        The third value is the index of image `rank` if it was skipped, else -1.
+        """
         skipped = -1
         for later in range(rank, rank + len(order)):
             index = int(order[later % len(order)])
@@ -102,7 +106,10 @@ class TrainRow(grain.transforms.Map):
 
 @dataclasses.dataclass(frozen=True)
 class EvalRow(grain.transforms.Map):
-    """Position of this host's stream -> row; rows past the last image, and of unreadable images, are masked."""
+    """Maps a position in this host's stream of evaluation rows to its row.
+
+    Rows after the last image, and of unreadable images that are skipped, are masked.
+    """
 
     reader: Reader
     batch_size: int
@@ -111,7 +118,7 @@ class EvalRow(grain.transforms.Map):
     skip_bad: bool
 
     def map(self, position: int) -> Batch:
-        """The row at `position`; after the last one it begins again."""
+        """Returns the row at `position`; after the last row of the last batch the rows begin again."""
         step, slot = self._place(position)
         index = step * self.batch_size + slot
         blank = np.zeros((*self.reader.image_size, 3), np.uint8)
@@ -125,17 +132,17 @@ class EvalRow(grain.transforms.Map):
             return self.reader.row(index, blank, mask=False, skipped=index)
 
     def where(self, position: int) -> str:
-        """See `streams.Rows`."""
+        """Implements `streams.Rows`."""
         return f"batch {self._place(position)[0]} of the images to evaluate"
 
     def name(self, position: int) -> str:
-        """See `streams.Rows`."""
+        """Implements `streams.Rows`."""
         step, slot = self._place(position)
         names, index = self.reader.source.names, step * self.batch_size + slot
         return names[index] if index < len(names) else ""
 
     def _place(self, position: int) -> tuple[int, int]:
-        """Number of the batch, and of the row in the global batch."""
+        """Returns the number of the batch, and of the row in the global batch."""
         rows = self.batch_size // self.host_count
         step, slot = divmod(position % (num_batches(len(self.reader.source), self.batch_size) * rows), rows)
         return step, self.host_index * rows + slot
@@ -158,35 +165,36 @@ def train_batches(
     host_count: int = 1,
     timeout_seconds: float = math.inf,
 ) -> Generator[Batch]:
-    """This host's rows of the batches of steps `start_step`, `start_step` + 1, ... without end.
+    """Yields this host's rows of the batches of steps `start_step`, `start_step` + 1, ... without end.
 
-    `batch_size` is the global one, a multiple of `host_count`. With `on_bad_image` 'error' an unreadable image raises
-    BadImage; with 'skip' another takes its place. `order`: 'shuffled' visits every image once an epoch, 'balanced'
-    gives every class the same share. `num_workers` processes read; 0 reads in threads of this one. A batch that does
-    not come within `timeout_seconds` raises Stalled.
+    `batch_size`: of the global batch, a multiple of `host_count`. `image_size`, `thumbnail_size`: height and width in
+    pixels. `outputs`: 'image', 'thumbnail' or both. `num_workers`: processes that read; 0 reads in threads of this one.
+    `on_bad_image`: 'error' raises BadImage for an unreadable image, 'skip' takes the next image instead. `order`:
+    'shuffled' visits every image once an epoch, 'balanced' gives every class the same share. Raises Stalled if a batch
+    takes longer than `timeout_seconds`.
     """
     reader = Reader(source, image_size, thumbnail_size, outputs)
     if order not in orders.ORDERS:
-        raise ValueError(f"config.data.order={order!r}: choose one of {', '.join(orders.ORDERS)}")
-    row = TrainRow(reader, augmentation, seed, batch_size, host_index, host_count, _skips(on_bad_image), order)
+        raise ValueError(f"order={order!r}: choose one of {', '.join(orders.ORDERS)}")
+    row = TrainRow(reader, augmentation, seed, batch_size, host_index, host_count, _skips_bad(on_bad_image), order)
     rows = _host_rows(batch_size, host_count)
     reading = {"timeout_seconds": timeout_seconds, "row_bytes": row_bytes(image_size, thumbnail_size, outputs)}
     return streams.batches(row, start_step * rows, rows, num_workers, **reading)
 
 
 def num_batches(num_images: int, batch_size: int) -> int:
-    """Batches that hold every image once."""
+    """Returns the number of batches that hold every image once."""
     return -(-num_images // batch_size)
 
 
 class EvalBatches:
-    """This host's rows of the batches that hold every image once, in order, filled up with masked rows.
+    """This host's rows of the batches that hold every image once, in order; masked rows fill up the last batch.
 
-    Iterate over it as often as you like, one round at a time; the workers stay and prepare the next round's first
-    batches. A round that was left early is not continued: the next one begins with the first image. Every host yields
-    the same number of batches. Close it when done. `rounds`: how often it is iterated over, so that no work is done for
-    more; None where that is not known. A further round is whole, but starts workers of its own. The other arguments are
-    those of `train_batches`.
+    Can be iterated over several times, one round at a time. The workers stay, and prepare the first batches of the next
+    round. A round that was left early is not continued: the next one begins with the first image. Every host yields the
+    same number of batches. Close it when done. `rounds`: the number of rounds for which workers prepare batches, or
+    None if that is not known; each further round starts workers of its own. The other arguments are those of
+    `train_batches`.
     """
 
     def __init__(
@@ -205,7 +213,7 @@ class EvalBatches:
         timeout_seconds: float = math.inf,
     ):
         reader = Reader(source, image_size, thumbnail_size, outputs)
-        row = EvalRow(reader, batch_size, host_index, host_count, _skips(on_bad_image))
+        row = EvalRow(reader, batch_size, host_index, host_count, _skips_bad(on_bad_image))
         self._length = num_batches(len(source), batch_size)
         rows = _host_rows(batch_size, host_count)
         last = streams.ENDLESS if rounds is None else rounds * self._length * rows
@@ -224,7 +232,7 @@ class EvalBatches:
         self._in_round = False
 
     def close(self) -> None:
-        """Ends the workers; another round starts new ones."""
+        """Ends the workers; a further round starts new ones."""
         self._stream.close()
         self._restart()
 
@@ -233,12 +241,13 @@ class EvalBatches:
 
 
 def _host_rows(batch_size: int, host_count: int) -> int:
+    """Returns the rows of a host in each batch. Raises ValueError if the hosts' shares would not be equal."""
     if batch_size % host_count:
         raise ValueError(f"a batch of {batch_size} images cannot be shared equally by {host_count} hosts")
     return batch_size // host_count
 
 
-def _skips(on_bad_image: str) -> bool:
+def _skips_bad(on_bad_image: str) -> bool:
     if on_bad_image not in ON_BAD_IMAGE:
-        raise ValueError(f"config.data.on_bad_image={on_bad_image!r}: choose one of {', '.join(ON_BAD_IMAGE)}")
+        raise ValueError(f"on_bad_image={on_bad_image!r}: choose one of {', '.join(ON_BAD_IMAGE)}")
     return on_bad_image == "skip"

@@ -1,4 +1,4 @@
-"""One row of a batch: an image of a source, read at the right size, and what the network sees of it."""
+"""Reads one row of a batch: an image of a source at the right size, and its thumbnail."""
 
 import dataclasses
 import functools
@@ -11,29 +11,30 @@ import numpy as np
 
 from stochconv_jax.data import augment
 from stochconv_jax.data.augment import Size
-from stochconv_jax.data.sources import BadImage, Source
+from stochconv_jax.data.sources import Source
 from stochconv_jax.data.streams import Batch
 
 
 def example_id(name: str) -> int:
-    """Identity of an image, a uint32: of its file name without folder and ending.
+    """Returns the identity of an image, a uint32: the CRC-32 of its file name without folder and ending.
 
-    Windows are drawn from it, so an image is predicted alike in whatever data set and batch it stands.
+    Windows are drawn from it, so that an image has the same windows in any data set and batch.
     """
     return zlib.crc32(pathlib.PurePath(name).stem.encode("utf-8", "surrogateescape"))
 
 
 def row_bytes(image_size: Size, thumbnail_size: Size, outputs: tuple[str, ...]) -> int:
-    """Of the pictures in a row of a batch; what else is in it does not count."""
+    """Returns the bytes of the pictures in a row of a batch; its other arrays are negligible."""
     sizes = {"image": image_size, "thumbnail": thumbnail_size}
     return sum(3 * math.prod(sizes[name]) for name in outputs)
 
 
 @dataclasses.dataclass(frozen=True)
 class Reader:
-    """Turns an index of `source` into a picture of the right size, and a picture into what a batch holds of it.
+    """Turns an index of `source` into a picture of the right size, and a picture into a row of a batch.
 
-    Where only the thumbnail is wanted, pictures are decoded and augmented at `image_size` / `shrink`.
+    `image_size`, `thumbnail_size`: height and width in pixels. `outputs`: 'image', 'thumbnail' or both; pictures are
+    decoded and augmented at `image_size` / `shrink` if only the thumbnail is wanted.
     """
 
     source: Source
@@ -43,9 +44,10 @@ class Reader:
 
     @functools.cached_property
     def shrink(self) -> int:
-        """By what sides are divided before augmentation: 1 for full resolution.
+        """The divisor of the sides before augmentation: 1, 2, 4 or 8; 1 for full resolution.
 
-        A thumbnail is made from at least twice its size: a crop of 0.6 of the area is still reduced and not enlarged.
+        The shrunk picture has at least twice the thumbnail's sides, so that a crop of 0.6 of its area is still reduced
+        to the thumbnail and not enlarged.
         """
         if "image" in self.outputs:
             return 1
@@ -54,17 +56,20 @@ class Reader:
         return next(fit, 1)
 
     def picture(self, index: int) -> np.ndarray:
-        """The picture at `image_size` / `shrink`. Raises BadImage, naming the image, if it is damaged or too small."""
-        cv2.setNumThreads(1)  # workers are the parallelism
+        """Returns the picture at `index`, uint8 `[H / shrink, W / shrink, 3]`, where H and W are `image_size`.
+
+        Raises BadImage, naming the image, if it is damaged or too small.
+        """
+        cv2.setNumThreads(1)  # the worker processes are the parallelism
         picture = self.source.read(index, least=self.image_size, shrink=self.shrink)
         height, width = self.image_size
         try:
             return augment.fit(picture, (height // self.shrink, width // self.shrink))
         except ValueError as error:
-            raise BadImage(f"{self.source.names[index]}: {error}") from error
+            raise self.source.bad_image(index, error) from error
 
     def row(self, index: int, picture: np.ndarray, *, mask: bool = True, skipped: int = -1) -> Batch:
-        """One row of a batch."""
+        """Returns a row of a batch for the image at `index` with this `picture`; `pipeline` says what is in it."""
         row = {
             "label": np.int32(self.source.labels[index]),
             "example": np.uint32(example_id(self.source.names[index])),

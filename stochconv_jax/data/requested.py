@@ -1,4 +1,4 @@
-"""The images that somebody asks for, by a folder, a pattern, a table or a file."""
+"""Finds the images that a user asks for by a folder, a glob pattern, a table or a file."""
 
 import dataclasses
 import glob
@@ -17,10 +17,10 @@ logger = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class RequestedImages:
-    """N images in the order that they are asked for in.
+    """N images in the order in which the user asks for them.
 
-    `texts`: what the user calls them; `files`: None where there is none; `reasons`: why there is none, else '';
-    `columns`: the table's, but for that of the images.
+    `texts`: the user's names of them. `files`: the file of each, None if there is none. `reasons`: why there is none,
+    else ''. `columns`: the further columns of the table, if they are from one.
     """
 
     texts: Sequence[str]
@@ -29,52 +29,57 @@ class RequestedImages:
     columns: dict[str, list[str]]
 
     @property
-    def there(self) -> np.ndarray:
-        """Returns the indices of the images that have a file."""
+    def found(self) -> np.ndarray:
+        """The indices of the images that have a file, int `[M]`."""
         return np.flatnonzero([file is not None for file in self.files])
 
     def source(self) -> FolderSource:
-        """The images that have a file, without labels. ValueError with the first reason if there are none."""
-        if not len(self.there):
+        """Returns a source of the images that have a file. Raises ValueError with the first reason if none has."""
+        if not len(self.found):
             raise ValueError(f"none of the {len(self.files)} images can be used: {self.reasons[0]}")
-        return FolderSource.from_files(self.files[i] for i in self.there)
+        return FolderSource.from_files(self.files[i] for i in self.found)
 
 
 def find(images: str, key: str, image_column: str = "") -> RequestedImages:
-    """The images that `images`, the value of the config's `key`, names: what it says is looked for before a pattern.
+    """Returns the images that `images`, the value of the config's `key`, asks for.
 
-    Names are relative to the folder, or to the folder that the pattern begins with; a table's are its own texts. Its
-    files are looked for from its folder, see `names.Files`, and its column is `image_column` where it has that one,
-    else the first of tables.IMAGE_COLUMNS. ValueError where there is no such thing, or no image in it.
+    `images` is a folder, a table, a picture or a glob pattern; a file or folder of that name goes before a pattern. The
+    images' names are relative to the folder, or to the folder that the pattern begins with. A table's names are its
+    own, in `image_column` if it has that column, else in the first of `table_reader.IMAGE_COLUMNS`; files are looked
+    for from the table's folder, see `names.FileIndex`. Raises ValueError naming the key if there is no such thing, or
+    no image in it.
     """
     if not images:
         raise ValueError(f"--config.{key} is needed: a folder, a glob pattern or a CSV")
     path = pathlib.Path(os.path.expanduser(images))
-    what, folder = f"config.{key}={images!r}", path
+    setting, folder = f"config.{key}={images!r}", path
     if path.is_dir():
         found = list(path.iterdir())
     elif path.is_file() and not image_files.images_of([path]) and image_files.is_ending(path.suffix):
-        raise ValueError(f"{what}: {image_files.why_unread(path)}")
+        raise ValueError(f"{setting}: {image_files.why_unread(path)}")
     elif path.is_file() and not image_files.images_of([path]):
         return _from_table(table_reader.read(path), image_column)
     elif path.is_file():
         folder, found = path.parent, [path]
     elif glob.has_magic(images):
-        folder, found = matches(path)
+        folder, found = match_pattern(path)
         if not found:
-            raise ValueError(f"{what}: no image found, for no file matches this pattern")
+            raise ValueError(f"{setting}: no image found, for no file matches this pattern")
     else:
-        raise ValueError(f"{what}: no image found, for there is no such file or folder")
+        raise ValueError(f"{setting}: no image found, for there is no such file or folder")
     found, others = image_files.sort_out(found)
     if not found:
-        raise ValueError(f"{what}: {image_files.no_image(others)}")
+        raise ValueError(f"{setting}: {image_files.describe_no_image(others)}")
     if others:
-        logger.warning("config.%s: passed over: %s", key, image_files.passed_over(others))
+        logger.warning("config.%s: passed over: %s", key, image_files.describe_others(others))
     return RequestedImages([file.relative_to(folder).as_posix() for file in found], found, [""] * len(found), {})
 
 
-def matches(pattern: pathlib.Path) -> tuple[pathlib.Path, list[pathlib.Path]]:
-    """The folder that a pattern begins with, brackets or not, and what in it matches the rest, sorted."""
+def match_pattern(pattern: pathlib.Path) -> tuple[pathlib.Path, list[pathlib.Path]]:
+    """Returns the existing folder that a glob pattern begins with, and the paths that match, sorted.
+
+    The folder's own name may have brackets, which are then not part of the pattern.
+    """
     folder, rest = pathlib.Path(), list(pattern.parts)
     while len(rest) > 1 and (folder / rest[0]).is_dir():
         folder /= rest.pop(0)
@@ -88,10 +93,10 @@ def _from_table(table: table_reader.TextTable, image_column: str) -> RequestedIm
             f"{table.path}: expected a column `image`, found {list(table.columns)}; name the right one with "
             "config.data.image_column"
         )
-    there, files, reasons = names.Files(table.path.parent), [], []
+    index, files, reasons = names.FileIndex(table.path.parent), [], []
     for text in table.columns[column]:
         try:
-            file, reason = there.one(text), ""
+            file, reason = index.find_one(text), ""
         except (OSError, ValueError) as error:
             file, reason = None, str(error)
         files.append(file)

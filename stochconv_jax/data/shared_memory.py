@@ -1,4 +1,4 @@
-"""Shared memory, through which worker processes hand batches over: whether it suffices, and what a death means."""
+"""Checks that shared memory holds the batches of worker processes, and explains why a worker has ended."""
 
 import errno
 import os
@@ -8,34 +8,37 @@ import signal
 from collections.abc import Iterable
 
 FOLDER = pathlib.Path("/dev/shm")
-# Batches of a worker that lie there while nobody fetches one, as in the first step's compilation: Grain's queue and its
-# reader hold one each, and before each of them another waits. One or two more are in use.
+# Batches a worker that are there while none is fetched, as during the first step's compilation: one in Grain's queue,
+# one in its reader, and one that waits to enter each. One or two more are in use.
 WAITING = 4
 
 
 def needed(row_bytes: int, rows: int, num_workers: int, batches: float) -> int:
-    """Bytes that the batches of `rows` rows take which wait there at once; of a stream of `batches` in all."""
+    """Returns the bytes of the batches that wait in shared memory at once.
+
+    `row_bytes`: of a row; `rows`: of a batch; `batches`: in the whole stream, which may be infinite.
+    """
     return row_bytes * rows * int(min(WAITING * num_workers, batches))
 
 
 def check(streams: Iterable[int]) -> None:
-    """ValueError if the `streams` of batches, of so many bytes each, do not fit into what is free."""
+    """Raises ValueError if the streams of batches, which need so many bytes each, do not fit into the free memory."""
     wanted = sum(streams)
-    if wanted and FOLDER.exists() and wanted > _space()[1]:
+    if wanted and FOLDER.exists() and wanted > _total_and_free()[1]:
         raise ValueError(
             f"worker processes (config.data.num_workers) keep {_mebibytes(wanted)} of batches in {FOLDER}, of which "
-            f"{_have()}: {_remedies(wanted)}"
+            f"{_free_memory()}: {_remedies(wanted)}"
         )
 
 
-def explained(error: Exception, batch_bytes: int) -> Exception:
-    """What a worker's end was, in words; other errors as they are. `batch_bytes`: of one batch."""
+def explain_worker_end(error: Exception, batch_bytes: int) -> Exception:
+    """Returns an error that says why a worker process has ended, if `error` tells of that; else `error` itself."""
     code = re.search(r"Worker process was terminated .* exit code (-\d+)", str(error))
     number = -int(code[1]) if code else 0
     if number == signal.SIGBUS or getattr(error, "errno", None) == errno.ENOSPC:
         return RuntimeError(
             f"a worker process found no room in {FOLDER} for a batch of {_mebibytes(batch_bytes)}; of it "
-            f"{_have()}: {_remedies(batch_bytes * 16)}"
+            f"{_free_memory()}: {_remedies(batch_bytes * 16)}"
         )
     if number == signal.SIGKILL:
         return RuntimeError(
@@ -46,14 +49,14 @@ def explained(error: Exception, batch_bytes: int) -> Exception:
     return error
 
 
-def _space() -> tuple[int, int]:
-    """Bytes in all, and free."""
+def _total_and_free() -> tuple[int, int]:
+    """Returns the bytes of shared memory in all, and those that are free."""
     found = os.statvfs(FOLDER)
     return found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize
 
 
-def _have() -> str:
-    total, free = _space()
+def _free_memory() -> str:
+    total, free = _total_and_free()
     return f"{_mebibytes(free)} of {_mebibytes(total)} are free"
 
 

@@ -1,8 +1,10 @@
-"""Splits of labelled images into training and validation, fixed by seed, without leakage between groups."""
+"""Splits labelled images into training and validation images, fixed by a seed, without leakage between groups."""
 
 from collections.abc import Sequence
 
 import numpy as np
+
+from stochconv_jax.data.random_streams import Stream, generator
 
 
 def stratified_split(
@@ -13,28 +15,31 @@ def stratified_split(
     groups: Sequence[str] | None = None,
     strata: Sequence[str] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Indices `[N_train]` and `[N_validation]`, sorted; about `fraction` of each stratum validates.
+    """Returns the indices of the training and of the validation images, int `[N_train]` and `[N_validation]`, sorted.
 
-    A stratum is a label, together with the value in `strata` where given. Images with one value in `groups` are never
-    on both sides; a group counts for the rarest stratum that any of its images is of, with as many images as it has of
-    it: most patients with a melanoma have more benign lesions than malignant ones. An empty group name means an image
-    of its own. The same on every machine. ValueError if `fraction` is not in (0, 1) or a side would lack a class.
+    `labels`: int `[N]`, classes. About `fraction` of each stratum validates. A stratum is a label, together with the
+    image's text in `strata` if given. `groups`: N names; images of one group are on the same side, and '' stands for a
+    group of its own. A group belongs to the rarest stratum among its images, and counts with its images of that
+    stratum, since most patients with a melanoma have more benign lesions than malignant ones. The split is the same on
+    every machine.
+
+    Raises ValueError if `fraction` is not between 0 and 1, or if a side would lack a class.
     """
     if not 0 < fraction < 1:
         raise ValueError(f"config.data.validation_fraction={fraction}: expected a share between 0 and 1")
     labels = np.asarray(labels)
     if not len(labels):
         raise ValueError("there is no labelled image to split into training and validation")
-    stratum = _codes(list(zip(labels.tolist(), strata if strata is not None else [""] * len(labels))))
+    stratum = _number_values(list(zip(labels.tolist(), strata if strata is not None else [""] * len(labels))))
     names = [group or f"\0{i}" for i, group in enumerate(groups)] if groups is not None else range(len(labels))
-    group = _codes(list(names))
-    random = np.random.default_rng([seed, 0])
+    group = _number_values(list(names))
+    random = generator(seed, Stream.SPLIT)
     chosen = np.zeros(group.max(initial=-1) + 1, bool)
-    rarest, sizes = _rarest(group, stratum)
+    rarest, sizes = _rarest_stratum(group, stratum)
     for value in range(stratum.max(initial=-1) + 1):
         members = random.permutation(np.flatnonzero(rarest == value))
         wanted = fraction * sizes[members].sum()
-        # A group goes over as long as that brings the share nearer to what is wanted.
+        # A group validates as long as that brings the number of validation images nearer to the wanted one.
         before = np.cumsum(sizes[members]) - sizes[members]
         chosen[members[before + sizes[members] / 2 <= wanted]] = True
     validates = chosen[group]
@@ -49,14 +54,14 @@ def stratified_split(
     return train, validation
 
 
-def _codes(values: list) -> np.ndarray:
-    """Numbers 0.. for equal values, in order of first appearance."""
+def _number_values(values: list) -> np.ndarray:
+    """Returns int `[N]`: numbers 0, 1, ... that are equal for equal values, in the order of first appearance."""
     numbers: dict = {}
     return np.array([numbers.setdefault(value, len(numbers)) for value in values], int)
 
 
-def _rarest(group: np.ndarray, stratum: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each group the rarest stratum, by images in all, of those it has an image of; and how many it has of it."""
+def _rarest_stratum(group: np.ndarray, stratum: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns, by group, the stratum of its images that is rarest among all images, and how many it has of that."""
     table = np.zeros((group.max(initial=-1) + 1, stratum.max(initial=-1) + 1), int)
     np.add.at(table, (group, stratum), 1)
     rarest = np.where(table > 0, table.sum(axis=0), len(stratum) + 1).argmin(axis=1)

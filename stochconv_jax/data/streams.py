@@ -1,4 +1,4 @@
-"""A stream of batches, made by worker processes or threads: it ends with the program, and no wait for it is endless."""
+"""Streams of batches, made by worker processes or threads, that end with the program and never block for ever."""
 
 import atexit
 import contextlib
@@ -23,24 +23,25 @@ from stochconv_jax.runtime import host_memory
 from stochconv_jax.runtime.watchdog import Stalled
 
 Batch = dict[str, np.ndarray]
-ENDLESS = 2**62  # positions; more overflows where a batch is one row
-PARENT_SECONDS = 1.0  # between a worker's looks at whether its parent is there
-RETURNING_SECONDS = 0.5  # for shared memory to be given back at the end of a program
-CLOSING_SECONDS = 60.0  # that workers get to end; Grain itself waits 25 for each and then kills it
-# Python's tracker, a process of its own, removes what is in shared memory when workers end, which it would warn of.
+ENDLESS = 2**62  # positions of an endless stream; more overflow where a batch is one row
+PARENT_SECONDS = 1.0  # between a worker's checks of whether its parent still runs
+RELEASING_SECONDS = 0.5  # for Grain to release shared memory at the end of a program
+CLOSING_SECONDS = 60.0  # for all workers to end; Grain itself waits 25 seconds for each and then kills it
+# When workers end, Python's resource tracker, a process of its own, cleans up their shared memory with a warning.
 _QUIET = "ignore:resource_tracker:UserWarning"
 
 
 class Rows(Protocol):
-    """A `grain.transforms.Map` from a position to a row that can say what it would read."""
+    """A `grain.transforms.Map` from a position to a row of a batch, which can also say what it would read there."""
 
-    def map(self, position: int) -> Batch: ...
+    def map(self, position: int) -> Batch:
+        """Returns the row at a position: arrays by name."""
 
     def where(self, position: int) -> str:
-        """The batch of that position, in words."""
+        """Returns the description of the batch that the position is in, for messages."""
 
     def name(self, position: int) -> str:
-        """The image of that position; '' for none."""
+        """Returns the name of the image at a position; '' if there is none."""
 
 
 def batches(
@@ -53,15 +54,16 @@ def batches(
     last: int = ENDLESS,
     row_bytes: int = 0,
 ) -> Generator[Batch]:
-    """Batches of `rows` rows from position `first` to `last`. Workers end with the generator or with the program.
+    """Yields batches of `rows` rows, from position `first` to before `last`.
 
-    Raises Stalled where a batch takes longer than `timeout_seconds`. `row_bytes`: the size of a row, for what is said
-    of a worker that ended for want of memory.
+    `num_workers` processes make them, or threads of this process if it is 0; they end with the generator or with the
+    program. `row_bytes`: the size of a row, for the message about a worker that ran out of memory. Raises Stalled if a
+    batch takes longer than `timeout_seconds`, and RuntimeError if a worker was killed.
     """
     if not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()  # Grain reads its absl flags; outside an absl program nobody has parsed them
+        flags.FLAGS.mark_as_parsed()  # Grain reads its absl flags, which only an absl program has parsed
     dataset = grain.MapDataset.range(first, last).map(row).batch(rows)
-    # Each thread holds a batch and makes another, which is much memory at full resolution: one is enough in a process.
+    # Each thread holds a batch and makes another, much memory at full resolution: one thread a worker is enough.
     threads = 1 if num_workers else 2
     made = dataset.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads))
     if num_workers:
@@ -78,42 +80,47 @@ def batches(
             f"(config.data.timeout_seconds): reading hangs, or is too slow. Its images here: {names}"
         )
 
-    stream = _in_time(made, timeout_seconds, stalled, lambda error: shared_memory.explained(error, row_bytes * rows))
+    stream = _with_timeout(
+        made, timeout_seconds, stalled, lambda error: shared_memory.explain_worker_end(error, row_bytes * rows)
+    )
     _OPEN.add(stream)
     return stream
 
 
 def _prepare_worker(index: int, count: int) -> None:
-    """In a worker: pixels are read into memory that earlier images have left; signals to stop, which launchers send to
-    every process of a job, are the main process's to answer; and where that one has been killed, nobody is left to say
-    that the work is over.
+    """Sets up a worker process: it reuses freed memory, ignores signals to stop, and ends when its parent does.
+
+    Launchers send signals to every process of a job; only the main process answers them.
     """
     del index, count
     host_memory.keep_freed()
-    absl.logging.set_verbosity(absl.logging.ERROR)  # as in the main process, whose log this would get into unnamed
+    absl.logging.set_verbosity(absl.logging.ERROR)  # as in the main process, whose log it would go to
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True, name="parent").start()
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True, name="parent").start()
 
 
-def _end_with(parent: int) -> None:
+def _end_with_parent(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(PARENT_SECONDS)
     os._exit(1)
 
 
-def _in_time(
+def _with_timeout(
     made: grain.IterDataset,
     seconds: float,
     stalled: Callable[[int], Stalled],
-    explained: Callable[[Exception], Exception],
+    explain: Callable[[Exception], Exception],
 ) -> Generator[Batch]:
-    """The batches, each within `seconds`. A thread of its own waits for them, for a read cannot be interrupted."""
-    asked, answers = queue.SimpleQueue(), queue.SimpleQueue()
-    threading.Thread(target=_answer, args=(iter(made), asked, answers), daemon=True, name="next batch").start()
+    """Yields the batches. Raises `stalled(number)` if one takes longer than `seconds`.
+
+    A thread of its own waits for the batches, because a blocked read cannot be interrupted.
+    """
+    requests, answers = queue.SimpleQueue(), queue.SimpleQueue()
+    threading.Thread(target=_answer, args=(iter(made), requests, answers), daemon=True, name="next batch").start()
     try:
         for number in itertools.count():
-            asked.put(True)
+            requests.put(True)
             try:
                 batch, error = answers.get(timeout=min(seconds, threading.TIMEOUT_MAX))
             except queue.Empty:
@@ -121,21 +128,21 @@ def _in_time(
             if isinstance(error, StopIteration):
                 return
             if error is not None:
-                raise explained(error)
+                raise explain(error)
             yield batch
             del batch
     finally:
-        asked.put(False)
+        requests.put(False)
         if not isinstance(sys.exception(), Stalled):
-            # Not without end: this stream may hang on the storage that another one found stalled.
+            # The wait is limited, because this stream may hang on storage that has stalled another one.
             with contextlib.suppress(queue.Empty):
                 answers.get(timeout=CLOSING_SECONDS)
 
 
-def _answer(iterator: Iterator[Batch], asked: queue.SimpleQueue, answers: queue.SimpleQueue) -> None:
-    """Puts (batch, None) or (None, error) for every True that is asked; then closes."""
+def _answer(iterator: Iterator[Batch], requests: queue.SimpleQueue, answers: queue.SimpleQueue) -> None:
+    """Answers every request True with (batch, None) or (None, error); closes the iterator at the request False."""
     try:
-        while asked.get():
+        while requests.get():
             try:
                 answers.put((next(iterator), None))
             except BaseException as error:
@@ -150,9 +157,9 @@ _OPEN: weakref.WeakSet[Generator[Batch]] = weakref.WeakSet()
 
 @atexit.register
 def _close_all() -> None:
-    """Closes what a program left open: in the interpreter's last moments it would fail with a traceback."""
+    """Closes the streams that a program left open, which would fail with a traceback while the interpreter ends."""
     streams = list(_OPEN)
     for stream in streams:
         stream.close()
-    if streams:  # Grain gives shared memory back in a thread of its own, which the end would cut off
-        time.sleep(RETURNING_SECONDS)
+    if streams:  # Grain releases shared memory in a thread, which the end of the program would cut off
+        time.sleep(RELEASING_SECONDS)

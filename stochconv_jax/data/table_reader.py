@@ -1,4 +1,4 @@
-"""The one reader of tables, for training, prediction and preparation: CSV files as people and programs write them."""
+"""Reads tables for training, prediction and preparation: CSV files as people and programs write them."""
 
 import csv
 import dataclasses
@@ -9,69 +9,73 @@ from collections.abc import Iterable, Sequence
 
 from stochconv_jax.csv_cells import unguard
 
-IMAGE_COLUMNS = ("image", "image_name", "image_id", "isic_id")  # which name images, the first that is there
-Line = tuple[int, list[str]]  # where a row ends in its file, from 1, and its cells
+IMAGE_COLUMNS = ("image", "image_name", "image_id", "isic_id")  # the first of them in a table names the images
+Line = tuple[int, list[str]]  # the line on which a row ends in its file, from 1, and its cells
 _SEPARATORS = ",;\t"
 _CLASS = re.compile(r"\d+([.,]0*)?")
 
 
 @dataclasses.dataclass(frozen=True)
 class TextTable:
-    """The rows of `path` below its header. `lines`: where each ends; `columns`: texts by name, one a row."""
+    """The N rows of the file `path` below its header.
+
+    `lines`: the line of the file, from 1, on which each row ends. `columns`: N texts by the column's name.
+    """
 
     path: pathlib.Path
     lines: Sequence[int]
     columns: dict[str, list[str]]
 
     @classmethod
-    def of(cls, path: pathlib.Path, header: Sequence[str], rows: Iterable[Line]) -> "TextTable":
-        """Columns without a name, such as pandas' index, are left out.
+    def from_rows(cls, path: pathlib.Path, header: Sequence[str], rows: Iterable[Line]) -> "TextTable":
+        """Returns the table of these rows, without columns that have no name, such as pandas' index.
 
-        ValueError naming the row whose cells are not as many as the header's, or the column that is there twice.
+        Raises ValueError naming the row whose number of cells is not the header's, or the name that two columns have.
         """
         lines = []
         for line, cells in rows:
             if len(cells) < len(header) or any(cells[len(header) :]):
                 raise ValueError(f"{path}, row {line}: {len(cells)} cells, and the header has {len(header)}")
             lines.append((line, cells))
-        named = [name.casefold() for name in header if name]
-        if twice := next((name for name in header if named.count(name.casefold()) > 1), None):
+        names = [name.casefold() for name in header if name]
+        if twice := next((name for name in header if names.count(name.casefold()) > 1), None):
             raise ValueError(f"{path}: two columns are called {twice!r}, whatever their capitals; rename one of them")
         columns = {name: [cells[place] for _, cells in lines] for place, name in enumerate(header) if name}
         return cls(path, [line for line, _ in lines], columns)
 
     def where(self, row: int) -> str:
-        """The file and the line of a row, for messages."""
+        """Returns the file and the line of a row, for messages."""
         return f"{self.path}, row {self.lines[row]}"
 
     def image_column(self, name: str = "") -> str | None:
-        """The column of the images' names: `name`, or else the first of IMAGE_COLUMNS; None if it is not there."""
-        return next(filter(None, (find(self.columns, known) for known in ([name] if name else IMAGE_COLUMNS))), None)
+        """Returns the column `name` or, for '', the first of IMAGE_COLUMNS that is there; None if there is none."""
+        wanted = [name] if name else IMAGE_COLUMNS
+        return next(filter(None, (find_column(self.columns, known) for known in wanted)), None)
 
 
-def find(names: Iterable[str], wanted: str) -> str | None:
-    """That of the columns' names which is `wanted`, whatever its capitals; None where there is none."""
+def find_column(names: Iterable[str], wanted: str) -> str | None:
+    """Returns the one of `names` that is `wanted`, ignoring case and spaces around; None if there is none."""
     return next((name for name in names if name.casefold() == wanted.strip().casefold()), None)
 
 
 def read(path: pathlib.Path) -> TextTable:
-    """The table in a file, see `read_rows`. ValueError, naming the file and row, if it is none or has no rows."""
+    """Returns the table in a file. Raises ValueError as `read_rows` does, or if there is no row below the header."""
     (_, header), *rows = read_rows(path)
     if not rows:
         raise ValueError(f"{path} has no rows below its header")
-    return TextTable.of(path, header, rows)
+    return TextTable.from_rows(path, header, rows)
 
 
 def read_rows(path: pathlib.Path) -> list[Line]:
-    """The rows of a CSV file that are not empty, its header too; cells are stripped and as `guard` was given them.
+    """Returns the rows of a CSV file that are not empty, including its header.
 
-    UTF-8 or UTF-16, with or without a byte order mark; separated by comma, semicolon or tab; any line ending.
-    ValueError naming the file, and the row, if it cannot be read so.
+    Cells are stripped of spaces and of the marks of `csv_cells.guard`. Reads UTF-8 and UTF-16, with or without a byte
+    order mark; comma, semicolon and tab as separator; and any line ending. Raises ValueError naming the file, and the
+    row, if it cannot be read.
     """
-    text = re.sub(r"^sep=.(?=\n)", "", _text(path))  # a line for Excel alone
-    # In names that are quoted a separator says nothing.
-    first = re.sub(r'"[^"]*"', "", text.lstrip("\n").partition("\n")[0])
-    separator = max(_SEPARATORS, key=first.count)
+    text = re.sub(r"^sep=.(?=\n)", "", _read_text(path))  # a line that names the separator for Excel
+    header = re.sub(r'"[^"]*"', "", text.lstrip("\n").partition("\n")[0])  # separators within quotes do not count
+    separator = max(_SEPARATORS, key=header.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True, skipinitialspace=True)
     try:
         rows = [(reader.line_num, [unguard(cell.strip()) for cell in cells]) for cells in reader]
@@ -83,12 +87,13 @@ def read_rows(path: pathlib.Path) -> list[Line]:
     return rows
 
 
-def _text(path: pathlib.Path) -> str:
+def _read_text(path: pathlib.Path) -> str:
+    """Returns the file's text with \\n as line ending and without a byte order mark."""
     try:
         content = path.read_bytes()
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from error
-    encoding = _encoding(content[:4])
+    encoding = _detect_encoding(content[:4])
     try:
         return content.decode(encoding).replace("\r\n", "\n").replace("\r", "\n").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
@@ -96,8 +101,8 @@ def _text(path: pathlib.Path) -> str:
         raise ValueError(f"{path} is not in {encoding.upper()} ({where}); save it as UTF-8") from error
 
 
-def _encoding(start: bytes) -> str:
-    """By its mark, or by the zero that stands beside an ASCII letter in UTF-16."""
+def _detect_encoding(start: bytes) -> str:
+    """Returns the encoding by the byte order mark or, without one, by the zero byte of an ASCII letter in UTF-16."""
     if start[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return "utf-16"
     if b"\0" in start[:2]:
@@ -106,5 +111,5 @@ def _encoding(start: bytes) -> str:
 
 
 def class_number(text: str) -> int | None:
-    """The class that 1, 1.0 or, where a comma is the point, 1,0 means; None for what is no class."""
+    """Returns the class that '1', '1.0' or, with a decimal comma, '1,0' means; None for any other text."""
     return int(re.split("[.,]", text)[0]) if _CLASS.fullmatch(text) else None

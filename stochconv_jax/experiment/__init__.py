@@ -1,1 +1,1 @@
-"""From a config to the objects that it describes, and the run that it belongs to."""
+"""From a config to the objects that it describes, and the files of the run that it belongs to."""

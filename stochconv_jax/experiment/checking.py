@@ -1,4 +1,4 @@
-"""Before a run's first step: all of its images are looked at, and none may be on both sides of the split."""
+"""The check of all images before the first step: each can be used, and none is on both sides of the split."""
 
 import hashlib
 import json
@@ -18,17 +18,17 @@ from stochconv_jax.training.progress import Progress
 
 logger = logging.getLogger(__name__)
 
-FILE = "checked.json"  # in a run's folder: what was looked at, so that a run that goes on need not do it again
-NAMED = 5  # images in an error
+FILE = "checked.json"  # in a run's folder: what was checked, so that a run that goes on does not repeat it
+NAMED = 5  # most images that an error names
 
 
 def check_images(
     folder: RunFolder, config: ConfigDict, devices: jax.sharding.Mesh, train: sources.Source, validation: sources.Source
 ) -> None:
-    """Looks at all images as config.data.check says; process 0 does, and the others hear whether all is well.
+    """Checks all images as config.data.check says. Process 0 does, and the others wait for its verdict.
 
-    Raises BadImage with the first that cannot be used, unless config.data.on_bad_image is skip: then the log lists
-    them. Raises Leak where an image is on both sides.
+    Raises BadImage, naming the first images that cannot be used, unless config.data.on_bad_image is 'skip': then they
+    are logged. Raises Leak where a validation image is a copy of a training image.
     """
     if config.data.check == "none":
         return
@@ -38,20 +38,21 @@ def check_images(
             _check(folder, config, train, validation)
         except (sources.BadImage, Leak) as found:
             error = found
-    if jax.process_count() > 1 and _any(error is not None, devices) and error is None:
+    if jax.process_count() > 1 and _in_any_process(error is not None, devices) and error is None:
         error = sources.BadImage("the images are refused: the log of process 0 says which and why")
     if error:
         raise error
 
 
-def _any(failed: bool, devices: jax.sharding.Mesh) -> bool:
-    """Whether any process has; by the one sum that all know already, see `hosts.join`."""
+def _in_any_process(failed: bool, devices: jax.sharding.Mesh) -> bool:
+    """Returns whether `failed` in any process, by the sum that `distributed.join` has compiled in all of them."""
     ones = np.full(jax.local_device_count(), failed, np.float32)
     ones = jax.make_array_from_process_local_data(meshes.batch_sharding(devices), ones)
     return bool(jax.jit(lambda x: x.sum(), out_shardings=meshes.replicated(devices))(ones))
 
 
 def _check(folder: RunFolder, config: ConfigDict, train: sources.Source, validation: sources.Source) -> None:
+    """Checks all images in this process, or reads from checked.json what the same check has found before."""
     sides = {"training": train, "validation": validation}
     settings = [config.data.check, config.data.hash_distance, list(config.data.image_size)]
     before = _checked_before(folder)
@@ -59,21 +60,21 @@ def _check(folder: RunFolder, config: ConfigDict, train: sources.Source, validat
         logger.info("images: checked before (%s)", FILE)
         _refuse_bad(config, before["bad"], len(train) + len(validation))
         return
-    found = _look_at_all(config, sides)
+    found = _check_each(config, sides)
     bad = [one.problem for side in found for one in side if one.problem]
     _refuse_bad(config, bad, len(train) + len(validation))
     for name, source, side in zip(sides, sides.values(), found):
         if all(one.problem for one in side):
             raise sources.BadImage(f"none of the {len(source)} {name} images can be used")
     _refuse_copies(config, train, validation, found)
-    if sources.files_of(train):
-        # The states are those that were looked at, not those of now: a file that has changed since is not known.
+    if train.files:
+        # The files' states from before they were read: a file that has changed since will be checked again.
         states = [one.file for side in found for one in side]
         folder.write_json(FILE, {"of": _digest(settings, sides, states), "bad": bad})
 
 
 def _checked_before(folder: RunFolder) -> dict[str, Any]:
-    """What was looked at before; {} where nothing can be read: then all is looked at again."""
+    """Returns the content of checked.json; {} where it cannot be read, and then all images are checked."""
     try:
         before = folder.read_json(FILE) or {}
     except ValueError:
@@ -81,7 +82,8 @@ def _checked_before(folder: RunFolder) -> dict[str, Any]:
     return before if isinstance(before.get("bad"), list) else {}
 
 
-def _look_at_all(config: ConfigDict, sides: dict[str, sources.Source]) -> tuple[list[image_checks.CheckedImage], ...]:
+def _check_each(config: ConfigDict, sides: dict[str, sources.Source]) -> tuple[list[image_checks.CheckedImage], ...]:
+    """Returns what was found of each image, by side; logs progress."""
     progress, done = Progress(sum(map(len, sides.values())), every=config.log_every_seconds), 0
 
     def on_image() -> None:
@@ -103,6 +105,7 @@ def _look_at_all(config: ConfigDict, sides: dict[str, sources.Source]) -> tuple[
 
 
 def _refuse_bad(config: ConfigDict, bad: Sequence[str], count: int) -> None:
+    """Logs the problems `bad` of `count` images. Raises BadImage for them unless bad images are skipped."""
     skips = config.data.on_bad_image == "skip"
     if bad:
         logger.warning("%d of %d images cannot be used%s:", len(bad), count, " and are skipped" if skips else "")
@@ -110,33 +113,35 @@ def _refuse_bad(config: ConfigDict, bad: Sequence[str], count: int) -> None:
             logger.warning("  %s", problem)
     if bad and not skips:
         raise sources.BadImage(
-            f"{len(bad)} of {count} images cannot be used: {_some(bad)}. Mend them or take them out of the labels, or "
-            "set config.data.on_bad_image=skip"
+            f"{len(bad)} of {count} images cannot be used: {_first_of(bad)}. Mend them or take them out of the labels, "
+            "or set config.data.on_bad_image=skip"
         )
 
 
 def _refuse_copies(config: ConfigDict, train: sources.Source, validation: sources.Source, found: Any) -> None:
+    """Raises Leak where a validation image is a copy of a training image, or looks like one."""
     distance = config.data.hash_distance
     kinds = {"are copies, byte for byte,": image_checks.copies(train, validation, found, config.data.timeout_seconds)}
     if distance >= 0:
         kinds[f"look like copies (config.data.hash_distance={distance})"] = image_checks.alike(found, distance)
     for words, pairs in kinds.items():
         if pairs:
-            listed = _some([f"{validation.names[j]} of {train.names[i]}" for i, j in pairs])
+            listed = _first_of([f"{validation.names[j]} of {train.names[i]}" for i, j in pairs])
             raise Leak(
                 f"the split leaks: {len(pairs)} validation images {words} of training images: {listed}. Take one of "
                 "each out of the labels, keep them together by config.data.group_by, or set config.data.check=none"
             )
 
 
-def _some(texts: Sequence[str]) -> str:
+def _first_of(texts: Sequence[str]) -> str:
+    """Returns the first `NAMED` texts and the number of the others."""
     more = f"; and {len(texts) - NAMED} more" if len(texts) > NAMED else ""
     return "; ".join(texts[:NAMED]) + more
 
 
 def _fingerprint(settings: Sequence[Any], sides: dict[str, sources.Source], timeout_seconds: float) -> str:
-    """Of the settings and of each file's name, length and time of change."""
-    files = [file for source in sides.values() for file in sources.files_of(source)]
+    """Returns a digest of the settings and of each file's name, length and time of change, as they are now."""
+    files = [file for source in sides.values() for file in source.files]
     names = list(map(str, files))
     states = dict(
         image_checks.in_threads(
@@ -147,5 +152,6 @@ def _fingerprint(settings: Sequence[Any], sides: dict[str, sources.Source], time
 
 
 def _digest(settings: Sequence[Any], sides: dict[str, sources.Source], states: Sequence[tuple[int, int]]) -> str:
+    """Returns a SHA-256 of the settings, of names and of files' states, see `image_checks.state`."""
     names = [source.names for source in sides.values()]
     return hashlib.sha256(json.dumps([settings, names, states]).encode()).hexdigest()

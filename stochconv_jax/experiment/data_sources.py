@@ -1,4 +1,4 @@
-"""The images that a config names: those to train on, those that validate, and a test set."""
+"""The images that a config names: training images, validation images and a test set."""
 
 import logging
 import os
@@ -12,13 +12,13 @@ logger = logging.getLogger(__name__)
 
 
 def training_and_validation(config: ConfigDict) -> tuple[sources.Source, sources.Source]:
-    """The training images and the validation images; the log names classes that have none.
+    """Returns the training images and the validation images; logs classes that have no image.
 
-    ValueError if they share a patient, a lesion, a group or an image, if a side has images of one class only, or if a
-    key says of the split what does not apply.
+    Raises Leak, a ValueError, if both have images of one patient, lesion or group, or the same image. Raises ValueError
+    if either has images of one class only, or if a key is set that does not apply to such a source.
     """
     data = config.data
-    advice = folds.KEEP_TOGETHER
+    advice = "set config.data.group_by to a column that keeps them together"
     if data.source == "synthetic":
         _refuse(data, "config.data.source='synthetic' draws its images")
         drawn = synthetic.SyntheticSource(
@@ -31,7 +31,7 @@ def training_and_validation(config: ConfigDict) -> tuple[sources.Source, sources
     else:
         labelled = _labelled(data, "labels")
         train, validation = (sources.Subset(labelled, side) for side in _sides(data, labelled))
-    folds.refuse_leaks(_apart(train), _apart(validation), advice)
+    folds.refuse_leaks(_kept_apart(train), _kept_apart(validation), advice)
     if data.validation_labels:
         _refuse(data, "config.data.validation_labels names the validation images")
         folds.refuse_leaks(_groups(data, train), _groups(data, validation), advice)
@@ -40,7 +40,11 @@ def training_and_validation(config: ConfigDict) -> tuple[sources.Source, sources
 
 
 def test_set(config: ConfigDict) -> sources.Source:
-    """All images of the test set that config.eval.path and config.eval.labels name, read as the run's own are."""
+    """Returns all images of the test set that config.eval.path and config.eval.labels name.
+
+    Its table is read with the run's own settings, such as the columns' names. Raises ValueError as
+    `training_and_validation` does, which names the keys of eval.
+    """
     if not config.eval.labels:
         raise ValueError("config.eval.path names the images of a test set: config.eval.labels must name its CSV")
     data = config.data.copy_and_resolve_references().unlock()
@@ -53,7 +57,7 @@ def test_set(config: ConfigDict) -> sources.Source:
 
 
 def inapplicable(source: str, validation_labels: str) -> tuple[str, ...]:
-    """The keys of data that say nothing about the images of such a source."""
+    """Returns the keys of data that have no meaning for such a source of images."""
     if source == "synthetic":
         return ("path", "labels", "validation_labels", "fold", "group_by", "stratify_by")
     return ("fold", "stratify_by") if validation_labels else ()
@@ -66,7 +70,7 @@ def _refuse(data: ConfigDict, why: str) -> None:
 
 
 def _labelled(data: ConfigDict, key: str) -> sources.Source:
-    """The images of the table that data's `key` names, or of the prepared data set."""
+    """Returns the images of the table that `data[key]` names, or of the prepared data set."""
     if not data.path:
         raise ValueError(f"config.data.path is not set: the folder of a source {data.source!r}")
     if data.source == "folder":
@@ -82,10 +86,10 @@ def _labelled(data: ConfigDict, key: str) -> sources.Source:
 
 
 def _sides(data: ConfigDict, labelled: sources.Source) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the training images and of those that validate: a fold, or a share."""
+    """Returns the indices of the training and of the validation images: a fold, or a share of all."""
     together = {
         "groups": _groups(data, labelled).get(data.group_by),
-        "strata": sources.column(labelled, data.stratify_by, "data.stratify_by") if data.stratify_by else None,
+        "strata": _column(data, "stratify_by", labelled) if data.stratify_by else None,
     }
     if not data.fold:
         return splits.stratified_split(labelled.labels, data.validation_fraction, data.seed, **together)
@@ -94,24 +98,32 @@ def _sides(data: ConfigDict, labelled: sources.Source) -> tuple[np.ndarray, np.n
     return np.flatnonzero(fold != number), np.flatnonzero(fold == number)
 
 
-def _apart(source: sources.Source) -> dict[str, list[str]]:
-    """What must not be on both sides of a split, as far as the source knows it."""
-    columns = {name.lower(): values for name, values in sources.columns_of(source).items()}
+def _kept_apart(source: sources.Source) -> dict[str, list[str]]:
+    """Returns by column the values that must not be on both sides of a split, as far as the source has them."""
+    columns = {name.lower(): values for name, values in source.columns.items()}
     known = {name: columns[name] for name in ("patient_id", "lesion_id", "group") if name in columns}
     return {"image": list(source.names), **known}
 
 
 def _groups(data: ConfigDict, source: sources.Source) -> dict[str, list[str]]:
-    """The column that config.data.group_by names, if it names one."""
-    return {data.group_by: sources.column(source, data.group_by, "data.group_by")} if data.group_by else {}
+    """Returns the column that config.data.group_by names, if it names one."""
+    return {data.group_by: _column(data, "group_by", source)} if data.group_by else {}
+
+
+def _column(data: ConfigDict, key: str, source: sources.Source) -> list[str]:
+    """Returns the source's column that the data key `key` names. Raises ValueError naming the key if there is none."""
+    try:
+        return source.column(data[key])
+    except ValueError as error:
+        raise ValueError(f"config.data.{key}={data[key]!r}: {error}") from error
 
 
 def _check_classes(sides: dict[str, sources.Source], num_classes: int) -> None:
-    """ValueError if a side has images of fewer than two classes; a warning of the classes without any."""
+    """Raises ValueError if a side has images of fewer than two classes; logs the classes without any."""
     for side, source in sides.items():
         counts = sources.class_counts(source.labels, num_classes)
         if sum(map(bool, counts)) < 2:
-            where, there = sources.table_of(source), f"all {len(source)} {side} images are of one class"
+            where, there = source.origin, f"all {len(source)} {side} images are of one class"
             raise ValueError(f"{where}: {there if len(source) else f'no {side} image'}, and ROC AUC needs two classes")
         if missing := [str(number) for number, count in enumerate(counts) if not count]:
             logger.warning(

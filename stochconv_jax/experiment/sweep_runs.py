@@ -1,4 +1,4 @@
-"""The runs that an ablation's file describes, and how far each has come, as its folder tells."""
+"""The runs that the config file of an ablation describes, and how far each has come."""
 
 import dataclasses
 import importlib.util
@@ -17,12 +17,21 @@ from stochconv_jax.experiment import runs
 from stochconv_jax.run_folder import RunFolder
 from stochconv_jax.training.checkpoints import LAST
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
+LOG = "output.log"  # in a run's folder: what its processes printed
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 
 
 @dataclasses.dataclass(frozen=True)
 class SweepRun:
-    """A variant with a seed. `name`: its folder below the sweep's; `config`: all its keys; `flags`: keys to be set."""
+    """A variant of an ablation with a seed. How far it has come is read from its folder.
+
+    Attributes:
+      name: VARIANT/seed_SEED, its folder below the sweep's.
+      folder: of the run.
+      config: all its keys.
+      config_file: of the ablation.
+      flags: the keys to set on the command line, by dotted key.
+    """
 
     name: str
     folder: RunFolder
@@ -31,11 +40,14 @@ class SweepRun:
     flags: Mapping[str, Any]
 
     def epochs(self) -> int:
-        """Epochs that are done. None of a damaged metrics.csv: the run itself will say what is wrong with it."""
+        """Returns the number of epochs done; 0 where metrics.csv is damaged, which the run itself will report."""
         return self._last_row("epoch")
 
     def trained(self) -> bool:
-        """Whether the last epoch is done, with this very config, and saved or evaluated. What is damaged is not."""
+        """Returns whether the last epoch is done with this very config, and saved or evaluated.
+
+        A run with a damaged file counts as not trained.
+        """
         try:
             about = self.folder.read_config()
             if about is None or self.epochs() < self.config.num_epochs:
@@ -47,31 +59,31 @@ class SweepRun:
             return False
 
     def evaluated(self) -> bool:
-        """Whether evaluation.json is of the last checkpoint, as the last, and of as many passes as the sweep wants."""
+        """Returns whether the last checkpoint was evaluated, asked for as the last, with config.sweep.passes passes."""
         try:
-            summary = self.folder.read_json("evaluation.json") or {}
+            summary = self.folder.read_json(runs.EVALUATION) or {}
         except ValueError:
             return False
         wanted = (LAST, self._last_step(), self.config.sweep.passes)
-        # Earlier versions did not say what was asked for.
+        # Earlier versions did not write which was asked for.
         asked_for = summary.get("checkpoint_asked_for", LAST)
         return (asked_for, summary.get("checkpoint_step"), summary.get("passes")) == wanted
 
     def finished(self) -> bool:
-        """Whether nothing is left to do."""
+        """Returns whether nothing is left to do."""
         return self.trained() and (self.evaluated() or not self.config.sweep.passes)
 
     def work_left(self) -> int:
-        """Epochs that are not done; an evaluation that is not counts as one."""
+        """Returns the number of epochs left; an evaluation that is left counts as one."""
         evaluation = bool(self.config.sweep.passes) and not self.evaluated()
         return max(0, self.config.num_epochs - self.epochs()) + evaluation
 
-    def train(self) -> list[str]:
-        """The command that trains, or goes on."""
+    def train_command(self) -> list[str]:
+        """Returns the command that trains, or goes on."""
         return self._command(f"--config={self.config_file}", keys=self.flags)
 
-    def evaluate(self) -> list[str]:
-        """The command that evaluates the last checkpoint on the validation images."""
+    def evaluate_command(self) -> list[str]:
+        """Returns the command that evaluates the last checkpoint on the validation images."""
         asked = {"eval.checkpoint": LAST, "eval.passes": self.config.sweep.passes}
         asked |= dict.fromkeys(("eval.path", "eval.labels", "eval.output"), "")
         return self._command("--mode=evaluate", keys=dict(self.flags) | asked)
@@ -86,16 +98,16 @@ class SweepRun:
             return 0
 
     def _command(self, *words: str, keys: Mapping[str, Any]) -> list[str]:
-        # Each is a run of its own, also where a launcher's variables say that several such sweeps belong together.
+        # One process, also where a launcher's variables say that several belong together: those are several sweeps.
         settings = [f"--config.{key}={value}" for key, value in {**keys, "distributed.num_processes": 1}.items()]
         return [sys.executable, "-P", "-m", "stochconv_jax", *words, f"--workdir={self.folder.path}", *settings]
 
 
 def plan(config: ConfigDict, overrides: Mapping[str, Any], config_file: str, root: pathlib.Path) -> list[SweepRun]:
-    """All runs of the ablation in `config_file`: every variant with the first seed, then with the next.
+    """Returns all runs of the ablation in `config_file`: every variant with the first seed, then with the next.
 
-    `config`: that of the file with the command line's `overrides`. ValueError if the file describes no ablation, or
-    one whose runs cannot be told apart.
+    `config`: the config of that file with the command line's `overrides`; `root`: the folder of the sweep. Raises
+    ValueError if the file describes no ablation, or two runs that are the same.
     """
     variants, seeds = _variants(config_file), config.sweep.seeds
     configs = {
@@ -117,9 +129,10 @@ def plan(config: ConfigDict, overrides: Mapping[str, Any], config_file: str, roo
 
 
 def share(planned: Sequence[SweepRun], number: int, count: int) -> list[SweepRun]:
-    """The `number`-th of `count` shares, 1-based, in the order of `planned`; each has of every variant as many.
+    """Returns the `number`-th of `count` shares of the runs, 1-based, in the order of `planned`.
 
-    Give or take one: variants differ in what a run costs, and jobs should end together.
+    Every share has the same number of runs of each variant, give or take one. Variants differ in what a run costs, so
+    that jobs with a share each end at about the same time.
     """
     by_variant = sorted(planned, key=lambda run: run.folder.path.parent)
     mine = {run.name for run in by_variant[number - 1 :: count]}
@@ -127,13 +140,13 @@ def share(planned: Sequence[SweepRun], number: int, count: int) -> list[SweepRun
 
 
 def parse_shard(text: str) -> tuple[int, int]:
-    """'2/8' -> (2, 8): the second of eight shares."""
+    """Returns (2, 8) for '2/8', the second of eight shares."""
     number, _, count = text.partition("/")
     return int(number), int(count)
 
 
 def _variants(config_file: str) -> Mapping[str, Mapping[str, Any]]:
-    """What the file's sweep() returns: the keys of each variant that differ from its get_config()."""
+    """Calls the file's sweep(), which returns by variant the keys that differ from its get_config()."""
     path = config_file.partition(":")[0]
     spec = importlib.util.spec_from_file_location("ablation", path)
     module = importlib.util.module_from_spec(spec)
@@ -154,8 +167,8 @@ def _variants(config_file: str) -> Mapping[str, Mapping[str, Any]]:
 def _changed(
     where: str, name: str, changes: Mapping[str, Any], config: ConfigDict, overrides: Mapping[str, Any]
 ) -> ConfigDict:
-    """The config of a variant. ValueError, beginning with `where`, for one that cannot be."""
-    if not NAME.fullmatch(name):
+    """Returns the config of a variant. Raises ValueError, beginning with `where`, for a name or keys that cannot be."""
+    if not _NAME.fullmatch(name):
         raise ValueError(f"{where}: the name becomes a folder's; use letters, digits, '_', '.', '+' and '-'")
     for key in changes:
         if key == "seed" or key.startswith("sweep."):

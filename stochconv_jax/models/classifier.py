@@ -4,6 +4,7 @@ Every model of the report is a choice of `branches` and `merge_after`; see READM
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -18,7 +19,7 @@ from stochconv_jax.models.efficientnet import (
     conv_init,
     survival_scales,
 )
-from stochconv_jax.models.stochastic_conv import StochasticConv
+from stochconv_jax.models.stochastic_conv import WINDOWS, StochasticConv
 from stochconv_jax.models.variants import Variant
 
 BRANCHES = ("thumbnail", "windows")
@@ -106,26 +107,46 @@ class Classifier(nn.Module):
             self.thumbnail_stem = Stem(variant.stem_filters, variant.mean, variant.std, layers)
             self.thumbnail = stages(1, depth, self.meet == HEAD)
         if "windows" in self.branches:
-            self.windows_stem = WindowStem(
-                StochasticConv(
-                    variant.stem_filters,
-                    self.window_output,
-                    sampling=self.sampling,
-                    axes=self.axes,
-                    use_bias=False,
-                    mean=variant.mean,
-                    std=variant.std,
-                    dtype=layers.dtype,
-                    kernel_init=conv_init,
-                    parent=None,
-                ),
-                layers,
-            )
+            self.windows_stem = WindowStem(self._stochastic_conv(), layers)
             self.windows = stages(1, depth, self.meet == HEAD)
         if self.meet != HEAD:
             self.merged = stages(depth + 1, last, True)
         self.drop = nn.Dropout(self.dropout)
         self.classifier = nn.Dense(self.num_classes, kernel_init=classifier_init)
+
+    def _stochastic_conv(self) -> StochasticConv:
+        """Returns the first layer of the window branch, of which `windows_stem` becomes the parent."""
+        return StochasticConv(
+            self.variant.stem_filters,
+            self.window_output,
+            sampling=self.sampling,
+            axes=self.axes,
+            use_bias=False,
+            mean=self.variant.mean,
+            std=self.variant.std,
+            dtype=self.layers.dtype,
+            kernel_init=conv_init,
+            parent=None,
+        )
+
+    @property
+    def window_size(self) -> tuple[int, int]:
+        """(height, width) in pixels of the windows of the window branch."""
+        return self._stochastic_conv().window_size
+
+    @staticmethod
+    def sown_windows(intermediates: Mapping[str, Any]) -> jax.Array:
+        """Returns the windows that the window branch has sown, int32 `[B or 1, filters or 1, 2]` of (top, left).
+
+        `intermediates`: the collection of that name that `apply` returns for a method that calls the stem.
+        """
+        (windows,) = intermediates["windows_stem"]["conv"][WINDOWS]
+        return windows
+
+    @staticmethod
+    def stem_kernel(params: Mapping[str, Any], branch: str) -> jax.Array:
+        """Returns the filters of the first layer of `branch`, `[height, width, 3, filters]`."""
+        return params[f"{branch}_stem"]["conv"]["kernel"]
 
     def _check(self):
         stages = len(self.variant.stages)

@@ -49,6 +49,11 @@ class StochasticConv(nn.Module):
     kernel_init: nn.initializers.Initializer = nn.linear.default_kernel_init
     bias_init: nn.initializers.Initializer = nn.initializers.zeros_init()
 
+    @property
+    def window_size(self) -> tuple[int, int]:
+        """(height, width) of a window, in pixels."""
+        return ops.window_size(self.output_size, self.kernel_size, self.strides)
+
     @nn.compact
     def __call__(self, image: jax.Array, examples: jax.Array | None = None) -> jax.Array:
         """Convolves a random window of each image with each filter.

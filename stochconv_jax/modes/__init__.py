@@ -1,4 +1,4 @@
-"""One file per --mode. Only this package sees a ConfigDict."""
+"""The eight modes of --mode, one file each, and what runs them."""
 
 import importlib
 import os
@@ -11,20 +11,27 @@ from typing import Any
 from stochconv_jax.config import check_together
 from stochconv_jax.runtime import compiler_flags, distributed, host_memory, rendezvous, watchdog
 
-TOGETHER = ("train", "evaluate", "predict")  # by several processes as one
-OTHER_CONFIGS = ("evaluate", "predict", "show", "sweep")  # those of runs, to which --config is not all, or nothing
+TOGETHER = ("train", "evaluate", "predict")  # run by several processes as one
+OTHER_CONFIGS = ("evaluate", "predict", "show", "sweep")  # read or make configs of runs, which they check themselves
 NAMES = (*TOGETHER, "sweep", "report", "show", "plan", "prepare")
 
 
 def run(mode: str, config: Any, overrides: Mapping[str, Any], workdir: str, config_file: str) -> int | None:
     """Runs `mode` and returns the process's exit code (None for success).
 
-    `config`: the ConfigDict of --config, checked; `overrides`: the keys set on the command line, by dotted name;
-    `config_file`: what --config names, which only a sweep needs: it asks the file for its variants, and gives it to
-    other processes.
-    Raises config_rules.BadValue, before any work, where values do not fit each other.
+    An error of this package that the user can mend ends the process with one line; other errors keep their traceback.
+
+    Args:
+      mode: one of `NAMES`.
+      config: the ConfigDict of --config, checked.
+      overrides: the values set on the command line, by dotted key.
+      workdir: --workdir.
+      config_file: --config. A sweep reads its variants from this file and gives it to other processes.
+
+    Raises:
+      config_rules.BadValue: values of the config do not fit each other. Raised before any work.
     """
-    if mode not in OTHER_CONFIGS:  # else it is asked of those
+    if mode not in OTHER_CONFIGS:
         check_together(config)
     compiler_flags.add(os.environ)
     os.environ["MPLBACKEND"] = "agg"  # a notebook's environment names its own, which may not be installed here
@@ -40,17 +47,17 @@ def run(mode: str, config: Any, overrides: Mapping[str, Any], workdir: str, conf
         traceback.print_exc()
         watchdog.end_process(1)
     except Exception as error:
-        if _says_what_is_wrong(error):
+        if _is_for_the_user(error):
             sys.exit(f"stochconv_jax: {getattr(error, 'strerror', None) or error}")
-        # Of JAX and Grain, at the end of the error, whose last line is to say what is wrong.
+        # JAX and Grain add such a note at the end, where the error itself is to stand.
         error.__notes__ = [n for n in getattr(error, "__notes__", ()) if "removed its internal frames" not in n]
         raise
 
 
-def _says_what_is_wrong(error: Exception) -> bool:
-    """Whether this package has raised `error` itself, for something that the user can mend: no traceback is needed.
+def _is_for_the_user(error: Exception) -> bool:
+    """Returns whether this package has raised `error` by a statement of its own, for something the user can mend.
 
-    What a library raises, and a fault in this package, keeps its traceback.
+    The error of a library, and a fault in this package, is none.
     """
     last = traceback.extract_tb(error.__traceback__)[-1]
     ours = pathlib.Path(last.filename).is_relative_to(pathlib.Path(__file__).parents[1])

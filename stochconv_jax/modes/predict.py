@@ -2,51 +2,48 @@
 
 import logging
 import pathlib
+from collections.abc import Mapping
 
 import jax
 
 from stochconv_jax.atomic_files import make_writable, write_csv
-from stochconv_jax.data.requested import RequestedImages, find
-from stochconv_jax.experiment import build, runs
-from stochconv_jax.modes import evaluate
+from stochconv_jax.data import requested
+from stochconv_jax.experiment import runs
+from stochconv_jax.experiment.experiment import Experiment
+from stochconv_jax.experiment.prediction_rows import further_columns, probability_cells
+from stochconv_jax.predictor import ImageProbabilities, Predictor
 
 logger = logging.getLogger(__name__)
 
 
 def run(_, overrides, workdir) -> None:
-    """Writes `config.predict.output` with image, probability and std for each of `config.predict.images`, in order.
+    """Writes config.predict.output with image, probability and std for each of config.predict.images, in order.
 
-    Of an image that cannot be used the probability is empty, and the column `reason` says why. Where the images are the
-    rows of a table, its other columns follow. ValueError if none can be used.
+    Where an image cannot be used, its probability is empty and the column `reason` says why. Where the images are the
+    rows of a table, its other columns follow. Raises ValueError if no image can be used.
     """
-    folder, config = runs.load(overrides, workdir)
-    build.use_compilation_cache(config)
-    asked = find(config.predict.images, "predict.images", config.data.image_column)
-    with config.unlocked():
-        config.data.on_bad_image = "skip"
+    folder, config = runs.read_run(workdir, {**overrides, "data.on_bad_image": "skip"})
+    experiment = Experiment(config)
+    experiment.use_compilation_cache()
+    asked = requested.find(config.predict.images, "predict.images", config.data.image_column)
     output = folder.path / pathlib.Path(config.predict.output).expanduser()
     make_writable(output.parent, "choose another file with --config.predict.output")
-    source = asked.source()
-    _, predictions = evaluate.predict_with(folder, config, source)
-    reasons = list(asked.reasons)
-    for index, reason in runs.reasons(config, source, predictions.skipped).items():
-        reasons[asked.there[index]] = reason
-    logger.info("%d of %d images predicted", len(predictions.index), len(asked.texts))
+    experiment.check_shared_memory(eval_images=len(asked.found))
+    found = Predictor(folder, experiment).predict_files(asked)
+    logger.info("%d of %d images predicted", found.reasons.count(""), len(found.names))
     for reason in filter(None, asked.reasons):
         logger.warning("  %s", reason)
     if jax.process_index() == 0:
-        found = evaluate.probability_cells(predictions)
-        rows = _rows(asked, {int(asked.there[index]): cells for index, cells in found.items()}, reasons)
+        rows = _rows(found, asked.columns)
         write_csv(output, list(rows[0]), rows)
     logger.info("written: %s", output)
 
 
-def _rows(asked: RequestedImages, cells: dict[int, dict[str, float]], reasons: list[str]) -> list[dict]:
-    """A row for each image that was asked for; `cells`: what was predicted, by its place among them."""
-    none = dict.fromkeys(next(iter(cells.values())), "")
-    rows = [
-        {"image": text, **cells.get(place, none), "reason": reason}
-        for place, (text, reason) in enumerate(zip(asked.texts, reasons))
-    ]
-    more = evaluate.further_columns(asked.columns, rows[0])
+def _rows(found: ImageProbabilities, columns: Mapping[str, list[str]]) -> list[dict]:
+    """Returns the rows of predicted.csv. `columns`: those of the table that the images were asked for by."""
+    rows = []
+    for name, probability, std, reason in zip(found.names, found.probability, found.std, found.reasons):
+        cells = probability_cells(probability, std)
+        rows.append({"image": name, **(dict.fromkeys(cells, "") if reason else cells), "reason": reason})
+    more = further_columns(columns, rows[0])
     return [row | {name: more[name][place] for name in more} for place, row in enumerate(rows)]

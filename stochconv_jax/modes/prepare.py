@@ -92,7 +92,7 @@ def find_labels(text: str, raw: Sequence[pathlib.Path]) -> list[pathlib.Path]:
         elif path.is_file():
             found = [path]
         else:
-            _, found = requested.matches(path)
+            _, found = requested.match_pattern(path)
         if not found:
             raise ValueError(f"config.prepare.labels: {part!r} names no CSV file")
         files += found
@@ -129,7 +129,7 @@ def _prepare_images(config, settings: Settings, folder, raw, entries: merge.Entr
     """
     by_name, others = raw_images.find(raw)
     if others:
-        logger.info("no images in config.prepare.raw: %s", image_files.passed_over(others))
+        logger.info("no images in config.prepare.raw: %s", image_files.describe_others(others))
     by_image = same_names.files_of(entries, by_name)
     # Once more: a link in one of the folders may lead here.
     _refuse_nesting(folder, "raw", sorted({file.parent for files in by_image.values() for file in files}))

@@ -1,4 +1,4 @@
-"""--mode=report: compares the runs in and below --workdir. Reads run folders only; knows no training code."""
+"""--mode=report: compares the runs in and below --workdir. It reads the files of their folders alone."""
 
 import logging
 import pathlib
@@ -11,7 +11,10 @@ logger = logging.getLogger(__name__)
 
 
 def run(config, overrides, workdir) -> None:
-    """Writes report.md, report.html, results.csv and figures/ into `config.report.output`, and prints the table."""
+    """Writes report.md, report.html, results.csv and figures/ into config.report.output, and prints the table.
+
+    Raises ValueError where --workdir is no folder, or holds no run.
+    """
     del overrides
     root = pathlib.Path(workdir).expanduser()
     if not root.is_dir():
@@ -24,7 +27,7 @@ def run(config, overrides, workdir) -> None:
     found = [results.summarise(group) for group in groups]
     with keys_in_errors("report"):
         baseline = results.choose_baseline(found, config.report.baseline)
-    # The last epoch ranks; what has none comes last.
+    # By the last epoch; models without a finished run come last.
     found.sort(key=lambda result: (result.last.count == 0, -result.last.value if result.last.count else 0))
     compared = [results.compare(result, baseline) for result in found if result is not baseline]
     pictures = charts.draw(found, output / "figures")
@@ -41,6 +44,7 @@ def run(config, overrides, workdir) -> None:
 
 
 def _sections(found, compared, pictures, remarks) -> list[page.Section]:
+    """Returns the sections of the page, in order."""
     sections = [page.Section("Results", tables.results_paragraphs(found), tables.results_table(found))]
     if compared:
         paragraphs = tables.comparison_paragraphs(compared)

@@ -6,40 +6,24 @@ evaluated. Which runs are finished is read from their folders, so the same comma
 """
 
 import contextlib
-import errno
 import logging
-import os
-import pathlib
-import shlex
 import signal
-import subprocess
-import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import IO
+from collections.abc import Iterator, Sequence
 
-from stochconv_jax.atomic_files import write_csv
-from stochconv_jax.experiment import sweep_runs
-from stochconv_jax.modes import evaluate
+from stochconv_jax.experiment import sweep_processes, sweep_runs
+from stochconv_jax.experiment.sweep_progress import FAILED, FINISHED, RUNNING, WAITING, SweepProgress, SweepStates
 from stochconv_jax.run_folder import RunFolder, locked
 from stochconv_jax.training import storage_check
-from stochconv_jax.training.progress import duration
 
 logger = logging.getLogger(__name__)
-
-PACKAGE = pathlib.Path(__file__).parents[1]
-LOG = "output.log"  # in a run's folder: what its processes printed
-COLUMNS = ("run", "state", "reason", "log")
-WAITING, RUNNING, FINISHED, FAILED, STOPPED = "waiting", "running", "finished", "failed", "stopped"
-POLL = 0.5  # seconds
-SAID = "stochconv_jax: "  # before an error that the program has raised itself, see modes.run
 
 
 def run(config, overrides, workdir, config_file) -> int:
     """Makes the runs of this share that are not finished. Returns 0 if all are in the end, 1 if any has failed.
 
-    The state of each is in sweep.csv. SIGTERM and Ctrl-C are handed to the run under way, which saves, and end the
-    sweep with 128 + the signal's number; a second one ends that run at once. OSError where another process makes the
-    same share in `workdir`.
+    The state of each is in sweep.csv. SIGTERM and Ctrl-C are sent on to the run under way, which saves, and end the
+    sweep with 128 + the signal's number; a second one ends that run at once. Raises OSError where another process makes
+    the same share in `workdir`.
     """
     root = RunFolder(workdir)
     storage_check.check_name(root.path)
@@ -48,10 +32,10 @@ def run(config, overrides, workdir, config_file) -> int:
     runs = sweep_runs.share(sweep_runs.plan(config, overrides, config_file, root.path), number, count)
     table = "sweep" if count == 1 else f"sweep_{number}_of_{count}"
     with locked(root.path, f".{table}.lock"):
-        return _make_all(runs, States(root.path / f"{table}.csv", runs), config.log_every_seconds)
+        return _make_all(runs, SweepStates(root.path / f"{table}.csv", runs), config.log_every_seconds)
 
 
-def _make_all(runs: Sequence[sweep_runs.SweepRun], states: "States", every: float) -> int:
+def _make_all(runs: Sequence[sweep_runs.SweepRun], states: SweepStates, every: float) -> int:
     """Makes those of `runs` that wait, and returns the exit code."""
     to_do = states.those(WAITING)
     logger.info("%d runs, of which %d are finished; see %s", len(runs), len(runs) - len(to_do), states.file)
@@ -59,7 +43,7 @@ def _make_all(runs: Sequence[sweep_runs.SweepRun], states: "States", every: floa
     with _signals() as received:
         for current in to_do:
             states.set(current, RUNNING)
-            state, reason = _make(current, received, progress)
+            state, reason = sweep_processes.make(current, received, progress)
             states.set(current, state, reason)
             if received:
                 logger.warning("stopped in %s, which is %s; the same command goes on", current.name, state)
@@ -70,72 +54,9 @@ def _make_all(runs: Sequence[sweep_runs.SweepRun], states: "States", every: floa
     return 1 if failed else 0
 
 
-class States:
-    """What has become of each run, in a CSV file that is rewritten with every change."""
-
-    def __init__(self, file, runs: Sequence[sweep_runs.SweepRun]):
-        self.file, self._runs = file, runs
-        self._rows = {r.name: self._row(r, FINISHED if r.finished() else WAITING) for r in runs}
-        write_csv(file, COLUMNS, self._rows.values())
-
-    def set(self, run: sweep_runs.SweepRun, state: str, reason: str = "") -> None:
-        """Notes that `run` is in `state`; of one that failed the log says why."""
-        self._rows[run.name] = self._row(run, state, reason)
-        write_csv(self.file, COLUMNS, self._rows.values())
-        if state == FAILED:
-            logger.error("%s failed: %s; see %s", run.name, reason, run.folder.path / LOG)
-
-    def those(self, state: str) -> list[sweep_runs.SweepRun]:
-        """The runs that are in `state`."""
-        return [run for run in self._runs if self._rows[run.name]["state"] == state]
-
-    @staticmethod
-    def _row(run: sweep_runs.SweepRun, state: str, reason: str = "") -> dict[str, str]:
-        return {"run": run.name, "state": state, "reason": reason, "log": f"{run.name}/{LOG}"}
-
-
-class SweepProgress:
-    """One line for the whole sweep. Time left is that of the work left, in epochs, at the pace since the start."""
-
-    def __init__(
-        self,
-        runs: Sequence[sweep_runs.SweepRun],
-        *,
-        every: float,
-        clock: Callable[[], float] = time.monotonic,
-        emit: Callable[[str], None] = logger.info,
-    ):
-        self._every, self._clock, self._emit = every, clock, emit
-        self._left = {run.name: run.work_left() for run in runs}
-        self._total, self._gone = sum(self._left.values()), 0  # what failed runs leave undone is gone
-        self._runs, self._ended = len(runs), 0
-        self._start = self._last = clock()
-
-    def tick(self, run: sweep_runs.SweepRun) -> None:
-        """To be called often while `run` is under way: says at times how far it is."""
-        left = run.work_left()
-        if left != self._left[run.name] and self._clock() - self._last >= self._every:
-            self._left[run.name] = left
-            self._say(f"{run.name} at epoch {run.epochs()} of {run.config.num_epochs}")
-
-    def end(self, run: sweep_runs.SweepRun, state: str) -> None:
-        """`run` is over, in `state`: nothing more will come of it."""
-        del self._left[run.name]
-        self._gone += run.work_left()
-        self._ended += 1
-        self._say(f"{run.name} {state}")
-
-    def _say(self, what: str) -> None:
-        self._last = self._clock()
-        left = sum(self._left.values())
-        done = self._total - self._gone - left
-        time_left = duration((self._last - self._start) * left / max(done, 1)) if done or not left else "unknown time"
-        self._emit(f"{self._ended} of {self._runs} runs over; {what}; {time_left} left")
-
-
 @contextlib.contextmanager
 def _signals() -> Iterator[list[int]]:
-    """A list to which SIGTERM and SIGINT, which end nothing meanwhile, are appended as they come."""
+    """Yields a list to which SIGTERM and SIGINT are appended as they come; meanwhile they do not end this process."""
     received = []
 
     def receive(number, frame):
@@ -148,88 +69,3 @@ def _signals() -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _make(run: sweep_runs.SweepRun, received: list[int], progress: SweepProgress) -> tuple[str, str]:
-    """Trains and evaluates `run`, as far as that is not done. Returns its state and the reason of a failure."""
-    try:
-        run.folder.create()
-        with (run.folder.path / LOG).open("a+b") as log:
-            evaluate = [(run.evaluate, run.evaluated)] if run.config.sweep.passes else []
-            for command, done in [(run.train, run.trained), *evaluate]:
-                _wait_for_others(run, received)
-                while not (done() or received):
-                    start = log.seek(0, 2)
-                    code = _process(command(), log, received, lambda: progress.tick(run))
-                    log.seek(start)
-                    output = log.read().decode(errors="replace")
-                    # In use: another sweep, whose share holds this run too, was quicker.
-                    if not (done() or received or _in_use(run)):
-                        return FAILED, _reason(code, output)
-                    _wait_for_others(run, received)
-    except OSError as error:
-        return FAILED, str(error)
-    return (FINISHED if run.finished() else STOPPED), ""
-
-
-def _wait_for_others(run: sweep_runs.SweepRun, received: list[int]) -> None:
-    """Until no other process, such as that of a sweep that was killed, works in the run's folder."""
-    said = False
-    while not received and _in_use(run):
-        if not said:
-            logger.warning("%s: waiting for the process that works there", run.folder.path)
-        said = True
-        time.sleep(POLL)
-
-
-def _in_use(run: sweep_runs.SweepRun) -> bool:
-    try:
-        with locked(run.folder.path), locked(run.folder.path, evaluate.LOCK):
-            return False
-    except OSError as error:
-        if error.errno != errno.EAGAIN:
-            raise
-        return True
-
-
-def _process(command: Sequence[str], log: IO[bytes], received: list[int], tick: Callable[[], None]) -> int:
-    """Runs `command`, hands each signal received on as SIGTERM, and returns the exit code.
-
-    It is no part of the terminal's foreground, so that Ctrl-C, which would end it unsaved, comes here alone.
-    """
-    log.write(f"$ {shlex.join(command)}\n".encode())
-    log.flush()
-    # This very package, installed or not, whatever is in the current folder (which -P keeps off the path).
-    path = os.pathsep.join(filter(None, [str(PACKAGE.parent), os.environ.get("PYTHONPATH")]))
-    child = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        env=os.environ | {"PYTHONPATH": path},
-        start_new_session=True,
-    )
-    handed_on = 0
-    while True:
-        for _ in received[handed_on:]:
-            child.send_signal(signal.SIGTERM)
-            handed_on += 1
-        try:
-            return child.wait(timeout=POLL)
-        except subprocess.TimeoutExpired:
-            tick()
-
-
-def _reason(code: int, output: str) -> str:
-    """Why a process failed: its exception, or what it said last."""
-    if code < 0:
-        return f"killed by {signal.Signals(-code).name}" + ("; out of memory?" if code == -signal.SIGKILL else "")
-    if code == 0:
-        return "ended before its last epoch, as on SIGTERM"
-    if said := [line for line in output.splitlines() if line.startswith(SAID)]:
-        return said[-1].removeprefix(SAID)
-    _, traceback, after = output.rpartition("Traceback (most recent call last):")
-    lines = [line for line in after.splitlines() if line.strip() and not line.startswith((" ", "$"))]
-    if not lines:
-        return f"exit code {code}"
-    return lines[0] if traceback else lines[-1]

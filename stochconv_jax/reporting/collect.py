@@ -18,7 +18,7 @@ import numpy as np
 
 from stochconv_jax import default_config
 from stochconv_jax.config import flatten
-from stochconv_jax.csv_cells import as_text
+from stochconv_jax.csv_cells import escape_surrogates
 from stochconv_jax.reporting import damaged_files, evaluations
 from stochconv_jax.reporting.evaluations import BY_PASSES, SavedPredictions
 from stochconv_jax.run_folder import FREE_KEYS, METRICS, RunFolder
@@ -151,7 +151,7 @@ def read(path: pathlib.Path, root: pathlib.Path) -> Run:
     Raises ValueError if metrics.csv cannot be read or has no validation ROC AUC.
     """
     folder = RunFolder(path)
-    name = as_text(path.relative_to(root).as_posix())
+    name = escape_surrogates(path.relative_to(root).as_posix())
     if not SEED.sub("", name).strip("."):
         name = f"{root.resolve().name}/{name}".removesuffix("/.")
     metrics, remarks = _metrics(folder)

@@ -1,4 +1,8 @@
-"""Checkpoints: Orbax, asynchronous; the last two and the best are kept, and what is damaged on disk is passed over."""
+"""Checkpoints by Orbax: saved asynchronously, verified by checksums, and a sound one used in place of a damaged one.
+
+A checkpoint is a folder step_N of items. 'variables' and 'optimizer' hold arrays, see `state.TrainState.to_items`;
+'open_epoch' the metrics of the epoch under way; 'metrics' the row of metrics.csv of the epoch that has ended.
+"""
 
 import contextlib
 import functools
@@ -7,27 +11,27 @@ import logging
 import math
 import pathlib
 import shutil
-from typing import Any
+from collections.abc import Callable
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from stochconv_jax.atomic_files import remove_unfinished, write_text
 from stochconv_jax.runtime import watchdog
-from stochconv_jax.training import checksums, orbax_manager
+from stochconv_jax.training import checkpoint_items, checksums, orbax_manager
+from stochconv_jax.training.checkpoint_items import Items
 from stochconv_jax.training.orbax_manager import PREFIX, REMOVED
 
 logger = logging.getLogger(__name__)
 
 BEST, LAST = "best", "last"
 _METRICS = "metrics"  # step_12/metrics/metrics, as Orbax names them
-_NONE, _FAILED = -1, -2  # instead of a step, from the first process to all
+_NONE, _FAILED = -1, -2  # in place of a step, from the first process to all
 
 
 class Damaged(ValueError):
-    """Checkpoints are not as they were saved; the message names each, with the reason."""
+    """Checkpoints are not as they were saved; the message names each of them and the reason."""
 
 
 class NotSaved(OSError):
@@ -35,11 +39,15 @@ class NotSaved(OSError):
 
 
 class Checkpoints:
-    """The checkpoints in `folder`. A checkpoint holds the train state and the open epoch's predictions so far.
+    """The checkpoints in a folder. Keeps the last two, the best and those that cannot be ranked.
 
-    `best_metric` is the name of the metric that ranks them; names that end in 'loss' are better when lower. Close it,
-    or use it as a context, so that a save under way is completed. With `read_only` nothing in the folder is touched.
-    Where a save is waited for longer than `timeout_seconds`, for its disk or for another process, this process ends.
+    Use it as a context manager, so that a save under way is completed at the end.
+
+    Args:
+      folder: of the checkpoints; the first save creates it.
+      best_metric: name of the metric that ranks them. One that ends in 'loss' is better when lower, others when higher.
+      read_only: whether nothing in the folder is renamed or removed.
+      timeout_seconds: longest wait for a save, for its disk or for another process. After it this process ends.
     """
 
     def __init__(
@@ -50,8 +58,10 @@ class Checkpoints:
         self._best_metric, self._read_only = best_metric, read_only
         self._saving: int | None = None
         self._restored: int | None = None
-        self._read_back, self._unread = False, None  # whether the first save was; and until then its shapes
-        self._faults: dict[int, str] = {}  # by step, known to the first process; one set aside is no longer listed
+        # Whether the first save was read back, and the shapes to read it by until then.
+        self._read_back, self._unread = False, None
+        # By step what is wrong with a checkpoint. Only the first process knows. One that was renamed is not in it.
+        self._faults: dict[int, str] = {}
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -66,40 +76,39 @@ class Checkpoints:
         except Exception as failure:
             if kind is None:
                 raise self._not_saved(failure) from failure
-            logger.error("%s", self._not_saved(failure))  # and the error under way goes on
+            logger.error("%s", self._not_saved(failure))  # the error under way is raised
 
     @functools.cached_property
     def _manager(self) -> orbax_manager.Manager:
-        """What saves. Made at the first save: it reads what is there, which must be sound by then."""
+        """Orbax's manager, made at the first save: it reads the checkpoints in the folder, which must be sound then."""
         return orbax_manager.create(
             self.folder, quality=self._quality, unranked=self._unranked, when_written=self._complete_files
         )
 
-    def save(self, step: int, state: Any, accumulator: dict, metrics: dict[str, float] | None = None) -> None:
-        """Starts to save `state` at `step`; `metrics` are given where an epoch ends, and evaluated.
+    def save(self, step: int, items: Items, open_epoch: dict, metrics: dict[str, float] | None = None) -> None:
+        """Starts to save `items` of arrays and the `open_epoch` at `step`.
 
-        The checkpoint that was restored has this state already: it gets the `metrics` that it lacked. Raises NotSaved,
-        also for the save before, which ends here.
+        `metrics`: the row of metrics.csv where an epoch ends here. A step that was restored is saved already: its
+        checkpoint gets the `metrics` that it lacked. Raises NotSaved, also for the save before, which ends here.
         """
         if self._unranked(metrics):
             logger.warning("%s is not defined at step %d: its checkpoint is kept", self._best_metric, step)
         if step == self._restored:
-            self._complete(step, metrics)
+            self._add_metrics(step, metrics)
             return
-        items = {"state": ocp.args.StandardSave(state), "open_epoch": ocp.args.JsonSave(accumulator)}
         try:
             with watchdog.within(self._timeout, since=f"the wait for a save, at step {step}"):
                 self._manager.wait_until_finished()
                 self._remove_old()
                 self._saving = step
                 if not self._read_back:
-                    self._unread = jax.tree.map(lambda x: np.broadcast_to(np.zeros((), x.dtype), x.shape), state)
-                self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics, force=True)
+                    self._unread = checkpoint_items.shapes_of(items)
+                self._manager.save(step, args=checkpoint_items.to_save(items, open_epoch), metrics=metrics, force=True)
         except Exception as error:
             raise self._not_saved(error) from error
 
-    def _complete(self, step: int, metrics: dict[str, float]) -> None:
-        """Adds a file, and changes none but the checksums: it is whole at any moment, whatever happens."""
+    def _add_metrics(self, step: int, metrics: dict[str, float] | None) -> None:
+        """Adds the file of metrics to a checkpoint, and to its checksums. A kill at any moment leaves it sound."""
         if jax.process_index() == 0:
             self._saving = step
             try:
@@ -112,35 +121,26 @@ class Checkpoints:
             except OSError as error:
                 raise self._not_saved(error) from error
         with watchdog.within(self._timeout, since=f"the end of the epoch, at step {step}"):
-            multihost_utils.sync_global_devices("metrics of an epoch")  # all of them read it for the next save
+            multihost_utils.sync_global_devices("metrics of an epoch")  # every process reads them at the next save
 
     def _complete_files(self) -> None:
-        """When all files are written, and before the checkpoint takes its name and older ones are removed."""
+        """Reads back the first save and writes checksums, before the checkpoint gets its name and older ones go."""
         try:
             for unnamed in self.folder.glob(f"{PREFIX}_{self._saving}.*tmp*"):
                 if not self._read_back:
-                    self._restore_unnamed(unnamed)
+                    checkpoint_items.read_back(unnamed, self._unread)
+                    self._read_back, self._unread = True, None
                 checksums.write(unnamed)
         except Exception as error:
-            if jax.process_count() > 1:  # Orbax waits for the others before it raises this, and they for this process
+            # Orbax raises this error only after a wait for the other processes, which wait for this one.
+            if jax.process_count() > 1:
                 logger.error("%s", self._not_saved(error))
             raise
 
-    def _restore_unnamed(self, unnamed: pathlib.Path) -> None:
-        """Reads the first save whole, into the memory of the first process alone: what it cannot read is not saved."""
-        alone = {
-            "multiprocessing_options": ocp.options.MultiprocessingOptions(
-                primary_host=0, active_processes={0}, barrier_sync_key_prefix="read_back"
-            )
-        }
-        with ocp.Checkpointer(ocp.StandardCheckpointHandler(**alone), **alone) as reader:
-            reader.restore(unnamed / "state", args=ocp.args.StandardRestore(self._unread))
-        self._read_back, self._unread = True, None
-
     def _remove_old(self) -> None:
-        """What later saves have made superfluous, of this run or of one that was killed.
+        """Removes the checkpoints that later saves have replaced, of this run or of one that was killed.
 
-        Orbax moves it away whole: one that a killed run has half removed would be taken for a damaged one.
+        Orbax renames them first. Removed in place, one that a killed run has half removed would look damaged.
         """
         for old in self.folder.glob(f"{REMOVED}.*") if jax.process_index() == 0 else ():
             try:
@@ -155,21 +155,35 @@ class Checkpoints:
             f"{steps}. Make room or mend it, and run the same command again"
         )
 
-    def restore(self, which: str, shapes: Any) -> tuple[int, Any, dict] | None:
-        """The step, state and open epoch of checkpoint `which`: 'best', 'last' or a number; None if there is none.
+    def restore(self, which: str, shapes: Items) -> tuple[int, Items, dict] | None:
+        """Restores checkpoint `which`: 'best', 'last' or a step. Returns its step, items and open epoch.
 
-        The open epoch of one with metrics is {}. The state comes on the shardings in `shapes`. In place of a damaged
-        'best' or 'last' comes the next one that is sound, with a warning; unless `read_only`, the damaged ones get
-        another name. Raises Damaged where none is sound or the one of that number is not, and ValueError for a number
-        that there is not.
+        The arrays come on the shardings in `shapes`. The open epoch of a checkpoint with metrics is {}. Where 'best' or
+        'last' is damaged, the next one that is sound is used, with a warning, and the damaged ones are renamed unless
+        `read_only`. Returns None where there is no checkpoint. Raises Damaged where no checkpoint is sound or the one
+        of that step is not, and ValueError for a step without a checkpoint or other arrays than `shapes`.
         """
+
+        def read(step: int) -> tuple[Items, dict]:
+            items = checkpoint_items.read(self._path(step), shapes, exact=True)
+            open_epoch = checkpoint_items.read_open_epoch(self._path(step))
+            return items, open_epoch if self._metrics(step) is None else {}
+
+        found = self._restore(which, read)
+        return found and (found[0], *found[1])
+
+    def restore_part(self, which: str, shapes: Items) -> tuple[int, Items] | None:
+        """Restores the arrays in `shapes` alone, as `restore` does; the checkpoint may hold others."""
+        return self._restore(which, lambda step: checkpoint_items.read(self._path(step), shapes, exact=False))
+
+    def _restore[Content](self, which: str, read: Callable[[int], Content]) -> tuple[int, Content] | None:
         while (step := self._find(which)) is not None:
             try:
-                restored = self._read(step, shapes)
+                content = read(step)
             except Exception as error:
                 if jax.process_count() == 1 and not self._path(step).exists():
                     continue  # a run under way has removed it since, and has newer ones
-                # With checksums it is known to be whole: what failed is something else.
+                # With checksums it is known to be as it was saved: something else has failed.
                 if checksums.exist(self._path(step)) or jax.process_count() > 1:
                     raise
                 self._note(step, f"it cannot be restored ({str(error).splitlines()[0]})")
@@ -177,25 +191,19 @@ class Checkpoints:
                 if self._faults and (which == BEST or step < max(self._faults)):
                     logger.warning("%s is used instead", self._path(step))
                 if not self._read_only:
-                    self._set_aside()
+                    self._rename_damaged()
                     self._remove_old()
                 self._restored = step
-                return step, *restored
+                return step, content
         return None
 
-    def _read(self, step: int, shapes: Any) -> tuple[Any, dict]:
-        items = {"state": ocp.args.StandardRestore(shapes), "open_epoch": ocp.args.JsonRestore()}
-        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
-            restored = reader.restore(self._path(step), args=ocp.args.Composite(**items))
-        return restored["state"], restored["open_epoch"] if self._metrics(step) is None else {}
-
     def _find(self, which: str) -> int | None:
-        """`_choose` by the first process, for all."""
+        """Returns the step that the first process chooses, on every process; see `_choose`."""
         step, error = _NONE, None
         if jax.process_index() == 0:
             try:
                 step = self._choose(which)
-            except Exception as raised:  # or the others would wait for its word
+            except Exception as raised:  # the other processes wait for the broadcast below
                 step, error = _FAILED, raised
         step = int(multihost_utils.broadcast_one_to_all(np.int32(_NONE if step is None else step)))
         if step == _FAILED:
@@ -203,7 +211,7 @@ class Checkpoints:
         return None if step == _NONE else step
 
     def _choose(self, which: str) -> int | None:
-        """The step of a sound checkpoint, or None where there is none at all."""
+        """Returns the step of a sound checkpoint, or None where there is no checkpoint."""
         saved = self._steps()
         if which not in (BEST, LAST) and not (which.isdigit() and int(which) in saved):
             raise ValueError(f"config.eval.checkpoint={which!r}: expected 'best', 'last' or one of the steps {saved}")
@@ -214,11 +222,10 @@ class Checkpoints:
         there = [step for step in candidates if self._path(step).exists()]
         if candidates and not there:
             return self._choose(which)  # a run under way has removed them, and has newer ones
-        candidates = there
-        sound = [step for step in candidates if step not in self._faults]
-        if candidates and not sound:
-            listing = "\n".join(f"  {self._path(step)}: {self._faults[step]}" for step in candidates)
-            others = [step for step in saved if step not in candidates]
+        sound = [step for step in there if step not in self._faults]
+        if there and not sound:
+            listing = "\n".join(f"  {self._path(step)}: {self._faults[step]}" for step in there)
+            others = [step for step in saved if step not in there]
             advice = f"choose another of {others}" if others else "bring back a copy, or take another --workdir"
             raise Damaged(f"no checkpoint asked for is sound; {advice}:\n{listing}")
         metrics = {step: self._metrics(step) for step in sound}
@@ -247,8 +254,8 @@ class Checkpoints:
         self._faults[step] = fault
         logger.warning("%s is damaged: %s", self._path(step), fault)
 
-    def _set_aside(self) -> None:
-        """Renames what is damaged, so that it is neither used nor lost."""
+    def _rename_damaged(self) -> None:
+        """Renames the damaged checkpoints to step_N.damaged, so that they are neither used nor lost."""
         for step in self._faults:
             path, count = self._path(step), 1
             while (aside := path.with_name(f"{path.name}.damaged{count if count > 1 else ''}")).exists():
@@ -258,14 +265,14 @@ class Checkpoints:
         self._faults.clear()
 
     def _metrics(self, step: int) -> dict[str, float] | None:
-        """The epoch's row with which `step` was saved; None if it was saved inside an epoch."""
+        """Returns the row of metrics.csv that `step` was saved with; None if it was saved inside an epoch."""
         try:
             return json.loads(self._metrics_file(step).read_text())
         except FileNotFoundError:
             return None
 
     def rows(self) -> list[dict[str, float]]:
-        """The epochs' rows of metrics.csv that the checkpoints were saved with, as far as they can be read."""
+        """Returns the rows of metrics.csv that the checkpoints were saved with, as far as they can be read."""
         found = []
         for step in self._steps():
             with contextlib.suppress(OSError, ValueError):

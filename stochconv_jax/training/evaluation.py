@@ -1,21 +1,26 @@
-"""Exact evaluation: every image once, padding masked, whatever the batch and the devices."""
+"""Exact evaluation: every image once, padding masked, whatever the batch size and the devices."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from stochconv_jax.metrics import log_probabilities, mean_log_probabilities
-from stochconv_jax.training.step_metrics import EvalMetrics, merge
+from stochconv_jax import metrics
+from stochconv_jax.training import step_metrics
+from stochconv_jax.training.step_metrics import EvalMetrics
 
 
 @dataclasses.dataclass(frozen=True)
 class Predictions:
-    """Of N images, in the order of the source.
+    """Predictions of N images of a source, in its order.
 
-    `index`, `label`: int `[N]`; `logits`: `[passes, N, K]`; `skipped`: indices of unreadable images left out.
+    Attributes:
+      index: int `[N]`, the images' indices in the source.
+      label: int `[N]`, their classes.
+      logits: float32 `[passes, N, K]`.
+      skipped: int `[S]`, the indices of images that could not be read.
     """
 
     index: np.ndarray
@@ -24,12 +29,27 @@ class Predictions:
     skipped: np.ndarray
 
     def log_p(self) -> np.ndarray:
-        """Log of the mean probability over passes, `[N, classes]`."""
-        return mean_log_probabilities(log_probabilities(self.logits))
+        """Returns the logarithm of the mean probability over passes, float64 `[N, classes]`."""
+        return metrics.mean_log_probabilities(metrics.log_probabilities(self.logits))
 
     def spread(self) -> np.ndarray:
-        """Standard deviation of the probability over passes, `[N, classes]`; zero for one pass."""
-        return np.exp(log_probabilities(self.logits)).std(axis=0)
+        """Returns the standard deviation of the probability over passes, `[N, classes]`; zero for one pass."""
+        return np.exp(metrics.log_probabilities(self.logits)).std(axis=0)
+
+    def quality(self, groups: Sequence[str] | None = None) -> dict[str, Any]:
+        """Returns the figures of `metrics.summary`, the ROC AUC after 1, 2, ... passes and the mean spread.
+
+        `groups`: the group of each image of the source, where known.
+        """
+        log_p = metrics.log_probabilities(self.logits)
+        known = None if groups is None else [groups[index] for index in self.index]
+        by_passes = [
+            metrics.roc_auc(self.label, metrics.mean_log_probabilities(log_p[:passes]))
+            for passes in range(1, len(log_p) + 1)
+        ]
+        figures = metrics.summary(self.label, self.log_p(), known)
+        spread = float(self.spread()[:, -1].mean())
+        return {**figures, "roc_auc_by_passes": by_passes, "mean_std_over_passes": spread}
 
 
 def predict(
@@ -39,26 +59,35 @@ def predict(
     on_batch: Callable[[int], None] = lambda done: None,
     stop_requested: Callable[[], bool] = lambda: False,
 ) -> Predictions | None:
-    """Runs `eval_step` over `batches`; its metrics are global and replicated, so every host gets every prediction.
+    """Predicts every image of `batches`.
 
-    `on_batch` is told the number of images done after each batch. `stop_requested` is asked before each, and where it
-    is true there are no predictions: None. Results are fetched one batch late, so that the devices never wait for the
-    host.
+    The metrics of `eval_step` are global and on every device, so every host gets every prediction. They are fetched one
+    batch late, so that the devices never wait for the host.
+
+    Args:
+      eval_step: see `steps.eval_step`.
+      variables: {'params', 'batch_stats'}.
+      batches: global batches, see data/pipeline.py.
+      on_batch: called after each batch with the number of images done.
+      stop_requested: called before each batch; where it returns True, None is returned.
+
+    Raises:
+      ValueError: there is no batch.
     """
-    metrics, pending, done = jax.device_get(EvalMetrics.empty()), None, 0
+    collected, pending, done = jax.device_get(EvalMetrics.empty()), None, 0
     for batch in batches:
         if stop_requested():
             return None
         started = eval_step(variables, batch)
         if pending is not None:
             fetched = jax.device_get(pending)
-            metrics = merge(metrics, fetched)
+            collected = step_metrics.merge(collected, fetched)
             done += int(fetched.compute()["rows"]["mask"].sum())
             on_batch(done)
         pending = started
     if pending is None:
         raise ValueError("there is no image to evaluate")
-    rows = merge(metrics, jax.device_get(pending)).compute()["rows"]
+    rows = step_metrics.merge(collected, jax.device_get(pending)).compute()["rows"]
     seen = np.flatnonzero(rows["mask"])
     order = seen[np.argsort(rows["index"][seen], kind="stable")]
     return Predictions(

@@ -166,10 +166,10 @@ def train(
             log_epoch(row)
             log_skipped(accumulator.skipped())
             accumulator, epoch_began = EpochAccumulator(), clock()
-            checkpoints.save(step, state, accumulator.as_json(), row)
+            checkpoints.save(step, state.to_items(), accumulator.as_json(), row)
         elif step > begun and (stopping or (save_every and step % save_every == 0)):
             accumulator.seconds = clock() - epoch_began
-            checkpoints.save(step, state, accumulator.as_json())
+            checkpoints.save(step, state.to_items(), accumulator.as_json())
         if stopping or step >= epochs.total_steps:
             return state, step >= epochs.total_steps and not accumulator.steps
         state, metrics = train_step(state, next(batches))

@@ -1,4 +1,4 @@
-"""Orbax's manager of checkpoints, with the settings of this project."""
+"""Orbax's checkpoint manager with the settings of this project."""
 
 import dataclasses
 import pathlib
@@ -10,12 +10,14 @@ import orbax.checkpoint as ocp
 
 Metrics = dict[str, float]
 PREFIX = "step"  # of a checkpoint's folder, step_12
-REMOVED = ".removed"  # of the folders into which superfluous checkpoints are moved
+REMOVED = ".removed"  # of the folders into which replaced checkpoints are moved
 
 
 class Manager(ocp.CheckpointManager):
-    """Orbax's. It would ask, for its log alone, whether a SIGTERM has come, and the numbers it asks with, which are of
-    steps, would be taken for those that several processes agree by: see `modes.stopping`.
+    """Orbax's manager, which never asks JAX whether a SIGTERM has come.
+
+    It would ask for its log alone. Its sync point of a step would be taken for that by which several processes agree
+    where to stop, see `runtime.preemption`.
     """
 
     def reached_preemption(self, step: int) -> bool:
@@ -40,24 +42,25 @@ def create(
     unranked: Callable[[Metrics | None], bool],
     when_written: Callable[[], None],
 ) -> Manager:
-    """Makes what saves in `folder`, asynchronously, and keeps the last two, the best and those that cannot be ranked.
+    """Returns a manager that saves asynchronously and keeps the last two checkpoints, the best and the unranked.
 
     Args:
       folder: of the checkpoints.
       quality: ranks a checkpoint by its metrics; the larger the better.
-      unranked: whether these metrics, None inside an epoch, do not rank a checkpoint.
+      unranked: whether these metrics cannot rank a checkpoint. They are None for one saved inside an epoch.
       when_written: called when all files of a checkpoint are written, before it takes its name.
     """
     policies = ocp.checkpoint_managers
     best = policies.BestN(get_metric_fn=quality, n=1, keep_checkpoints_without_metrics=False)
     options = ocp.CheckpointManagerOptions(
-        # Two, so that one is left where the last proves damaged; and what cannot be ranked, for it may be the best.
+        # The last two: one is left if the last is damaged. The unranked: any of them may be the best.
         preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(2), best, _Unranked(unranked)]),
         best_fn=quality,
         best_mode="max",
         step_prefix=PREFIX,
         cleanup_tmp_directories=True,
-        todelete_subdir=f"{REMOVED}.{time.time_ns()}",  # a new one: what it cannot remove is in nobody's way
+        # A new folder each time: old checkpoints that could not be removed do not block later ones.
+        todelete_subdir=f"{REMOVED}.{time.time_ns()}",
         async_options=ocp.AsyncOptions(post_finalization_callback=when_written),
     )
     return Manager(folder, options=options)

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import optax
 
 from stochconv_jax.models.classifier import Classifier
-from stochconv_jax.models.stochastic_conv import WINDOWS
 from stochconv_jax.training import losses, rngs
 from stochconv_jax.training import mesh as meshes
 from stochconv_jax.training.state import TrainState
@@ -161,5 +160,4 @@ def watch_windows(
     """
     keys = {"windows": rngs.key(seed, "windows", number)}
     output, sown = model.apply(variables, "windows", inputs, method=method, rngs=keys, mutable=["intermediates"])
-    (windows,) = sown["intermediates"]["windows_stem"]["conv"][WINDOWS]
-    return output, windows
+    return output, model.sown_windows(sown["intermediates"])

@@ -1,4 +1,4 @@
-"""A checkpoint on trial, before the first step: a folder may take what is written there and not give it back."""
+"""A trial of the storage before the first step: a folder may take a checkpoint and not give it back."""
 
 import math
 import pathlib
@@ -10,20 +10,21 @@ import numpy as np
 
 from stochconv_jax.training.checkpoints import Checkpoints, NotSaved
 
-PATTERNS = "*?[]\\"  # Orbax looks for files that it wrote by a pattern that holds the whole path
+PATTERNS = "*?[]\\"  # Orbax looks for the files of a checkpoint by a glob pattern that holds the whole path
 ADVICE = f"choose another --workdir, without any of the characters {' '.join(PATTERNS)}"
 
 
 def check_name(folder: pathlib.Path) -> None:
-    """ValueError where the path of `folder` alone says that no checkpoint in it could be restored."""
+    """Raises ValueError where no checkpoint in `folder` could be restored because of the characters in its path."""
     if set(PATTERNS) & set(str(folder)):
         raise ValueError(f"a checkpoint in {folder} could not be restored: {ADVICE}")
 
 
 def check(folder: pathlib.Path, shapes: Any, timeout_seconds: float = math.inf) -> None:
-    """Saves zeros of the smallest of `shapes`, with its sharding, in `folder` and restores them; nothing is left there.
+    """Saves a small checkpoint in `folder`, which reads it back, and removes it.
 
-    ValueError where a checkpoint could not be saved, or not be restored.
+    It holds zeros of the smallest array in `shapes` (jax.ShapeDtypeStruct with shardings). Raises ValueError where it
+    could not be saved or restored. `timeout_seconds`: see `Checkpoints`.
     """
     check_name(folder)
     like = min(jax.tree.leaves(shapes), key=lambda leaf: leaf.size)
@@ -31,10 +32,10 @@ def check(folder: pathlib.Path, shapes: Any, timeout_seconds: float = math.inf) 
     array = jax.make_array_from_callback(like.shape, like.sharding, lambda index: zeros[index])
     trial = folder / ".trial"
     if jax.process_index() == 0:
-        shutil.rmtree(trial, ignore_errors=True)  # of a run that was killed here
+        shutil.rmtree(trial, ignore_errors=True)  # left by a run that was killed here
     try:
         with Checkpoints(trial, best_metric="", timeout_seconds=timeout_seconds) as kept:
-            kept.save(0, {"zeros": array}, {})
+            kept.save(0, {"trial": {"zeros": array}}, {})
     except NotSaved as error:
         reason = str(error.__cause__).splitlines()[0]
         raise ValueError(f"no checkpoint can be saved in {folder} ({reason}): make room, or {ADVICE}") from error

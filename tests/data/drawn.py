@@ -6,24 +6,21 @@ import pathlib
 import cv2
 import numpy as np
 
-from stochconv_jax.data.sources import BadImage
+from stochconv_jax.data.sources import BadImage, Source
 
 RANDOM = np.random.default_rng(0)
 
 
-class Noise:
+class Noise(Source):
     """`size` pictures of smooth noise, each its own; those at `bad` cannot be read."""
 
     def __init__(self, size: int, image_size: tuple[int, int] = (24, 32), *, seed: int = 0, bad: tuple[int, ...] = ()):
-        self.names = [f"folder/noise_{index}.jpg" for index in range(size)]
-        self.labels = np.random.default_rng(seed).integers(0, 3, size).astype(np.int32)
+        labels = np.random.default_rng(seed).integers(0, 3, size)
+        super().__init__([f"folder/noise_{index}.jpg" for index in range(size)], labels)
         self._image_size, self._seed, self._bad = image_size, seed, bad
 
-    def __len__(self) -> int:
-        return len(self.names)
-
     def read(self, index: int, **limits) -> np.ndarray:
-        """See `Source.read`."""
+        """Overrides `Source.read`."""
         if index in self._bad:
             raise BadImage(f"{self.names[index]} (row {index + 2} of labels.csv): it is torn")
         noise = np.random.default_rng([self._seed, index]).integers(0, 256, (*self._image_size, 3), np.uint8)
@@ -38,7 +35,7 @@ class Witness(Noise):
         self._folder = folder
 
     def read(self, index: int, **limits) -> np.ndarray:
-        """See `Source.read`."""
+        """Overrides `Source.read`."""
         process = multiprocessing.current_process()
         (self._folder / str(process.pid)).write_text(f"{cv2.getNumThreads()}")
         return super().read(index)

@@ -20,7 +20,9 @@ def test_a_heic_picture_is_called_that():
     file = pathlib.Path("IMG_1.HEIC")
     assert image_files.sort_out([file]) == ([], [file])
     assert "pip install pillow-heif" in image_files.why_unread(file)
-    assert image_files.passed_over([file]).startswith("1 .heic (IMG_1.HEIC: its format, HEIC, is not read: pip install")
+    assert image_files.describe_others([file]).startswith(
+        "1 .heic (IMG_1.HEIC: its format, HEIC, is not read: pip install"
+    )
 
 
 def test_files_are_sorted_out_by_ending_or_content_and_those_passed_over_counted_and_named(tmp_path):
@@ -35,7 +37,7 @@ def test_files_are_sorted_out_by_ending_or_content_and_those_passed_over_counted
     assert [file.name for file in found] == images
     for file in found:
         assert image_io.decode(file.read_bytes()).shape == (20, 30, 3)
-    assert image_files.passed_over(others) == (
+    assert image_files.describe_others(others) == (
         "1 .dcm (g.dcm), 5 .txt (0.txt, 1.txt, 2.txt, ...), 1 folder (masks), 1 hidden (._a.png), "
         "1 without an ending (notes)"
     )

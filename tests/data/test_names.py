@@ -5,7 +5,7 @@ import unicodedata
 
 import pytest
 
-from stochconv_jax.data.names import Files
+from stochconv_jax.data.names import FileIndex
 
 COMPOSED, DECOMPOSED = (unicodedata.normalize(form, "naïve") for form in ("NFC", "NFD"))
 
@@ -19,7 +19,7 @@ def folder(tmp_path):
             file = tmp_path / path
             file.parent.mkdir(parents=True, exist_ok=True)
             file.touch()
-        return Files(tmp_path)
+        return FileIndex(tmp_path)
 
     return make
 
@@ -57,7 +57,7 @@ def test_a_name_means_a_file(folder, name, path):
         *("i1.png", "c.d.jpg", "UPPER.PNG", "a/i2.png", "a/same.png", "b/same.png", "same.png", "back\\slash.png"),
         *("i[1].png", "twice.png", "twice.png.png", " spaced .png", "picture.gif", "notes.txt"),
     )
-    assert files.name(files.one(name)) == path
+    assert files.name(files.find_one(name)) == path
 
 
 @pytest.mark.parametrize(
@@ -76,15 +76,15 @@ def test_a_name_means_a_file(folder, name, path):
 def test_a_name_that_means_none_or_several_is_refused_with_what_to_do(folder, name, message):
     files = folder("i1.png", "b.dcm", "two.jpg", "two.png", "x/same.png", "y/same.png")
     with pytest.raises(ValueError, match=message):
-        files.one(name)
+        files.find_one(name)
 
 
 def test_a_path_out_of_the_folder_is_that_file(folder, tmp_path):
     folder("here/i1.png", "there/i2.png", "there/i1.png")
-    files = Files(tmp_path / "here")
+    files = FileIndex(tmp_path / "here")
     for name in ("../there/i2.png", "..\\there\\i2", str(tmp_path / "there" / "i2.png")):
-        assert os.path.samefile(files.one(name), tmp_path / "there" / "i2.png")
-    assert os.path.samefile(files.one(str(tmp_path / "there" / "i1.png")), tmp_path / "there" / "i1.png")
+        assert os.path.samefile(files.find_one(name), tmp_path / "there" / "i2.png")
+    assert os.path.samefile(files.find_one(str(tmp_path / "there" / "i1.png")), tmp_path / "there" / "i1.png")
 
 
 @pytest.mark.parametrize("place", ["", "sub/"])
@@ -92,17 +92,17 @@ def test_a_path_out_of_the_folder_is_that_file(folder, tmp_path):
 def test_letters_composed_or_not_are_one_name(folder, place, in_table, on_disk):
     files = folder(f"{place}{on_disk}.png")
     for name in (in_table, f"{in_table}.png", f"{place}{in_table}"):
-        assert files.name(files.one(name)) == f"{place}{on_disk}.png"
+        assert files.name(files.find_one(name)) == f"{place}{on_disk}.png"
 
 
 def test_where_both_forms_exist_each_name_is_its_own_file(folder):
     files = folder(f"{COMPOSED}.png", f"{DECOMPOSED}.png")
     for name in (COMPOSED, DECOMPOSED):
-        assert files.one(name).stem == files.one(f"{name}.png").stem == name
+        assert files.find_one(name).stem == files.find_one(f"{name}.png").stem == name
 
 
 def test_a_name_of_other_bytes_is_found_as_it_is_written(folder):
     """A table holds such bytes as `atomic_files.open_text` writes them."""
     raw = os.fsdecode(b"caf\xe9.png")
     files = folder(raw)
-    assert files.one("caf\\udce9.png").name == files.one("caf\\udce9").name == files.one(raw).name == raw
+    assert files.find_one("caf\\udce9.png").name == files.find_one("caf\\udce9").name == files.find_one(raw).name == raw

@@ -123,5 +123,5 @@ def test_mixup_mixes_the_pixels_of_two_images_by_the_share_it_tells():
 
 
 def test_an_order_that_is_none():
-    with pytest.raises(ValueError, match=r"config\.data\.order='random': choose one of shuffled, balanced"):
+    with pytest.raises(ValueError, match=r"order='random': choose one of shuffled, balanced"):
         batches(0, 1, "random")

@@ -61,7 +61,7 @@ def test_a_table_gives_every_row_in_its_order_with_the_reason_where_there_is_no_
     assert [file and file.relative_to(folder).as_posix() for file in found.files] == [
         *("y/1.png", None, "b.png", None, None, "y/1.png")
     ]
-    assert found.columns == {"age": list("123456")} and found.there.tolist() == [0, 2, 5]
+    assert found.columns == {"age": list("123456")} and found.found.tolist() == [0, 2, 5]
     why = {1: "there is no image 'gone.png'", 3: "'1.png' may be any of x/1.png, y/1.png", 4: "no image is named"}
     for place, reason in enumerate(found.reasons):
         assert reason.startswith(why.get(place, "")) and bool(reason) == (place in why)

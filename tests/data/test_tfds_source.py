@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from configs import isic_prepare
-from stochconv_jax.data import folds, pipeline, sources
+from stochconv_jax.data import folds, pipeline
 from stochconv_jax.data.sources import BadImage, FolderSource
 from stochconv_jax.data.tfds_source import TfdsSource
-from stochconv_jax.experiment import build, data_sources
+from stochconv_jax.experiment import data_sources
+from stochconv_jax.experiment.experiment import Experiment
 from stochconv_jax.modes import prepare
 from tests.data.isic.files import write_jpeg
 
@@ -42,11 +43,11 @@ def folder_source(workdir) -> FolderSource:
 def test_the_same_images_as_the_folder(workdir):
     shards, folder = TfdsSource(str(workdir), num_classes=2), folder_source(workdir)
     assert shards.names == folder.names and shards.labels.tolist() == folder.labels.tolist()
-    assert shards.columns == folder.columns and sources.column(shards, "patient_id", "data.group_by")[2] == "IP_1"
+    assert shards.columns == folder.columns and shards.column("patient_id")[2] == "IP_1"
     for index in range(COUNT):
         assert (shards.read(index) == folder.read(index)).all()
-    with pytest.raises(ValueError, match=r"'colour': no such column in .*labels\.csv, which has image, target"):
-        sources.column(shards, "colour", "data.group_by")
+    with pytest.raises(ValueError, match=r"no such column in .*labels\.csv, which has image, target"):
+        shards.column("colour")
 
 
 def config_for(workdir, source, *, num_workers=0, **data):
@@ -61,12 +62,12 @@ def config_for(workdir, source, *, num_workers=0, **data):
 
 def all_batches(config):
     """Some batches to train on and all to evaluate on."""
-    train, validation = data_sources.training_and_validation(config)
-    stream = build.train_batches(config, train, start_step=3)
+    experiment = Experiment(config)
+    stream = experiment.train_batches(start_step=3)
     batches = [*itertools.islice(stream, 4)]
     stream.close()
     reading = {"num_workers": config.data.num_workers, "on_bad_image": "error"}
-    evaluation = pipeline.EvalBatches(validation, batch_size=4, **reading, **build.pixels(config))
+    evaluation = pipeline.EvalBatches(experiment.val_source, batch_size=4, **reading, **experiment.pixels)
     batches += list(evaluation)
     evaluation.close()
     return batches

@@ -3,10 +3,9 @@
 import pytest
 
 from configs import quickstart
-from stochconv_jax.experiment import sweep_runs
-from stochconv_jax.modes import evaluate, sweep
+from stochconv_jax.experiment import runs, sweep_processes, sweep_runs
 from stochconv_jax.run_folder import METRICS, RunFolder, locked
-from tests.modes.test_sweep import ablation
+from tests.modes.runs import ablation
 
 
 @pytest.mark.parametrize(
@@ -14,7 +13,11 @@ from tests.modes.test_sweep import ablation
     [
         ({}, {}, "sweep.. returns no variant"),
         ({"a": {"model.sampeling": "shared"}}, {}, r"\['a'\]: unknown config key .*Did you mean \"model.sampling\""),
-        ({"a": {"model.merge_after": 5}}, {}, r"\['a'\]: config.model.merge_after='5': tiny has 0..4, or 'head'"),
+        (
+            {"a": {"model.merge_after": 5}},
+            {},
+            r"\['a'\]: config.model.merge_after='5': tiny has stages 0..4, or choose 'head'",
+        ),
         ({"a": {"seed": 3}}, {}, "seeds are config.sweep.seeds"),
         ({"../a": {}}, {}, "the name becomes a folder's"),
         ({"a": {"eval.batch_size": 7}, "b": {}}, {}, "the same run twice, as a/seed_0 and as b/seed_0"),
@@ -68,21 +71,21 @@ def run(tmp_path):
 def test_an_evaluation_of_the_last_checkpoint_as_the_last_counts(run, summary, counts):
     run.folder.write_json("evaluation.json", summary)
     assert run.evaluated() == counts
-    asked = run.evaluate()
+    asked = run.evaluate_command()
     for key, value in (("checkpoint", "last"), ("labels", ""), ("path", ""), ("output", ""), ("passes", 3)):
         assert [word for word in asked if word.startswith(f"--config.eval.{key}=")] == [f"--config.eval.{key}={value}"]
 
 
-@pytest.mark.parametrize("name", [".lock", evaluate.LOCK])
+@pytest.mark.parametrize("name", [".lock", runs.EVALUATE_LOCK])
 def test_a_run_that_another_process_trains_or_evaluates_is_in_use(run, name):
     with locked(run.folder.path, name):
-        assert sweep._in_use(run)
-    assert not sweep._in_use(run)
+        assert sweep_processes._in_use(run)
+    assert not sweep_processes._in_use(run)
 
 
 def test_why_a_process_failed_is_what_it_said_of_itself():
     said = "stochconv_jax: cannot save the checkpoint of step 3\nComplete checkpoints there: none"
     library = "Traceback (most recent call last):\n  File x\nOSError: of a library\n"
-    assert sweep._reason(1, library + said) == "cannot save the checkpoint of step 3"
-    assert sweep._reason(1, f"12:00:00 begun\n{library}") == "OSError: of a library"
-    assert sweep._reason(1, "") == "exit code 1"
+    assert sweep_processes._reason(1, library + said) == "cannot save the checkpoint of step 3"
+    assert sweep_processes._reason(1, f"12:00:00 begun\n{library}") == "OSError: of a library"
+    assert sweep_processes._reason(1, "") == "exit code 1"

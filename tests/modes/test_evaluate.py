@@ -13,8 +13,10 @@ import pytest
 from configs import default
 from stochconv_jax.data.sources import FolderSource
 from stochconv_jax.experiment import data_sources, runs
+from stochconv_jax.experiment.prediction_rows import group_of_each, prediction_rows
 from stochconv_jax.modes import evaluate, predict, report, show
 from stochconv_jax.run_folder import METRICS, RunFolder, locked, write_csv
+from stochconv_jax.training import mesh as meshes
 from stochconv_jax.training.evaluation import Predictions
 
 COLUMNS = {"image": ["a", "b", "c"], "patient_id": ["p1", "p2", "p1"], "site": ["x", "y", "z"]}
@@ -45,14 +47,18 @@ def run(tmp_path, monkeypatch):
     folder.write_json("config.json", {"config": config.to_dict(), "data": data})
     folder.write_metrics([dict.fromkeys(METRICS, 0.5) | {"epoch": k, "step": 10 * k} for k in range(1, 5)])
 
-    def drawn(folder, config, source):
-        indices = np.arange(len(source))
-        logits = np.random.default_rng(config.eval.passes).normal(size=(config.eval.passes, len(source), 1))
-        steps = {"best": BEST, "last": LAST}
-        step = steps.get(config.eval.checkpoint) or int(config.eval.checkpoint)
-        return step, Predictions(indices, np.asarray(source.labels), logits, np.array([], int))
+    class Drawn:
+        """A predictor whose predictions are random numbers."""
 
-    monkeypatch.setattr(evaluate, "predict_with", drawn)
+        def __init__(self, folder, experiment):
+            checkpoint, self.passes = experiment.config.eval.checkpoint, experiment.config.eval.passes
+            self.step = {"best": BEST, "last": LAST}.get(checkpoint) or int(checkpoint)
+
+        def predict_source(self, source):
+            logits = np.random.default_rng(self.passes).normal(size=(self.passes, len(source), 1))
+            return Predictions(np.arange(len(source)), np.asarray(source.labels), logits, np.array([], int)), {}
+
+    monkeypatch.setattr(evaluate, "Predictor", Drawn)
     return folder.path
 
 
@@ -87,7 +93,7 @@ def test_a_test_set_is_measured_in_whole_without_the_training_files_and_beside_t
 
 
 def test_images_of_a_test_set_that_were_trained_on_are_named(run, caplog):
-    _, config = runs.load({}, run)
+    _, config = runs.read_run(run, {})
     train, validation = data_sources.training_and_validation(config)
     for name, source in (("seen", train), ("unseen", validation)):
         names = [*source.names[:2], *validation.names]
@@ -173,7 +179,7 @@ def test_how_the_checkpoint_was_chosen_is_said(run, caplog, asked_for, metric, b
 
 
 def test_one_process_evaluates_into_a_folder_at_a_time(run):
-    with locked(run, evaluate.LOCK), pytest.raises(OSError, match=f"another process works in {run}"):
+    with locked(run, runs.EVALUATE_LOCK), pytest.raises(OSError, match=f"another process works in {run}"):
         evaluated(run)
     with locked(run):  # of one that trains
         evaluated(run)
@@ -184,8 +190,7 @@ def test_a_run_that_is_read_only_is_refused_before_the_work_with_the_key_to_set(
     def work(*_):
         raise AssertionError("there was work before the refusal")
 
-    monkeypatch.setattr(evaluate, "predict_with", work)
-    monkeypatch.setattr(show.mesh, "create", work)
+    monkeypatch.setattr(meshes, "create", work)
     if subprocess.run(["mount", "--bind", "-o", "ro", str(run), str(run)], check=False).returncode:
         pytest.skip("may not mount a file system here")
     try:
@@ -217,8 +222,8 @@ def test_the_group_of_each_image_reaches_the_table(group_by, groups):
     config.data.group_by = group_by
     # The second image was skipped.
     predictions = Predictions(np.array([0, 2]), np.array([0, 1]), np.zeros((1, 2, 1)), np.array([1]))
-    known = evaluate.groups_of(source, config)
-    rows = evaluate.prediction_rows(source, predictions, known)
+    known = group_of_each(source, config.data.group_by)
+    rows = prediction_rows(source, predictions, known)
     columns = ["image", "target", "probability", "std", *(["group"] if groups else []), "patient_id", "site"]
     assert [list(row) for row in rows] == [columns] * 2 and [row["image"] for row in rows] == ["a", "c"]
     assert [row.get("group") for row in rows] == (groups or [None, None])
@@ -238,8 +243,8 @@ def test_other_drawn_images_are_not_the_runs_own_though_they_have_the_same_names
 
 def test_damaged_metrics_are_named_before_the_work(run, monkeypatch):
     (run / "metrics.csv").write_text("epoch,step\nx,7\n")
-    monkeypatch.setattr(evaluate, "predict_with", lambda *_: pytest.fail("there was work before the refusal"))
-    with pytest.raises(ValueError, match=r"metrics\.csv, line 2: no number of an epoch"):
+    monkeypatch.setattr(meshes, "create", lambda *_: pytest.fail("there was work before the refusal"))
+    with pytest.raises(ValueError, match=r"metrics\.csv, line 2: expected numbers in the columns epoch"):
         evaluated(run)
 
 

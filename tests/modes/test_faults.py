@@ -16,11 +16,12 @@ import pytest
 
 from configs import default
 from stochconv_jax.data.synthetic import SyntheticSource
-from stochconv_jax.experiment import build, data_sources, runs
+from stochconv_jax.experiment import runs
+from stochconv_jax.experiment.experiment import Experiment
 from stochconv_jax.training import mesh, state
 from tests.modes.conftest import LONG
-from tests.modes.test_main import assert_same_run, numbers, variables, wait_for_step
-from tests.training.test_checkpoints import data_file, flip
+from tests.modes.runs import assert_same_run, numbers, variables, wait_for_step
+from tests.training.checkpoint_files import data_file, flip
 
 KILLS = 10
 
@@ -39,11 +40,6 @@ def stop(process):
     process.terminate()
     output = process.communicate(timeout=60)[0]
     assert process.returncode == 0, output
-
-
-def saved_state(workdir, devices):
-    """Every array of the last checkpoint, restored on `devices` of this process."""
-    return jax.tree.map(np.asarray, runs.restore(*runs.load({"eval.checkpoint": "last"}, workdir), devices)[1])
 
 
 def seen(process, condition, seconds=120):
@@ -120,7 +116,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_run_goes_on_from_the_one_befo
     flip(data_file(copy / "checkpoints" / "step_20"))
     for which, mode in (("last", "evaluate"), ("20", "evaluate")):
         output = main(copy, mode=mode, code=int(which == "20"), eval__checkpoint=which)
-        assert "step_20 is damaged: state/" in output
+        assert "step_20 is damaged: variables/" in output
         assert ("step_13 is used instead" if which == "last" else "choose another of [") in output
     assert json.loads((copy / "evaluation.json").read_text())["checkpoint_step"] == 13
     output = main(copy)
@@ -134,7 +130,7 @@ def test_where_all_checkpoints_are_damaged_they_are_named_and_nothing_is_touched
         flip(data_file(checkpoint))
     before, table = steps(copy), (copy / "metrics.csv").read_bytes()
     output = main(copy, code=1)
-    assert "no checkpoint asked for is sound" in output and all(f"{name}: state/" in output for name in before)
+    assert "no checkpoint asked for is sound" in output and all(f"{name}: variables/" in output for name in before)
     assert steps(copy) == before and (copy / "metrics.csv").read_bytes() == table
 
 
@@ -143,11 +139,11 @@ def test_a_run_goes_on_with_other_devices_from_the_very_numbers_and_ends_alike(m
     process = main.start(tmp_path, devices=8, checkpoint__every_steps=1, sharding__parameters="sharded")
     wait_for_step(process, tmp_path, step=3)
     stop(process)
-    whole = saved_state(tmp_path, mesh.create(jax.devices()[:1]))
-    jax.tree.map(np.testing.assert_array_equal, whole, saved_state(tmp_path, mesh.create()))
+    whole = variables(tmp_path, jax.devices()[:1])
+    jax.tree.map(np.testing.assert_array_equal, whole, variables(tmp_path))
     assert "finished at step 20" in main(tmp_path, devices=1)
-    again = saved_state(tmp_path, mesh.create())  # what one device wrote, on eight
-    jax.tree.map(np.testing.assert_array_equal, saved_state(tmp_path, mesh.create(jax.devices()[:1])), again)
+    again = variables(tmp_path)  # what one device wrote, on eight
+    jax.tree.map(np.testing.assert_array_equal, variables(tmp_path, jax.devices()[:1]), again)
     for row, expected in zip(numbers(tmp_path), numbers(finished), strict=True):
         assert row["step"] == expected["step"]
         # Sums in another order, over 20 steps; another learning rate or order of images moves these by tenths.
@@ -163,10 +159,9 @@ def test_a_loss_that_is_no_number_stops_the_run_keeps_the_last_good_checkpoint_a
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(variables(tmp_path)))
     content = json.loads((tmp_path / "bad_batch.json").read_text())
     assert f"which {tmp_path / 'bad_batch.json'} lists" in output and content["reason"] in output
-    _, config = runs.load({}, tmp_path)
-    source, _ = data_sources.training_and_validation(config)
-    batches = build.train_batches(config, source, content["step"])
-    assert content["images"] == [source.names[index] for index in next(batches)["index"]]
+    experiment = Experiment(runs.read_run(tmp_path, {})[1])
+    batches = experiment.train_batches(content["step"])
+    assert content["images"] == [experiment.train_source.names[index] for index in next(batches)["index"]]
     batches.close()
 
 
@@ -244,15 +239,15 @@ def test_a_seed_changes_what_it_should_and_nothing_else():
         sizes = {"image_size": (80, 96), "thumbnail_size": (32, 48), "num_train": 52, "num_validation": 11}
         config.update({"seed": seed, "batch_size": 8, "data": sizes | {"source": "synthetic", "num_workers": 0}})
         config.model.variant = "tiny"
-        train, validation = data_sources.training_and_validation(config)
-        with contextlib.closing(build.train_batches(config, train, 0)) as batches:
+        devices = mesh.create(jax.devices()[:1])
+        experiment = Experiment(config, mesh=devices)
+        train, validation = experiment.train_source, experiment.val_source
+        with contextlib.closing(experiment.train_batches(0)) as batches:
             batch = next(batches)
-        model, devices = build.classifier(config), mesh.create(jax.devices()[:1])
-        transform = build.optimizer(config, build.schedule(config, 6.5))
-        fresh = state.create(build.initializer(config, model, transform), mesh.replicated(devices))
+        fresh = state.create(experiment.initializer, mesh.replicated(devices))
         kernels = np.concatenate([x.ravel() for x in jax.tree.leaves(fresh.params) if x.ndim > 1])
         # Windows, dropout and stochastic depth of the steps are functions of this one, see test_steps.py.
-        seeds = [build.train_step(config, model, transform, devices), build.eval_step(config, model, devices)]
+        seeds = [experiment.train_step, experiment.eval_step]
         drawn = np.stack([source.read(index) for source in (train, validation) for index in range(3)])
         return (
             {"order": batch["index"], "image": batch["image"], "weights": kernels}

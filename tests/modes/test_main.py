@@ -1,63 +1,19 @@
 """main.py as a real process: every mode, interruption, and what it refuses."""
 
-import csv
 import json
 import os
 import re
 import shutil
 import signal
-import time
 
 import cv2
-import jax
 import numpy as np
 import pytest
 
 from stochconv_jax.experiment import data_sources, runs
-from stochconv_jax.training import mesh
 from tests.conftest import ROOT
 from tests.modes.conftest import LONG, NOTEBOOK
-
-TIMES = ("images_per_second", "seconds")
-
-
-def rows(file):
-    with file.open(newline="") as lines:
-        return list(csv.DictReader(lines))
-
-
-def numbers(workdir):
-    """metrics.csv without the columns that measure time."""
-    return [{k: v for k, v in row.items() if k not in TIMES} for row in rows(workdir / "metrics.csv")]
-
-
-def variables(workdir):
-    """The variables of a run's last checkpoint."""
-    folder, config = runs.load({"eval.checkpoint": "last"}, workdir)
-    return jax.tree.map(np.asarray, runs.restore(folder, config, mesh.create())[1])
-
-
-def best_step(workdir):
-    return runs.restore(*runs.load({"eval.checkpoint": "best"}, workdir), mesh.create())[0]
-
-
-def assert_same_run(first, second):
-    assert numbers(first) == numbers(second)
-    best = max(rows(second / "metrics.csv"), key=lambda row: (float(row["val_roc_auc"]), int(row["step"])))
-    assert best_step(first) == best_step(second) == int(best["step"])
-    jax.tree.map(np.testing.assert_array_equal, variables(first), variables(second))
-
-
-def wait_for_step(process, workdir, step):
-    """Until a checkpoint of `step` or later is complete."""
-    deadline = time.monotonic() + 240
-    while time.monotonic() < deadline:
-        names = [path.name.removeprefix("step_") for path in workdir.glob("checkpoints/step_*")]
-        if any(name.isdigit() and int(name) >= step for name in names):
-            return
-        assert process.poll() is None, process.communicate()[0]
-        time.sleep(0.02)
-    raise TimeoutError(f"no checkpoint of step {step}")
+from tests.modes.runs import assert_same_run, rows, wait_for_step
 
 
 @pytest.mark.smoke
@@ -128,7 +84,7 @@ def test_evaluation_is_the_same_on_other_devices_and_batches(main, finished):
 def test_prediction_is_that_of_evaluation_and_names_what_it_refuses(main, finished, tmp_path):
     main(finished, mode="evaluate")
     expected = {row["image"]: float(row["probability"]) for row in rows(finished / "predictions.csv")}
-    _, config = runs.load({}, finished)
+    _, config = runs.read_run(finished, {})
     _, source = data_sources.training_and_validation(config)
     folder = tmp_path / "pictures"
     folder.mkdir()

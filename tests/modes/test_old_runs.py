@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
+import stochconv_jax
 from stochconv_jax.experiment import data_sources, runs
 from tests.conftest import ROOT
 
@@ -39,12 +40,16 @@ def test_an_old_run_evaluates_and_predicts_as_it_did(main, run, tmp_path):
     then = columns(run / "predictions.csv", *numbers)
     main(run, mode="evaluate", eval__checkpoint="last", eval__passes=2)
     np.testing.assert_allclose(columns(run / "predictions.csv", *numbers), then, atol=1e-5)
-    _, source = data_sources.training_and_validation(runs.load({}, run)[1])
+    _, source = data_sources.training_and_validation(runs.read_run(run, {})[1])
     (pictures := tmp_path / "pictures").mkdir()
     for index in range(3):
         cv2.imwrite(str(pictures / f"{source.names[index]}.png"), source.read(index)[..., ::-1])
     main(run, mode="predict", predict__images=pictures, eval__checkpoint="last", eval__passes=2)
     np.testing.assert_allclose(columns(run / "predicted.csv", *numbers[1:]), then[:3, 1:], atol=1e-5)
+    found = stochconv_jax.load(run, "last").predict(pictures, passes=2)
+    np.testing.assert_allclose(np.stack([found.probability[:, 1], found.std[:, 1]], 1), then[:3, 1:], atol=1e-5)
+    main(run, mode="show", show__images=pictures, show__topics="filters", eval__checkpoint="7")
+    assert len(list((run / "show").glob("*_filters.png"))) == 3
 
 
 @pytest.mark.slow
@@ -53,6 +58,7 @@ def test_an_old_run_goes_on_where_it_stopped_and_ends_as_without_a_stop(main, ru
     process = main.start(run, f"--config={run / 'config.json'}", mode=None)
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0 and "step 11 of 20" in output and "finished at step 20" in output, output
+    assert (run / "checkpoints" / "step_20" / "variables").is_dir()  # beside those of the older format
     numbers = ("epoch", "step", "train_loss", "val_loss", "learning_rate")
     expected = FIXTURE / "expected"
     then, now = (columns(folder / "metrics.csv", *numbers) for folder in (expected, run))

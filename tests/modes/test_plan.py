@@ -10,14 +10,14 @@ import jax
 import pytest
 
 from configs import quickstart
-from stochconv_jax.experiment import build, data_sources
+from stochconv_jax.experiment.experiment import Experiment
 from stochconv_jax.modes import plan
 from stochconv_jax.planning import hlo
 from stochconv_jax.run_folder import RunFolder
 from stochconv_jax.training import mesh as meshes
 from stochconv_jax.training import steps
 from tests.conftest import ROOT
-from tests.planning.test_hlo import tiny_full_split
+from tests.planning.small_plans import tiny_full_split
 
 QUICKSTART = f"--config={ROOT / 'configs' / 'quickstart.py'}"
 
@@ -88,13 +88,12 @@ def test_planned_batches_are_those_of_the_pipeline():
     config = quickstart.get_config()
     config.augment.mixup = 0.2
     config.update({"batch_size": 8, "data": {"num_train": 16, "num_validation": 8, "num_workers": 0}})
-    devices = meshes.create()
-    train, validation = data_sources.training_and_validation(config)
-    planned = build.batch_shapes(config, 8, meshes.batch_sharding(devices))
-    with contextlib.closing(build.train_batches(config, train, 0)) as batches:
+    experiment = Experiment(config)
+    planned = experiment.batch_shapes(8)
+    with contextlib.closing(experiment.train_batches(0)) as batches:
         assert {k: (v.shape, v.dtype) for k, v in next(batches).items()} == {
             k: (v.shape, v.dtype) for k, v in planned.items()
         }
-    with contextlib.closing(build.eval_batches(config, validation, devices)) as batches:
+    with contextlib.closing(experiment.eval_batches(experiment.val_source)) as batches:
         for name, rows in next(iter(batches)).items():
             assert rows.shape[1:] == planned[name].shape[1:] and rows.dtype == planned[name].dtype

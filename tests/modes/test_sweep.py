@@ -13,26 +13,17 @@ import time
 import pytest
 
 from configs import quickstart
-from stochconv_jax.experiment import sweep_runs
-from stochconv_jax.modes import sweep
+from stochconv_jax.experiment import sweep_processes, sweep_progress, sweep_runs
 from stochconv_jax.reporting import collect
 from stochconv_jax.run_folder import RunFolder, locked
 from tests.modes.conftest import LONG, TINY
-from tests.modes.test_main import assert_same_run, numbers, wait_for_step
+from tests.modes.runs import ablation, assert_same_run, numbers, wait_for_step
 
 VARIANTS = {"full_split": {}, "thumbnail_only": {"model.branches": ("thumbnail",)}}
 SEEDS = (0, 5)
 NAMES = [f"{name}/seed_{seed}" for seed in SEEDS for name in VARIANTS]
 SETTINGS = {key.replace(".", "__"): value for key, value in TINY.items()}
 SETTINGS |= {"sweep__seeds": SEEDS, "sweep__passes": 2, "checkpoint__every_steps": 2}
-
-
-def ablation(folder, variants):
-    """The flag that names a config file with these variants of the quickstart."""
-    (file := folder / "ablation.py").write_text(
-        f"from configs.quickstart import get_config\n\n\ndef sweep():\n    return {variants!r}\n"
-    )
-    return f"--config={file}"
 
 
 def states(workdir, name="sweep.csv"):
@@ -55,7 +46,7 @@ def whole(main, config, tmp_path_factory):
 
 @pytest.mark.slow
 def test_a_sweep_leaves_runs_that_the_report_groups_by_seed(whole):
-    assert states(whole) == dict.fromkeys(NAMES, (sweep.FINISHED, ""))
+    assert states(whole) == dict.fromkeys(NAMES, (sweep_progress.FINISHED, ""))
     groups, remarks = collect.collect(whole)
     assert {group.name: [run.seed for run in group.runs] for group in groups} == {name: [0, 5] for name in VARIANTS}
     assert not remarks
@@ -196,8 +187,8 @@ def test_a_run_with_a_damaged_file_is_to_be_made_and_stops_no_other(file, conten
     folder.write_json("evaluation.json", {"checkpoint_step": 1, "passes": config.sweep.passes})
     assert planned[0].finished()
     (folder.path / file).write_bytes(content)
-    waiting = sweep.States(tmp_path / "sweep.csv", planned).those(sweep.WAITING)
-    assert waiting == planned and sweep.SweepProgress(waiting, every=1)
+    waiting = sweep_progress.SweepStates(tmp_path / "sweep.csv", planned).those(sweep_progress.WAITING)
+    assert waiting == planned and sweep_progress.SweepProgress(waiting, every=1)
 
 
 def test_a_run_that_another_sweep_was_quicker_to_take_is_waited_for(tmp_path, monkeypatch):
@@ -205,7 +196,7 @@ def test_a_run_that_another_sweep_was_quicker_to_take_is_waited_for(tmp_path, mo
         def __init__(self):
             self.folder, self.config, self.commands = RunFolder(tmp_path / "run"), quickstart.get_config(), []
 
-        def train(self):
+        def train_command(self):
             return ["train"]
 
         def trained(self):
@@ -222,11 +213,11 @@ def test_a_run_that_another_sweep_was_quicker_to_take_is_waited_for(tmp_path, mo
 
     run = FakeRun()
     run.config.sweep.passes = 0
-    monkeypatch.setattr(sweep, "_process", process)
-    assert sweep._make(run, [], None) == (sweep.FINISHED, "")
+    monkeypatch.setattr(sweep_processes, "_run_process", process)
+    assert sweep_processes.make(run, [], None) == (sweep_progress.FINISHED, "")
     run.commands.clear()
-    monkeypatch.setattr(sweep, "_process", lambda command, log, received, tick: 1)
-    assert sweep._make(run, [], None) == (sweep.FAILED, "exit code 1")
+    monkeypatch.setattr(sweep_processes, "_run_process", lambda command, log, received, tick: 1)
+    assert sweep_processes.make(run, [], None) == (sweep_progress.FAILED, "exit code 1")
 
 
 def test_a_config_without_a_sweep_is_refused(main, tmp_path):
@@ -245,7 +236,7 @@ def test_the_line_for_the_whole_counts_the_epochs_that_will_come():
             return 10 - self.done
 
     now, lines, (begun, fails, last) = 0.0, [], (FakeRun("begun", 6), FakeRun("fails", 0), FakeRun("last", 0))
-    progress = sweep.SweepProgress([begun, fails, last], every=10, clock=lambda: now, emit=lines.append)
+    progress = sweep_progress.SweepProgress([begun, fails, last], every=10, clock=lambda: now, emit=lines.append)
     now, begun.done = 30.0, 8
     progress.tick(begun)
     now, begun.done = 35.0, 9  # too soon for another line

@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from configs import quickstart
-from stochconv_jax.experiment import build
+from stochconv_jax.experiment.experiment import Experiment
 from stochconv_jax.models import summary
-from stochconv_jax.planning import cost, hlo
+from stochconv_jax.planning import hlo
 from stochconv_jax.training import mesh as meshes
-from stochconv_jax.training import state
+from tests.planning.small_plans import plan_of, tiny_full_split
 
 IMAGE = (32, 24, 3)
 
@@ -124,24 +123,6 @@ def test_purposes(kind, dtype, shapes, name, what):
     assert hlo.purpose(collective, **sizes) == what
 
 
-def tiny_full_split():
-    """The config of a small full split on small images."""
-    config = quickstart.get_config()
-    config.update({"batch_size": 16, "data": {"image_size": (96, 80), "thumbnail_size": (32, 32)}})
-    return config
-
-
-def plan_of(config, mesh):
-    """The config's training step for the devices of `mesh`: shapes of state and batch, the step, and its plan."""
-    model = build.classifier(config)
-    optimizer = build.optimizer(config, build.schedule(config, steps_per_epoch=5.0))
-    shapes = state.shapes(build.initializer(config, model, optimizer), build.placement(config, mesh))
-    batch = build.batch_shapes(config, config.batch_size, meshes.batch_sharding(mesh))
-    step = build.train_step(config, model, optimizer, mesh)
-    with jax.set_mesh(mesh):
-        return shapes, batch, step, cost.compile_step(step, shapes, batch, parameters=shapes.params)
-
-
 @pytest.fixture(scope="module")
 def planned(eight):
     """The plan of the tiny full split for eight devices."""
@@ -180,7 +161,7 @@ def test_operations_are_about_those_of_the_network(planned):
     product = jax.jit(jnp.matmul).lower(x, x).compile()
     assert hlo.costs(product)["flops"] == pytest.approx(2 * 64**3, rel=0.05)
     # A device's two images, forwards and twice as much backwards; beside the convolutions, windows, norms and Adam.
-    config = tiny_full_split()
-    parts = summary.parts(build.classifier(config), build.inputs(config, 1))
+    experiment = Experiment(tiny_full_split())
+    parts = summary.parts(experiment.model, experiment.inputs())
     assert 1 < program.costs["flops"] / (2 * 3 * 2 * summary.totals(parts)["multiply_adds"]) < 2.5
     assert program.costs["bytes"] > program.memory["arguments"]

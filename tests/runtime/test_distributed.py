@@ -17,7 +17,7 @@ from stochconv_jax.runtime import distributed
 from stochconv_jax.training import checksums
 from tests.conftest import free_port
 from tests.modes.conftest import SIGKILL, SIGTERM, when
-from tests.modes.test_main import assert_same_run, rows, variables, wait_for_step
+from tests.modes.runs import assert_same_run, rows, variables, wait_for_step
 from tests.runtime.processes import outputs_of
 
 pytestmark = pytest.mark.slow
@@ -165,7 +165,7 @@ def test_two_processes_stopped_in_an_evaluation_and_killed_in_a_save_go_on_bit_f
 
 
 def test_prediction_by_two_processes_is_that_of_one(main, start, alone, tmp_path):
-    _, config = runs.load({}, alone)
+    _, config = runs.read_run(alone, {})
     _, source = data_sources.training_and_validation(config)
     for index, name in enumerate(source.names):
         cv2.imwrite(str(tmp_path / f"{name}.png"), source.read(index)[..., ::-1])

@@ -11,7 +11,7 @@ import pytest
 from stochconv_jax.training import checksums
 from tests.conftest import ROOT, free_port
 from tests.modes.conftest import HANG, SIGKILL, SIGTERM, when
-from tests.modes.test_main import assert_same_run, rows
+from tests.modes.runs import assert_same_run, rows
 from tests.runtime.processes import outputs_of
 
 # One of two processes. Both run `then`; afterwards the first waits for the second, which sleeps.

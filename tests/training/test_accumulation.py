@@ -9,12 +9,10 @@ import numpy as np
 import optax
 import pytest
 
-from stochconv_jax.experiment import build
 from stochconv_jax.planning import cost, hlo
 from stochconv_jax.training import mesh as meshes
 from stochconv_jax.training import state, steps
-from tests.conftest import small_config
-from tests.training.test_steps import BATCH, IMAGE, THUMBNAIL, batch_of
+from tests.training.network import BATCH, Setup, batch_of, batch_shapes, classifier, inputs
 
 depthwise_conv = importlib.import_module("stochconv_jax.ops.depthwise_conv")  # ops has a function of this name
 
@@ -31,20 +29,11 @@ class Frozen:
         return logits, {"batch_stats": variables["batch_stats"]}
 
 
-def config_of(parts, **keys):
-    config = small_config()
-    config.update({"batch_size": BATCH, "data": {"image_size": IMAGE, "thumbnail_size": THUMBNAIL}})
-    config.optimizer.update({"name": "sgd", "accumulate_steps": parts})
-    config.update_from_flattened_dict(keys)
-    return config
-
-
 @functools.cache
 def one_step(parts, devices, *, frozen, weights=()):
     """The state after one step of plain gradient descent, and the step's metrics."""
-    config = config_of(parts)
     mesh = meshes.create(jax.devices()[:devices])
-    model, optimizer = build.classifier(config), optax.sgd(1.0)
+    model, optimizer = classifier(), optax.sgd(1.0)
     whole = meshes.placement(mesh, split=False)
 
     def step(first, batch):
@@ -58,12 +47,12 @@ def one_step(parts, devices, *, frozen, weights=()):
             class_weights=weights,
             ema_decay=None,
             accumulate_steps=parts,
-            whole=whole,
-            rest=whole,
+            compute_sharding=whole,
+            state_sharding=whole,
         )
 
     with jax.set_mesh(mesh):
-        first = state.create(build.initializer(config, model, optimizer), meshes.replicated(mesh))
+        first = state.create(state.initializer(model, optimizer, inputs(), seed=0, ema=False), meshes.replicated(mesh))
         return jax.device_get(jax.jit(step)(first, batch_of(mesh, 1)))
 
 
@@ -88,8 +77,7 @@ def test_parts_do_not_depend_on_the_devices():
 
 def test_statistics_are_the_average_of_those_of_the_parts():
     split, _ = one_step(2, 1, frozen=False)
-    config = config_of(1)
-    model, optimizer = build.classifier(config), optax.sgd(1.0)
+    model, optimizer = classifier(), optax.sgd(1.0)
     mesh = meshes.create(jax.devices()[:1])
 
     @jax.jit
@@ -98,7 +86,7 @@ def test_statistics_are_the_average_of_those_of_the_parts():
         return model.apply(variables, rows, train=True, rngs=keys, mutable=["batch_stats"])[1]["batch_stats"]
 
     with jax.set_mesh(mesh):
-        first = state.create(build.initializer(config, model, optimizer), meshes.replicated(mesh))
+        first = state.create(state.initializer(model, optimizer, inputs(), seed=0, ema=False), meshes.replicated(mesh))
         batch = batch_of(mesh, 1)
         parts = [{name: x[part::2] for name, x in batch.items()} for part in range(2)]
         expected = [statistics_of(first.trained(), rows) for rows in parts]
@@ -106,15 +94,11 @@ def test_statistics_are_the_average_of_those_of_the_parts():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), split.batch_stats, mean)
 
 
-def planned(parts, **keys):
-    config, mesh = config_of(parts, **keys), meshes.create()
-    model = build.classifier(config)
-    optimizer = build.optimizer(config, build.schedule(config, steps_per_epoch=5.0))
-    shapes = state.shapes(build.initializer(config, model, optimizer), build.placement(config, mesh))
-    batch = build.batch_shapes(config, 4 * BATCH, meshes.batch_sharding(mesh))
-    step = build.train_step(config, model, optimizer, mesh)
-    with jax.set_mesh(mesh):
-        return cost.compile_step(step, shapes, batch, parameters=shapes.params, parts=parts)
+def planned(parts, **model):
+    made = Setup(meshes.create(), classifier(**model), optax.sgd(1.0), accumulate_steps=parts, ema_decay=None)
+    shapes, batch = made.shapes, batch_shapes(made.mesh, 4 * BATCH, made.model.branches)
+    with jax.set_mesh(made.mesh):
+        return cost.compile_step(made.train_step, shapes, batch, parameters=shapes.params, parts=parts)
 
 
 @pytest.mark.slow
@@ -130,11 +114,11 @@ def test_parts_save_memory_and_move_no_image():
 def test_operations_are_counted_for_all_parts(monkeypatch):
     """Without the loops of the depthwise gradient on the CPU, of which the compiler counts one round."""
     monkeypatch.setattr(depthwise_conv, "_shifted", depthwise_conv._library)
-    whole, parts = (planned(number, **{"model.branches": ("thumbnail",)}) for number in (1, 4))
+    whole, parts = (planned(number, branches=("thumbnail",)) for number in (1, 4))
     assert parts.costs["flops"] == pytest.approx(whole.costs["flops"], rel=0.1)
 
 
 def test_a_batch_that_cannot_be_split_into_parts_is_refused():
     mesh = meshes.create()
     with pytest.raises(ValueError, match=r"config.batch_size=16 .* 8 devices, 4 parts each; .* --config.batch_size=32"):
-        build.check_batch_size(config_of(4), mesh)
+        meshes.check_batch_size(16, mesh, "config.batch_size", 4)

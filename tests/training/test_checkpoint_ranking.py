@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.training.test_checkpoints import names, restored, save
+from tests.training.checkpoint_files import names, restored, save
 
 pytestmark = pytest.mark.smoke
 

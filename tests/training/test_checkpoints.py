@@ -8,77 +8,28 @@ import sys
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
-from stochconv_jax.training import checksums, mesh
+from stochconv_jax.training import checkpoint_items, checksums
 from stochconv_jax.training.checkpoints import Checkpoints, Damaged, NotSaved
 from tests.conftest import ROOT, free_port
+from tests.training.checkpoint_files import (
+    PLACE,
+    RANDOM,
+    SHAPES,
+    data_file,
+    flip,
+    items,
+    names,
+    open_epoch,
+    restored,
+    save,
+    truncate,
+    values,
+)
 
 pytestmark = pytest.mark.smoke
-RANDOM = np.random.default_rng(0)
-DEVICES = mesh.create()
-PLACE = mesh.placement(DEVICES, split=True)
-
-
-def values(step):
-    """A small state, different for each step: an array to be split over the devices, and two that are not."""
-    random = np.random.default_rng(step)
-    kernel, scale = (random.normal(size=shape).astype(np.float32) for shape in ((64, 128), (3,)))
-    return {"kernel": kernel, "scale": scale, "step": np.array(step, np.int32)}
-
-
-def state(step):
-    """The same on the devices."""
-    return {name: jax.device_put(array, PLACE(array.shape)) for name, array in values(step).items()}
-
-
-SHAPES = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state(0))
-
-
-def accumulator(step):
-    return {"loss": [step / 3]}
-
-
-def save(folder, metrics, best_metric="val_roc_auc"):
-    """Saves a checkpoint for each step of `metrics`, which are None inside an epoch."""
-    with Checkpoints(folder, best_metric=best_metric) as kept:
-        for step, value in metrics.items():
-            kept.save(step, state(step), accumulator(step), None if value is None else {best_metric: value})
-
-
-def restored(folder, which="last", **options):
-    """The step restored, whose state and, without metrics, open epoch are those that were saved, bit for bit."""
-    with Checkpoints(folder, best_metric="val_roc_auc", **options) as kept:
-        step, arrays, epoch = kept.restore(which, SHAPES)
-    for name, expected in values(step).items():
-        assert arrays[name].dtype == expected.dtype
-        for shard in arrays[name].addressable_shards:  # of two processes neither has all
-            np.testing.assert_array_equal(shard.data, expected[shard.index], err_msg=name)
-    evaluated = (folder / f"step_{step}" / "metrics" / "metrics").exists()
-    assert epoch == ({} if evaluated else accumulator(step))
-    return step
-
-
-def names(folder):
-    return {path.name for path in folder.iterdir()}
-
-
-def flip(file):
-    """One bit, anywhere."""
-    content = bytearray(file.read_bytes())
-    content[RANDOM.integers(len(content))] ^= 1 << RANDOM.integers(8)
-    file.write_bytes(content)
-
-
-def truncate(file):
-    file.write_bytes(file.read_bytes()[: RANDOM.integers(file.stat().st_size)])
-
-
-def data_file(checkpoint):
-    """The file with the numbers."""
-    return max(checkpoint.glob("state/ocdbt.process_0/d/*"), key=lambda file: file.stat().st_size)
-
-
 DAMAGES = {"flip": flip, "truncate": truncate, "remove": lambda file: file.unlink()}
 
 
@@ -128,16 +79,16 @@ def test_old_checkpoints_that_cannot_be_removed_stop_nothing_and_are_removed_lat
     assert restored(tmp_path) == 10 and names(tmp_path) == {"step_8", "step_10"}
 
 
-@pytest.mark.parametrize("moment", [(Checkpoints, "_read"), (checksums, "fault")])
+@pytest.mark.parametrize("moment", [(checkpoint_items, "read"), (checksums, "fault")])
 def test_a_reader_beside_a_run_takes_none_for_damaged_that_the_run_removes(tmp_path, monkeypatch, caplog, moment):
     save(tmp_path, {2: None, 4: None})
     (owner, name), calls = moment, []
     real = getattr(owner, name)
 
-    def saved_meanwhile(*arguments):
+    def saved_meanwhile(*arguments, **options):
         if not calls:
             calls.append(save(tmp_path, {6: None, 8: None}))
-        return real(*arguments)
+        return real(*arguments, **options)
 
     monkeypatch.setattr(owner, name, saved_meanwhile)
     with caplog.at_level(logging.WARNING, "stochconv_jax"):
@@ -149,10 +100,10 @@ def test_what_was_restored_is_evaluated_and_kept_as_if_saved_with_its_metrics(tm
     save(tmp_path, {2: 0.6, 4: None})
     for step, metric in ((4, 0.9), (8, 0.1)):
         with Checkpoints(tmp_path, best_metric="val_roc_auc") as kept:
-            assert kept.restore("last", SHAPES)[0::2] == (step, accumulator(step))
-            kept.save(step, state(step), {}, {"val_roc_auc": metric})
-            kept.save(step + 2, state(step + 2), accumulator(step + 2))
-            kept.save(step + 4, state(step + 4), accumulator(step + 4))
+            assert kept.restore("last", SHAPES)[0::2] == (step, open_epoch(step))
+            kept.save(step, items(step), {}, {"val_roc_auc": metric})
+            kept.save(step + 2, items(step + 2), open_epoch(step + 2))
+            kept.save(step + 4, items(step + 4), open_epoch(step + 4))
         assert names(tmp_path) == {"step_4", f"step_{step + 2}", f"step_{step + 4}"}
     assert restored(tmp_path, "best") == 4
     flip(tmp_path / "step_4" / "metrics" / "metrics")
@@ -187,7 +138,7 @@ def test_what_is_damaged_is_named_and_set_aside_and_saving_goes_on(two, tmp_path
     before = {file: file.read_bytes() for file in (folder / "step_6").rglob("*") if file.is_file()}
     with caplog.at_level(logging.WARNING, "stochconv_jax"):
         assert restored(folder) == 3
-    assert f"{folder / 'step_6'} is damaged: state/ocdbt.process_0/d/" in caplog.text
+    assert f"{folder / 'step_6'} is damaged: variables/ocdbt.process_0/d/" in caplog.text
     assert f"{folder / 'step_3'} is used instead" in caplog.text
     assert all((folder / "step_6.damaged" / f.relative_to(folder / "step_6")).read_bytes() == before[f] for f in before)
     save(folder, {6: 0.6, 9: 0.4, 12: 0.3})
@@ -215,7 +166,7 @@ def test_where_all_are_damaged_all_are_named_and_left(two, tmp_path):
     shutil.copytree(two, folder)
     for step in (3, 6):
         flip(data_file(folder / f"step_{step}"))
-    with pytest.raises(Damaged, match=r"step_3: state/(.|\n)*step_6: state/"):
+    with pytest.raises(Damaged, match=r"step_3: variables/(.|\n)*step_6: variables/"):
         restored(folder)
     assert names(folder) == {"step_3", "step_6"}
 
@@ -238,10 +189,40 @@ def test_checkpoints_without_checksums_are_used_and_passed_over_where_orbax_cann
 
 
 def test_a_whole_checkpoint_of_another_network_is_not_called_damaged(two):
-    other = SHAPES | {"bias": jax.ShapeDtypeStruct((3,), np.float32, sharding=PLACE((3,)))}
-    with Checkpoints(two, best_metric="val_loss") as kept, pytest.raises(ValueError, match="bias") as caught:
-        kept.restore("last", other)
-    assert not isinstance(caught.value, Damaged) and names(two) == {"step_3", "step_6"}
+    bias = {"bias": jax.ShapeDtypeStruct((3,), np.float32, sharding=PLACE((3,)))}
+    other = SHAPES | {"variables": SHAPES["variables"] | bias}
+    with Checkpoints(two, best_metric="val_loss") as kept:
+        for restore in (kept.restore, kept.restore_part):
+            with pytest.raises(ValueError, match="bias") as caught:
+                restore("last", other)
+            assert not isinstance(caught.value, Damaged) and names(two) == {"step_3", "step_6"}
+
+
+def in_one_item(folder, step):
+    """Saves as earlier versions did: all arrays in the item 'state'."""
+    together = {name: array for tree in items(step).values() for name, array in tree.items()}
+    arrays, epoch = ocp.args.StandardSave(together), ocp.args.JsonSave(open_epoch(step))
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as writer:
+        writer.save(folder / f"step_{step}", args=ocp.args.Composite(state=arrays, open_epoch=epoch))
+
+
+def test_checkpoints_of_earlier_versions_with_all_arrays_in_one_item_are_restored(tmp_path):
+    in_one_item(tmp_path, 5)
+    assert restored(tmp_path) == 5
+    save(tmp_path, {7: None})  # the run goes on with this version
+    assert restored(tmp_path, "5") == 5 and restored(tmp_path, "7") == 7
+
+
+@pytest.mark.parametrize("write", [in_one_item, lambda folder, step: save(folder, {step: None})])
+def test_a_part_is_restored_where_other_arrays_cannot_be(tmp_path, write):
+    write(tmp_path, 5)
+    (tmp_path / "step_5" / checksums.FILE).unlink(missing_ok=True)
+    shutil.rmtree(tmp_path / "step_5" / "optimizer", ignore_errors=True)
+    part = {"variables": {"kernel": SHAPES["variables"]["kernel"]}}
+    with Checkpoints(tmp_path, best_metric="val_loss", read_only=True) as kept:
+        step, arrays = kept.restore_part("last", part)
+        assert arrays.keys() == {"variables"} and arrays["variables"].keys() == {"kernel"}
+    np.testing.assert_array_equal(arrays["variables"]["kernel"], values(step)["variables"]["kernel"])
 
 
 def test_a_save_that_fails_in_the_background_is_an_error_that_names_the_folder(tmp_path, monkeypatch):
@@ -255,7 +236,7 @@ def test_a_save_that_fails_in_the_background_is_an_error_that_names_the_folder(t
     with pytest.raises(NotSaved, match="step 4"):
         save(tmp_path, {4: 0.5, 6: 0.5})
     with pytest.raises(KeyError), Checkpoints(tmp_path, best_metric="val_roc_auc") as kept:
-        kept.save(4, state(4), {})
+        kept.save(4, items(4), {})
         raise KeyError("what went wrong first is what is told")
     monkeypatch.undo()
     assert restored(tmp_path) == 2
@@ -268,7 +249,7 @@ import pathlib, sys
 import jax
 jax.config.update("jax_num_cpu_devices", 1)
 jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]))
-from tests.training import test_checkpoints as t
+from tests.training import checkpoint_files as t
 print("restored", t.restored(pathlib.Path(sys.argv[3])))
 try:
     t.restored(pathlib.Path(sys.argv[4]))

@@ -13,11 +13,10 @@ import jax.numpy as jnp
 import pytest
 
 from configs import b0_full_split
-from stochconv_jax.experiment import build
+from stochconv_jax.experiment.experiment import Experiment
 from stochconv_jax.models.stochastic_conv import StochasticConv
 from stochconv_jax.planning import hlo, targets
 from stochconv_jax.training import mesh as meshes
-from stochconv_jax.training import state
 
 # Larger than anything else in the step, for each device's share; whole tiles, so that a TPU's kernel takes it as it is.
 IMAGE, THUMBNAIL, ROWS = (512, 512), (64, 64), 2
@@ -33,13 +32,10 @@ def lower_step(mesh):
     config = b0_full_split.get_config()
     config.update({"model": {"variant": "tiny"}, "data": {"image_size": IMAGE, "thumbnail_size": THUMBNAIL}})
     config.batch_size = ROWS * mesh.size
-    model = build.classifier(config)
-    optimizer = build.optimizer(config, build.schedule(config, steps_per_epoch=5.0))
-    shapes = state.shapes(build.initializer(config, model, optimizer), build.placement(config, mesh))
-    batch = build.batch_shapes(config, config.batch_size, meshes.batch_sharding(mesh))
-    step = build.train_step(config, model, optimizer, mesh)
+    experiment = Experiment(config, mesh=mesh, steps_per_epoch=5.0)
+    shapes = experiment.state_shapes
     with jax.set_mesh(mesh):
-        lowered = step.lower(shapes, batch)
+        lowered = experiment.train_step.lower(shapes, experiment.batch_shapes(config.batch_size))
     parameters = {leaf.size for leaf in jax.tree.leaves(shapes.params)}
     return lowered, {"parameters": parameters, "outputs": {1, config.batch_size}, "image": math.prod(THUMBNAIL) * 3}
 

@@ -79,6 +79,9 @@ class Steps:
     def to_evaluate(self):
         return None
 
+    def to_items(self):
+        return {}
+
 
 class Running:
     """What a step returns while it runs: the step's batch lies on the devices until the step is waited for."""

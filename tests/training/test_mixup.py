@@ -5,11 +5,12 @@ import numpy as np
 
 from stochconv_jax.training import losses, state
 from stochconv_jax.training import mesh as meshes
-from tests.training.test_steps import BATCH, batch_of, setup
+from tests.training.network import BATCH, batch_of, setup
 
 
 def test_the_loss_is_shared_between_the_two_classes():
-    mesh, init, step = setup(1, branches=("thumbnail",), dropout=0.0, stochastic_depth=0.0)
+    one = setup(1, branches=("thumbnail",))
+    mesh, init, step = one.mesh, one.init, one.train_step
     random = np.random.default_rng(0)
     share = random.uniform(0, 0.5, BATCH).astype(np.float32)
     mixed = random.integers(0, 2, BATCH).astype(np.int32)

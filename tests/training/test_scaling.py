@@ -11,7 +11,7 @@ import pytest
 from stochconv_jax.models import variants
 from stochconv_jax.planning import hlo, report
 from stochconv_jax.training import mesh as meshes
-from tests.planning.test_hlo import plan_of, tiny_full_split
+from tests.planning.small_plans import plan_of, tiny_full_split
 
 ROWS = 2  # images a device
 OUTPUTS = 4 + 3 * 4  # bytes an image: its logit in float32; its label, index and mark of being skipped

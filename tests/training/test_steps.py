@@ -7,40 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import Mesh
 
-from stochconv_jax.experiment import build
 from stochconv_jax.training import mesh as meshes
 from stochconv_jax.training import state
-from tests.conftest import small_config
-
-BATCH, IMAGE, THUMBNAIL = 16, (96, 80), (32, 32)
-
-
-def setup(devices, run_seed=0, **model):
-    """Mesh and everything a step needs, for a mesh of `devices`."""
-    config = small_config()
-    config.seed = run_seed
-    config.update({"batch_size": BATCH, "model": model, "data": {"image_size": IMAGE, "thumbnail_size": THUMBNAIL}})
-    config.optimizer.update({"name": "sgd", "ema_decay": 0.9})
-    mesh = Mesh(np.array(jax.devices()[:devices]), (meshes.AXIS,), axis_types=(jax.sharding.AxisType.Auto,))
-    classifier = build.classifier(config)
-    optimizer = build.optimizer(config, build.schedule(config, steps_per_epoch=5.0))
-    init = build.initializer(config, classifier, optimizer)
-    return mesh, init, build.train_step(config, classifier, optimizer, mesh)
-
-
-def batch_of(mesh, seed):
-    random = np.random.default_rng(seed)
-    rows = {
-        "image": random.integers(0, 256, (BATCH, *IMAGE, 3), dtype=np.uint8),
-        "thumbnail": random.integers(0, 256, (BATCH, *THUMBNAIL, 3), dtype=np.uint8),
-        "label": random.integers(0, 2, BATCH).astype(np.int32),
-        "index": np.arange(BATCH, dtype=np.int32),
-        "skipped": np.full(BATCH, -1, np.int32),
-        "example": random.integers(0, 2**32, BATCH, dtype=np.uint32),
-    }
-    return next(meshes.to_devices([rows], mesh))
+from tests.training.network import BATCH, IMAGE, batch_of, setup
 
 
 def logits(metrics):
@@ -49,15 +19,15 @@ def logits(metrics):
 
 
 def one_step(devices, seed, **model):
-    mesh, init, step = setup(devices, **model)
-    with jax.set_mesh(mesh):
-        return step(state.create(init, meshes.replicated(mesh)), batch_of(mesh, seed))
+    one = setup(devices, **model)
+    with jax.set_mesh(one.mesh):
+        return one.train_step(state.create(one.init, meshes.replicated(one.mesh)), batch_of(one.mesh, seed))
 
 
 @pytest.mark.slow
 def test_a_step_on_eight_devices_is_the_step_on_one():
     seed = np.random.default_rng(0).integers(2**31)
-    settings = {"stochastic_depth": 0.2, "dropout": 0.3, "merge_after": "1"}
+    settings = {"stochastic_depth": 0.2, "dropout": 0.3, "merge_after": 1}
     (one, metrics), (eight, spread) = (one_step(devices, seed, **settings) for devices in (1, 8))
     # float32 sums in another order; batch norm's statistics are over the whole batch on both.
     np.testing.assert_allclose(logits(metrics), logits(spread), rtol=1e-3, atol=1e-4)
@@ -73,7 +43,7 @@ def test_a_step_on_eight_devices_is_the_step_on_one():
 
 
 def test_the_shapes_of_a_state_and_its_making_share_a_trace():
-    mesh, init, _ = setup(1)
+    mesh, init = setup(1).mesh, setup(1).init
     traced, function = [], init.function
 
     def counted(seed):
@@ -89,7 +59,8 @@ def test_the_shapes_of_a_state_and_its_making_share_a_trace():
 def test_runs_of_other_seeds_share_their_programs_and_differ_in_their_numbers():
     texts, results = [], []
     for seed in np.random.default_rng(0).choice(2**31, 2, replace=False).tolist():
-        mesh, init, step = setup(1, run_seed=seed)
+        one = setup(1, seed=seed)
+        mesh, init, step = one.mesh, one.init, one.train_step
         with jax.set_mesh(mesh):
             first, batch = state.create(init, meshes.replicated(mesh)), batch_of(mesh, 0)
             kernels = np.concatenate([np.ravel(x) for x in jax.tree.leaves(first.params)])
@@ -103,12 +74,13 @@ def test_runs_of_other_seeds_share_their_programs_and_differ_in_their_numbers():
 
 def setup_state(mesh):
     """The fresh state of seed 0."""
-    return state.create(setup(1)[1], meshes.replicated(mesh))
+    return state.create(setup(1).init, meshes.replicated(mesh))
 
 
 @pytest.mark.parametrize("devices", [1, 8])
 def test_every_step_runs_the_program_of_the_first(devices):
-    mesh, init, step = setup(devices)
+    one = setup(devices)
+    mesh, init, step = one.mesh, one.init, one.train_step
     with jax.set_mesh(mesh):
         now = state.create(init, meshes.replicated(mesh))
         for seed in range(3):
@@ -117,7 +89,8 @@ def test_every_step_runs_the_program_of_the_first(devices):
 
 
 def test_the_average_follows_parameters_and_statistics():
-    mesh, init, step = setup(1)
+    one = setup(1)
+    mesh, init, step = one.mesh, one.init, one.train_step
     with jax.set_mesh(mesh):
         first = state.create(init, meshes.replicated(mesh))
         before = jax.tree.map(np.asarray, first.trained())
@@ -140,7 +113,8 @@ def collectives(text):
 
 @pytest.mark.parametrize("sampling", ["per_image", "per_batch"])
 def test_no_image_crosses_devices(sampling):
-    mesh, init, step = setup(8, sampling=sampling)
+    eight = setup(8, sampling=sampling)
+    mesh, init, step = eight.mesh, eight.init, eight.train_step
     with jax.set_mesh(mesh):
         shapes = state.shapes(init, meshes.placement(mesh, split=False))
         text = step.lower(shapes, batch_of(mesh, 0)).compile().as_text()
@@ -154,7 +128,7 @@ def test_no_image_crosses_devices(sampling):
 
 
 def test_a_bad_collective_is_seen():
-    mesh, *_ = setup(8)
+    mesh = setup(8).mesh
     with jax.set_mesh(mesh):
         images = batch_of(mesh, 0)["image"]
         gathered = jax.jit(lambda x: x.astype(jnp.float32), out_shardings=meshes.replicated(mesh))

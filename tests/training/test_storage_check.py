@@ -5,9 +5,9 @@ import os
 import pytest
 
 from stochconv_jax.run_folder import RunFolder
-from stochconv_jax.training import checksums, storage_check
-from stochconv_jax.training.checkpoints import Checkpoints, NotSaved
-from tests.training.test_checkpoints import SHAPES, names, restored, save
+from stochconv_jax.training import checkpoint_items, checksums, storage_check
+from stochconv_jax.training.checkpoints import NotSaved
+from tests.training.checkpoint_files import SHAPES, names, restored, save
 
 LONG = "/".join(["y" * 250] * 16)
 REFUSED = ("lr[0.01]", "a[b", "a]b", "a\\b", "a*b", "a?b", "**", "gs:", os.fsdecode(b"a\xffb"), LONG)
@@ -46,15 +46,16 @@ def test_a_folder_named_from_elsewhere_or_by_a_link_is_taken(tmp_path, monkeypat
 
 
 @UNFINISHED
-def test_a_first_save_that_cannot_be_read_back_takes_no_name_and_nothing_older_is_removed(tmp_path, monkeypatch):
+@pytest.mark.parametrize("item", ["variables", "optimizer"])
+def test_a_first_save_that_cannot_be_read_back_takes_no_name_and_nothing_older_is_removed(tmp_path, monkeypatch, item):
     save(tmp_path, {2: 0.1, 4: 0.2})
 
     def lose(folder):
-        for file in (folder / "state").glob("manifest*"):
+        for file in (folder / item).glob("manifest*"):
             file.unlink()
 
-    real = Checkpoints._restore_unnamed
-    monkeypatch.setattr(Checkpoints, "_restore_unnamed", lambda self, unnamed: (lose(unnamed), real(self, unnamed)))
+    real = checkpoint_items.read_back
+    monkeypatch.setattr(checkpoint_items, "read_back", lambda unnamed, shapes: (lose(unnamed), real(unnamed, shapes)))
     with pytest.raises(NotSaved, match=r"step 6 (.|\n)*Complete checkpoints there: 2, 4\. Make room"):
         save(tmp_path, {6: 0.3, 8: 0.4})
     assert restored(tmp_path) == 4 and not (tmp_path / "step_6").exists()
@@ -64,13 +65,13 @@ def test_a_first_save_that_cannot_be_read_back_takes_no_name_and_nothing_older_i
 
 
 def test_one_save_is_read_back_and_no_more(tmp_path, monkeypatch):
-    read, real = [], Checkpoints._restore_unnamed
+    read, real = [], checkpoint_items.read_back
 
-    def reads(kept, unnamed):
+    def reads(unnamed, shapes):
         read.append(unnamed)
-        real(kept, unnamed)
+        real(unnamed, shapes)
 
-    monkeypatch.setattr(Checkpoints, "_restore_unnamed", reads)
+    monkeypatch.setattr(checkpoint_items, "read_back", reads)
     save(tmp_path, {2: 0.1, 4: 0.2, 6: 0.3})
     assert [unnamed.name.partition(".")[0] for unnamed in read] == ["step_2"]
 

@@ -68,7 +68,7 @@ def read(path: pathlib.Path, *, image_column: str = "", target_column: str = "ta
     header, *body = table_reader.read_rows(path)
     if _is_headless_2016(header[1]):
         header, body = (0, ["image_id", "label"]), [header, *body]
-    table = table_reader.TextTable.of(path, [name.lower() for name in header[1]], body)
+    table = table_reader.TextTable.from_rows(path, [name.lower() for name in header[1]], body)
     if {"image_name_1", "image_name_2"} <= table.columns.keys():
         return Contents(path, "2020 duplicates", pairs=tuple(_pairs(table)))
     own = _own_classes(table, image_column, target_column)
@@ -108,7 +108,7 @@ def _cells(table: table_reader.TextTable) -> Iterable[Cells]:
 
 def _own_classes(table: table_reader.TextTable, image_column: str, target_column: str) -> _Format | None:
     """What a table with a column of images and one of classes is read by, however they are called."""
-    image, target = table.image_column(image_column), table_reader.find(table.columns, target_column)
+    image, target = table.image_column(image_column), table_reader.find_column(table.columns, target_column)
     if image is None or target is None:
         return None
     return _Format("image,target", "", (image, target), lambda cells: _with_target({**cells, "target": cells[target]}))

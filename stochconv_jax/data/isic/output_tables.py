@@ -69,7 +69,7 @@ def check_sides(labels: Sequence[Mapping], train: np.ndarray, validation: np.nda
     """Raises folds.Leak if a patient, a lesion, a group or an image is on both sides."""
     columns = ("image", "patient_id", "lesion_id", "group")
     sides = [{name: [labels[i][name] for i in side] for name in columns} for side in (train, validation)]
-    folds.refuse_leaks(*sides)
+    folds.refuse_leaks(*sides, "the group column should have kept them together: please report this")
 
 
 def conflict_rows(conflicts: Iterable[Conflict], rule: Rule) -> list[dict]:

@@ -43,7 +43,7 @@ def find(folders: Iterable[pathlib.Path]) -> tuple[dict[str, list[pathlib.Path]]
         images, rest = image_files.sort_out(file for file in files_below(folder) if file.is_file())
         files, others = files + images, others + rest
     if not files:
-        raise ValueError(f"config.prepare.raw: {image_files.no_image(others)}")
+        raise ValueError(f"config.prepare.raw: {image_files.describe_no_image(others)}")
     by_image: dict[str, list[pathlib.Path]] = {}
     for file in files:
         by_image.setdefault(image_id(file.name), []).append(file)

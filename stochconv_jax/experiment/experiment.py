@@ -1,0 +1,272 @@
+"""The objects that a config describes, from its images to its compiled steps."""
+
+import functools
+import logging
+import math
+import os
+from collections.abc import Callable, Generator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+from stochconv_jax.data import pipeline, reader, shared_memory, sources
+from stochconv_jax.experiment import data_sources
+from stochconv_jax.models import variants
+from stochconv_jax.models.classifier import HEAD, Classifier
+from stochconv_jax.models.efficientnet import CONVENTIONS, LayerConfig
+from stochconv_jax.training import compiled_steps, optimizers, rngs, state
+from stochconv_jax.training import mesh as meshes
+from stochconv_jax.training.loop import Epochs
+
+logger = logging.getLogger(__name__)
+
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+class Experiment:
+    """The objects that a config describes. Each is made once, when it is first asked for.
+
+    Evaluation asks for no optimiser, and a plan for no image, so none is made.
+
+    Args:
+      config: a checked config, which must not change any more.
+      given: objects to use in place of those that the config describes, by property: mesh=..., optimizer=...
+    """
+
+    def __init__(self, config: ConfigDict, **given: Any):
+        self.config = config
+        for name, value in given.items():
+            if not isinstance(getattr(type(self), name, None), functools.cached_property):
+                raise TypeError(f"an Experiment has no object {name!r} to be given")
+            vars(self)[name] = value
+
+    @functools.cached_property
+    def mesh(self) -> jax.sharding.Mesh:
+        """Every device of every process."""
+        return meshes.create()
+
+    # The model and its inputs.
+
+    @functools.cached_property
+    def model(self) -> Classifier:
+        """The network."""
+        model, data = self.config.model, self.config.data
+        return Classifier(
+            variant=variants.get(model.variant),
+            branches=tuple(model.branches),
+            merge_after=HEAD if model.merge_after == HEAD else int(model.merge_after),
+            num_classes=1 if data.num_classes == 2 else data.num_classes,
+            window_output=tuple(-(-size // 2) for size in data.thumbnail_size),
+            sampling=model.sampling,
+            axes=model.axes,
+            dropout=model.dropout,
+            stochastic_depth=model.stochastic_depth,
+            remat=model.remat,
+            layers=LayerConfig(
+                dtype=DTYPES[model.dtype],
+                batch_norm_momentum=model.batch_norm_momentum,
+                conventions=CONVENTIONS[model.conventions],
+            ),
+        )
+
+    @functools.cached_property
+    def pixels(self) -> dict[str, Any]:
+        """`image_size` and `thumbnail_size` in pixels, and in `outputs` which of both the branches read."""
+        needed = {"windows": "image", "thumbnail": "thumbnail"}
+        return {
+            "image_size": tuple(self.config.data.image_size),
+            "thumbnail_size": tuple(self.config.data.thumbnail_size),
+            "outputs": tuple(needed[branch] for branch in self.config.model.branches),
+        }
+
+    def inputs(self, batch_size: int = 1, sharding: Any = None) -> dict[str, jax.ShapeDtypeStruct]:
+        """Returns shapes and dtypes of a batch as the model takes it."""
+        shapes = {name: ((batch_size, *self.pixels[f"{name}_size"], 3), jnp.uint8) for name in self.pixels["outputs"]}
+        shapes["example"] = ((batch_size,), jnp.uint32)
+        return {name: jax.ShapeDtypeStruct(*spec, sharding=sharding) for name, spec in shapes.items()}
+
+    def batch_shapes(self, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
+        """Returns shapes, dtypes and shardings of a batch as the steps take it, see data/pipeline.py."""
+        sharding = meshes.batch_sharding(self.mesh)
+        rows = {"label": jnp.int32, "index": jnp.int32, "skipped": jnp.int32, "mask": jnp.bool_}
+        if self.config.augment.mixup:
+            rows |= {"label_mixed": jnp.int32, "share_mixed": jnp.float32}
+        shapes = {name: jax.ShapeDtypeStruct((batch_size,), dtype, sharding=sharding) for name, dtype in rows.items()}
+        return self.inputs(batch_size, sharding) | shapes
+
+    # Images and batches of them.
+
+    @functools.cached_property
+    def _sources(self) -> tuple[sources.Source, sources.Source]:
+        return data_sources.training_and_validation(self.config)
+
+    @functools.cached_property
+    def train_source(self) -> sources.Source:
+        """The images to train on."""
+        return self._sources[0]
+
+    @functools.cached_property
+    def val_source(self) -> sources.Source:
+        """The validation images."""
+        return self._sources[1]
+
+    @functools.cached_property
+    def epochs(self) -> Epochs:
+        """Where epochs end. Raises ValueError if a batch is larger than an epoch."""
+        num_images, batch_size = len(self.train_source), self.config.batch_size
+        if batch_size > num_images:
+            raise ValueError(
+                f"config.batch_size={batch_size} is more than the {num_images} images to train on: set "
+                f"--config.batch_size={num_images} or less"
+            )
+        return Epochs(num_images, batch_size, self.config.num_epochs)
+
+    @property
+    def eval_batch_size(self) -> int:
+        """config.eval.batch_size, rounded up to a multiple of the devices."""
+        return -(-self.config.eval.batch_size // self.mesh.size) * self.mesh.size
+
+    def train_batches(self, start_step: int) -> Generator[dict[str, Any]]:
+        """Returns this host's rows of the training batches from `start_step` on, without end. Close it when done."""
+        return pipeline.train_batches(
+            self.train_source,
+            seed=self.config.seed,
+            batch_size=self.config.batch_size,
+            start_step=start_step,
+            augmentation=pipeline.Augmentation(**self.config.augment.to_dict()),
+            order=self.config.data.order,
+            **self.pixels,
+            **self._reading,
+        )
+
+    def eval_batches(self, source: sources.Source, rounds: int | None = None) -> pipeline.EvalBatches:
+        """Returns this host's rows of the batches that hold every image of `source` once. Close it when done."""
+        return pipeline.EvalBatches(
+            source, batch_size=self.eval_batch_size, rounds=rounds, **self.pixels, **self._reading
+        )
+
+    @property
+    def _reading(self) -> dict[str, Any]:
+        names = ("num_workers", "timeout_seconds", "on_bad_image")
+        hosts = {"host_index": jax.process_index(), "host_count": jax.process_count()}
+        return hosts | {name: self.config.data[name] for name in names}
+
+    def check_batch_size(self) -> None:
+        """Raises ValueError if a batch cannot be split over the devices, and there into parts."""
+        parts = self.config.optimizer.accumulate_steps
+        meshes.check_batch_size(self.config.batch_size, self.mesh, "config.batch_size", parts)
+
+    def check_shared_memory(self, *, trains: bool = False, eval_images: float = math.inf) -> None:
+        """Raises ValueError if the batches that worker processes make do not fit into shared memory.
+
+        `trains`: whether there are batches of training; `eval_images`: how many images are evaluated in all.
+        """
+        batches = [(self.eval_batch_size, eval_images)] + [(self.config.batch_size, math.inf)] * trains
+        row_bytes, num_workers = reader.row_bytes(**self.pixels), self.config.data.num_workers
+        shared_memory.check(
+            shared_memory.needed(row_bytes, size // jax.process_count(), num_workers, -(-images // size))
+            for size, images in batches
+        )
+
+    def explain_skipped(self, source: sources.Source, skipped: Sequence[int]) -> dict[int, str]:
+        """Logs and returns, by index, why images were skipped.
+
+        Each image is read once more, because the workers that skipped it tell its index alone.
+        """
+        images, found = pipeline.Reader(source, **self.pixels), {}
+        for index in sorted(set(map(int, skipped))):
+            try:
+                images.picture(index)
+                found[index] = f"{source.names[index]} could not be read before, and can be now"
+            except sources.BadImage as error:
+                found[index] = str(error)
+        if found:
+            logger.warning("%d of %d images cannot be used:", len(found), len(source))
+        for reason in found.values():
+            logger.warning("  %s", reason)
+        return found
+
+    # The train state and the steps.
+
+    @functools.cached_property
+    def steps_per_epoch(self) -> float:
+        """Steps of an epoch; a fraction where its last batch reaches into the next."""
+        return self.epochs.steps_per_epoch
+
+    @functools.cached_property
+    def schedule(self) -> optax.Schedule:
+        """The learning rate as a function of the steps done."""
+        names = ("learning_rate", "warmup_epochs", "decay_start_epoch", "decay_every_epochs", "decay_rate")
+        return optimizers.create_schedule(
+            self.config.optimizer.schedule,
+            steps_per_epoch=self.steps_per_epoch,
+            num_epochs=self.config.num_epochs,
+            **{name: self.config.optimizer[name] for name in names},
+        )
+
+    @functools.cached_property
+    def optimizer(self) -> optax.GradientTransformation:
+        """The optimiser."""
+        names = ("momentum", "rms_decay", "epsilon", "weight_decay", "clip_norm")
+        settings = {name: self.config.optimizer[name] for name in names}
+        return optimizers.create_optimizer(self.config.optimizer.name, self.schedule, **settings)
+
+    @functools.cached_property
+    def initializer(self) -> rngs.Seeded:
+        """A function that makes a fresh train state."""
+        ema = self.config.optimizer.ema_decay is not None
+        return state.initializer(self.model, self.optimizer, self.inputs(), seed=self.config.seed, ema=ema)
+
+    @functools.cached_property
+    def state_sharding(self) -> Callable[[Sequence[int]], jax.sharding.NamedSharding]:
+        """The sharding of an array of the train state between steps, as a function of its shape."""
+        return meshes.placement(self.mesh, split=self._split_state)
+
+    @property
+    def _split_state(self) -> bool:
+        return self.config.sharding.parameters == "sharded"
+
+    @functools.cached_property
+    def state_shapes(self) -> state.TrainState:
+        """Shapes, dtypes and shardings of the train state."""
+        with jax.set_mesh(self.mesh):
+            return state.shapes(self.initializer, self.state_sharding)
+
+    @functools.cached_property
+    def variable_shapes(self) -> dict[str, Any]:
+        """Shapes, dtypes and shardings of the variables to evaluate with; no optimiser is made for them."""
+        init = state.variables_initializer(self.model, self.inputs(), seed=self.config.seed)
+        with jax.set_mesh(self.mesh):
+            return state.shapes(init, self.state_sharding)
+
+    @functools.cached_property
+    def train_step(self) -> rngs.Seeded:
+        """The compiled training step. The state that it is given is donated."""
+        return compiled_steps.train_step(
+            self.model,
+            self.optimizer,
+            self.mesh,
+            seed=self.config.seed,
+            label_smoothing=self.config.loss.label_smoothing,
+            class_weights=self.config.loss.class_weights,
+            ema_decay=self.config.optimizer.ema_decay,
+            accumulate_steps=self.config.optimizer.accumulate_steps,
+            split_state=self._split_state,
+        )
+
+    @functools.cached_property
+    def eval_step(self) -> rngs.Seeded:
+        """The compiled evaluation step, of config.eval.passes passes."""
+        return self.make_eval_step(self.config.eval.passes)
+
+    def make_eval_step(self, passes: int) -> rngs.Seeded:
+        """Returns a compiled evaluation step of so many passes."""
+        return compiled_steps.eval_step(self.model, self.mesh, seed=self.config.seed, passes=passes)
+
+    def use_compilation_cache(self) -> None:
+        """Keeps the programs that this process compiles in the folder config.compilation_cache, if it names one."""
+        if self.config.compilation_cache:
+            jax.config.update("jax_compilation_cache_dir", os.path.expanduser(self.config.compilation_cache))

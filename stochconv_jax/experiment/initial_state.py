@@ -1,0 +1,40 @@
+"""The train state that a start of a run begins with."""
+
+import logging
+
+from stochconv_jax.experiment.experiment import Experiment
+from stochconv_jax.models import keras_weights
+from stochconv_jax.training import state, storage_check
+from stochconv_jax.training.checkpoints import LAST, Checkpoints
+from stochconv_jax.training.loop import EpochAccumulator
+
+logger = logging.getLogger(__name__)
+
+
+def restore_or_create(experiment: Experiment, checkpoints: Checkpoints) -> tuple[state.TrainState, EpochAccumulator]:
+    """Returns the state of the last sound checkpoint and the metrics of the epoch under way, or a fresh state.
+
+    Before a fresh state is made, a small checkpoint is saved and restored on trial. Raises ValueError where that fails,
+    or where nothing of config.init.weights fits.
+    """
+    shapes = experiment.state_shapes
+    found = checkpoints.restore(LAST, shapes.to_items())
+    if found is not None:
+        _, items, open_epoch = found
+        return state.TrainState.from_items(items), EpochAccumulator.from_json(open_epoch)
+    storage_check.check(checkpoints.folder, shapes, experiment.config.checkpoint.grace_seconds)
+    fresh = state.create(experiment.initializer, state.shardings(shapes))
+    return _with_pretrained(experiment, fresh), EpochAccumulator()
+
+
+def _with_pretrained(experiment: Experiment, fresh: state.TrainState) -> state.TrainState:
+    """Returns `fresh` with the weights of config.init.weights, if it names a file, where they fit. Logs which do."""
+    file = experiment.config.init.weights
+    if not file:
+        return fresh
+    variables, report = keras_weights.load(file, experiment.model.variant, fresh.trained())
+    lists = {"initialised at random": report.fresh, "not used, for they fit nowhere": report.unused}
+    logger.info("%d arrays from %s", report.loaded, file)
+    for what, names in lists.items():
+        logger.info("%s: %s", what, "".join(f"\n  {name}" for name in names) or "none")
+    return fresh.with_variables(variables)

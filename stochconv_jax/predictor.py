@@ -1,0 +1,219 @@
+"""Predictions of a trained run from Python: `load` a run, and `Predictor.predict` images."""
+
+import contextlib
+import dataclasses
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from stochconv_jax import config_rules
+from stochconv_jax.data import requested, sources
+from stochconv_jax.data.array_source import ArraySource
+from stochconv_jax.experiment import runs
+from stochconv_jax.experiment.experiment import Experiment
+from stochconv_jax.run_folder import RunFolder
+from stochconv_jax.training import evaluation, state
+from stochconv_jax.training import mesh as meshes
+from stochconv_jax.training.checkpoints import Checkpoints
+from stochconv_jax.training.progress import Progress
+
+logger = logging.getLogger(__name__)
+
+PathLike = str | os.PathLike
+
+
+def load(
+    run: PathLike,
+    checkpoint: str | int = "best",
+    *,
+    batch_size: int | None = None,
+    devices: Sequence[jax.Device] = (),
+) -> "Predictor":
+    """Loads the variables and the config of a run; no optimiser is made or read.
+
+    Settings of JAX stay as they are, before and after: no compilation cache is set, and 64-bit types, dtype promotion,
+    the implementation of random keys or a mesh of the caller's have no influence on predictions. What the caller has
+    set for the precision of products (`jax_default_matmul_precision`) counts here as in the program.
+
+    Args:
+      run: the folder of the run, --workdir of its training.
+      checkpoint: 'best' by config.checkpoint.best_metric, 'last', or the number of a saved step.
+      batch_size: images in a batch, over all devices; rounded up to a multiple of them. By default
+        config.eval.batch_size of the run. Another batch size may round probabilities differently (1e-5).
+      devices: JAX devices to compute on; by default all.
+
+    Raises:
+      ValueError: there is no run or no such checkpoint in the folder, or it is damaged.
+    """
+    # Images are read in threads: worker processes would run the caller's script again.
+    overrides = {"eval.checkpoint": str(checkpoint), "data.on_bad_image": "skip", "data.num_workers": 0}
+    if batch_size is not None:
+        overrides["eval.batch_size"] = config_rules.read("eval.batch_size", batch_size)
+    with _jax_settings_of_the_program():
+        folder, config = runs.read_run(run, overrides)
+        return Predictor(folder, Experiment(config, mesh=meshes.create(devices)))
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageProbabilities:
+    """Predicted probabilities of N images.
+
+    Attributes:
+      names: N texts, what the images are called.
+      probability: float64 `[N, classes]`, the mean over passes; NaN for an image that cannot be used.
+      std: float64 `[N, classes]`, the standard deviation of the probability over passes; 0 for one pass.
+      reasons: N texts, why an image cannot be used; '' for one that can.
+    """
+
+    names: Sequence[str]
+    probability: np.ndarray
+    std: np.ndarray
+    reasons: Sequence[str]
+
+
+class Predictor:
+    """The restored variables of a run, and what computes predictions with them. Made by `load`.
+
+    Attributes:
+      folder: the run's folder.
+      experiment: the objects that its config describes, such as `experiment.model`.
+      step: the step of the checkpoint.
+      variables: {'params', 'batch_stats'}, on the devices; the moving averages where the run keeps them.
+    """
+
+    def __init__(self, folder: RunFolder, experiment: Experiment):
+        self.folder, self.experiment = folder, experiment
+        config = experiment.config
+        keeps_average = config.optimizer.ema_decay is not None
+        shapes = {"ema": experiment.variable_shapes} if keeps_average else experiment.variable_shapes
+        with Checkpoints(folder.checkpoints, best_metric=config.checkpoint.best_metric, read_only=True) as kept:
+            found = kept.restore_part(config.eval.checkpoint, {state.VARIABLES: shapes})
+        if found is None:
+            raise ValueError(f"no checkpoint in {folder.checkpoints}: train first, with the same --workdir")
+        self.step, variables = found[0], found[1][state.VARIABLES]
+        self.variables = variables["ema"] if keeps_average else variables
+        self._eval_steps: dict[int, Any] = {}
+        logger.info("restored step %d of %s", self.step, folder.path)
+
+    def __repr__(self) -> str:
+        model, devices = self.experiment.config.model, self.experiment.mesh.devices.flat
+        merge = f", merge_after={model.merge_after}" if len(model.branches) > 1 else ""
+        return (
+            f"Predictor({str(self.folder.path)!r}, step {self.step} ({self.experiment.config.eval.checkpoint}), model "
+            f"{model.variant} ({'+'.join(model.branches)}{merge}), {len(devices)} x {devices[0].device_kind})"
+        )
+
+    def predict(
+        self,
+        images: PathLike | Sequence[PathLike] | np.ndarray | Sequence[np.ndarray],
+        passes: int | None = None,
+        names: Sequence[str] | None = None,
+    ) -> ImageProbabilities:
+        """Predicts images. The numbers are those that --mode=predict writes, bit for bit on the same devices.
+
+        Windows are drawn from the run's seed, the number of the pass and the image's identity, so a prediction does not
+        depend on the other images. The identity is that of the file's name without folder and ending.
+
+        The first call for a number of passes compiles. Every batch has the same size, the last one is padded.
+
+        Args:
+          images: a folder, a file, a glob pattern or a table (CSV) of image names, as config.predict.images, or a list
+            of these; or RGB images as uint8 arrays `[N, H, W, 3]`, `[H, W, 3]`, or a list of `[H, W, 3]` of any sizes.
+          passes: draws of windows an image; by default config.eval.passes of the run.
+          names: of arrays, the file names that give their identities. By default the identity of an array is computed
+            from its pixels.
+
+        Raises:
+          ValueError: nothing is found, no image can be used, or an array is not uint8 `[H, W, 3]`.
+        """
+        with _jax_settings_of_the_program():
+            if isinstance(images, np.ndarray | jax.Array) or not _are_paths(images):
+                arrays = images[None] if getattr(images, "ndim", 0) == 3 else images
+                return self._predict(ArraySource(arrays, names), passes)
+            if names is not None:
+                raise ValueError("names are for arrays; files have names")
+            paths = [images] if isinstance(images, PathLike) else images
+            column = self.experiment.config.data.image_column
+            return self.predict_files(_joined([_find(os.fspath(path), column) for path in paths]), passes)
+
+    def predict_files(self, asked: requested.RequestedImages, passes: int | None = None) -> ImageProbabilities:
+        """Predicts the files that were asked for; the result has a row for each, in that order."""
+        found, count = self._predict(asked.source(), passes), len(asked.texts)
+        probability, std = (np.full((count, found.probability.shape[1]), np.nan) for _ in range(2))
+        probability[asked.found], std[asked.found] = found.probability, found.std
+        reasons = np.array(asked.reasons, object)
+        reasons[asked.found] = found.reasons
+        return ImageProbabilities(asked.texts, probability, std, reasons.tolist())
+
+    def _predict(self, source: sources.Source, passes: int | None) -> ImageProbabilities:
+        found, reasons_by_index = self.predict_source(source, passes)
+        log_p = found.log_p()
+        probability, std = (np.full((len(source), log_p.shape[1]), np.nan) for _ in range(2))
+        probability[found.index], std[found.index] = np.exp(log_p), found.spread()
+        reasons = [reasons_by_index.get(index, "") for index in range(len(source))]
+        return ImageProbabilities(source.names, probability, std, reasons)
+
+    def predict_source(
+        self, source: sources.Source, passes: int | None = None
+    ) -> tuple[evaluation.Predictions, dict[int, str]]:
+        """Predicts every image of a source, under the settings of JAX that are in force.
+
+        Returns the predictions and, by index, why images were skipped. Raises BadImage at the first image that cannot
+        be read unless config.data.on_bad_image is 'skip', and ValueError where no image can be used.
+        """
+        experiment = self.experiment
+        passes = experiment.config.eval.passes if passes is None else config_rules.read("eval.passes", passes)
+        if passes not in self._eval_steps:
+            self._eval_steps[passes] = experiment.make_eval_step(passes)
+        progress = Progress(len(source), every=experiment.config.log_every_seconds)
+        with (
+            jax.set_mesh(experiment.mesh),
+            contextlib.closing(experiment.eval_batches(source, rounds=1)) as batches,
+        ):
+            on_devices = meshes.to_devices(batches, experiment.mesh)
+            step = self._eval_steps[passes]
+            found = evaluation.predict(step, self.variables, on_devices, on_batch=progress.update)
+        reasons = experiment.explain_skipped(source, found.skipped)
+        if not len(found.index):
+            raise ValueError(f"none of the {len(source)} images can be used")
+        return found, reasons
+
+
+def _are_paths(images: Any) -> bool:
+    if isinstance(images, PathLike):
+        return True
+    if not len(images):
+        raise ValueError("there is no image to predict")
+    return all(isinstance(image, PathLike) for image in images)
+
+
+def _find(path: str, image_column: str) -> requested.RequestedImages:
+    try:
+        return requested.find(path, "predict.images", image_column)
+    except ValueError as error:
+        raise ValueError(str(error).replace("config.predict.images", "images")) from None
+
+
+def _joined(parts: Sequence[requested.RequestedImages]) -> requested.RequestedImages:
+    texts, files, reasons = (
+        [one for part in parts for one in getattr(part, name)] for name in ("texts", "files", "reasons")
+    )
+    return requested.RequestedImages(texts, files, reasons, {})
+
+
+@contextlib.contextmanager
+def _jax_settings_of_the_program() -> Iterator[None]:
+    """Sets what decides dtypes, random keys and errors in JAX to its defaults, for this thread and meanwhile."""
+    with (
+        jax.enable_x64(False),
+        jax.numpy_dtype_promotion("standard"),
+        jax.numpy_rank_promotion("allow"),
+        jax.default_prng_impl("threefry2x32"),
+        jax.threefry_partitionable(True),
+        jax.transfer_guard("allow"),
+    ):
+        yield

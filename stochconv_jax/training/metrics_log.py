@@ -1,0 +1,60 @@
+"""The log of a run's epochs: metrics.csv, TensorBoard's event files and log lines."""
+
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import jax
+import tensorboardX
+
+from stochconv_jax.atomic_files import explain_os_errors
+from stochconv_jax.run_folder import WORKDIR_ADVICE, RunFolder
+
+logger = logging.getLogger(__name__)
+
+NOT_DRAWN = ("epoch", "step")  # columns of metrics.csv that TensorBoard has no curve of
+
+
+class MetricsLog:
+    """Writes the row of each epoch. Only the first process writes files.
+
+    Args:
+      folder: of the run.
+      first_step: the first step that is to come. Rows of it and of later steps are dropped from metrics.csv, because a
+        run that was killed did these steps without saving them.
+      saved: rows that checkpoints hold, which replace those that metrics.csv has lost; the log names them.
+      ended: number of epochs that have ended. The log names those whose rows are nowhere.
+
+    Raises:
+      ValueError: a row of metrics.csv is damaged.
+    """
+
+    def __init__(self, folder: RunFolder, first_step: int, saved: Iterable[Mapping[str, Any]] = (), ended: int = 0):
+        self._folder = folder
+        folder.epochs()  # raises ValueError that names a damaged row
+        rows = {int(row["step"]): row for row in folder.read_metrics()}
+        lost = {row["step"]: row for row in saved if row["step"] not in rows}
+        rows = {step: row for step, row in sorted((rows | lost).items()) if step < first_step}
+        self._rows = list(rows.values())
+        if back := [str(row["epoch"]) for step, row in rows.items() if step in lost]:
+            logger.warning("metrics.csv had lost the row of epoch %s; it is that of the checkpoint", ", ".join(back))
+        there = {int(row["epoch"]) for row in self._rows}
+        if gone := [str(epoch) for epoch in range(1, ended + 1) if epoch not in there]:
+            logger.warning("metrics.csv has lost the row of epoch %s, and no checkpoint has it", ", ".join(gone))
+        self._writes = jax.process_index() == 0
+        if self._writes:
+            folder.write_metrics(self._rows)
+            self._events = tensorboardX.SummaryWriter(str(folder.events), purge_step=first_step)
+
+    def __call__(self, row: dict[str, float]) -> None:
+        """Adds `row`, whose keys are the columns of metrics.csv. Raises OSError where it cannot be written."""
+        self._rows.append(row)
+        logger.info("epoch %d: %s", row["epoch"], ", ".join(f"{k} {v:.4g}" for k, v in row.items() if k != "epoch"))
+        if not self._writes:
+            return
+        self._folder.write_metrics(self._rows)
+        with explain_os_errors("write into", self._folder.events, WORKDIR_ADVICE):
+            for name, value in row.items():
+                if name not in NOT_DRAWN:
+                    self._events.add_scalar(name, value, row["step"])
+            self._events.flush()
