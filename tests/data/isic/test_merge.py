@@ -1,9 +1,11 @@
-"""One picture once: the union over the years, its account of every row, and groups."""
+"""Each picture is once in the merge of all years; the report has every row; groups are connected."""
 
 import collections
 import dataclasses
+import itertools
 import pathlib
 
+import numpy as np
 import pytest
 
 from stochconv_jax.data.isic import labels, merge, output_tables, rules
@@ -54,9 +56,8 @@ def test_metadata_joins_by_id(drawn):
     }
     assert entries["ISIC_0000001"].metadata["age"] == "55"
     test = entries["ISIC_0052060"]
-    assert (
-        test.target is None and not merge.find_without_class(entries, REPORT) and test.metadata["patient_id"] == "IP_3"
-    )
+    assert test.target is None and test.metadata["patient_id"] == "IP_3"
+    assert not merge.find_without_class(entries, REPORT)
 
 
 def test_official_duplicates(drawn):
@@ -110,6 +111,23 @@ def test_a_diagnosis_without_a_class_is_dropped(drawn):
     dropped = merge.find_without_class(entries, rule)
     assert dropped["ISIC_0034524"] == merge.Drop("no class for 'basal cell carcinoma' in the rule mapping")
     assert merge.summary(entries, dropped, [], rule)[-1]["dropped"] == len(dropped) == 6
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_connected_names_are_one_set_and_no_others(seed):
+    """Against sets that are joined until no pair joins any more."""
+    random = np.random.default_rng(seed)
+    pairs = [tuple(pair) for pair in random.choice(list("abcdefghijkl"), (random.integers(0, 12), 2)).tolist()]
+    sets = [set(pair) for pair in pairs]
+    for _ in pairs:
+        for one, other in itertools.combinations(sets, 2):
+            if one & other:
+                sets = [kept for kept in sets if kept not in (one, other)] + [one | other]
+                break
+    assert {frozenset(names) for names in merge.connected(pairs)} == set(map(frozenset, sets))
+    names = list(dict.fromkeys(name for pair in pairs for name in pair))
+    firsts = [found[0] for found in merge.connected(pairs)]
+    assert firsts == sorted(firsts, key=names.index)  # in the order of first appearance
 
 
 def test_groups(drawn):
