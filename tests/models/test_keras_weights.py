@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from stochconv_jax.models import keras_weights, variants
-from tests.models.test_keras_parity import keras_model, ours
+from tests.models.keras_networks import keras_model, ours
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Keras' own
 
