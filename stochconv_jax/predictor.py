@@ -16,6 +16,7 @@ from stochconv_jax.data.array_source import ArraySource
 from stochconv_jax.experiment import runs
 from stochconv_jax.experiment.experiment import Experiment
 from stochconv_jax.run_folder import RunFolder
+from stochconv_jax.runtime import compiler_flags
 from stochconv_jax.training import evaluation, state
 from stochconv_jax.training import mesh as meshes
 from stochconv_jax.training.checkpoints import Checkpoints
@@ -35,9 +36,11 @@ def load(
 ) -> "Predictor":
     """Loads the variables and the config of a run; no optimiser is made or read.
 
-    Settings of JAX stay as they are, before and after: no compilation cache is set, and 64-bit types, dtype promotion,
-    the implementation of random keys or a mesh of the caller's have no influence on predictions. What the caller has
-    set for the precision of products (`jax_default_matmul_precision`) counts here as in the program.
+    The caller's settings of JAX stay as they are. 64-bit types, dtype promotion, the implementation of random keys and
+    a mesh of the caller's have no influence on predictions; the precision of products (`jax_default_matmul_precision`)
+    has, as in the program. On a CPU the program compiles with an option that changes the order of sums, see
+    `runtime.compiler_flags`. `load` adds it to XLA_FLAGS, which works before the first use of a device in this process;
+    after that, predictions are those of the program to float32 rounding.
 
     Args:
       run: the folder of the run, --workdir of its training.
@@ -49,6 +52,7 @@ def load(
     Raises:
       ValueError: there is no run or no such checkpoint in the folder, or it is damaged.
     """
+    compiler_flags.add(os.environ, plugins=())  # plugins=(): what it adds for GPUs could refuse the caller's programs
     # Images are read in threads: worker processes would run the caller's script again.
     overrides = {"eval.checkpoint": str(checkpoint), "data.on_bad_image": "skip", "data.num_workers": 0}
     if batch_size is not None:
@@ -113,7 +117,7 @@ class Predictor:
         passes: int | None = None,
         names: Sequence[str] | None = None,
     ) -> ImageProbabilities:
-        """Predicts images. The numbers are those that --mode=predict writes, bit for bit on the same devices.
+        """Predicts images. The numbers are those that --mode=predict writes, on the same CPU bit for bit, see `load`.
 
         Windows are drawn from the run's seed, the number of the pass and the image's identity, so a prediction does not
         depend on the other images. The identity is that of the file's name without folder and ending.

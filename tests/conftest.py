@@ -9,7 +9,6 @@ import socket
 import jax
 import pytest
 
-from configs import quickstart
 from stochconv_jax.models import variants
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -28,13 +27,6 @@ variants.VARIANTS["two_blocks"] = dataclasses.replace(tiny, name="two_blocks", s
 # A shell lets tests that run in its background ignore SIGINT, and the processes that they start would ignore it too.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def small_config():
-    """The quickstart's with a network of two blocks, for steps that are compiled: most of a test is that."""
-    config = quickstart.get_config()
-    config.model.variant = "two_blocks"
-    return config
 
 
 def free_port():

@@ -1,4 +1,4 @@
-"""What `import stochconv_jax` offers, what it costs, and the README's examples of it."""
+"""The public names of `stochconv_jax`, the cost of its import, and the README's examples."""
 
 import re
 import shutil

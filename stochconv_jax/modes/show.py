@@ -46,7 +46,7 @@ def run(config, overrides, workdir) -> None:
     with jax.set_mesh(experiment.mesh):
         variables = Predictor(folder, experiment).variables if trained else _zeros(experiment)
         model = ShownModel(experiment.model, variables, config.seed)
-        settings = topics.Settings(
+        settings = topics.TopicSettings(
             seed=config.seed,
             augment=pipeline.Augmentation(**config.augment.to_dict()),
             thumbnail_size=tuple(config.data.thumbnail_size),
@@ -66,7 +66,7 @@ def _draw(
     names: Sequence[str],
     model: ShownModel,
     images: Sequence[ShownImage],
-    settings: topics.Settings,
+    settings: topics.TopicSettings,
     output: pathlib.Path,
 ) -> None:
     for topic in names:

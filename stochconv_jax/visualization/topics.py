@@ -55,7 +55,7 @@ class Drawing:
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class TopicSettings:
     """What the topics need beside a model and images; see the config's keys of these names.
 
     Attributes:
@@ -71,12 +71,12 @@ class Settings:
     passes: int
 
 
-def draw(topic: str, model: ShownModel, images: Sequence[ShownImage], settings: Settings) -> Iterator[Drawing]:
+def draw(topic: str, model: ShownModel, images: Sequence[ShownImage], settings: TopicSettings) -> Iterator[Drawing]:
     """Draws the figures of a topic, which is a name in `TOPICS`."""
     return TOPICS[topic](model, images, settings)
 
 
-def _augmentation(model: ShownModel, images: Sequence[ShownImage], settings: Settings) -> Iterator[Drawing]:
+def _augmentation(model: ShownModel, images: Sequence[ShownImage], settings: TopicSettings) -> Iterator[Drawing]:
     del model
     for image in images:
         pictures = [image.picture]
@@ -88,7 +88,7 @@ def _augmentation(model: ShownModel, images: Sequence[ShownImage], settings: Set
         yield Drawing(image.file, figure, f"{DRAWS} draws of augmentation")
 
 
-def _windows(model: ShownModel, images: Sequence[ShownImage], settings: Settings) -> Iterator[Drawing]:
+def _windows(model: ShownModel, images: Sequence[ShownImage], settings: TopicSettings) -> Iterator[Drawing]:
     del settings
     height, width = size = model.model.window_size
     for image in images:
@@ -97,7 +97,7 @@ def _windows(model: ShownModel, images: Sequence[ShownImage], settings: Settings
         yield Drawing(image.file, figure, f"{len(boxes)} windows of {height}x{width} pixels, first pass")
 
 
-def _coverage(model: ShownModel, images: Sequence[ShownImage], settings: Settings) -> Iterator[Drawing]:
+def _coverage(model: ShownModel, images: Sequence[ShownImage], settings: TopicSettings) -> Iterator[Drawing]:
     del settings
     for image in images:
         boxes = model.windows(image.batch, max(PASSES))[:, 0]
@@ -107,7 +107,7 @@ def _coverage(model: ShownModel, images: Sequence[ShownImage], settings: Setting
         yield Drawing(image.file, figure, f"share of pixels covered, by passes: {listed}")
 
 
-def _sampling(model: ShownModel, images: Sequence[ShownImage], settings: Settings) -> Iterator[Drawing]:
+def _sampling(model: ShownModel, images: Sequence[ShownImage], settings: TopicSettings) -> Iterator[Drawing]:
     del settings
     if len(images) < 2:
         logger.warning("sampling: left out, for it compares the images of a batch, and there is one only")
@@ -119,14 +119,14 @@ def _sampling(model: ShownModel, images: Sequence[ShownImage], settings: Setting
     yield Drawing("batch", figure, f"the windows of {len(images)} images under {', '.join(drawn)}")
 
 
-def _filters(model: ShownModel, images: Sequence[ShownImage], settings: Settings) -> Iterator[Drawing]:
+def _filters(model: ShownModel, images: Sequence[ShownImage], settings: TopicSettings) -> Iterator[Drawing]:
     del settings
     for image in images:
         branches = {branch: (kernel, maps[0]) for branch, (kernel, maps) in model.first_layers(image.batch).items()}
         yield Drawing(image.file, figures.filters(image.name, branches), "first-layer filters and their maps")
 
 
-def _relevance(model: ShownModel, images: Sequence[ShownImage], settings: Settings) -> Iterator[Drawing]:
+def _relevance(model: ShownModel, images: Sequence[ShownImage], settings: TopicSettings) -> Iterator[Drawing]:
     for image in images:
         logits, windows = model.passes(image.batch, settings.passes)
         number, odds = attribution.log_odds(logits[:, 0])
@@ -139,7 +139,7 @@ def _relevance(model: ShownModel, images: Sequence[ShownImage], settings: Settin
         yield Drawing(image.file, figure, text)
 
 
-TOPICS: dict[str, Callable[[ShownModel, Sequence[ShownImage], Settings], Iterator[Drawing]]] = {
+TOPICS: dict[str, Callable[[ShownModel, Sequence[ShownImage], TopicSettings], Iterator[Drawing]]] = {
     "augmentation": _augmentation,
     "windows": _windows,
     "coverage": _coverage,

@@ -1,4 +1,4 @@
-"""All images are looked at before the first step: bad ones and copies are named, what was looked at is known again."""
+"""The check of all images before the first step names bad ones and copies, and is not repeated for the same files."""
 
 import json
 import logging
@@ -35,7 +35,7 @@ def images(tmp_path):
 
 
 def checked(images, **data):
-    """What the check of a run on them does; the first eight train."""
+    """Checks the images as a run does; the first eight are the training images."""
     config = quickstart.get_config()
     config.data.update({"image_size": SIZE} | data)
     source = FolderSource.from_csv(str(images), str(images.parent / "labels.csv"), num_classes=2)

@@ -4,11 +4,11 @@ import jax
 import optax
 import pytest
 
+from configs import quickstart
 from stochconv_jax.experiment import data_sources
 from stochconv_jax.experiment.experiment import Experiment
 from stochconv_jax.models import variants
 from stochconv_jax.training import mesh, optimizers
-from tests.conftest import small_config
 
 
 @pytest.fixture
@@ -34,7 +34,8 @@ def made(monkeypatch):
 
 
 def config_of(**keys):
-    config = small_config()
+    config = quickstart.get_config()
+    config.model.variant = "two_blocks"
     config.update({"batch_size": 8, "data": {"num_train": 40, "num_validation": 10, "image_size": (80, 80)}})
     config.data.thumbnail_size = (32, 32)
     config.update_from_flattened_dict(keys)

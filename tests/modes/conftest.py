@@ -24,7 +24,7 @@ TINY = {
 }
 # A run that a test ends. Its learning rate does not depend on its length, so that all such runs share a program.
 LONG = {"num_epochs": 2000, "optimizer__schedule": "constant"}
-# What a notebook gives to the programs that it starts, whether they can draw so or not.
+# A notebook gives its programs such a backend for drawing, which they may not have.
 NOTEBOOK = {"MPLBACKEND": "module://no_such_notebook.backend_inline"}
 CHANGED = """
 import runpy, sys
@@ -49,9 +49,9 @@ HANG = "time.sleep(1e6)"
 
 
 def when(function, action, call=1):
-    """`before` for a process that does `action` in the given call of a function such as 'training.steps.eval_step'.
+    """Returns `before` for a process that does `action` in the given call of a function of the package.
 
-    That one and 'training.steps.train_step' are called when they are compiled, for the first batch.
+    `function`: such as 'training.steps.eval_step', which is called when it is compiled, for the first batch.
     """
     owner, _, name = function.rpartition(".")
     return CHANGE.format(owner=owner, name=name, call=call, action=action)
@@ -63,9 +63,9 @@ class Main:
     def start(
         self, workdir, *flags, mode="train", devices=1, platform="cpu", environ=None, before="", **keys
     ) -> subprocess.Popen:
-        """A process under way; `keys` are config keys with '__' for dots, `environ` further variables.
+        """Starts a process; `keys` are config keys with '__' for dots, `environ` further variables.
 
-        In mode None it gets no config of ours. `before`: Python that the process runs first, see `when`.
+        With mode None it gets no --mode and no config. `before`: Python that the process runs first, see `when`.
         """
         settings = {"compilation_cache": CACHE} | {name.replace("__", "."): value for name, value in keys.items()}
         if mode:
@@ -84,7 +84,7 @@ class Main:
         )
 
     def __call__(self, workdir, *flags, code=0, **settings) -> str:
-        """What the process printed; it must end with `code`."""
+        """Returns the output of a process, which must end with `code`."""
         process = self.start(workdir, *flags, **settings)
         output, _ = process.communicate(timeout=300)
         assert process.returncode == code, output

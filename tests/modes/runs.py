@@ -1,4 +1,4 @@
-"""What tests read of the runs that main.py has made, and wait for while it makes them."""
+"""Helpers for tests of runs that main.py makes: reading and comparing them, and waiting for their steps."""
 
 import csv
 import time

@@ -1,4 +1,4 @@
-"""Which images --mode=evaluate measures, what it refuses, and where it writes; predictions are drawn, not made."""
+"""The images that --mode=evaluate measures or refuses, and where it writes. Its predictions are random numbers."""
 
 import json
 import os

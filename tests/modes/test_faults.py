@@ -1,4 +1,4 @@
-"""What breaks in a run, as real processes: killed at any moment, damaged checkpoints, storage that is full or gone."""
+"""Faults in a run, with real processes: kills at any moment, damaged checkpoints, storage that is full or gone."""
 
 import contextlib
 import json
@@ -31,7 +31,7 @@ def steps(workdir):
 
 
 def step_of(name):
-    """Of a complete checkpoint; 0 of another."""
+    """Returns the step of a complete checkpoint's folder; 0 for another folder."""
     return int(name[5:]) if name[5:].isdigit() else 0
 
 
@@ -58,7 +58,7 @@ def last_step(workdir):
 
 
 def unfinished(workdir, since):
-    """Whether a save that began after `since`, seconds since the epoch, is under way or was cut short."""
+    """Returns whether a save that began after `since` (seconds since 1970) is under way or was cut short."""
     for path in workdir.glob("checkpoints/*tmp*"):
         with contextlib.suppress(FileNotFoundError):  # it has got its name
             if path.stat().st_ctime > since:

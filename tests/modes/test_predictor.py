@@ -18,6 +18,8 @@ from tests.conftest import ROOT
 from tests.modes.runs import rows
 
 PASSES = 3
+# An option that the program sets where XLA_FLAGS does not, with JAX's own default, which holds in this process.
+OWN_OPTIONS = f"{os.environ['XLA_FLAGS']} --xla_backend_extra_options=xla_cpu_small_while_loop_byte_threshold={2**30}"
 NOTEBOOK = """
 import json, sys
 import jax, jax.numpy as jnp
@@ -29,6 +31,7 @@ jax.config.update("jax_default_prng_impl", "rbg")
 jax.config.update("jax_threefry_partitionable", False)
 before = dict(jax.config.values)
 import stochconv_jax
+predictor = stochconv_jax.load(sys.argv[1])
 theirs = jax.make_mesh((1,), ("x",), axis_types=(jax.sharding.AxisType.Explicit,))
 with jax.set_mesh(theirs), jax.transfer_guard("disallow"):
     predictor = stochconv_jax.load(sys.argv[1], devices=jax.devices()[:1])
@@ -53,10 +56,14 @@ def pictures(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def written(main, finished, pictures, tmp_path_factory):
-    """The rows that --mode=predict writes on one device, by image."""
-    output = tmp_path_factory.mktemp("predicted") / "predicted.csv"
-    main(finished, mode="predict", predict__images=pictures, predict__output=output, eval__passes=PASSES)
-    return {row["image"]: row for row in rows(output)}
+    """The rows that --mode=predict writes on one device with XLA's options in this process, by image."""
+    return predicted(main, finished, pictures, tmp_path_factory.mktemp("predicted"), {"XLA_FLAGS": OWN_OPTIONS})
+
+
+def predicted(main, finished, pictures, folder, environ):
+    settings = {"predict__images": pictures, "predict__output": folder / "predicted.csv", "eval__passes": PASSES}
+    main(finished, mode="predict", environ=environ, **settings)
+    return {row["image"]: row for row in rows(folder / "predicted.csv")}
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +93,8 @@ def test_predictions_of_a_folder_are_those_that_the_mode_writes_bit_for_bit(writ
         assert reason == written[name]["reason"] and bool(reason) == (name in ("small.png", "broken.jpg"))
 
 
-def test_a_notebook_s_own_settings_of_jax_change_no_bit_and_stay(written, finished, pictures):
+def test_a_notebook_s_own_settings_of_jax_change_no_bit_and_stay(main, finished, pictures, tmp_path):
+    written = predicted(main, finished, pictures, tmp_path, {})
     script = [sys.executable, "-c", NOTEBOOK, finished, pictures, str(PASSES)]
     environ = {k: v for k, v in os.environ.items() if k != "JAX_NUM_CPU_DEVICES"}
     done = subprocess.run(script, cwd=ROOT, env=environ, capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""What training and sweeps refuse before anything is written; main.py's tests run them."""
+"""Training and sweeps refuse some folders before anything is written. The modes themselves run in test_main.py."""
 
 import pytest
 

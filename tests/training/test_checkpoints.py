@@ -1,4 +1,4 @@
-"""Which checkpoints are kept, and that none is restored that is not as it was saved."""
+"""The last two checkpoints and the best are kept, and only those that are as they were saved are restored."""
 
 import logging
 import pathlib

@@ -1,4 +1,4 @@
-"""What is saved can be restored: folders are tried, and the first save of a run is read back."""
+"""A checkpoint can be restored: the folder is tried before a run, and the first save is read back."""
 
 import os
 
