@@ -181,7 +181,7 @@ def refuse_images(purposes: Iterable[tuple[Collective, str]]) -> None:
             raise ImagesCrossDevices(
                 f"{collective.kind} of {dtype}{list(shape)}, {collective.bytes:,} bytes, as large as images "
                 f"({collective.name or 'the compiler does not say where'}): each device should keep its own rows of "
-                "the batch; a loop over it (lax.map, lax.scan) needs jax.shard_map around it, see ops/per_device.py"
+                "the batch; a loop over it (lax.map, lax.scan) needs jax.shard_map around it, see ops/sharding.py"
             )
 
 
