@@ -121,11 +121,11 @@ def add_layer(file):
 @pytest.mark.parametrize(
     "change, message",
     [
-        (set_nan, "layer block3a_dwconv holds values that are no weights: damaged"),
-        (set_huge, "layer block3a_dwconv holds values that are no weights: damaged"),
-        (set_variance, "layer block3a_bn holds values that are no weights: damaged"),
+        (set_nan, "layer block3a_dwconv holds values that cannot be weights: the file is damaged"),
+        (set_huge, "layer block3a_dwconv holds values that cannot be weights: the file is damaged"),
+        (set_variance, "layer block3a_bn holds values that cannot be weights: the file is damaged"),
         (remove_layer, "layer block3a_dwconv is missing"),
-        (remove_array, "layer block3a_bn cannot be read: damaged"),
+        (remove_array, "layer block3a_bn cannot be read: the file is damaged"),
         (add_layer, "layer block3c_bn is not in b0"),
     ],
 )
