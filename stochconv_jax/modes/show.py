@@ -62,8 +62,8 @@ class Network:
 
     @functools.cached_property
     def passes(self) -> rngs.Seeded:
-        """The compiled steps.passes_over of variables, a batch and the passes' numbers."""
-        return rngs.Seeded(jax.jit(functools.partial(steps.passes_over, model=self.model)), self.seed)
+        """The compiled steps.predict_passes of variables, a batch and the passes' numbers."""
+        return rngs.Seeded(jax.jit(functools.partial(steps.predict_passes, model=self.model)), self.seed)
 
     @functools.cached_property
     def stems(self) -> rngs.Seeded:
@@ -73,7 +73,7 @@ class Network:
         def stem(variables, batch, branch, seed):
             if branch == "thumbnail":
                 return model.apply(variables, branch, batch, method="stem")
-            return steps.watch_windows(variables, batch, 0, model=model, seed=seed, method="stem")[0]
+            return steps.apply_window_branch(variables, batch, 0, model=model, seed=seed, method="stem")[0]
 
         def stems(variables, batch, seed):
             return {branch: stem(variables, batch, branch, seed) for branch in model.branches}
@@ -87,7 +87,7 @@ class Network:
     @functools.cached_property
     def _windows(self) -> rngs.Seeded:
         def windows(variables, batch, numbers, seed):
-            return steps.passes_over(variables, batch, numbers, model=self.model, seed=seed)[1]
+            return steps.predict_passes(variables, batch, numbers, model=self.model, seed=seed)[1]
 
         return rngs.Seeded(jax.jit(windows), self.seed)
 
