@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from stochconv_jax.experiment import build
-from stochconv_jax.planning import hlo as programs
+from stochconv_jax.planning import hlo
 from stochconv_jax.training import mesh as meshes
 from stochconv_jax.training import rngs, state
 
@@ -56,7 +56,7 @@ def case(config: ConfigDict, only: tuple[str, ...] = ("train", "evaluate")) -> C
             step, arguments = steps[name]
             begun = time.perf_counter()
             program = step.lower(arguments, batch).compile()
-            seconds[name], memory[name] = time.perf_counter() - begun, programs.memory(program)
+            seconds[name], memory[name] = time.perf_counter() - begun, hlo.memory(program)
             compiled[name] = rngs.Seeded(program, step.seed)
 
     def train():

@@ -39,9 +39,9 @@ def run(config, overrides, workdir) -> None:
     for step in plan.steps.values():
         hlo.refuse_images(step.moved)
     if config.plan.largest_batch and plan.chip.memory:  # takes longest, so what is known is said before
-        rows = cost.largest(train, plan.steps["train"].rows, plan.chip.memory)
+        rows = cost.largest_rows(train, plan.steps["train"].rows, plan.chip.memory)
         plan = dataclasses.replace(plan, largest_batch=train(rows).batch_size if rows else 0)
-        print(report.largest(plan))
+        print(report.describe_largest_batch(plan))
         folder.write_json("plan.json", content | report.as_json(plan))
 
 
@@ -54,7 +54,7 @@ def _plan(config, devices: jax.sharding.Mesh) -> tuple[report.Plan, Callable[[in
     train_step = build.train_step(config, model, optimizer, devices)
     eval_step = build.eval_step(config, model, devices)
     options = targets.compiler_options(devices)
-    idle = cost.bytes_a_device(shapes) - cost.bytes_a_device(variables)
+    idle = cost.bytes_per_device(shapes) - cost.bytes_per_device(variables)
 
     def compile_step(step, arguments, batch_size: int, **about) -> cost.Program:
         batch = build.batch_shapes(config, batch_size, meshes.batch_sharding(devices))

@@ -34,7 +34,7 @@ def test_the_largest_batch_fits_and_hardly_more_would(first):
         total = fixed + row * rows
         return program(total=total, refusal="Used 99G of" if refuses and total > V5E.memory else "")
 
-    found = cost.largest(compile_rows, first, V5E.memory, trials=12)
+    found = cost.largest_rows(compile_rows, first, V5E.memory, trials=12)
     most = (V5E.memory - fixed) / row
     assert 0.9 * most - 9 <= found <= 1.01 * most and found in compiled_rows
     assert len(compiled_rows) == len(set(compiled_rows))
@@ -43,18 +43,18 @@ def test_the_largest_batch_fits_and_hardly_more_would(first):
 
 
 def test_beyond_any_use_the_search_ends():
-    assert cost.largest(lambda rows: program(total=rows), 4, V5E.memory) == cost.MOST_ROWS
+    assert cost.largest_rows(lambda rows: program(total=rows), 4, V5E.memory) == cost.MAX_ROWS
 
 
 def test_no_batch_at_all_may_fit():
-    assert cost.largest(lambda rows: program(total=99 * GIB), 4, V5E.memory) is None
+    assert cost.largest_rows(lambda rows: program(total=99 * GIB), 4, V5E.memory) is None
 
 
 def test_the_bytes_that_a_refusal_names():
     ran_out = "RESOURCE_EXHAUSTED: Ran out of memory "
     for message in ("in memory space hbm. Used 20.50G of 15.75G hbm.", "on HBM, for HLO temporaries (20.50G) exceeds"):
-        assert cost._named(ran_out + message) == 20.5 * GIB
-    assert math.isinf(cost._named("RESOURCE_EXHAUSTED: too much"))
+        assert cost._bytes_named(ran_out + message) == 20.5 * GIB
+    assert math.isinf(cost._bytes_named("RESOURCE_EXHAUSTED: too much"))
 
 
 def test_times_are_amounts_over_rates():
@@ -68,10 +68,10 @@ def test_times_are_amounts_over_rates():
 
 
 def test_words_say_what_fits_what_limits_and_what_to_change():
-    said = "\n".join(report.words(plan(program(), largest=400)))
+    said = "\n".join(report.conclusions(plan(program(), largest=400)))
     assert "train step fits: 1.00 GiB of 15.75 GiB" in said and "400 images, 100 a chip." in said
     assert "limits training is arithmetic" in said and "To fit" not in said and "No image crosses chips" in said
-    said = "\n".join(report.words(plan(program(total=20 * GIB), asked=7)))
+    said = "\n".join(report.conclusions(plan(program(total=20 * GIB), asked=7)))
     assert "train step DOES NOT FIT: 20.00 GiB" in said and "optimizer.accumulate_steps" in said
     assert "config.batch_size=7 cannot be split evenly over 4 chips" in said
 
