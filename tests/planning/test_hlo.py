@@ -1,4 +1,4 @@
-"""What is read out of a compiled program, against programs whose traffic and memory are known otherwise."""
+"""Collectives, memory and costs read from compiled programs agree with programs for which they are known."""
 
 import math
 from functools import partial
@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from configs import quickstart
-from stochconv_jax.experiment import build
 from stochconv_jax.models import summary
-from stochconv_jax.planning import cost, hlo
+from stochconv_jax.planning import hlo
 from stochconv_jax.training import mesh as meshes
-from stochconv_jax.training import state
+from tests.planning.small_configs import tiny_full_split
+from tests.training.step_cases import case
 
 IMAGE = (32, 24, 3)
 
@@ -124,34 +123,18 @@ def test_purposes(kind, dtype, shapes, name, what):
     assert hlo.purpose(collective, **sizes) == what
 
 
-def tiny_full_split():
-    """The config of a small full split on small images."""
-    config = quickstart.get_config()
-    config.update({"batch_size": 16, "data": {"image_size": (96, 80), "thumbnail_size": (32, 32)}})
-    return config
-
-
-def plan_of(config, mesh):
-    """The config's training step for the devices of `mesh`: shapes of state and batch, the step, and its plan."""
-    model = build.classifier(config)
-    optimizer = build.optimizer(config, build.schedule(config, steps_per_epoch=5.0))
-    shapes = state.shapes(build.initializer(config, model, optimizer), build.placement(config, mesh))
-    batch = build.batch_shapes(config, config.batch_size, meshes.batch_sharding(mesh))
-    step = build.train_step(config, model, optimizer, mesh)
-    with jax.set_mesh(mesh):
-        return shapes, batch, step, cost.compile_step(step, shapes, batch, parameters=shapes.params)
-
-
 @pytest.fixture(scope="module")
 def planned(eight):
-    """The plan of the tiny full split for eight devices."""
-    return plan_of(tiny_full_split(), eight)
+    """Returns the plan of the tiny full split for eight devices, and what it was made from."""
+    made = case(tiny_full_split(), eight)
+    return made, made.plan()
 
 
 def test_memory_is_the_compilers_own(eight, planned):
-    shapes, batch, step, program = planned
+    made, program = planned
+    shapes = made.shapes()
     with jax.set_mesh(eight):
-        own = step.lower(shapes, batch).compile().memory_analysis()
+        own = made.train_step().lower(shapes, made.batch_shapes()).compile().memory_analysis()
     for kind, size in {"argument": "arguments", "output": "outputs", "temp": "temporaries", "alias": "aliased"}.items():
         assert program.memory[size] == getattr(own, f"{kind}_size_in_bytes")
     # Counted by hand: the state, the seed, and an eighth of the batch less the mask, which training does not read.
@@ -163,7 +146,8 @@ def test_memory_is_the_compilers_own(eight, planned):
 
 
 def test_a_step_reduces_each_gradient_once_and_moves_no_image(planned):
-    shapes, _, _, program = planned
+    made, program = planned
+    shapes = made.shapes()
     hlo.refuse_images(program.moved)
     gradients = sum(c.bytes * c.times for c, what in program.moved if what == hlo.GRADIENTS)
     count = sum(leaf.size for leaf in jax.tree.leaves(shapes.params))
@@ -175,12 +159,12 @@ def test_a_step_reduces_each_gradient_once_and_moves_no_image(planned):
 
 
 def test_operations_are_about_those_of_the_network(planned):
-    *_, program = planned
+    made, program = planned
     x = np.zeros((64, 64), np.float32)
     product = jax.jit(jnp.matmul).lower(x, x).compile()
     assert hlo.costs(product)["flops"] == pytest.approx(2 * 64**3, rel=0.05)
     # A device's two images, forwards and twice as much backwards; beside the convolutions, windows, norms and Adam.
-    config = tiny_full_split()
-    parts = summary.parts(build.classifier(config), build.inputs(config, 1))
+    one_image = {name: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype) for name, x in made.batch_shapes().items()}
+    parts = summary.parts(made.model, {name: one_image[name] for name in ("image", "thumbnail", "example")})
     assert 1 < program.costs["flops"] / (2 * 3 * 2 * summary.totals(parts)["multiply_adds"]) < 2.5
     assert program.costs["bytes"] > program.memory["arguments"]

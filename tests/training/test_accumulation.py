@@ -10,17 +10,16 @@ import optax
 import pytest
 
 from stochconv_jax.experiment import build
-from stochconv_jax.planning import cost, hlo
+from stochconv_jax.planning import hlo
 from stochconv_jax.training import mesh as meshes
 from stochconv_jax.training import state, steps
-from tests.conftest import small_config
-from tests.training.test_steps import BATCH, IMAGE, THUMBNAIL, batch_of
+from tests.training.step_cases import BATCH, batch_of, case, step_config
 
 depthwise_conv = importlib.import_module("stochconv_jax.ops.depthwise_conv")  # ops has a function of this name
 
 
 class Frozen:
-    """A model without batch norm's statistics in its way: they are given and handed back as they are."""
+    """A model whose batch norm uses running statistics, which stay as they are."""
 
     def __init__(self, model):
         self.model = model
@@ -32,39 +31,33 @@ class Frozen:
 
 
 def config_of(parts, **keys):
-    config = small_config()
-    config.update({"batch_size": BATCH, "data": {"image_size": IMAGE, "thumbnail_size": THUMBNAIL}})
-    config.optimizer.update({"name": "sgd", "accumulate_steps": parts})
-    config.update_from_flattened_dict(keys)
-    return config
+    return step_config(**{"optimizer.name": "sgd", "optimizer.accumulate_steps": parts} | keys)
 
 
 @functools.cache
 def one_step(parts, devices, *, frozen, weights=()):
-    """The state after one step of plain gradient descent, and the step's metrics."""
-    config = config_of(parts)
-    mesh = meshes.create(jax.devices()[:devices])
-    model, optimizer = build.classifier(config), optax.sgd(1.0)
-    whole = meshes.placement(mesh, split=False)
+    """Returns the state after one step of plain gradient descent, and the step's metrics."""
+    made = case(config_of(parts), meshes.create(jax.devices()[:devices]), optax.sgd(1.0))
+    replicated = meshes.placement(made.mesh, split=False)
 
     def step(first, batch):
         return steps.train_step(
             first,
             batch,
-            model=Frozen(model) if frozen else model,
-            optimizer=optimizer,
+            model=Frozen(made.model) if frozen else made.model,
+            optimizer=made.optimizer,
             seed=3,
             label_smoothing=0.1,
             class_weights=weights,
             ema_decay=None,
             accumulate_steps=parts,
-            whole=whole,
-            rest=whole,
+            compute_sharding=replicated,
+            state_sharding=replicated,
         )
 
-    with jax.set_mesh(mesh):
-        first = state.create(build.initializer(config, model, optimizer), meshes.replicated(mesh))
-        return jax.device_get(jax.jit(step)(first, batch_of(mesh, 1)))
+    with jax.set_mesh(made.mesh):
+        first = state.create(made.init, meshes.replicated(made.mesh))
+        return jax.device_get(jax.jit(step)(first, batch_of(made.mesh, 1)))
 
 
 def assert_close(one, other):
@@ -88,18 +81,16 @@ def test_parts_do_not_depend_on_the_devices():
 
 def test_statistics_are_the_average_of_those_of_the_parts():
     split, _ = one_step(2, 1, frozen=False)
-    config = config_of(1)
-    model, optimizer = build.classifier(config), optax.sgd(1.0)
-    mesh = meshes.create(jax.devices()[:1])
+    made = case(config_of(1), meshes.create(jax.devices()[:1]), optax.sgd(1.0))
 
     @jax.jit
     def statistics_of(variables, rows):
         keys = {"windows": steps.rngs.key(3, "windows", jnp.int32(0))}
-        return model.apply(variables, rows, train=True, rngs=keys, mutable=["batch_stats"])[1]["batch_stats"]
+        return made.model.apply(variables, rows, train=True, rngs=keys, mutable=["batch_stats"])[1]["batch_stats"]
 
-    with jax.set_mesh(mesh):
-        first = state.create(build.initializer(config, model, optimizer), meshes.replicated(mesh))
-        batch = batch_of(mesh, 1)
+    with jax.set_mesh(made.mesh):
+        first = state.create(made.init, meshes.replicated(made.mesh))
+        batch = batch_of(made.mesh, 1)
         parts = [{name: x[part::2] for name, x in batch.items()} for part in range(2)]
         expected = [statistics_of(first.trained(), rows) for rows in parts]
     mean = jax.tree.map(lambda a, b: (np.asarray(a) + np.asarray(b)) / 2, *expected)
@@ -107,14 +98,7 @@ def test_statistics_are_the_average_of_those_of_the_parts():
 
 
 def planned(parts, **keys):
-    config, mesh = config_of(parts, **keys), meshes.create()
-    model = build.classifier(config)
-    optimizer = build.optimizer(config, build.schedule(config, steps_per_epoch=5.0))
-    shapes = state.shapes(build.initializer(config, model, optimizer), build.placement(config, mesh))
-    batch = build.batch_shapes(config, 4 * BATCH, meshes.batch_sharding(mesh))
-    step = build.train_step(config, model, optimizer, mesh)
-    with jax.set_mesh(mesh):
-        return cost.compile_step(step, shapes, batch, parameters=shapes.params, parts=parts)
+    return case(config_of(parts, **keys), meshes.create()).plan(4 * BATCH, parts=parts)
 
 
 @pytest.mark.slow
@@ -128,7 +112,7 @@ def test_parts_save_memory_and_move_no_image():
 
 @pytest.mark.slow
 def test_operations_are_counted_for_all_parts(monkeypatch):
-    """Without the loops of the depthwise gradient on the CPU, of which the compiler counts one round."""
+    """Replaces the CPU's loops in the depthwise gradient, whose body the compiler counts once."""
     monkeypatch.setattr(depthwise_conv, "_shifted", depthwise_conv._library)
     whole, parts = (planned(number, **{"model.branches": ("thumbnail",)}) for number in (1, 4))
     assert parts.costs["flops"] == pytest.approx(whole.costs["flops"], rel=0.1)

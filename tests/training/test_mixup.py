@@ -5,7 +5,7 @@ import numpy as np
 
 from stochconv_jax.training import losses, state
 from stochconv_jax.training import mesh as meshes
-from tests.training.test_steps import BATCH, batch_of, setup
+from tests.training.step_cases import BATCH, batch_of, setup
 
 
 def test_the_loss_is_shared_between_the_two_classes():

@@ -6,25 +6,19 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from configs import quickstart
-from stochconv_jax.experiment import build
-from stochconv_jax.planning import cost, hlo
+from stochconv_jax.planning import hlo
 from stochconv_jax.training import mesh as meshes
 from stochconv_jax.training import state
 from stochconv_jax.training.checkpoints import Checkpoints
-from tests.training.test_steps import BATCH, IMAGE, THUMBNAIL, batch_of
+from tests.training.step_cases import BATCH, IMAGE, THUMBNAIL, batch_of, case
 
 
-def setup(parameters):
-    """Config, mesh, model, optimizer, what makes a state, and the shapes of one."""
+def case_of(parameters):
     config = quickstart.get_config()
     config.update({"batch_size": BATCH, "data": {"image_size": IMAGE, "thumbnail_size": THUMBNAIL}})
     config.optimizer.update({"name": "adamw", "ema_decay": 0.9, "clip_norm": 1.0, "epsilon": 1e-3})
     config.sharding.parameters = parameters
-    mesh = meshes.create()
-    model = build.classifier(config)
-    optimizer = build.optimizer(config, build.schedule(config, steps_per_epoch=5.0))
-    init = build.initializer(config, model, optimizer)
-    return config, mesh, model, optimizer, init, state.shapes(init, build.placement(config, mesh))
+    return case(config, meshes.create())
 
 
 def test_an_array_is_split_along_its_longest_axis_that_the_devices_divide():
@@ -36,16 +30,16 @@ def test_an_array_is_split_along_its_longest_axis_that_the_devices_divide():
 
 
 def run(parameters):
-    """The shapes planned for a state, the state after two steps, and the logits that it evaluates to."""
-    config, mesh, model, optimizer, init, shapes = setup(parameters)
+    """Returns the shapes planned for a state, the state after two steps, and the logits that it evaluates to."""
+    made = case_of(parameters)
+    shapes, step, mesh = made.shapes(), made.train_step(), made.mesh
     with jax.set_mesh(mesh):
-        now = state.create(init, state.shardings(shapes))
-        step = build.train_step(config, model, optimizer, mesh)
+        now = state.create(made.init, state.shardings(shapes))
         for seed in range(2):
             now, _ = step(now, batch_of(mesh, seed))
         batch = batch_of(mesh, 2)
         batch["mask"] = batch["label"] >= 0
-        return shapes, now, build.eval_step(config, model, mesh)(now.to_evaluate(), batch).compute()["rows"]["logits"]
+        return shapes, now, made.eval_step()(now.to_evaluate(), batch).compute()["rows"]["logits"]
 
 
 @pytest.fixture(scope="module")
@@ -83,14 +77,8 @@ def test_a_checkpoint_fits_the_other_placement(runs, saved, tmp_path):
 
 @pytest.mark.slow
 def test_splitting_saves_memory_and_moves_parameters_but_no_image():
-    programs = {}
-    for parameters in ("replicated", "sharded"):
-        config, mesh, model, optimizer, _, shapes = setup(parameters)
-        batch = build.batch_shapes(config, BATCH, meshes.batch_sharding(mesh))
-        step = build.train_step(config, model, optimizer, mesh)
-        with jax.set_mesh(mesh):
-            programs[parameters] = cost.compile_step(step, shapes, batch, parameters=shapes.params)
-    whole, split = programs["replicated"], programs["sharded"]
+    whole, split = (case_of(parameters).plan() for parameters in ("replicated", "sharded"))
+    shapes = case_of("sharded").shapes()
     hlo.refuse_images(split.moved)
     gathered = sum(c.bytes for c, what in split.moved if what == hlo.PARAMETERS)
     sharded = [x.size for x in jax.tree.leaves(shapes.params) if not x.sharding.is_fully_replicated]

@@ -7,44 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import Mesh
 
-from stochconv_jax.experiment import build
 from stochconv_jax.training import mesh as meshes
 from stochconv_jax.training import state
-from tests.conftest import small_config
-
-BATCH, IMAGE, THUMBNAIL = 16, (96, 80), (32, 32)
-
-
-def setup(devices, run_seed=0, **model):
-    """Mesh and everything a step needs, for a mesh of `devices`."""
-    config = small_config()
-    config.seed = run_seed
-    config.update({"batch_size": BATCH, "model": model, "data": {"image_size": IMAGE, "thumbnail_size": THUMBNAIL}})
-    config.optimizer.update({"name": "sgd", "ema_decay": 0.9})
-    mesh = Mesh(np.array(jax.devices()[:devices]), (meshes.AXIS,), axis_types=(jax.sharding.AxisType.Auto,))
-    classifier = build.classifier(config)
-    optimizer = build.optimizer(config, build.schedule(config, steps_per_epoch=5.0))
-    init = build.initializer(config, classifier, optimizer)
-    return mesh, init, build.train_step(config, classifier, optimizer, mesh)
-
-
-def batch_of(mesh, seed):
-    random = np.random.default_rng(seed)
-    rows = {
-        "image": random.integers(0, 256, (BATCH, *IMAGE, 3), dtype=np.uint8),
-        "thumbnail": random.integers(0, 256, (BATCH, *THUMBNAIL, 3), dtype=np.uint8),
-        "label": random.integers(0, 2, BATCH).astype(np.int32),
-        "index": np.arange(BATCH, dtype=np.int32),
-        "skipped": np.full(BATCH, -1, np.int32),
-        "example": random.integers(0, 2**32, BATCH, dtype=np.uint32),
-    }
-    return next(meshes.to_devices([rows], mesh))
+from tests.training.step_cases import BATCH, IMAGE, batch_of, setup
 
 
 def logits(metrics):
-    """Of a step's rows, `[B, K]`."""
+    """Returns the logits of a step's rows, [B, K]."""
     return metrics.compute()["rows"]["logits"]
 
 

@@ -54,8 +54,10 @@ def test_what_lies_outside_the_windows_of_a_pass_does_not_change_evaluation_s_lo
     model, variables = network(random, sampling=sampling)
     images = random.integers(0, 256, (2, *IMAGE, 3), np.uint8)
     others = images // 8
-    whole = meshes.placement(meshes.create(jax.devices()[:1]), split=False)
-    step = jax.jit(functools.partial(steps.eval_step, model=model, seed=SEED, passes=PASSES, whole=whole))
+    replicated = meshes.placement(meshes.create(jax.devices()[:1]), split=False)
+    step = jax.jit(
+        functools.partial(steps.eval_step, model=model, seed=SEED, passes=PASSES, compute_sharding=replicated)
+    )
 
     def evaluate(images):
         """Logits `[passes, B, K]`."""
