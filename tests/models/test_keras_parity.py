@@ -11,7 +11,6 @@ from tests.models.keras_models import CLASSES, keras, keras_model, with_weights
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Keras' own
 
-RANDOM = np.random.default_rng(0)
 # Keras pads a network for images of any size as if all sizes were even, so these stay even down to the last stage.
 SIDES = {"b0": ((64, 64), (96, 160)), "b3": ((64, 64), (96, 32)), "b7": ((32, 32), (64, 32))}
 
@@ -26,7 +25,7 @@ def values(model):
 
 
 def pictures(batch, size):
-    return RANDOM.integers(0, 256, (batch, *size, 3), dtype=np.uint8)
+    return np.random.default_rng(0).integers(0, 256, (batch, *size, 3), dtype=np.uint8)
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name != "b0")) for name in SIDES])
