@@ -1,4 +1,4 @@
-"""A config's own training and evaluation steps, ready to be called on a batch of random pixels."""
+"""The training and evaluation steps of configs, compiled and called on batches of random pixels."""
 
 import dataclasses
 import importlib
@@ -18,9 +18,13 @@ from stochconv_jax.training import rngs, state
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """`train()` and `evaluate()` run a compiled step and return its outputs.
+    """The compiled steps of a config.
 
-    `seconds`: of compilation, by step; `memory`: bytes on a device by step, see compiled.memory.
+    Attributes:
+      batch_size: images of the batch, over all devices.
+      train, evaluate: run a step and return its outputs.
+      seconds: time of compilation, by step.
+      memory: bytes on a device, by step, see `planning.hlo.memory`.
     """
 
     batch_size: int
@@ -31,7 +35,7 @@ class Case:
 
 
 def config_named(name: str, batch_size: int) -> ConfigDict:
-    """configs/NAME.py, or with NAME:ARGUMENT what its get_config makes of it, for batches of `batch_size`."""
+    """Returns the config of configs/NAME.py, given as NAME or NAME:ARGUMENT, with batches of `batch_size`."""
     module, *argument = name.split(":")
     config = importlib.import_module(f"configs.{module}").get_config(*argument)
     config.batch_size = config.eval.batch_size = batch_size
@@ -39,7 +43,7 @@ def config_named(name: str, batch_size: int) -> ConfigDict:
 
 
 def case(config: ConfigDict, only: tuple[str, ...] = ("train", "evaluate")) -> Case:
-    """Compiles the steps in `only` as training does, for every device there is; no cache of programs is set up."""
+    """Compiles the steps in `only` as training does, for all devices, without a compilation cache."""
     mesh, model = meshes.create(), build.classifier(config)
     optimizer = build.optimizer(config, build.schedule(config, steps_per_epoch=100.0))
     init = build.initializer(config, model, optimizer)
@@ -71,7 +75,7 @@ def case(config: ConfigDict, only: tuple[str, ...] = ("train", "evaluate")) -> C
 
 
 def _random(shapes: dict[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
-    """Random pixels and identities; labels 0 and 1, every row counted, none skipped."""
+    """Returns a batch with random pixels and identities and labels 0 and 1, in which every row counts."""
 
     def column(name, shape):
         if name in ("image", "thumbnail", "example"):
