@@ -3,7 +3,6 @@
 import jax
 import numpy as np
 import pytest
-from jax.sharding import PartitionSpec as P
 
 from configs import quickstart
 from stochconv_jax.planning import hlo
@@ -19,14 +18,6 @@ def case_of(parameters):
     config.optimizer.update({"name": "adamw", "ema_decay": 0.9, "clip_norm": 1.0, "epsilon": 1e-3})
     config.sharding.parameters = parameters
     return case(config, meshes.create())
-
-
-def test_an_array_is_split_along_its_longest_axis_that_the_devices_divide():
-    mesh = meshes.create()
-    place = meshes.placement(mesh, split=True)
-    assert place((40, 128)).spec == P(None, "data") and place((3, 3, 64, 60)).spec == P(None, None, "data")
-    assert place((1001, 999)).spec == P() and place((8, 8)).spec == P() and place(()).spec == P()
-    assert meshes.placement(mesh, split=False)((40, 128)).spec == P()
 
 
 def run(parameters):
