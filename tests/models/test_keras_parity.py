@@ -1,68 +1,18 @@
 """Our EfficientNet against keras.applications, with weights that go through a file and the reader."""
 
 import functools
-import os
-from unittest import mock
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from stochconv_jax.models import keras_weights, variants
-from stochconv_jax.models.classifier import Classifier
+from tests.models.keras_models import CLASSES, keras, keras_model, with_weights
 
-os.environ.setdefault("KERAS_BACKEND", "jax")
 pytestmark = pytest.mark.filterwarnings("ignore")  # Keras' own
-keras = pytest.importorskip("keras", reason="keras is not installed: pip install -r requirements-dev.txt")
 
-CLASSES = 7
-RANDOM = np.random.default_rng(0)
 # Keras pads a network for images of any size as if all sizes were even, so these stay even down to the last stage.
 SIDES = {"b0": ((64, 64), (96, 160)), "b3": ((64, 64), (96, 32)), "b7": ((32, 32), (64, 32))}
-
-
-def keras_model(name, seed, shape=None):
-    """keras.applications' network with random weights and statistics of a trained network's size.
-
-    With a `shape` it ends in logits; without, in pooled features, and takes images of any size.
-    """
-    top = {"input_shape": shape, "classes": CLASSES, "classifier_activation": None} if shape else {"pooling": "avg"}
-    # Keras would compile a generator for every shape, for values that are replaced below.
-    scaled = keras.initializers.VarianceScaling
-    zeros = mock.patch.object(scaled, "__call__", lambda self, shape, dtype=None: np.zeros(shape, dtype))
-    with jax.numpy_dtype_promotion("standard"), zeros:
-        build = getattr(keras.applications, f"EfficientNet{name.upper()}")
-        model = build(weights=None, include_top=shape is not None, **top)
-    random, variant = np.random.default_rng(seed), variants.get(name)
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.Normalization):
-            layer.set_weights([np.array(variant.mean), np.array(variant.std) ** 2, np.int32(1)])
-            layer.finalize_state()
-        elif isinstance(layer, keras.layers.BatchNormalization):
-            n = layer.gamma.shape
-            spread = [random.uniform(0.5, 1.5, n), random.normal(0, 0.2, n), random.normal(0, 0.2, n)]
-            layer.set_weights([*spread, random.uniform(0.5, 1.5, n)])
-        elif layer.weights:
-            fan_in = max(1, np.prod(layer.weights[0].shape[:-1]))
-            if isinstance(layer, keras.layers.DepthwiseConv2D):
-                fan_in = np.prod(layer.weights[0].shape[:2])
-            layer.set_weights([random.normal(0, 1 / np.sqrt(fan_in), w.shape) for w in layer.weights])
-    return model
-
-
-def ours(name, file, branches=("thumbnail",), classes=CLASSES, **settings):
-    """Our network of that name with the file's weights."""
-    model = Classifier(variant=variants.get(name), branches=branches, num_classes=classes, **settings)
-    inputs = {
-        "thumbnail": jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.uint8),
-        "image": jax.ShapeDtypeStruct((1, 300, 300, 3), jnp.uint8),
-        "example": jax.ShapeDtypeStruct((1,), jnp.uint32),
-    }
-    keys = {"params": jax.random.key(0), "windows": jax.random.key(0)}
-    shapes = jax.eval_shape(lambda x: model.init(keys, x), inputs)
-    blank = jax.tree.map(lambda leaf: np.full(leaf.shape, np.nan, leaf.dtype), shapes)
-    return model, *keras_weights.load(str(file), variants.get(name), blank)
 
 
 # Optimising a program that runs once costs more than it saves.
@@ -75,7 +25,7 @@ def values(model):
 
 
 def pictures(batch, size):
-    return RANDOM.integers(0, 256, (batch, *size, 3), dtype=np.uint8)
+    return np.random.default_rng(0).integers(0, 256, (batch, *size, 3), dtype=np.uint8)
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name != "b0")) for name in SIDES])
@@ -83,7 +33,7 @@ def test_the_forward_pass_is_keras(name, tmp_path, capsys):
     reference = keras_model(name, seed=0)
     file = tmp_path / "network.weights.h5"
     reference.save_weights(file)
-    model, variables, report = ours(name, file)
+    model, variables, report = with_weights(name, file)
     assert sorted(report.fresh) == ["classifier/bias", "classifier/kernel"]
     predict = compiled(lambda variables, pixels: reference.stateless_call(*variables, pixels, training=False)[0])
     encode = compiled(lambda variables, inputs: model.apply(variables, "thumbnail", inputs, method="encode"))
@@ -108,7 +58,7 @@ def test_a_training_step_has_keras_gradients(tmp_path, capsys):
             layer.rate = 0.0
     file = tmp_path / "network.weights.h5"
     reference.save_weights(file)
-    model, variables, _ = ours("b0", file, dropout=0.0, stochastic_depth=0.0)
+    model, variables, _ = with_weights("b0", file, dropout=0.0, stochastic_depth=0.0)
     pixels, weights = pictures(6, (64, 64)), np.random.default_rng(0).normal(size=(6, CLASSES)).astype(np.float32)
 
     def keras_loss(trainable, rest):
@@ -122,7 +72,7 @@ def test_a_training_step_has_keras_gradients(tmp_path, capsys):
     for variable, value in zip(reference.non_trainable_variables, updated):
         variable.assign(value)
     reference.save_weights(file)  # gradients in the weights' places, and the statistics after the step
-    _, expected, _ = ours("b0", file)
+    _, expected, _ = with_weights("b0", file)
 
     def loss(params):
         state = variables | {"params": params}
