@@ -20,7 +20,7 @@ import PIL.Image
 
 from stochconv_jax.data import image_io
 from stochconv_jax.data.isic import image_encoding, isic_melanoma, preparation
-from stochconv_jax.data.isic.shard_plan import FORMATS, Item, Settings, Unit
+from stochconv_jax.data.isic.shard_plan import FORMATS, PlannedImage, PlannedShard, Settings
 from stochconv_jax.data.isic.workers import Workers
 
 QUALITY = 95
@@ -41,10 +41,10 @@ def ours(
 ) -> None:
     """Does the same work like --mode=prepare, with records and checksums."""
     settings = Settings(size, "report", QUALITY, tuple(formats), images_per_shard=8)
-    items = [Item(file.stem, (file,), 0, dict.fromkeys(isic_melanoma.TEXTS, "")) for file in files]
-    parts = [tuple(items[start : start + 8]) for start in range(0, len(items), 8)]
-    units = [Unit("train", index, len(parts), part) for index, part in enumerate(parts)]
-    preparation.run(folder, units, settings, workers)
+    images = [PlannedImage(file.stem, (file,), 0, dict.fromkeys(isic_melanoma.TEXTS, "")) for file in files]
+    parts = [tuple(images[start : start + 8]) for start in range(0, len(images), 8)]
+    plan = [PlannedShard("train", index, len(parts), part) for index, part in enumerate(parts)]
+    preparation.run(folder, plan, settings, workers)
 
 
 def link(raw: pathlib.Path, folder: pathlib.Path, size: int, copies: int) -> list[pathlib.Path]:

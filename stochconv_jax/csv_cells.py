@@ -11,7 +11,7 @@ _FORMULA = re.compile(rf"'*([=+@\t\r\n]|-(?!({_NUMBER})$))", re.IGNORECASE)
 
 
 def guard(value: object) -> object:
-    """Returns what to write for `value`: a text that a spreadsheet would run gets a ' before it, else `value` itself."""
+    """Returns what to write for `value`: a ' before it if it is a text that a spreadsheet would run, else `value`."""
     return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
 
 

@@ -1,4 +1,4 @@
-"""All images looked at before a run: whether each can be used, and whether one is on both sides of the split."""
+"""Checks all images before a run: whether each can be used, and whether one is on both sides of the split."""
 
 import dataclasses
 import hashlib
@@ -17,27 +17,27 @@ from stochconv_jax.data.isic import image_encoding
 from stochconv_jax.data.sources import BadImage, Source
 from stochconv_jax.runtime.watchdog import Stalled
 
-WAITING_THREADS = 32  # that open files, on a disk of which each answer takes its time
-_HEAD = 2**14  # bytes at the beginning of a file by which copies are told from others of the same length
-_LOOK_SIDE = 64  # pixels at least, of what a look is taken from
+FILE_THREADS = 32  # that open files at once, since a network disk takes its time to answer each
+_HEAD = 2**14  # bytes at the beginning of a file that tell it from most others of the same length
+_HASH_SIDE = 64  # least side in pixels of the picture from which a perceptual hash is made
 
 
 @dataclasses.dataclass(frozen=True)
 class CheckedImage:
-    """Holds what is known of an image.
+    """The result of the check of an image.
 
-    `problem`: why it cannot be used; `file`: see `state`; `head`: hash of the file's first bytes; `look`: see
-    `pictures.look_of`.
+    `problem`: why it cannot be used, '' if it can. `file`: see `file_state`. `head`: SHA-256 of the file's first bytes.
+    `perceptual_hash`: see `image_encoding.perceptual_hash`; 0 if it was not asked for.
     """
 
     problem: str = ""
     file: tuple[int, int] = (0, 0)
     head: bytes = b""
-    look: int = 0
+    perceptual_hash: int = 0
 
 
-def state(file: pathlib.Path) -> tuple[int, int]:
-    """Its length in bytes and the time of its last change in ns, by which it is known again; of no file zeros."""
+def file_state(file: pathlib.Path) -> tuple[int, int]:
+    """Returns the file's length in bytes and its time of change in ns, which show a change; zeros if there is none."""
     try:
         status = file.stat()
     except OSError:
@@ -45,49 +45,51 @@ def state(file: pathlib.Path) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def look_at(
+def check_source(
     source: Source,
     *,
     decode: bool,
-    look: bool,
+    hashes: bool,
     least: tuple[int, int],
     timeout_seconds: float,
     on_image: Callable[[], None] = lambda: None,
 ) -> list[CheckedImage]:
-    """Each image of `source`: its header and, to `decode` it or `look` at it, all of it; in threads.
+    """Checks each image of `source` in threads and returns the results in its order.
 
-    `least`: height and width in pixels that it must have. A source without files has no headers. `on_image` is called
-    for each as it comes. Raises Stalled, naming files, where none comes within `timeout_seconds`.
+    Reads the headers of its files, if it has files, and all of each image if `decode` or `hashes` is set: `hashes` asks
+    for perceptual hashes. `least`: height and width in pixels that each image must have. Calls `on_image` after each.
+    Raises Stalled, naming files, if none is finished within `timeout_seconds`.
     """
-    files, reads = source.files, decode or look
-    shrink = next(k for k in (8, 4, 2, 1) if k == 1 or min(least) // k >= _LOOK_SIDE)
+    files, reads = source.files, decode or hashes
+    shrink = next(k for k in (8, 4, 2, 1) if k == 1 or min(least) // k >= _HASH_SIDE)
 
-    def one(index: int) -> CheckedImage:
-        before, head, seen = state(files[index]) if files else (0, 0), b"", 0
+    def check(index: int) -> CheckedImage:
+        state, head, perceptual_hash = file_state(files[index]) if files else (0, 0), b"", 0
         try:
             if files:
-                head = _header(source, files[index], index, least)
+                head = _check_header(source, index, least)
             if reads:
                 picture = source.read(index, least=least, shrink=shrink)
-                seen = image_encoding.look_of(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)) if look else 0
+                if hashes:
+                    perceptual_hash = image_encoding.perceptual_hash(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY))
         except BadImage as error:
-            return CheckedImage(str(error), before)
-        return CheckedImage("", before, head, seen)
+            return CheckedImage(str(error), state)
+        return CheckedImage("", state, head, perceptual_hash)
 
-    found = [CheckedImage()] * len(source)
+    results = [CheckedImage()] * len(source)
     if not (files or reads):
-        return found
-    threads = len(os.sched_getaffinity(0)) if reads else WAITING_THREADS
-    for index, one_found in in_threads(one, source.names, threads, timeout_seconds):
-        found[index] = one_found
+        return results
+    threads = len(os.sched_getaffinity(0)) if reads else FILE_THREADS
+    for index, result in map_in_threads(check, source.names, threads, timeout_seconds):
+        results[index] = result
         on_image()
-    return found
+    return results
 
 
-def _header(source: Any, file: pathlib.Path, index: int, least: tuple[int, int]) -> bytes:
-    """The hash of the file's first bytes, once its header is found to be in order. Raises BadImage."""
+def _check_header(source: Source, index: int, least: tuple[int, int]) -> bytes:
+    """Returns the SHA-256 of the file's first bytes. Raises BadImage if it is damaged or too small."""
     try:
-        with file.open("rb", buffering=_HEAD) as stream:  # a network disk's own size of a block may be a megabyte
+        with source.files[index].open("rb", buffering=_HEAD) as stream:  # a network disk's own block may be a megabyte
             start = stream.read(_HEAD)
             stream.seek(0)
             image_io.check_size(image_io.read_size(stream), least)
@@ -96,22 +98,23 @@ def _header(source: Any, file: pathlib.Path, index: int, least: tuple[int, int])
     return hashlib.sha256(start).digest()
 
 
-def in_threads(
+def map_in_threads(
     function: Callable[[int], Any], names: Sequence[str], threads: int, timeout_seconds: float
 ) -> Iterator[tuple[int, Any]]:
-    """(index, `function` of it) for each of `names`, as they come. The first error is raised.
+    """Yields (index, `function(index)`) for the indices of `names`, in the order in which the threads finish.
 
-    Raises Stalled where nothing comes within `timeout_seconds`; the threads do not keep the process.
+    The first error is raised. Raises Stalled, with the names of what is under way, if nothing is finished within
+    `timeout_seconds`. The threads do not keep the process alive.
     """
-    asked, answers = queue.SimpleQueue(), queue.SimpleQueue()
+    waiting, answers = queue.SimpleQueue(), queue.SimpleQueue()
     under_way: dict[int, str] = {}
     for index in range(len(names)):
-        asked.put(index)
+        waiting.put(index)
 
     def work() -> None:
         while True:
             try:
-                index = asked.get_nowait()
+                index = waiting.get_nowait()
             except queue.Empty:
                 return
             under_way[index] = names[index]
@@ -128,38 +131,38 @@ def in_threads(
             try:
                 index, result, error = answers.get(timeout=min(timeout_seconds, threading.TIMEOUT_MAX))
             except queue.Empty:
-                waiting = ", ".join(list(under_way.values())[:5])
                 raise Stalled(
                     f"the check of images (config.data.check) got no answer within {timeout_seconds:g} seconds "
-                    f"(config.data.timeout_seconds): reading hangs, of {waiting}"
+                    f"(config.data.timeout_seconds): reading hangs, of {', '.join(list(under_way.values())[:5])}"
                 ) from None
             if error is not None:
                 raise error
             yield index, result
     finally:
-        while not asked.empty():
+        while not waiting.empty():
             try:
-                asked.get_nowait()
+                waiting.get_nowait()
             except queue.Empty:
                 break
 
 
-def copies(
+def identical_pairs(
     train: Source,
     validation: Source,
-    found: tuple[Sequence[CheckedImage], Sequence[CheckedImage]],
+    checked: tuple[Sequence[CheckedImage], Sequence[CheckedImage]],
     timeout_seconds: float,
 ) -> list[tuple[int, int]]:
-    """Pairs of a training image and a validation image whose files are the same byte for byte.
+    """Returns pairs (index of a training image, index of a validation image) whose files have the same bytes.
 
-    Whole files are read only where their length and first bytes are those of one on the other side.
+    `checked`: the results of `check_source` for both. Reads a whole file only if its length and first bytes are those
+    of one on the other side. Raises Stalled as `check_source` does.
     """
-    keys = [[(one.file[0], one.head) if one.head else None for one in side] for side in found]
+    keys = [[(result.file[0], result.head) if result.head else None for result in side] for side in checked]
     shared = (set(keys[0]) & set(keys[1])) - {None}
     wanted = [(side, i) for side in (0, 1) for i, key in enumerate(keys[side]) if key in shared]
     files = (train.files, validation.files)
     paths = [files[side][i] for side, i in wanted]
-    hashes = dict(in_threads(lambda k: _whole(paths[k]), list(map(str, paths)), WAITING_THREADS, timeout_seconds))
+    hashes = dict(map_in_threads(lambda k: _sha256(paths[k]), list(map(str, paths)), FILE_THREADS, timeout_seconds))
     first: dict[bytes, int] = {}
     for k, (side, i) in enumerate(wanted):
         if side == 0:
@@ -167,18 +170,24 @@ def copies(
     return [(first[hashes[k]], i) for k, (side, i) in enumerate(wanted) if side == 1 and hashes[k] in first]
 
 
-def _whole(file: pathlib.Path) -> bytes:
+def _sha256(file: pathlib.Path) -> bytes:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").digest()
 
 
-def alike(found: tuple[Sequence[CheckedImage], Sequence[CheckedImage]], distance: int) -> list[tuple[int, int]]:
-    """Pairs of a training image and a validation image whose looks differ in at most `distance` of 64 bits."""
-    looks = np.array([one.look for one in found[0]], np.uint64)
-    sound = np.array([not one.problem for one in found[0]])
+def similar_pairs(
+    checked: tuple[Sequence[CheckedImage], Sequence[CheckedImage]], distance: int
+) -> list[tuple[int, int]]:
+    """Returns pairs (index of a training image, index of a validation image) that look the same.
+
+    `checked`: the results of `check_source` for both. Images look the same if at most `distance` of the 64 bits of
+    their perceptual hashes differ. Each validation image is in one pair at most.
+    """
+    hashes = np.array([result.perceptual_hash for result in checked[0]], np.uint64)
+    usable = np.array([not result.problem for result in checked[0]])
     pairs = []
-    for i, one in enumerate(found[1]):
-        if not one.problem:
-            near = np.flatnonzero(sound & (np.bitwise_count(looks ^ np.uint64(one.look)) <= distance))
+    for i, result in enumerate(checked[1]):
+        if not result.problem:
+            near = np.flatnonzero(usable & (np.bitwise_count(hashes ^ np.uint64(result.perceptual_hash)) <= distance))
             pairs += [(int(j), i) for j in near[:1]]
     return pairs

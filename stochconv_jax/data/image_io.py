@@ -1,4 +1,4 @@
-"""Image files: which are read, how large they are, and their pixels."""
+"""Reads image files: the formats that are read, the size from a header, and the pixels."""
 
 import contextlib
 import ctypes
@@ -20,15 +20,15 @@ import PIL.TiffImagePlugin
 
 from stochconv_jax.data import exif, jpeg
 
-MAX_PIXELS = 2**30  # of one picture, OpenCV's limit too; a header that asks for more is no honest file's
-# Pillow's formats, of those that it was built with. Others run programs, or hold no pixels.
+MAX_PIXELS = 2**30  # of one picture, as in OpenCV; a header that says more is damaged or made to do harm
+# Pillow's names of the formats that are read, if it was built with them. Others run programs, or hold no pixels.
 _FORMATS = ("JPEG", "PNG", "BMP", "DIB", "GIF", "TIFF", "WEBP", "AVIF", "JPEG2000", "PPM", "TGA", "PCX", "SGI", "HEIF")
 HEIF = "its format, HEIC, is not read: pip install pillow-heif (the extra `heif`), or save it as JPEG or PNG"
 
 
 @functools.cache
 def formats() -> list[str]:
-    """Pillow's names of the formats that are read; the first call looks for them."""
+    """Returns Pillow's names of the formats that are read here; loads Pillow's plugins at the first call."""
     if importlib.util.find_spec("pillow_heif"):
         importlib.import_module("pillow_heif").register_heif_opener()
     PIL.Image.init()
@@ -37,7 +37,7 @@ def formats() -> list[str]:
 
 
 def _silence_libtiff() -> None:
-    """Of damaged files Pillow's libtiff tells on stderr, without the file's name, what the error then says with it."""
+    """Keeps Pillow's libtiff from printing about damaged files to stderr, without the name that our errors have."""
     maps = pathlib.Path("/proc/self/maps")
     lines = maps.read_text().splitlines() if maps.exists() else []
     for path in {line.split(maxsplit=5)[-1] for line in lines if "libtiff" in line}:
@@ -50,58 +50,59 @@ def _silence_libtiff() -> None:
 
 @functools.cache
 def endings() -> frozenset[str]:
-    """The endings of picture files that are read, in small letters and with their dot."""
-    kinds = {*formats(), "MPO"}  # a JPEG with more than one picture
+    """Returns the endings of picture files that are read, in lower case and with their dot."""
+    kinds = {*formats(), "MPO"}  # MPO: a JPEG with more than one picture
     return frozenset(ending for ending, kind in PIL.Image.registered_extensions().items() if kind in kinds)
 
 
 def decode(content: bytes, *, least: tuple[int, int] = (1, 1), shrink: int = 1) -> np.ndarray:
-    """RGB uint8 `[H, W, 3]` of an encoded image: JPEG, PNG or what else Pillow reads.
+    """Decodes an image file's content to RGB, uint8 `[H, W, 3]`.
 
-    Grey becomes RGB, 16 bits become 8, transparency is dropped, and EXIF orientation is followed. Of several frames the
-    first is read. `shrink`, 1, 2, 4 or 8: divides the sides (rounded up) of a JPEG, whose fine waves are then not
-    decoded, which saves most of the time; other formats come whole. ValueError if pixels are missing, or if the image
-    is smaller than `least` (height, width) in full or absurdly large.
+    Grey becomes RGB, 16 bits become 8, transparency is dropped, EXIF orientation is followed, and the first of several
+    frames is read. `least`: height and width that the image must have in full. `shrink`, 1, 2, 4 or 8: divides the
+    sides of a JPEG, rounded up, and saves most of the time, because high frequencies are not decoded; images of other
+    formats keep their size. Raises ValueError if pixels are missing, or if the image is smaller than `least` or has
+    more than `MAX_PIXELS`.
     """
     if not content:
         raise ValueError("the file is empty")
     if content.startswith(jpeg.START):
-        size, turned = jpeg.read_size(content), exif.orientation(content)
-        check_size(size[::-1] if turned in exif.SIDEWAYS else size, least)
-        return exif.upright(jpeg.decode(content, size, shrink), turned)
+        size, orientation = jpeg.read_size(content), exif.orientation(content)
+        check_size(size[::-1] if orientation in exif.SIDEWAYS else size, least)
+        return exif.upright(jpeg.decode(content, size, shrink), orientation)
     try:
-        pixels = _by_pillow(content)
+        pixels = _decode_by_pillow(content)
     except ValueError as error:
-        pixels = _otherwise(content, error)
+        pixels = _decode_otherwise(content, error)
     check_size(pixels.shape[:2], least)
     return pixels
 
 
-def _by_pillow(content: bytes) -> np.ndarray:
+def _decode_by_pillow(content: bytes) -> np.ndarray:
     try:
         with _opened(io.BytesIO(content)) as picture:
             check_size(picture.size[::-1], (1, 1))
             if picture.format == "TIFF":
                 _check_planes(picture.tag_v2)
-            if picture.format == "JPEG2000" and picture.mode != "I;16" and _is_deep(content):
+            if picture.format == "JPEG2000" and picture.mode != "I;16" and _has_deep_pixels(content):
                 raise _Unknown("a JPEG 2000 of more than 8 bits a channel, which is not read: save it with 8")
             picture.load()
             return exif.upright(_rgb(picture), _orientation(picture))
     except ValueError:
         raise
-    except Exception as error:  # Pillow raises many kinds, whatever the damage leads its parsers to
+    except Exception as error:  # damage leads Pillow's parsers to errors of many kinds
         raise ValueError(f"the image is damaged: {error}") from error
 
 
-def _otherwise(content: bytes, error: ValueError) -> np.ndarray:
-    """The pixels of what Pillow does not read as it should; raises `error` for the rest."""
+def _decode_otherwise(content: bytes, error: ValueError) -> np.ndarray:
+    """Decodes the PNGs, TIFFs and JPEGs 2000 that Pillow refuses but that can be read; raises `error` for the rest."""
     if content.startswith(_PNG):
-        return _by_pillow(_without_notes(content))
+        return _decode_by_pillow(_critical_chunks(content))
     if not (content.startswith((*_TIFF, *_JPEG2000)) and isinstance(error, _Unknown)):
         raise error
     if content.startswith(_TIFF):
-        _check_planes(_tags(content), known=(1, 3))  # with transparency OpenCV misreads them too
-    level = cv2.utils.logging.setLogLevel(0)  # it would say things without the file's name
+        _check_planes(_tags(content), known=(1, 3))  # OpenCV misreads those with transparency too
+    level = cv2.utils.logging.setLogLevel(0)  # OpenCV would print messages without the file's name
     try:
         pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
     except cv2.error:
@@ -114,11 +115,11 @@ def _otherwise(content: bytes, error: ValueError) -> np.ndarray:
 
 
 class _Unknown(ValueError):
-    """Pillow does not know this kind of picture."""
+    """The file is of a kind of picture that Pillow does not know."""
 
 
-def _is_deep(jpeg2000: bytes) -> bool:
-    """Whether its first channel has more than 8 bits: Pillow's largest values then become 0."""
+def _has_deep_pixels(jpeg2000: bytes) -> bool:
+    """Returns whether the first channel has more than 8 bits: Pillow would turn the largest values into 0."""
     place = jpeg2000.find(_JPEG2000[1]) + 42  # Ssiz in the codestream's header (ISO/IEC 15444-1, A.5.1)
     return (jpeg2000[place] & 0x7F) + 1 > 8
 
@@ -128,8 +129,8 @@ _TIFF = (b"II*\0", b"MM\0*")
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
-def _without_notes(png: bytes) -> bytes:
-    """A PNG's critical chunks alone: Pillow refuses it for damage in a note too, such as its colour profile."""
+def _critical_chunks(png: bytes) -> bytes:
+    """Returns the PNG without its ancillary chunks, such as a colour profile: Pillow refuses it if one is damaged."""
     parts, place = [_PNG], len(_PNG)
     while place < len(png):
         end = place + 12 + int.from_bytes(png[place : place + 4], "big")
@@ -140,14 +141,15 @@ def _without_notes(png: bytes) -> bytes:
 
 
 def read_size(file: pathlib.Path | BinaryIO) -> tuple[int, int]:
-    """Height and width in pixels of an upright picture, from its header; one whose EXIF is damaged counts as upright.
+    """Returns height and width in pixels of the upright picture, from the file's header.
 
-    ValueError if it is no picture, or absurdly large. OSError if it cannot be read.
+    A picture with damaged EXIF counts as upright. Raises ValueError if the file is no picture or has more than
+    `MAX_PIXELS`, and OSError if it cannot be read.
     """
     try:
-        return _size(file)
+        return _read_size_by_pillow(file)
     except ValueError:
-        content = _start(file, -1)
+        content = _read_start(file, -1)
         if content.startswith(jpeg.START):  # libjpeg finds headers that Pillow does not
             size = jpeg.read_size(content)
             check_size(size, (1, 1))
@@ -156,15 +158,15 @@ def read_size(file: pathlib.Path | BinaryIO) -> tuple[int, int]:
             return decode(content).shape[:2]
         if not content.startswith(_PNG):
             raise
-    return _size(io.BytesIO(_without_notes(content)))
+    return _read_size_by_pillow(io.BytesIO(_critical_chunks(content)))
 
 
-def _size(file: pathlib.Path | BinaryIO) -> tuple[int, int]:
+def _read_size_by_pillow(file: pathlib.Path | BinaryIO) -> tuple[int, int]:
     try:
         with _opened(file) as picture:
-            size, turned = picture.size[::-1], _orientation(picture, decoded=False)
+            size, orientation = picture.size[::-1], _orientation(picture, decoded=False)
     except OSError as error:
-        # Pillow's own, about the content, have no number; a place that no file can have, as damage makes it, is EINVAL.
+        # Pillow's own errors, about the content, have no number. Seeking where no file can be, after damage, is EINVAL.
         if error.errno in (None, errno.EINVAL):
             raise ValueError(str(error)) from error
         raise
@@ -173,11 +175,11 @@ def _size(file: pathlib.Path | BinaryIO) -> tuple[int, int]:
     except Exception as error:
         raise ValueError(f"the image is damaged: {error}") from error
     check_size(size, (1, 1))
-    return size[::-1] if turned in exif.SIDEWAYS else size
+    return size[::-1] if orientation in exif.SIDEWAYS else size
 
 
 def check_size(size: tuple[int, int], least: tuple[int, int]) -> None:
-    """ValueError if `size` (height, width) is below `least`, or of more than `MAX_PIXELS`."""
+    """Raises ValueError if `size` (height, width) is below `least` on a side or has more than `MAX_PIXELS`."""
     pixels = f"{size[0]}x{size[1]} pixels (height x width)"
     if size[0] < least[0] or size[1] < least[1]:
         raise ValueError(f"{pixels} is smaller than config.data.image_size, {least[0]}x{least[1]}")
@@ -186,7 +188,7 @@ def check_size(size: tuple[int, int], least: tuple[int, int]) -> None:
 
 
 class _Quiet:
-    """While any thread is inside: no warnings of Pillow's, which do not name the file, and not its limit of pixels."""
+    """Switches off Pillow's warnings, which name no file, and its limit of pixels while any thread is inside."""
 
     def __init__(self):
         self._lock, self._inside = threading.Lock(), 0
@@ -213,18 +215,19 @@ _QUIET = _Quiet()
 
 @contextlib.contextmanager
 def _opened(file: pathlib.Path | BinaryIO) -> Iterator[PIL.Image.Image]:
-    """The picture, its header alone read. ValueError where it is none."""
+    """Yields the picture with only its header read. Raises ValueError if the file is no picture."""
     with _QUIET:
         try:
             picture = PIL.Image.open(file, formats=formats())
         except PIL.UnidentifiedImageError as error:
-            raise _Unknown(_unidentified(file)) from error
+            raise _Unknown(_why_unidentified(file)) from error
         with picture:
             yield picture
 
 
-def _unidentified(file: pathlib.Path | BinaryIO) -> str:
-    start = _start(file, 32)
+def _why_unidentified(file: pathlib.Path | BinaryIO) -> str:
+    """Returns the reason why Pillow does not know the file's format."""
+    start = _read_start(file, 32)
     if not start:
         return "the file is empty"
     if "HEIF" not in formats() and start[4:8] == b"ftyp" and re.search(rb"hei[cfmsx]|hev[cmsx]|mif1|msf1", start[8:]):
@@ -232,8 +235,8 @@ def _unidentified(file: pathlib.Path | BinaryIO) -> str:
     return "not an image that can be read"
 
 
-def _start(file: pathlib.Path | BinaryIO, count: int) -> bytes:
-    """Its first `count` bytes; all for -1."""
+def _read_start(file: pathlib.Path | BinaryIO, count: int) -> bytes:
+    """Returns the file's first `count` bytes; all of them for -1."""
     if isinstance(file, pathlib.Path):
         with file.open("rb") as stream:
             return stream.read(count)
@@ -246,7 +249,7 @@ _BITS, _PHOTOMETRIC, _CHANNELS, _PLANAR = 258, 262, 277, 284
 
 
 def _tags(tiff: bytes) -> Mapping[int, Any]:
-    """Reads the tags of the first picture. ValueError where they are damaged."""
+    """Returns the tags of the first picture of a TIFF. Raises ValueError if they are damaged."""
     file = io.BytesIO(tiff)
     try:
         tags = PIL.TiffImagePlugin.ImageFileDirectory_v2(tiff[:8])
@@ -254,14 +257,14 @@ def _tags(tiff: bytes) -> Mapping[int, Any]:
         with _QUIET:
             tags.load(file)
             return dict(tags)
-    except Exception as error:  # many kinds, as in `_by_pillow`
+    except Exception as error:  # many kinds, as in `_decode_by_pillow`
         raise ValueError(f"the image is damaged: {error}") from error
 
 
 def _check_planes(tags: Mapping[int, Any], known: tuple[int, ...] = ()) -> None:
-    """_Unknown for a TIFF with a plane for each channel that is misread: of 16 bits, or where zero is white.
+    """Raises _Unknown for a TIFF with a plane for each channel and 16 bits or zero as white, which would be misread.
 
-    `known`: numbers of channels that are read all the same.
+    `known`: the numbers of channels with which it is read correctly.
     """
     misread = max(tags.get(_BITS, (8,))) > 8 or tags.get(_PHOTOMETRIC) == 0
     if tags.get(_PLANAR) == 2 and misread and tags.get(_CHANNELS, 1) not in known:
@@ -269,25 +272,26 @@ def _check_planes(tags: Mapping[int, Any], known: tuple[int, ...] = ()) -> None:
 
 
 def _rgb(picture: PIL.Image.Image) -> np.ndarray:
+    """Returns the pixels of a decoded picture, RGB uint8 `[H, W, 3]`. Raises ValueError if their range is unknown."""
     tags = picture.tag_v2 if picture.format == "TIFF" else {}
     if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format == "PPM"):
         grey = (np.asarray(picture) >> 8).astype(np.uint8)
-        if tags.get(_PHOTOMETRIC) == 0:  # zero is white, which Pillow heeds in pictures of eight bits alone
+        if tags.get(_PHOTOMETRIC) == 0:  # zero is white; Pillow respects that in pictures of 8 bits only
             grey = 255 - grey
         return cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)
     if picture.mode in ("I", "F"):
         raise ValueError("pixels of 32 bits or with a sign, whose range is not known: save it with 8 or 16 bits")
     if picture.mode in ("P", "PA") and "transparency" in picture.info:
-        picture = picture.convert("RGBA")  # to RGB at once Pillow would warn
+        picture = picture.convert("RGBA")  # Pillow warns of a direct conversion to RGB
     return np.array(picture.convert("RGB"))
 
 
 def _orientation(picture: PIL.Image.Image, *, decoded: bool = True) -> int:
-    """EXIF's orientation of an opened picture; 1 if its EXIF is damaged, or behind pixels that are not yet decoded."""
+    """Returns EXIF's orientation of an opened picture; 1 if its EXIF is damaged, or follows pixels not yet decoded."""
     if picture.format in ("JPEG", "MPO"):
         return exif.orientation(b"".join(picture.info.get(name, b"") for name in ("exif", "xmp")))
     if picture.format == "TIFF" or (picture.format == "PNG" and not decoded and "exif" not in picture.info):
-        return 1  # a TIFF is turned by Pillow itself, and to look for a PNG's it would decode it
+        return 1  # Pillow turns a TIFF itself, and would decode a PNG to look for its EXIF
     try:
         return picture.getexif().get(exif.ORIENTATION, 1)
     except Exception:  # many kinds, as in `decode`

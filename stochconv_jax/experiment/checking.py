@@ -92,10 +92,10 @@ def _check_each(config: ConfigDict, sides: dict[str, sources.Source]) -> tuple[l
         progress.update(done, note=f"check ({config.data.check}): ")
 
     return tuple(
-        image_checks.look_at(
+        image_checks.check_source(
             source,
             decode=config.data.check == "full",
-            look=config.data.hash_distance >= 0,
+            hashes=config.data.hash_distance >= 0,
             least=tuple(config.data.image_size),
             timeout_seconds=config.data.timeout_seconds,
             on_image=on_image,
@@ -121,9 +121,13 @@ def _refuse_bad(config: ConfigDict, bad: Sequence[str], count: int) -> None:
 def _refuse_copies(config: ConfigDict, train: sources.Source, validation: sources.Source, found: Any) -> None:
     """Raises Leak where a validation image is a copy of a training image, or looks like one."""
     distance = config.data.hash_distance
-    kinds = {"are copies, byte for byte,": image_checks.copies(train, validation, found, config.data.timeout_seconds)}
+    kinds = {
+        "are copies, byte for byte,": image_checks.identical_pairs(
+            train, validation, found, config.data.timeout_seconds
+        )
+    }
     if distance >= 0:
-        kinds[f"look like copies (config.data.hash_distance={distance})"] = image_checks.alike(found, distance)
+        kinds[f"look like copies (config.data.hash_distance={distance})"] = image_checks.similar_pairs(found, distance)
     for words, pairs in kinds.items():
         if pairs:
             listed = _first_of([f"{validation.names[j]} of {train.names[i]}" for i, j in pairs])
@@ -144,8 +148,8 @@ def _fingerprint(settings: Sequence[Any], sides: dict[str, sources.Source], time
     files = [file for source in sides.values() for file in source.files]
     names = list(map(str, files))
     states = dict(
-        image_checks.in_threads(
-            lambda i: image_checks.state(files[i]), names, image_checks.WAITING_THREADS, timeout_seconds
+        image_checks.map_in_threads(
+            lambda i: image_checks.file_state(files[i]), names, image_checks.FILE_THREADS, timeout_seconds
         )
     )
     return _digest(settings, sides, [states[i] for i in range(len(files))])

@@ -1,17 +1,28 @@
-"""--mode=prepare: the ISIC archives' own files to a data set for training; without images, a table of their labels."""
+"""--mode=prepare: makes a data set for training from the ISIC archives; without images, only the tables of labels."""
 
 import collections
+import dataclasses
 import logging
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ml_collections import ConfigDict
 
 from stochconv_jax.atomic_files import write_csv, write_text
 from stochconv_jax.data import folds, image_files, requested
-from stochconv_jax.data.isic import labels, manifest, merge, output_tables, preparation, raw_images, rules, same_names
-from stochconv_jax.data.isic.shard_plan import FOLDERS, Settings, Unit, plan, split_of
+from stochconv_jax.data.isic import (
+    image_encoding,
+    labels,
+    manifest,
+    merge,
+    output_tables,
+    preparation,
+    raw_images,
+    rules,
+    same_names,
+)
+from stochconv_jax.data.isic.shard_plan import FOLDERS, OUTCOMES, PlannedShard, Settings, plan_shards, split_of
 from stochconv_jax.data.isic.workers import Workers
 from stochconv_jax.run_folder import locked
 from stochconv_jax.training.progress import Progress
@@ -20,72 +31,72 @@ logger = logging.getLogger(__name__)
 
 
 def run(config: ConfigDict, overrides, workdir: str) -> None:
-    """Reads the label files, and prepares the images if there are any; docs/isic.md says what is then in `workdir`.
+    """Reads the label files and prepares the images, if there are any; docs/isic.md lists what is then in `workdir`.
 
-    What is there already stays; what is missing, has changed or was damaged is made.
+    Keeps what an earlier run has made, and makes what is missing, damaged or has changed.
     """
     del overrides  # they are in the config
     settings = _settings(config)
     folder = pathlib.Path(workdir).expanduser().absolute()
-    raw = [pathlib.Path(os.path.expanduser(part)).absolute() for part in _parts(config.prepare.raw)]
+    raw = [pathlib.Path(os.path.expanduser(part)).absolute() for part in _split_list(config.prepare.raw)]
     label_files = find_labels(config.prepare.labels, raw)
     _refuse_nesting(folder, "raw", raw)
-    _refuse_nesting(folder, "labels", [*map(pathlib.Path, _parts(config.prepare.labels)), *label_files])
-    if not raw and (folder / "units").exists():
+    _refuse_nesting(folder, "labels", [*map(pathlib.Path, _split_list(config.prepare.labels)), *label_files])
+    if not raw and (folder / OUTCOMES).exists():
         raise ValueError(
             f"{folder} holds prepared images, whose tables would be lost: set config.prepare.raw again, or choose "
             "another --workdir for the tables alone"
         )
     rule = rules.parse(config.prepare.rule)
-    columns = {"image_column": config.data.image_column, "target_column": config.data.target_column}
-    contents = [labels.read(file, **columns) for file in label_files]
-    for content in contents:
-        logger.info("%s: %s, %d rows", content.path, content.format, len(content.rows) + len(content.pairs))
-    contents = same_names.by_folder(contents)
+    contents = _read_labels(config, label_files)
     entries, conflicts = merge.merge(contents, rule)
+    dropped = merge.find_without_class(entries, rule)
     _warn_of_missing_labels(contents, entries)
     pairs = [pair for content in contents for pair in content.pairs]
     with locked(folder):
         manifest.remove_leftovers(folder)
         if raw:
-            more, alike, unused, finish = _prepare_images(config, settings, folder, raw, entries, pairs)
+            result = _prepare_images(config, settings, folder, raw, entries, dropped, pairs)
         else:
-            manifest.refuse_labels_of_others(folder)
-            more, alike, unused, finish = merge.drop_duplicates(entries, pairs), [], [], lambda: None
-        conflicts += more
-        report = [*merge.report(contents, entries, rule), *unused]
+            manifest.refuse_foreign_labels(folder)
+            duplicates, between_copies = merge.find_duplicates(entries, dropped, pairs)
+            result = _Result(dropped | duplicates, between_copies)
+        conflicts += result.conflicts
+        report = [*merge.report(contents, entries, result.dropped, rule), *result.unused]
         write_csv(folder / "report.csv", merge.REPORT, report)
         write_csv(folder / "conflicts.csv", output_tables.CONFLICTS, output_tables.conflict_rows(conflicts, rule))
-        if _nothing_left(entries):
+        if _nothing_left(entries, result.dropped):
             reasons = collections.Counter(row["reason"] for row in report if row["status"] == "dropped")
             often = "".join(f"; {count} times: {reason}" for reason, count in reasons.most_common(1))
             raise ValueError(f"no labelled image is kept, and {folder / 'report.csv'} says why{often}")
-        _write_images(config, folder, list(entries.values()), [*pairs, *alike])
-        finish()
-        _tell(folder, report, merge.summary(entries, conflicts, rule), conflicts)
+        _write_tables(config, folder, list(entries.values()), result.dropped, [*pairs, *result.similar])
+        result.finish()
+        _write_summary(folder, report, merge.summary(entries, result.dropped, conflicts, rule), conflicts)
 
 
 def _settings(config: ConfigDict) -> Settings:
-    return Settings(
-        size=config.prepare.size,
-        crop=config.prepare.crop,
-        quality=config.prepare.jpeg_quality,
-        formats=tuple(config.prepare.formats),
-        images_per_shard=config.prepare.images_per_shard,
-    )
+    size, crop = config.prepare.size, config.prepare.crop
+    if crop == "report" and size > image_encoding.CROP_TO:
+        raise ValueError(
+            f"config.prepare.size={size} with config.prepare.crop='report': that rule leaves {image_encoding.CROP_TO} "
+            "pixels of a large picture, which would be enlarged; choose a size up to that, or crop='square'"
+        )
+    formats = tuple(config.prepare.formats)
+    return Settings(size, crop, config.prepare.jpeg_quality, formats, config.prepare.images_per_shard)
 
 
-def _parts(text: str) -> list[str]:
+def _split_list(text: str) -> list[str]:
+    """Returns the parts of a text that are separated by commas."""
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def find_labels(text: str, raw: Sequence[pathlib.Path]) -> list[pathlib.Path]:
-    """The CSV files that files, folders or patterns, separated by commas, name; by default those in the raw folders.
+    """Returns the CSV files that `text` names: files, folders or glob patterns, separated by commas.
 
-    ValueError where there is none.
+    '' means the folders `raw`. Raises ValueError if a part names no CSV file.
     """
     files = []
-    for part in _parts(text) or map(str, raw):
+    for part in _split_list(text) or map(str, raw):
         path = pathlib.Path(os.path.expanduser(part))
         if path.is_dir():
             found = sorted(file for file in raw_images.files_below(path) if file.suffix.lower() == ".csv")
@@ -102,17 +113,26 @@ def find_labels(text: str, raw: Sequence[pathlib.Path]) -> list[pathlib.Path]:
 
 
 def _refuse_nesting(folder: pathlib.Path, key: str, sources: Sequence[pathlib.Path]) -> None:
-    """What is read must not be taken for what is written, nor the other way round."""
+    """Raises ValueError if a source is in the folder or the folder in it: outputs would be read as inputs."""
     for source in (path.expanduser().resolve() for path in sources):
         if folder.resolve().is_relative_to(source) or source.is_relative_to(folder.resolve()):
             raise ValueError(f"--workdir={folder} and config.prepare.{key}={source} must not lie in each other")
 
 
-def _warn_of_missing_labels(contents: Sequence[labels.Contents], entries: merge.Entries) -> None:
-    """Without its ground truth a year's metadata would make test images of all its images, and nobody be the wiser."""
+def _read_labels(config: ConfigDict, files: Sequence[pathlib.Path]) -> list[labels.Contents]:
+    """Returns the contents of the label files; images of one name in several folders have different names."""
+    columns = {"image_column": config.data.image_column, "target_column": config.data.target_column}
+    contents = [labels.read(file, **columns) for file in files]
     for content in contents:
-        images = dict.fromkeys(row.image for row in content.rows)
-        without = [name for name in images if not any(row.labelled for row in entries[name].rows)]
+        logger.info("%s: %s, %d rows", content.path, content.format, len(content.records) + len(content.pairs))
+    return same_names.by_folder(contents)
+
+
+def _warn_of_missing_labels(contents: Sequence[labels.Contents], entries: merge.Entries) -> None:
+    """Logs a warning for each file with images without labels: a year's ground truth may have been forgotten."""
+    for content in contents:
+        images = dict.fromkeys(record.image for record in content.records)
+        without = [name for name in images if not entries[name].labelled]
         if without:
             logger.warning(
                 "%s: no label file has %d of its %d images (%s, ...), which become images to predict; if they are for "
@@ -121,43 +141,71 @@ def _warn_of_missing_labels(contents: Sequence[labels.Contents], entries: merge.
             )
 
 
-def _prepare_images(config, settings: Settings, folder, raw, entries: merge.Entries, pairs):
-    """Makes the images and drops the entries that have none of use.
+@dataclasses.dataclass(frozen=True)
+class _Result:
+    """What became of the images.
 
-    Returns the conflicts between duplicates, pairs that look alike, report rows of unused files, and what is to be done
-    last.
+    `dropped`: the images that are not in the data set. `conflicts`: between duplicates. `similar`: pairs of images that
+    look the same. `unused`: rows of report.csv for files that were not used. `finish`: the last step, after the tables.
     """
-    by_name, others = raw_images.find(raw)
+
+    dropped: merge.Dropped
+    conflicts: Sequence[merge.Conflict] = ()
+    similar: merge.Pairs = ()
+    unused: Sequence[dict] = ()
+    finish: Callable[[], None] = lambda: None
+
+
+def _prepare_images(
+    config: ConfigDict,
+    settings: Settings,
+    folder: pathlib.Path,
+    raw: Sequence[pathlib.Path],
+    entries: merge.Entries,
+    dropped: merge.Dropped,
+    pairs: merge.Pairs,
+) -> _Result:
+    """Prepares the images of the entries that are not in `dropped`."""
+    try:
+        by_name, others = raw_images.find(raw)
+    except ValueError as error:
+        raise ValueError(f"config.prepare.raw: {error}") from error
     if others:
         logger.info("no images in config.prepare.raw: %s", image_files.describe_others(others))
-    by_image = same_names.files_of(entries, by_name)
-    # Once more: a link in one of the folders may lead here.
+    by_image = same_names.files_by_image(entries, by_name)
+    # Once more, with the files' own folders: a link in one of the folders may lead to the workdir.
     _refuse_nesting(folder, "raw", sorted({file.parent for files in by_image.values() for file in files}))
-    distance = config.prepare.hash_distance
+    hashes = config.prepare.hash_distance >= 0
     with Workers(config.prepare.num_workers) as workers:
-        chosen = raw_images.choose(entries, by_image, others, workers, size=settings.size, looks=distance >= 0)
-        compared = same_names.refuse_others(chosen, workers)
-        alike = raw_images.alike(entries, chosen, distance) if distance >= 0 else []
-        # Before one of each copies is kept: a damaged one must not go before a sound one.
-        copies = {name for pair in (*pairs, *alike) for name in pair}
-        damage = raw_images.drop_damaged(entries, chosen, copies, workers)
-        conflicts = merge.drop_duplicates(entries, pairs, alike)
-        if _nothing_left(entries):  # most likely a wrong folder: what is prepared stays as it is
-            return conflicts, alike, raw_images.unused(entries, by_image, chosen, damage, compared), lambda: None
-        units = plan(entries.values(), chosen, settings.images_per_shard)
-        outcomes = preparation.run(folder, units, settings, workers, **_reports(config, units))
-    for image in (image for outcome in outcomes for image in outcome["images"]):
-        entries[image["image"]].dropped = image["dropped"]
-    if _nothing_left(entries):
-        manifest.close(folder, settings)  # tables of an earlier run are not of these files
+        wanted = [name for name in entries if name not in dropped]
+        chosen, unusable = raw_images.choose(wanted, by_image, others, workers, size=settings.size, hashes=hashes)
+        dropped = dropped | unusable
+        compared = same_names.compare_files(chosen, workers)
+        similar = raw_images.similar_pairs(chosen, dropped, config.prepare.hash_distance) if hashes else []
+        # Damage among copies must be known before one of them is kept, so that it is not a damaged one.
+        copies = {name for pair in (*pairs, *similar) for name in pair}
+        damaged, damage = raw_images.find_damaged(chosen, (copies & chosen.keys()) - dropped.keys(), workers)
+        dropped |= damaged
+        duplicates, conflicts = merge.find_duplicates(entries, dropped, pairs, similar)
+        dropped |= duplicates
+        if _nothing_left(entries, dropped):  # most likely a wrong folder: what is prepared stays as it is
+            return _Result(dropped, conflicts, similar, raw_images.unused(entries, by_image, chosen, damage, compared))
+        kept = (entry for name, entry in entries.items() if name not in dropped)
+        plan = plan_shards(kept, chosen, settings.images_per_shard)
+        outcomes = preparation.run(folder, plan, settings, workers, **_log_callbacks(config, plan))
+    results = [result for outcome in outcomes for result in outcome["images"]]
+    dropped |= {result["image"]: merge.Drop(result["dropped"]) for result in results if result["dropped"]}
+    if _nothing_left(entries, dropped):
+        manifest.close(folder, settings)  # the tables of an earlier run do not list these files
         (folder / "splits.csv").unlink(missing_ok=True)
-    unused = raw_images.unused(entries, by_image, chosen, damage | preparation.damage(units, outcomes), compared)
-    return conflicts, alike, unused, lambda: preparation.finish(folder, units, outcomes, settings)
+    damage |= preparation.damaged_files(plan, outcomes)
+    unused = raw_images.unused(entries, by_image, chosen, damage, compared)
+    return _Result(dropped, conflicts, similar, unused, lambda: preparation.finish(folder, plan, outcomes, settings))
 
 
-def _reports(config: ConfigDict, units: Sequence[Unit]) -> dict:
-    """What `prepare.run` tells, to the log."""
-    total = sum(len(unit.items) for unit in units)
+def _log_callbacks(config: ConfigDict, plan: Sequence[PlannedShard]) -> dict[str, Callable]:
+    """Returns the callbacks of `preparation.run` that log its progress."""
+    total = sum(len(shard.images) for shard in plan)
     progress = Progress(total, every=config.log_every_seconds)
 
     def on_start(missing: int) -> None:
@@ -171,16 +219,22 @@ def _reports(config: ConfigDict, units: Sequence[Unit]) -> dict:
     }
 
 
-def _nothing_left(entries: merge.Entries) -> bool:
-    """Whether no image is left to train on. Where there never were labels there may be images to predict alone."""
-    kept = [entry for entry in entries.values() if not entry.dropped]
-    labels = any(row.labelled for entry in entries.values() for row in entry.rows)
-    return not any(entry.target is not None for entry in kept) and (labels or not kept)
+def _nothing_left(entries: merge.Entries, dropped: merge.Dropped) -> bool:
+    """Returns whether no image is left to train on or, if there never were labels, to predict."""
+    kept = [entry for name, entry in entries.items() if name not in dropped]
+    labelled = any(entry.labelled for entry in entries.values())
+    return not any(entry.target is not None for entry in kept) and (labelled or not kept)
 
 
-def _write_images(config: ConfigDict, folder: pathlib.Path, entries: Sequence[merge.Entry], pairs) -> None:
-    """labels.csv, splits.csv and unlabelled.csv."""
-    rows = output_tables.label_rows(entries, pairs)
+def _write_tables(
+    config: ConfigDict,
+    folder: pathlib.Path,
+    entries: Sequence[merge.Entry],
+    dropped: merge.Dropped,
+    pairs: merge.Pairs,
+) -> None:
+    """Writes splits.csv, unlabelled.csv and, last, labels.csv. Raises folds.Leak if the splits leak."""
+    rows = output_tables.label_rows(entries, dropped, pairs)
     try:
         sides = output_tables.split_rows(
             rows, fraction=config.data.validation_fraction, num_folds=config.prepare.folds, seed=config.data.seed
@@ -191,13 +245,13 @@ def _write_images(config: ConfigDict, folder: pathlib.Path, entries: Sequence[me
         if isinstance(error, folds.Leak):
             raise
         logger.warning("no splits.csv: %s", error)
-    unlabelled = [entry for entry in entries if not entry.dropped and split_of(entry) == "test"]
-    _write_unlabelled(config, folder, unlabelled)
+    kept = [entry for entry in entries if entry.image not in dropped]
+    _write_unlabelled(config, folder, [entry for entry in kept if split_of(entry) == "test"])
     write_csv(folder / "labels.csv", output_tables.LABELS, rows)
 
 
 def _write_unlabelled(config: ConfigDict, folder: pathlib.Path, entries: Sequence[merge.Entry]) -> None:
-    """unlabelled.csv, whose images are plain files: where there are none there is no such table."""
+    """Writes unlabelled.csv if its images are plain files; else removes it."""
     if config.prepare.raw and "folder" in config.prepare.formats:
         output_tables.write_unlabelled(folder / "unlabelled.csv", entries, FOLDERS["test"])
         return
@@ -210,8 +264,8 @@ def _write_unlabelled(config: ConfigDict, folder: pathlib.Path, entries: Sequenc
         )
 
 
-def _tell(folder: pathlib.Path, report: Sequence[dict], summary: Sequence[dict], conflicts: Sequence) -> None:
-    """The summary to summary.txt, summary.csv and the log; each reason to drop with its images to the log."""
+def _write_summary(folder: pathlib.Path, report: Sequence[dict], summary: Sequence[dict], conflicts: Sequence) -> None:
+    """Writes summary.txt and summary.csv; logs the summary, the reasons for dropped images, and the conflicts."""
     write_csv(folder / "summary.csv", merge.SUMMARY, summary)
     text = merge.as_text(summary)
     write_text(folder / "summary.txt", text + "\n")
@@ -223,9 +277,6 @@ def _tell(folder: pathlib.Path, report: Sequence[dict], summary: Sequence[dict],
         more = f" and {len(images) - 5} more" if len(images) > 5 else ""
         logger.info("dropped: %s%s: %s", ", ".join(images[:5]), more, reason)
     for conflict in conflicts[:20]:
-        logger.warning("conflict about %s: %s goes before %s", *_words(conflict))
+        about = conflict.other.image, conflict.kept.where, conflict.other.where
+        logger.warning("conflict about %s: %s goes before %s", *about)
     logger.info("by year, over labelled rows; the rest is in %s:\n%s", folder / "report.csv", text)
-
-
-def _words(conflict: merge.Conflict) -> tuple[str, str, str]:
-    return conflict.other.image, conflict.kept.where, conflict.other.where

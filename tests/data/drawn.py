@@ -1,4 +1,4 @@
-"""Small sources for tests, in a module of their own so that worker processes can load them."""
+"""Random pictures and small sources of them, in a module of their own so that worker processes can load them."""
 
 import multiprocessing
 import pathlib
@@ -8,11 +8,11 @@ import numpy as np
 
 from stochconv_jax.data.sources import BadImage, Source
 
-RANDOM = np.random.default_rng(0)
+RANDOM = np.random.default_rng(0)  # starts anew with each test, see `conftest.py`
 
 
 class Noise(Source):
-    """`size` pictures of smooth noise, each its own; those at `bad` cannot be read."""
+    """`size` different pictures of smooth noise; those at the indices `bad` cannot be read."""
 
     def __init__(self, size: int, image_size: tuple[int, int] = (24, 32), *, seed: int = 0, bad: tuple[int, ...] = ()):
         labels = np.random.default_rng(seed).integers(0, 3, size)
@@ -28,7 +28,7 @@ class Noise(Source):
 
 
 class Witness(Noise):
-    """Writes down which processes read: a file each in `folder`, of OpenCV's number of threads in it."""
+    """Noise that records which processes read it: a file each in `folder`, with OpenCV's number of threads."""
 
     def __init__(self, size: int, folder: pathlib.Path, *, bad: tuple[int, ...] = ()):
         super().__init__(size, bad=bad)
@@ -42,13 +42,13 @@ class Witness(Noise):
 
 
 def random_picture(height=20, width=30):
-    """Smooth noise, RGB."""
+    """Returns smooth noise, RGB uint8 `[height, width, 3]`, another at each call."""
     noise = RANDOM.integers(0, 256, (height, width, 3), np.uint8)
     return cv2.GaussianBlur(noise, (0, 0), 2)
 
 
 def encoded(picture, ending=".png"):
-    """The file's content for an RGB, RGBA or grey picture."""
+    """Returns the content of a file of this ending with an RGB, RGBA or grey picture."""
     if picture.ndim == 3:
         picture = cv2.cvtColor(picture, {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}[picture.shape[2]])
     return cv2.imencode(ending, picture)[1].tobytes()

@@ -6,10 +6,10 @@ import pytest
 
 from stochconv_jax.data import augment
 from stochconv_jax.data.augment import Augmentation
+from tests.data.drawn import RANDOM
 
 SIZE = (120, 200)
 STILL = Augmentation(area=(1.0, 1.0), flip=False, rotation=0.0)
-RANDOM = np.random.default_rng(0)
 
 
 def random_picture(size):

@@ -1,7 +1,6 @@
 """Batches are functions of (seed, step); hosts, workers and unreadable images change nothing else."""
 
 import functools
-import itertools
 import multiprocessing
 import subprocess
 import sys
@@ -14,49 +13,8 @@ import simplejpeg
 
 from stochconv_jax.data import augment, pipeline, reader
 from stochconv_jax.data.sources import BadImage, FolderSource
-from tests.data.drawn import Noise, Witness
-
-PIXELS = {"image_size": (24, 32), "thumbnail_size": (6, 8), "outputs": ("image", "thumbnail")}
-RANDOM = np.random.default_rng(0)
-
-
-def train(source, count, *, start_step=0, batch_size=6, num_workers=0, on_bad_image="error", seed=3, **options):
-    """The first `count` training batches."""
-    options = {"augmentation": pipeline.Augmentation(), "seed": seed, "num_workers": num_workers, **PIXELS} | options
-    batches = pipeline.train_batches(
-        source, batch_size=batch_size, start_step=start_step, on_bad_image=on_bad_image, **options
-    )
-    try:
-        return list(itertools.islice(batches, count))
-    finally:
-        batches.close()
-
-
-def evaluation(source, *, batch_size=6, num_workers=0, on_bad_image="error", **options):
-    """One round of evaluation."""
-    options = PIXELS | options
-    batches = pipeline.EvalBatches(
-        source, batch_size=batch_size, num_workers=num_workers, on_bad_image=on_bad_image, **options
-    )
-    try:
-        return list(batches)
-    finally:
-        batches.close()
-
-
-def joined(batches):
-    """The rows of all batches, by name."""
-    return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
-
-
-def assert_same(batches, others):
-    """Equal bit for bit, types included."""
-    assert len(batches) == len(others)
-    for batch, other in zip(batches, others):
-        assert batch.keys() == other.keys()
-        for name in batch:
-            assert batch[name].dtype == other[name].dtype
-            np.testing.assert_array_equal(batch[name], other[name], err_msg=name)
+from tests.data.batches import PIXELS, assert_same, evaluation, joined, train
+from tests.data.drawn import RANDOM, Noise, Witness
 
 
 def test_a_batch_holds_what_is_promised():
@@ -130,11 +88,12 @@ def test_workers_make_the_batches_of_one_process_and_end(tmp_path, monkeypatch):
 
 FORGETFUL = """
 from stochconv_jax.data import pipeline
-from tests.data import test_pipeline
+from tests.data.batches import PIXELS
+from tests.data.drawn import Noise
 if __name__ == "__main__":
     batches = pipeline.train_batches(
-        test_pipeline.Noise(9), seed=0, batch_size=4, start_step=0, num_workers=1, on_bad_image="error",
-        augmentation=pipeline.Augmentation(), **test_pipeline.PIXELS)
+        Noise(9), seed=0, batch_size=4, start_step=0, num_workers=1, on_bad_image="error",
+        augmentation=pipeline.Augmentation(), **PIXELS)
     print(next(batches)["image"].shape)
 """
 

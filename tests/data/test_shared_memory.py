@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from stochconv_jax.data import shared_memory, streams
-from tests.data.test_streams import Slow
+from tests.data.rows import DyingRows, WideRows
 
 MIB = 2**20
 
@@ -38,16 +38,6 @@ def test_what_will_not_fit_is_refused_with_the_sizes_and_the_remedies(free):
     shared_memory.check([shared_memory.needed(MIB, 100, 0, np.inf)])  # threads put nothing there
 
 
-class Large(Slow):
-    """Rows that end their process as want of memory does."""
-
-    def __init__(self, number):
-        self.number = number
-
-    def map(self, position):
-        os.kill(os.getpid(), self.number)
-
-
 @pytest.mark.parametrize(
     "number, words",
     [
@@ -58,32 +48,20 @@ class Large(Slow):
 )
 def test_a_worker_s_death_is_called_what_it_is(free, number, words):
     free(7)
-    made = streams.batches(Large(number), 0, 1, 1, timeout_seconds=60, row_bytes=3 * MIB)
+    made = streams.batches(DyingRows(number), 0, 1, 1, timeout_seconds=60, row_bytes=3 * MIB)
     with pytest.raises(RuntimeError, match=words):
         next(made)
-
-
-class Wide(Slow):
-    """Rows of such a size that what they are in is told from what other programs have there."""
-
-    BYTES = 2**20 + os.getpid() % 2**10
-
-    def __init__(self):
-        self.bytes = self.BYTES
-
-    def map(self, position):
-        return {"row": np.ones(self.bytes, np.uint8)}
 
 
 def test_what_is_counted_does_wait_there():
     """While nobody fetches, as where the first step is compiled."""
     rows, deadline = 4, time.monotonic() + 60
-    made = streams.batches(Wide(), 0, rows, 1, timeout_seconds=60)
+    made = streams.batches(WideRows(), 0, rows, 1, timeout_seconds=60)
     next(made)
-    counted = shared_memory.needed(Wide.BYTES, rows, 1, np.inf) // (rows * Wide.BYTES)
+    counted = shared_memory.needed(WideRows.BYTES, rows, 1, np.inf) // (rows * WideRows.BYTES)
     sizes = []
-    while sizes.count(rows * Wide.BYTES) < counted and time.monotonic() < deadline:
+    while sizes.count(rows * WideRows.BYTES) < counted and time.monotonic() < deadline:
         sizes = [entry.stat().st_size for entry in os.scandir(shared_memory.FOLDER)]
         time.sleep(0.1)
     made.close()
-    assert sizes.count(rows * Wide.BYTES) >= counted
+    assert sizes.count(rows * WideRows.BYTES) >= counted

@@ -9,7 +9,8 @@ import pytest
 
 from stochconv_jax.data import image_io, sources
 from stochconv_jax.data.sources import BadImage, FolderSource, Subset
-from tests.data.drawn import encoded, random_picture
+from stochconv_jax.data.synthetic import SyntheticSource
+from tests.data.drawn import Noise, encoded, random_picture
 
 
 @pytest.fixture
@@ -118,8 +119,18 @@ def test_a_subset_is_the_images_at_its_indices(folder):
     source = from_csv(folder, "image,target\nb,1\na,0\nc.d,1\n")
     part = Subset(source, [2, 0])
     assert len(part) == 2 and part.names == ["c.d.jpg", "b.jpg"] and part.labels.tolist() == [1, 1]
+    assert part.texts == part.column("IMAGE") == ["c.d", "b"] and part.files == [source.files[2], source.files[0]]
+    assert str(part.bad_image(1, "torn")) == str(source.bad_image(0, "torn")) and part.origin == source.origin
     np.testing.assert_array_equal(part.read(0), source.read(2))
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(part)).read(1), source.read(0))
+
+
+def test_a_source_without_columns_files_or_table_says_so(folder):
+    """As that of drawn images; also through a subset."""
+    for source in (SyntheticSource(size=4, image_size=(8, 8), seed=0), Subset(Noise(4), range(4))):
+        assert source.texts == source.names and not source.files and not source.columns
+        with pytest.raises(ValueError, match="no such column in the images' source, which has no columns"):
+            source.column("patient_id")
 
 
 def test_class_counts_include_classes_without_images():

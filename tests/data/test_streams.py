@@ -5,24 +5,23 @@ import os
 import pathlib
 import platform
 import re
-import resource
 import signal
 import subprocess
 import sys
 import time
 
 import cv2
-import grain
 import numpy as np
 import pytest
 
-from stochconv_jax.data import streams
+from stochconv_jax.data import pipeline, streams
 from stochconv_jax.data.sources import FolderSource
 from stochconv_jax.runtime.watchdog import Stalled
-from tests.data.test_pipeline import Noise, evaluation, train
+from tests.data.batches import PIXELS, evaluation, train
+from tests.data.drawn import RANDOM, Noise
+from tests.data.rows import PageFaultRows
 
 pytestmark = pytest.mark.smoke
-RANDOM = np.random.default_rng(0)
 
 
 @pytest.fixture
@@ -55,9 +54,6 @@ def test_the_batch_of_a_training_step_names_the_very_images_of_its_rows(pipe):
 
 
 def test_closing_does_not_wait_for_a_read_that_never_returns(pipe, monkeypatch):
-    from stochconv_jax.data import pipeline
-    from tests.data.test_pipeline import PIXELS
-
     monkeypatch.setattr(streams, "CLOSING_SECONDS", 0.5)
     keys = {"seed": 0, "start_step": 0, "num_workers": 0, "on_bad_image": "error", **PIXELS}
     batches = pipeline.train_batches(pipe, batch_size=1, augmentation=pipeline.Augmentation(), **keys)
@@ -67,27 +63,14 @@ def test_closing_does_not_wait_for_a_read_that_never_returns(pipe, monkeypatch):
     batches.close()
 
 
-class Slow(grain.transforms.Map):
-    """Rows that say which process made them."""
-
-    def map(self, position):
-        return {"process": np.int64(os.getpid())}
-
-    def where(self, position):
-        return "a batch"
-
-    def name(self, position):
-        return ""
-
-
 def test_workers_leave_signals_to_the_main_process_and_end_with_it():
     """SIGTERM reaches every process of a job; kill -9 only one."""
     code = (
         "import itertools, os, signal, sys, time\n"
         "from stochconv_jax.data import streams\n"
-        "from tests.data.test_streams import Slow\n"
+        "from tests.data.rows import ProcessRows\n"
         "if __name__ == '__main__':\n"
-        "    made = streams.batches(Slow(), 0, 1, 1, timeout_seconds=60)\n"
+        "    made = streams.batches(ProcessRows(), 0, 1, 1, timeout_seconds=60)\n"
         "    worker = int(next(made)['process'][0])\n"
         "    os.kill(worker, signal.SIGTERM)\n"
         "    os.kill(worker, signal.SIGINT)\n"
@@ -111,27 +94,8 @@ def alive(process):
         return False
 
 
-class Touches(grain.transforms.Map):
-    """Rows that say how many page faults it takes to touch 100 MB for the second time."""
-
-    def map(self, position):
-        size = 100_000_000 + position - position
-        faults = []
-        for _ in range(2):
-            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-            b"x" * size
-            faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-        return {"first": np.array(faults[0]), "again": np.array(faults[1])}
-
-    def where(self, position):
-        return f"row {position}"
-
-    def name(self, position):
-        return ""
-
-
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the allocator is not glibc's")
 def test_a_worker_reads_into_memory_that_it_has_already():
-    rows = streams.batches(Touches(), 0, 1, 1, timeout_seconds=60.0, last=1)
+    rows = streams.batches(PageFaultRows(), 0, 1, 1, timeout_seconds=60.0, last=1)
     (batch,) = list(rows)
     assert batch["again"].item() < batch["first"].item() / 10

@@ -69,7 +69,7 @@ def test_every_mode_reads_every_dialect(folder, dialect):
     assert source.names == [f"{name}.png" for name in NAMES] and source.labels.tolist() == TARGETS
     found = requested.find(str(file), "predict.images")
     assert [path.name for path in found.files] == source.names and list(found.texts) == source.texts
-    rows = labels.read(file).rows
+    rows = labels.read(file).records
     assert [row.image for row in rows] == NAMES and [row.target for row in rows] == TARGETS
 
 
@@ -84,7 +84,7 @@ def test_columns_are_named_by_key(folder):
     file.write_text(text(head=("file", "Label 1"), end=",7,x\n").replace(",7,x", ",target,image", 1))
     source = FolderSource.from_csv(str(folder / "images"), str(file), num_classes=2, **columns)
     assert source.names == [f"{name}.png" for name in NAMES] and source.labels.tolist() == TARGETS
-    rows = labels.read(file, **columns).rows
+    rows = labels.read(file, **columns).records
     assert [row.image for row in rows] == NAMES and [row.target for row in rows] == TARGETS
     assert list(requested.find(str(file), "predict.images", "FILE").texts) == NAMES
     for key, right in columns.items():
@@ -102,7 +102,7 @@ def test_kaggles_table_of_2020_as_it_is(folder):
     assert source.names == [f"{name}.png" for name in NAMES] and source.labels.tolist() == TARGETS
     assert source.columns["patient_id"][1] == "IP_i1"
     contents = labels.read(folder / "train.csv")
-    assert contents.format == "2020" and [row.malignant for row in contents.rows] == list(map(bool, TARGETS))
+    assert contents.format == "2020" and [row.malignant for row in contents.records] == list(map(bool, TARGETS))
 
 
 @pytest.mark.parametrize(

@@ -96,8 +96,8 @@ def test_a_run_that_goes_on_does_not_look_again_but_where_something_has_changed(
     with caplog.at_level(logging.INFO):
         checked(images, on_bad_image="skip", check="full")
     looked = []
-    real = image_checks.look_at
-    monkeypatch.setattr(image_checks, "look_at", lambda *args, **keys: looked.append(1) or real(*args, **keys))
+    real = image_checks.check_source
+    monkeypatch.setattr(image_checks, "check_source", lambda *args, **keys: looked.append(1) or real(*args, **keys))
     caplog.clear()
     with caplog.at_level(logging.INFO):
         checked(images, on_bad_image="skip", check="full")
@@ -129,8 +129,8 @@ def test_a_validation_image_that_is_a_copy_of_a_training_image_is_a_leak(images)
 
 def test_only_files_of_one_length_and_beginning_are_read_whole(images, monkeypatch):
     read = []
-    real = image_checks._whole
-    monkeypatch.setattr(image_checks, "_whole", lambda file: read.append(file.name) or real(file))
+    real = image_checks._sha256
+    monkeypatch.setattr(image_checks, "_sha256", lambda file: read.append(file.name) or real(file))
     checked(images)
     assert not read
     long = encoded(random_picture(400, 400), ".bmp")
@@ -169,7 +169,10 @@ def test_a_source_without_files_is_decoded_if_asked(tmp_path):
 
 def test_looks_of_all_pairs_across_are_compared():
     random = np.random.default_rng(0)
-    found = [[image_checks.CheckedImage(look=int(look)) for look in random.integers(0, 2**63, 6)] for _ in range(2)]
-    found[1][4] = image_checks.CheckedImage(look=found[0][2].look ^ 0b101)
-    found[1][5] = image_checks.CheckedImage(problem="torn", look=found[0][2].look)
-    assert image_checks.alike(found, 2) == [(2, 4)] and image_checks.alike(found, 1) == []
+    found = [
+        [image_checks.CheckedImage(perceptual_hash=int(bits)) for bits in random.integers(0, 2**63, 6)]
+        for _ in range(2)
+    ]
+    found[1][4] = image_checks.CheckedImage(perceptual_hash=found[0][2].perceptual_hash ^ 0b101)
+    found[1][5] = image_checks.CheckedImage(problem="torn", perceptual_hash=found[0][2].perceptual_hash)
+    assert image_checks.similar_pairs(found, 2) == [(2, 4)] and image_checks.similar_pairs(found, 1) == []

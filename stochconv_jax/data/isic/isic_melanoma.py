@@ -1,9 +1,9 @@
-"""The TFDS builder `isic_melanoma`, with a config for each size; its shards are written by --mode=prepare.
+"""The TFDS builder `isic_melanoma`, with a config for each size. --mode=prepare writes its shards.
 
     tfds.data_source('isic_melanoma/1024', data_dir='WORKDIR/tfds', split='train')
 
-reads them, with or without this file, and without TensorFlow. `train` has every labelled image, in the order of
-labels.csv; which of them validate is a matter of splits.csv. `test` has the images without labels.
+reads them without TensorFlow, and without this file too. `train` has all labelled images in the order of labels.csv;
+splits.csv says which of them validate. `test` has the images without labels.
 """
 
 import numpy as np
@@ -45,7 +45,7 @@ class IsicMelanoma(tfds.core.DatasetBuilder):
 
 
 def builder(data_dir: str, size: int) -> IsicMelanoma:
-    """The builder for images of `size` x `size` pixels under `data_dir`."""
+    """Returns the builder for images of `size` x `size` pixels under `data_dir`."""
     if str(size) in IsicMelanoma.builder_configs:
         return IsicMelanoma(config=str(size), data_dir=data_dir)
     config = tfds.core.BuilderConfig(name=str(size), description=f"{size}x{size} pixels")

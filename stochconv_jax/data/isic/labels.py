@@ -1,10 +1,10 @@
-"""Readers of the challenges' label files. Which one a file is for shows in its header, not in its name.
+"""Reads the challenges' label files, each by the format that its header shows, whatever its name.
 
-What the files call things, and what is made of it:
+How each year names diagnoses, and how they become 2019's categories:
 
-    2016  benign | malignant, as words or numbers. Malignant is melanoma: 238 of the 248 stand in 2019 too, all as MEL.
-    2017  `melanoma` and `seborrheic_keratosis`; neither is a nevus: 1838 of the 1843 stand in 2019 too, all as NV.
-    2018  one column a category, or HAM10000's `dx`. AKIEC, which holds Bowen's disease too, becomes 2019's AK.
+    2016  benign | malignant, as words or numbers. Malignant is MEL: 238 of the 248 are in 2019 too, all as MEL.
+    2017  `melanoma` and `seborrheic_keratosis`. Neither is NV: 1838 of the 1843 are in 2019 too, all as NV.
+    2018  one column a category, or HAM10000's `dx`. AKIEC, which includes Bowen's disease, becomes AK.
     2019  one column a category.
     2020  `benign_malignant`, and a `diagnosis` that is mostly unknown.
 """
@@ -14,7 +14,7 @@ import pathlib
 from collections.abc import Callable, Iterable, Mapping
 
 from stochconv_jax.data import table_reader
-from stochconv_jax.data.isic.records import Row, image_id, split_name
+from stochconv_jax.data.isic.records import Record, image_id, split_name
 
 CATEGORIES = ("MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC", "UNK")  # of 2019, in its order
 _DIAGNOSES = {
@@ -41,17 +41,20 @@ Cells = Mapping[str, str]
 
 @dataclasses.dataclass(frozen=True)
 class Contents:
-    """What a file holds: rows about images, or pairs of ids that show the same picture."""
+    """The content of a file: records about images, or pairs of ids of images that show the same picture."""
 
     path: pathlib.Path
     format: str
-    rows: tuple[Row, ...] = ()
+    records: tuple[Record, ...] = ()
     pairs: tuple[tuple[str, str], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
 class _Format:
-    """A kind of file: the lower-case columns that it must have, the image's first, and what to make of a row."""
+    """A file format: the lower-case columns that a file must have, the image's first, and how to read a row.
+
+    `read`: returns the fields of a `Record` from the cells of a row by column.
+    """
 
     name: str
     year: str
@@ -62,8 +65,8 @@ class _Format:
 def read(path: pathlib.Path, *, image_column: str = "", target_column: str = "target") -> Contents:
     """Reads a label file, a metadata file or a list of duplicates of any year, or a table of images and classes.
 
-    `image_column` and `target_column` are those of such a table, as `sources.FolderSource.from_csv` takes them.
-    ValueError naming the file with its header if no reader is for it, and the row where a value is not what it must be.
+    `image_column`, `target_column`: the columns of such a table, as in `sources.FolderSource.from_csv`. Raises
+    ValueError naming the file and its header if it has no known format, or the row of an invalid value.
     """
     header, *body = table_reader.read_rows(path)
     if _is_headless_2016(header[1]):
@@ -72,24 +75,25 @@ def read(path: pathlib.Path, *, image_column: str = "", target_column: str = "ta
     if {"image_name_1", "image_name_2"} <= table.columns.keys():
         return Contents(path, "2020 duplicates", pairs=tuple(_pairs(table)))
     own = _own_classes(table, image_column, target_column)
-    named = own is not None and own.columns[1] != "target"  # on purpose: it goes before what the header would be
-    form = own if named else _format_of(path, list(table.columns), ",".join(header[1]), own)
+    chosen = own is not None and own.columns[1] != "target"  # a column that the user chose goes before known formats
+    form = own if chosen else _format_of(path, list(table.columns), ",".join(header[1]), own)
     if not body:
         raise ValueError(f"{path} has no rows below its header")
-    return Contents(path, form.name, rows=tuple(_rows(table, form)))
+    return Contents(path, form.name, records=tuple(_records(table, form)))
 
 
 def _is_headless_2016(cells: list[str]) -> bool:
     return len(cells) == 2 and cells[0].upper().startswith("ISIC_") and cells[0][5:].isdecimal()
 
 
-def _rows(table: table_reader.TextTable, form: _Format) -> Iterable[Row]:
+def _records(table: table_reader.TextTable, form: _Format) -> Iterable[Record]:
     for row, cells in enumerate(_cells(table)):
         folder, image = split_name(cells[form.columns[0]])
         if not image:
             raise ValueError(f"{table.where(row)}: no image is named")
         try:
-            yield Row(table.path, table.lines[row], image, folder=folder, **{"year": form.year} | form.read(cells))
+            fields = {"year": form.year} | form.read(cells)
+            yield Record(table.path, table.lines[row], image, folder=folder, **fields)
         except ValueError as error:
             raise ValueError(f"{table.where(row)}: {error}") from error
 
@@ -97,7 +101,7 @@ def _rows(table: table_reader.TextTable, form: _Format) -> Iterable[Row]:
 def _pairs(table: table_reader.TextTable) -> Iterable[tuple[str, str]]:
     for row, cells in enumerate(_cells(table)):
         pair = image_id(cells["image_name_1"]), image_id(cells["image_name_2"])
-        if "" in pair:  # it would tie all that are paired with it
+        if "" in pair:  # it would tie all images that are paired with it
             raise ValueError(f"{table.where(row)}: a cell without an image")
         yield pair
 
@@ -107,7 +111,7 @@ def _cells(table: table_reader.TextTable) -> Iterable[Cells]:
 
 
 def _own_classes(table: table_reader.TextTable, image_column: str, target_column: str) -> _Format | None:
-    """What a table with a column of images and one of classes is read by, however they are called."""
+    """Returns the format of a table with these columns of images and classes; None if it lacks one of them."""
     image, target = table.image_column(image_column), table_reader.find_column(table.columns, target_column)
     if image is None or target is None:
         return None
@@ -115,7 +119,7 @@ def _own_classes(table: table_reader.TextTable, image_column: str, target_column
 
 
 def _flag(text: str, column: str) -> bool:
-    """0, 1, 0.0, 1.0 as a truth value."""
+    """Returns 0, 1, 0.0 or 1.0 as a bool. Raises ValueError, naming the column, for any other text."""
     number = table_reader.class_number(text)
     if number not in (0, 1):
         raise ValueError(f"{column} is {text!r}: expected 0 or 1")
@@ -133,7 +137,7 @@ def _diagnosed(category: str) -> dict:
 
 
 def _metadata(cells: Cells) -> dict:
-    """Patient, lesion, age, sex and site under the names that the years have for them."""
+    """Returns patient, lesion, age, sex and site, whose columns have other names in other years."""
     columns = {
         "patient_id": ("patient_id", "patient"),
         "lesion_id": ("lesion_id",),
@@ -172,7 +176,7 @@ def _one_hot(columns: tuple[str, ...]) -> Callable[[Cells], dict]:
 
 
 def _category(name: str) -> str:
-    """2018's names as 2019's."""
+    """Returns 2019's name of a category of 2018 or 2019. Raises ValueError if there is none."""
     category = {"AKIEC": "AK"}.get(name.upper(), name.upper())
     if category not in CATEGORIES:
         raise ValueError(f"{name!r} is none of the categories {', '.join(CATEGORIES)}")
@@ -219,14 +223,14 @@ _METADATA = (
     _Format("2017 metadata", "2017", ("image_id", "age_approximate", "sex"), _metadata),
     _Format("2019 metadata", "2019", ("image", "age_approx", "anatom_site_general", "sex"), _metadata),
 )
-_SAY_A_CLASS = frozenset({"target", "benign_malignant", "label", "melanoma", "mel", "dx"})
+_CLASS_COLUMNS = frozenset({"target", "benign_malignant", "label", "melanoma", "mel", "dx"})
 
 
 def _format_of(path: pathlib.Path, header: list[str], as_written: str, other: _Format | None) -> _Format:
-    """The first kind of file whose columns are in the header; metadata last, so that no file's labels are passed over.
+    """Returns the first format whose columns are all in the header, else `other`.
 
-    `other` where there is none. ValueError where that is None too, or where metadata has a column that would be a label
-    in another file.
+    Label formats go before metadata formats, so that no labels are overlooked. Raises ValueError if there is no format,
+    or if a metadata file has a column that would be a label in another file.
     """
     form = next((form for form in (*_LABELS, *_METADATA) if set(form.columns) <= set(header)), other)
     if form is None:
@@ -234,7 +238,7 @@ def _format_of(path: pathlib.Path, header: list[str], as_written: str, other: _F
             f"{path}: no known label file has the header {as_written!r}; columns image,target of your own can be "
             "named by config.data.image_column and config.data.target_column"
         )
-    if form in _METADATA and (unread := [name for name in header if name in _SAY_A_CLASS]):
+    if form in _METADATA and (unread := [name for name in header if name in _CLASS_COLUMNS]):
         raise ValueError(
             f"{path}: the header {as_written!r} is that of {form.name}, but for {', '.join(unread)}, which would not "
             "be read; for classes of your own name the columns image,target, else take these columns out"

@@ -1,4 +1,4 @@
-"""The tables beside the images: labels.csv, splits.csv, conflicts.csv."""
+"""Makes the tables beside the images: labels.csv, unlabelled.csv, splits.csv and conflicts.csv."""
 
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,35 +22,35 @@ CONFLICTS = (
 
 
 def texts(entry: Entry) -> dict[str, str]:
-    """What a record holds beside picture, id and class."""
-    about = {"year": entry.row.year, "diagnosis": entry.row.diagnosis, "category": entry.row.category}
+    """Returns what a shard and labels.csv hold about an image besides its picture, id and class."""
+    about = {"year": entry.record.year, "diagnosis": entry.record.diagnosis, "category": entry.record.category}
     return about | dict(entry.metadata)
 
 
-def label_rows(entries: Sequence[Entry], pairs: Iterable[tuple[str, str]]) -> list[dict]:
-    """Rows of labels.csv for the labelled images that are not dropped, with the group that a split must keep together.
+def label_rows(entries: Sequence[Entry], dropped: merge.Dropped, pairs: merge.Pairs) -> list[dict]:
+    """Returns the rows of labels.csv: the labelled images that are not dropped, each with its `merge.groups`.
 
-    `entries`: the dropped ones too, since what they are tied to by patient, lesion or `pairs` is tied together by them.
+    `entries`: all of them, because dropped images connect others by their patient, their lesion or `pairs`.
     """
     return [
         {"image": f"{entry.image}.jpg", "target": entry.target, **texts(entry), "group": group}
         for entry, group in zip(entries, merge.groups(entries, pairs))
-        if not entry.dropped and entry.target is not None
+        if entry.image not in dropped and entry.target is not None
     ]
 
 
 def write_unlabelled(file: pathlib.Path, entries: Sequence[Entry], folder: str) -> None:
-    """Writes the images without labels, for config.predict.images: paths relative to the file."""
-    rows = [{"image": f"{folder}/{e.image}.jpg", "year": e.row.year, **e.metadata} for e in entries]
+    """Writes the images without labels, for config.predict.images, with paths relative to the file."""
+    rows = [{"image": f"{folder}/{e.image}.jpg", "year": e.record.year, **e.metadata} for e in entries]
     write_csv(file, UNLABELLED, rows)
 
 
 def split_rows(labels: Sequence[Mapping], *, fraction: float, num_folds: int, seed: int) -> list[dict]:
-    """Rows of splits.csv: side and fold of each image, by group, stratified by class and year.
+    """Returns the rows of splits.csv: side and fold of each image, by group, stratified by class and year.
 
-    They are what training makes of labels.csv itself with config.data.group_by='group', stratify_by='year' and the same
-    seed and fraction, or config.data.fold. ValueError if a side or a fold would lack a class; folds.Leak if it shares
-    a group.
+    Training makes the same split of labels.csv with config.data.group_by='group', config.data.stratify_by='year' and
+    the same seed and fraction, and the same folds with config.data.fold. Raises ValueError if a side or a fold would
+    lack a class, and folds.Leak if two sides share a group.
     """
     targets = np.array([row["target"] for row in labels])
     kept_together = {"groups": [row["group"] for row in labels], "strata": [row["year"] for row in labels]}
@@ -66,17 +66,17 @@ def split_rows(labels: Sequence[Mapping], *, fraction: float, num_folds: int, se
 
 
 def check_sides(labels: Sequence[Mapping], train: np.ndarray, validation: np.ndarray) -> None:
-    """Raises folds.Leak if a patient, a lesion, a group or an image is on both sides."""
+    """Raises folds.Leak if a patient, a lesion, a group or an image is on both sides; the sides are indices."""
     columns = ("image", "patient_id", "lesion_id", "group")
     sides = [{name: [labels[i][name] for i in side] for name in columns} for side in (train, validation)]
-    folds.refuse_leaks(*sides, "the group column should have kept them together: please report this")
+    folds.refuse_leaks(*sides, "the groups should have kept them together: please report this")
 
 
 def conflict_rows(conflicts: Iterable[Conflict], rule: Rule) -> list[dict]:
-    """Rows of conflicts.csv."""
+    """Returns the rows of conflicts.csv."""
     rows = []
     for conflict in conflicts:
-        kept, other = conflict.kept, conflict.other
-        cells = [cell for row in (kept, other) for cell in (row.image, row.where, rule.target(row), row.diagnosis)]
+        both = (conflict.kept, conflict.other)
+        cells = [cell for r in both for cell in (r.image, r.where, rule.target(r), r.diagnosis)]
         rows.append(dict(zip(CONFLICTS, cells)))
     return rows

@@ -1,8 +1,7 @@
-"""Originals to prepared images, in units that are made whole, checked, and made again only if something changed.
+"""Prepares the images of a plan, shard by shard; makes again only shards that are missing, damaged or outdated.
 
-A unit is what becomes one shard: some images in the order of their ids. Its record, `units/*.json`, is written when all
-of it is there, and says what was made from what. So a run that was killed goes on where it stopped, and who makes a
-unit, and when, does not show in it.
+The outcome of a shard is written when all of its files are complete. So a run that was killed goes on where it stopped,
+and the files do not depend on which process makes a shard, or when.
 """
 
 import dataclasses
@@ -15,13 +14,21 @@ from typing import Any
 
 from stochconv_jax.atomic_files import write_bytes, write_text
 from stochconv_jax.data.isic import image_encoding, isic_melanoma, manifest, raw_images, shards
-from stochconv_jax.data.isic.shard_plan import FOLDERS, Outcome, Settings, Unit, plain_file, read_record
+from stochconv_jax.data.isic.shard_plan import (
+    FOLDERS,
+    OUTCOMES,
+    Outcome,
+    PlannedShard,
+    Settings,
+    plain_file,
+    read_outcome,
+)
 from stochconv_jax.data.isic.workers import Workers
 
 
 def run(
     folder: pathlib.Path,
-    units: Sequence[Unit],
+    plan: Sequence[PlannedShard],
     settings: Settings,
     workers: Workers,
     *,
@@ -29,75 +36,81 @@ def run(
     on_images: Callable[[int], None] = lambda done: None,
     on_damage: Callable[[str], None] = lambda message: None,
 ) -> list[Outcome]:
-    """Makes the units that are not there yet, or are not what they were, and returns the outcomes of all.
+    """Makes the shards of the plan that have to be made, and returns the outcomes of all.
 
-    `on_start` is told how many images are to be made, `on_images` how many are, `on_damage` what was found spoilt.
+    Calls `on_start` with the number of images to be made, `on_images` with the number made so far, and `on_damage` with
+    a message about each shard that is made again for another reason than other settings or originals. Raises ValueError
+    if the folder has files that the manifest does not allow, and OSError naming a file that cannot be read or written.
     """
-    manifest.refuse_left_behind(folder, settings)
-    manifest.refuse_files_of_others(folder, settings)
-    for name in ("units", *(FOLDERS.values() if "folder" in settings.formats else ())):
+    manifest.refuse_outdated_files(folder, settings)
+    manifest.refuse_foreign_files(folder, settings)
+    for name in (OUTCOMES, *(FOLDERS.values() if "folder" in settings.formats else ())):
         (folder / name).mkdir(exist_ok=True)
     if "tfds" in settings.formats:
         shards.folder(folder / "tfds", settings.size).mkdir(parents=True, exist_ok=True)
         shards.remove_damaged_description(folder / "tfds", settings.size)
-    found = workers.map(functools.partial(check, folder=folder, settings=settings), units)
-    for problem in dict.fromkeys(problem for _, problem in found if problem):
+    checked = workers.map(functools.partial(check, folder=folder, settings=settings), plan)
+    for problem in dict.fromkeys(problem for _, problem in checked if problem):
         on_damage(problem)
-    missing = [unit for unit, (outcome, _) in zip(units, found) if outcome is None]
-    superfluous = manifest.superfluous(folder, units, settings)
+    missing = [shard for shard, (outcome, _) in zip(plan, checked) if outcome is None]
+    superfluous = manifest.superfluous(folder, plan, settings)
     if missing or superfluous:
         manifest.close(folder, settings)
-        manifest.begin(folder, units, settings)
+        manifest.begin(folder, plan, settings)
     for file in superfluous:
         file.unlink()
-    on_start(sum(len(unit.items) for unit in missing))
-    counter = _Counter(on_images)
-    made = workers.map(functools.partial(make, folder=folder, settings=settings), missing, counter)
-    made_of = dict(zip((unit.name for unit in missing), made))
-    outcomes = [made_of.get(unit.name, outcome) for unit, (outcome, _) in zip(units, found)]
-    _remove_dropped(folder, units, outcomes, settings)
+    on_start(sum(len(shard.images) for shard in missing))
+    made = workers.map(functools.partial(make, folder=folder, settings=settings), missing, _Counter(on_images))
+    new = iter(made)
+    outcomes = [next(new) if outcome is None else outcome for outcome, _ in checked]
+    _remove_dropped(folder, plan, outcomes, settings)
     manifest.end(folder, settings)
     return outcomes
 
 
 class _Counter:
-    def __init__(self, tell: Callable[[int], None]):
-        self._tell, self._done = tell, 0
+    """Calls `on_images` with the number of images in all outcomes so far."""
+
+    def __init__(self, on_images: Callable[[int], None]):
+        self._on_images, self._done = on_images, 0
 
     def __call__(self, outcome: Outcome) -> None:
         self._done += len(outcome["images"])
-        self._tell(self._done)
+        self._on_images(self._done)
 
 
-def fingerprint(unit: Unit, settings: Settings) -> str:
-    """Of everything that a unit is made from: settings, names, classes, texts, and the originals' sizes and times."""
-    parts = [dataclasses.asdict(settings), unit.split, unit.index, unit.count]
-    for item in unit.items:
-        files = [(file.name, file.stat()) for file in item.files]
+def fingerprint(shard: PlannedShard, settings: Settings) -> str:
+    """Returns a SHA-256 of all that a shard is made from: settings, ids, classes, texts, and the originals' states.
+
+    The state of an original is its name, its size in bytes and its time of change in ns.
+    """
+    parts = [dataclasses.asdict(settings), shard.split, shard.index, shard.count]
+    for image in shard.images:
+        files = [(file.name, file.stat()) for file in image.files]
         states = [[name, state.st_size, state.st_mtime_ns] for name, state in files]
-        parts.append([item.image, states, item.target, dict(item.texts)])
+        parts.append([image.image, states, image.target, dict(image.texts)])
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def check(unit: Unit, *, folder: pathlib.Path, settings: Settings) -> tuple[Outcome | None, str]:
-    """The unit's outcome if all of it is there and as it was written, else None; and what is spoilt, or ''."""
-    record = folder / "units" / unit.name
-    if not record.exists():
+def check(shard: PlannedShard, *, folder: pathlib.Path, settings: Settings) -> tuple[Outcome | None, str]:
+    """Returns the shard's outcome, or None if the shard must be made; and what is damaged or outdated, or ''."""
+    file = shard.outcome_file(folder)
+    if not file.exists():
         return None, ""
-    outcome = read_record(record)
+    outcome = read_outcome(file)
     if outcome is None:
-        return None, f"{record} is damaged"
-    if outcome.get("fingerprint") != fingerprint(unit, settings):
+        return None, f"{file} is damaged"
+    if outcome.get("fingerprint") != fingerprint(shard, settings):
         return None, ""
     if "tfds" in settings.formats and "shard" not in outcome:
-        return None, f"{record} is damaged"
+        return None, f"{file} is damaged"
     old, new = outcome.get("versions", {}), image_encoding.versions()
     if old != new:
         changes = (
             f"{name} {old.get(name, 'unknown')}, which is now {new[name]}" for name in new if old.get(name) != new[name]
         )
         return None, f"{folder} holds images prepared with {', '.join(changes)}"
-    for file, sha256 in _written(unit, outcome, folder, settings):
+    for file, sha256 in _files_with_checksums(shard, outcome, folder, settings):
         if not file.exists():
             return None, f"{file} is gone"
         if shards.checksum(file) != sha256:
@@ -105,73 +118,74 @@ def check(unit: Unit, *, folder: pathlib.Path, settings: Settings) -> tuple[Outc
     return outcome, ""
 
 
-def _written(unit: Unit, outcome: Outcome, folder: pathlib.Path, settings: Settings) -> Iterator[tuple]:
-    """The files of a finished unit with their checksums."""
+def _files_with_checksums(
+    shard: PlannedShard, outcome: Outcome, folder: pathlib.Path, settings: Settings
+) -> Iterator[tuple[pathlib.Path, str]]:
+    """Yields the files of a finished shard with the SHA-256 in its outcome."""
     if "tfds" in settings.formats:
         yield shards.folder(folder / "tfds", settings.size) / outcome["shard"]["file"], outcome["shard"]["sha256"]
     if "folder" in settings.formats:
         for image in outcome["images"]:
             if not image["dropped"]:
-                yield plain_file(folder, unit.split, image["image"]), image.get("sha256")
+                yield plain_file(folder, shard.split, image["image"]), image.get("sha256")
 
 
-def make(unit: Unit, *, folder: pathlib.Path, settings: Settings) -> Outcome:
-    """Makes the unit and writes its record. OSError naming the file that cannot be written."""
-    about = {"fingerprint": fingerprint(unit, settings), "versions": image_encoding.versions(), "split": unit.split}
+def make(shard: PlannedShard, *, folder: pathlib.Path, settings: Settings) -> Outcome:
+    """Makes the shard's files, then writes its outcome and returns it. Raises OSError naming a file that fails."""
+    about = {"fingerprint": fingerprint(shard, settings), "versions": image_encoding.versions(), "split": shard.split}
     outcome: Outcome = about | {"images": []}
-    examples = _examples(unit, outcome["images"], folder, settings)
+    examples = _examples(shard, outcome["images"], folder, settings)
     if "tfds" in settings.formats:
         features = isic_melanoma.builder(str(folder / "tfds"), settings.size).info.features
-        file = unit.shard(folder, settings.size)
-        outcome["shard"] = shards.write(file, examples, features)
+        outcome["shard"] = shards.write(shard.file(folder, settings.size), examples, features)
     else:
         for _ in examples:
             pass
-    write_text(folder / "units" / unit.name, json.dumps(outcome, indent=1) + "\n")
+    write_text(shard.outcome_file(folder), json.dumps(outcome, indent=1) + "\n")
     return outcome
 
 
-def _examples(unit: Unit, images: list, folder: pathlib.Path, settings: Settings) -> Iterator[dict[str, Any]]:
-    """The unit's examples one after the other; notes in `images` what became of each image, and writes plain files."""
+def _examples(shard: PlannedShard, results: list, folder: pathlib.Path, settings: Settings) -> Iterator[dict[str, Any]]:
+    """Yields the shard's TFDS examples; writes plain files, and appends to `results` what became of each image."""
     use = functools.partial(image_encoding.prepare, size=settings.size, crop=settings.crop, quality=settings.quality)
-    for item in unit.items:
-        jpeg, damaged = raw_images.first_sound(item.files, use)
-        about = {"image": item.image, "damaged": damaged, "dropped": "" if jpeg else damaged[0]}
+    for image in shard.images:
+        jpeg, damaged = raw_images.first_sound(image.files, use)
+        result = {"image": image.image, "damaged": damaged, "dropped": "" if jpeg else damaged[0]}
         if jpeg is None:
-            images.append(about)
+            results.append(result)
             continue
         if "folder" in settings.formats:
-            write_bytes(plain_file(folder, unit.split, item.image), jpeg)
-            about["sha256"] = hashlib.sha256(jpeg).hexdigest()  # of the plain file, which by this is known as ours
-        images.append(about)
-        target = isic_melanoma.NO_TARGET if item.target is None else item.target
-        yield {"image": jpeg, "image_id": item.image, "target": target, **item.texts}
+            write_bytes(plain_file(folder, shard.split, image.image), jpeg)
+            result["sha256"] = hashlib.sha256(jpeg).hexdigest()  # by which `manifest` knows the plain file as ours
+        results.append(result)
+        target = isic_melanoma.NO_TARGET if image.target is None else image.target
+        yield {"image": jpeg, "image_id": image.image, "target": target, **image.texts}
 
 
-def damage(units: Sequence[Unit], outcomes: Sequence[Outcome]) -> dict[pathlib.Path, str]:
-    """The files that proved damaged, each with the reason."""
-    items = [item for unit in units for item in unit.items]
-    images = [image for outcome in outcomes for image in outcome["images"]]
-    return {file: reason for item, image in zip(items, images) for file, reason in zip(item.files, image["damaged"])}
+def damaged_files(plan: Sequence[PlannedShard], outcomes: Sequence[Outcome]) -> dict[pathlib.Path, str]:
+    """Returns the original files that are damaged, each with the reason."""
+    images = [image for shard in plan for image in shard.images]
+    results = [result for outcome in outcomes for result in outcome["images"]]
+    return {file: why for image, result in zip(images, results) for file, why in zip(image.files, result["damaged"])}
 
 
 def _remove_dropped(
-    folder: pathlib.Path, units: Sequence[Unit], outcomes: Sequence[Outcome], settings: Settings
+    folder: pathlib.Path, plan: Sequence[PlannedShard], outcomes: Sequence[Outcome], settings: Settings
 ) -> None:
-    """Plain files of images that could be used once and cannot any more."""
+    """Removes the plain files of images that earlier runs could use and this one cannot."""
     if "folder" in settings.formats:
-        for unit, outcome in zip(units, outcomes):
-            for image in outcome["images"]:
-                if image["dropped"]:
-                    plain_file(folder, unit.split, image["image"]).unlink(missing_ok=True)
+        for shard, outcome in zip(plan, outcomes):
+            for result in outcome["images"]:
+                if result["dropped"]:
+                    plain_file(folder, shard.split, result["image"]).unlink(missing_ok=True)
 
 
-def finish(folder: pathlib.Path, units: Sequence[Unit], outcomes: Sequence[Outcome], settings: Settings) -> None:
-    """Makes the shards a TFDS data set, with a labels.csv of its own beside them; the last step of all."""
+def finish(folder: pathlib.Path, plan: Sequence[PlannedShard], outcomes: Sequence[Outcome], settings: Settings) -> None:
+    """Makes the shards a TFDS data set, with a copy of labels.csv beside them; the last step of a preparation."""
     if "tfds" in settings.formats:
-        parts = {split: [o["shard"] for u, o in zip(units, outcomes) if u.split == split] for split in FOLDERS}
+        written = {split: [o["shard"] for s, o in zip(plan, outcomes) if s.split == split] for split in FOLDERS}
         place = shards.folder(folder / "tfds", settings.size)
         write_bytes(place / "labels.csv", (folder / "labels.csv").read_bytes())
-        checksums = {part["file"]: part for split in parts.values() for part in split}
+        checksums = {shard["file"]: shard for split in written.values() for shard in split}
         write_text(place / shards.CHECKSUMS, json.dumps(checksums, indent=1) + "\n")
-        shards.describe(folder / "tfds", settings.size, parts)
+        shards.describe(folder / "tfds", settings.size, written)

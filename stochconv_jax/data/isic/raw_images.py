@@ -1,4 +1,4 @@
-"""The original image files: where they are, how big, and which look the same."""
+"""Finds the original image files, measures them, and chooses the files of each image."""
 
 import contextlib
 import dataclasses
@@ -8,42 +8,46 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
+from stochconv_jax.atomic_files import explain_os_errors
 from stochconv_jax.data import image_files, image_io, names
 from stochconv_jax.data.isic import image_encoding, merge
 from stochconv_jax.data.isic.records import image_id
 from stochconv_jax.data.isic.workers import Workers
 
-SAME = ("the same bytes", "the same looks")  # how files were found to show one picture
+SAME_BYTES, SAME_LOOKS = "the same bytes", "the same looks"  # how two files show one picture, in report.csv
 _FILES_A_TASK = 64
 
 
 @dataclasses.dataclass(frozen=True)
 class RawImage:
-    """An image file; height and width in pixels. `look`: its hash, if asked for. `problem`: why it cannot be used."""
+    """An original image file.
+
+    `height`, `width`: in pixels. `perceptual_hash`: 0 if it was not asked for. `problem`: why it cannot be used, or ''.
+    """
 
     file: pathlib.Path
     height: int = 0
     width: int = 0
-    look: int = 0
+    perceptual_hash: int = 0
     problem: str = ""
 
 
-Chosen = dict[str, list[RawImage]]  # by image, best first: without a problem, of the most pixels, the first of equals
+Chosen = dict[str, list[RawImage]]  # by image: files without a problem first, then those of more pixels
 
 
 def find(folders: Iterable[pathlib.Path]) -> tuple[dict[str, list[pathlib.Path]], list[pathlib.Path]]:
-    """The image files in the folders and below, by ISIC id, sorted by path; and the other files.
+    """Returns the image files in the folders and below by ISIC id, sorted by path, and the other files.
 
-    ValueError where there is no image.
+    Raises ValueError if a folder is none, or if there is no image.
     """
     files, others = [], []
     for folder in folders:
         if not folder.is_dir():
-            raise ValueError(f"config.prepare.raw: {str(folder)!r} is not a folder")
+            raise ValueError(f"{str(folder)!r} is not a folder")
         images, rest = image_files.sort_out(file for file in files_below(folder) if file.is_file())
         files, others = files + images, others + rest
     if not files:
-        raise ValueError(f"config.prepare.raw: {image_files.describe_no_image(others)}")
+        raise ValueError(image_files.describe_no_image(others))
     by_image: dict[str, list[pathlib.Path]] = {}
     for file in files:
         by_image.setdefault(image_id(file.name), []).append(file)
@@ -51,7 +55,7 @@ def find(folders: Iterable[pathlib.Path]) -> tuple[dict[str, list[pathlib.Path]]
 
 
 def files_below(folder: pathlib.Path) -> Iterator[pathlib.Path]:
-    """See `names.files_below`. OSError naming a folder that cannot be read: its files would be missing."""
+    """Yields what `names.files_below` yields. Raises OSError naming a folder that cannot be read."""
 
     def fail(error: OSError) -> None:
         raise error
@@ -59,29 +63,26 @@ def files_below(folder: pathlib.Path) -> Iterator[pathlib.Path]:
     return names.files_below(folder, fail)
 
 
-@contextlib.contextmanager
-def _named(file: pathlib.Path) -> Iterator[None]:
-    """What keeps a file from being read, a disk or a permission, is no damage of the image: it ends the run."""
-    try:
-        yield
-    except OSError as error:
-        raise OSError(error.errno, f"{file} cannot be read: {error.strerror}; mend that and run again") from error
+def _explain_read_errors(file: pathlib.Path) -> contextlib.AbstractContextManager[None]:
+    """Names the file in errors of the disk or of permissions, which end the run; the image need not be damaged."""
+    return explain_os_errors("read", file, "mend that and run again")
 
 
-def content_of(file: pathlib.Path) -> bytes:
-    """Its bytes. OSError naming it if it cannot be read."""
-    with _named(file):
+def read_content(file: pathlib.Path) -> bytes:
+    """Returns the file's bytes. Raises OSError naming it if it cannot be read."""
+    with _explain_read_errors(file):
         return file.read_bytes()
 
 
 def first_sound[Made](files: Sequence[pathlib.Path], use: Callable[[bytes], Made]) -> tuple[Made | None, list[str]]:
-    """What `use` makes of the first file that it takes, or None; and what is wrong with each file before that one.
+    """Returns what `use` makes of the first undamaged file, or None, and the problems of the files before that one.
 
-    `use` raises ValueError for a damaged image. OSError naming the file if one cannot be read.
+    `use` takes a file's content, and raises ValueError if it is damaged. Raises OSError naming a file that cannot be
+    read.
     """
     problems = []
     for file in files:
-        content = content_of(file)
+        content = read_content(file)
         try:
             return use(content), problems
         except ValueError as error:
@@ -89,85 +90,85 @@ def first_sound[Made](files: Sequence[pathlib.Path], use: Callable[[bytes], Made
     return None, problems
 
 
-def _measure_some(files: Sequence[pathlib.Path], size: int, looks: bool) -> list[RawImage]:
-    return [_measure(file, size, looks) for file in files]
+def _measure_all(files: Sequence[pathlib.Path], size: int, hashes: bool) -> list[RawImage]:
+    return [_measure(file, size, hashes) for file in files]
 
 
-def _measure(file: pathlib.Path, size: int, look: bool) -> RawImage:
+def _measure(file: pathlib.Path, size: int, hashes: bool) -> RawImage:
     try:
-        with _named(file):
+        with _explain_read_errors(file):
             if not file.stat().st_size:
                 raise ValueError("the file is empty")
             height, width = image_io.read_size(file)
             if min(height, width) < size:
                 return RawImage(file, height, width, problem=image_encoding.too_small(height, width, size))
-            return RawImage(file, height, width, image_encoding.look(file.read_bytes()) if look else 0)
+            perceptual_hash = image_encoding.hash_encoded(file.read_bytes()) if hashes else 0
+            return RawImage(file, height, width, perceptual_hash)
     except ValueError as error:
         return RawImage(file, problem=f"{file.name}: {error}")
 
 
 def choose(
-    entries: merge.Entries,
+    wanted: Sequence[str],
     by_image: Mapping[str, list[pathlib.Path]],
     others: Iterable[pathlib.Path],
     workers: Workers,
     *,
     size: int,
-    looks: bool,
-) -> Chosen:
-    """The files of each entry that is not dropped; drops entries without a file of `size` pixels that can be read.
+    hashes: bool,
+) -> tuple[Chosen, merge.Dropped]:
+    """Returns the files of each image in `wanted`, and the images that have no file of `size` pixels that can be read.
 
-    `others`: files of other formats; `looks`: whether the files' looks are wanted too.
+    `by_image`: the image files; `others`: files that are not read; `hashes`: whether perceptual hashes are wanted.
     """
-    wanted = [name for name, entry in entries.items() if not entry.dropped]
     files = [file for name in wanted for file in by_image.get(name, ())]
     tasks = [files[start : start + _FILES_A_TASK] for start in range(0, len(files), _FILES_A_TASK)]
-    results = workers.map(functools.partial(_measure_some, size=size, looks=looks), tasks)
-    measured = {found.file: found for result in results for found in result}
+    results = workers.map(functools.partial(_measure_all, size=size, hashes=hashes), tasks)
+    measured = {raw.file: raw for result in results for raw in result}
     unread = {image_id(file.name): file for file in others}
-    chosen = {}
+    chosen, dropped = {}, {}
     for name in wanted:
         if name not in by_image:
             file = unread.get(name)
-            entries[name].dropped = f"{file.name}: {image_files.why_unread(file)}" if file else "no image file"
+            dropped[name] = merge.Drop(f"{file.name}: {image_files.why_unread(file)}" if file else "no image file")
             continue
-        found = (measured[file] for file in by_image[name])
-        chosen[name] = sorted(found, key=lambda found: (bool(found.problem), -found.height * found.width))
-        entries[name].dropped = chosen[name][0].problem
-    return chosen
+        raws = (measured[file] for file in by_image[name])
+        chosen[name] = sorted(raws, key=lambda raw: (bool(raw.problem), -raw.height * raw.width))
+        if chosen[name][0].problem:
+            dropped[name] = merge.Drop(chosen[name][0].problem)
+    return chosen, dropped
 
 
-def usable(found: Iterable[RawImage]) -> tuple[pathlib.Path, ...]:
-    """The files without a problem."""
-    return tuple(one.file for one in found if not one.problem)
+def usable(raws: Iterable[RawImage]) -> tuple[pathlib.Path, ...]:
+    """Returns the files without a problem."""
+    return tuple(raw.file for raw in raws if not raw.problem)
 
 
-def alike(entries: merge.Entries, chosen: Chosen, distance: int) -> list[tuple[str, str]]:
-    """Pairs of images whose looks differ in at most `distance` of 64 bits."""
-    names = [name for name in chosen if not entries[name].dropped]
-    looks = np.array([chosen[name][0].look for name in names], np.uint64)
-    return [(names[i], names[j]) for i, j in image_encoding.alike(looks, distance)]
+def similar_pairs(chosen: Chosen, dropped: merge.Dropped, distance: int) -> list[tuple[str, str]]:
+    """Returns pairs of images, not in `dropped`, whose perceptual hashes differ in at most `distance` of 64 bits."""
+    images = [name for name in chosen if name not in dropped]
+    hashes = np.array([chosen[name][0].perceptual_hash for name in images], np.uint64)
+    return [(images[i], images[j]) for i, j in image_encoding.similar_hashes(hashes, distance)]
 
 
-def drop_damaged(
-    entries: merge.Entries, chosen: Chosen, names: Iterable[str], workers: Workers
-) -> dict[pathlib.Path, str]:
-    """Drops the entries among `names` of which no file can be decoded; returns the damaged files, each with its reason.
+def find_damaged(chosen: Chosen, images: Iterable[str], workers: Workers) -> tuple[merge.Dropped, dict]:
+    """Returns the images among `images` of which no file can be decoded, and the damaged files with their reasons.
 
-    Preparation finds damage by itself. This is for what must be known before, such as which of two copies to keep.
+    The preparation finds damage by itself. This is for images whose damage must be known before, because one of several
+    copies is to be kept.
     """
-    asked = [name for name in sorted(names) if name in chosen and not entries[name].dropped]
+    asked = sorted(images)
     files = [usable(chosen[name]) for name in asked]
-    damage = {}
-    for name, candidates, problems in zip(asked, files, workers.map(_problems, files)):
+    dropped, damage = {}, {}
+    for name, candidates, problems in zip(asked, files, workers.map(_decoding_problems, files)):
         damage |= dict(zip(candidates, problems))
         if len(problems) == len(candidates):
-            entries[name].dropped = problems[0]
-    return damage
+            dropped[name] = merge.Drop(problems[0])
+    return dropped, damage
 
 
-def _problems(files: Sequence[pathlib.Path]) -> list[str]:
-    # All of a file is read at a quarter of its size too, in less time.
+def _decoding_problems(files: Sequence[pathlib.Path]) -> list[str]:
+    # Decoding at a quarter of the size reads the whole file too, in less time.
     return first_sound(files, lambda content: image_io.decode(content, shrink=4) is not None)[1]
 
 
@@ -178,18 +179,20 @@ def unused(
     damage: Mapping[pathlib.Path, str],
     compared: Mapping[pathlib.Path, str],
 ) -> list[dict]:
-    """Rows of report.csv for image files that no label file names, or in whose place another file of the image is used.
+    """Returns rows of report.csv for image files that no label file names, or that another file of the image replaces.
 
-    `damage`: what was found when the files were decoded; `compared`: which of SAME two files of an image are, or
-    why one cannot be decoded.
+    `damage`: the damaged files with their reasons. `compared`: how files show the same picture as the first of their
+    image, see `same_names.compare_files`.
     """
     reasons = {file: "no label file names it" for name in by_image.keys() - entries for file in by_image[name]}
-    for found in chosen.values():
-        used = next((file for file in usable(found) if file not in damage), found[0].file)
-        for one in (one for one in found if one.file != used):
-            how = compared.get(one.file) or compared.get(used, "")
-            better = f"{how}: {used} shows the same image in as many pixels or more"
-            reasons[one.file] = damage.get(one.file, one.problem) or (better if how in SAME else how)
+    for raws in chosen.values():
+        used = next((file for file in usable(raws) if file not in damage), raws[0].file)
+        for raw in (raw for raw in raws if raw.file != used):
+            how = compared.get(raw.file) or compared.get(used, "")
+            replaced = f"{how}: {used} shows the same image in as many pixels or more"
+            reasons[raw.file] = damage.get(raw.file, raw.problem) or (
+                replaced if how in (SAME_BYTES, SAME_LOOKS) else how
+            )
     return [
         dict.fromkeys(merge.REPORT, "")
         | {"file": file.name, "image": name if name in entries else image_id(file.name)}

@@ -1,4 +1,4 @@
-"""What every label file is read into."""
+"""The record into which each row of a label file is read, and the ids of images."""
 
 import dataclasses
 import pathlib
@@ -7,17 +7,18 @@ import unicodedata
 
 from stochconv_jax.data import image_files
 
+METADATA = ("patient_id", "lesion_id", "age", "sex", "site")
 _DOWNSAMPLED = "_downsampled"
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
-    """One row of a label or metadata file. A text that the file does not have is ''.
+class Record:
+    """The content of one row of a label file or metadata file; '' stands for a text that the file does not have.
 
-    `line`: where the row ends in `file`, from 1. `image`: the ISIC id; `folder`: of the image, where the row names it;
-    `file_name`: the image's id as its file has it, if that is another, see `apart.by_folder`. `year`: of the challenge.
-    `category`: a 2019 category, '' if unknown. `malignant`: what the file itself says, None if it names a diagnosis
-    only. `target`: a class that the file gives outright. A row that says nothing about the class is metadata.
+    `line`: the line of `file`, from 1, on which the row ends. `image`: the image's ISIC id. `year`: of the challenge.
+    `category`: one of 2019's categories, '' if unknown. `malignant`: whether the file itself says malignant or benign;
+    None if it names a diagnosis only. `target`: the class if the file gives one. `folder`: the image's folder if the
+    row names one. `file_name`: the id that the image's file has, if it is not `image`, see `same_names.by_folder`.
     """
 
     file: pathlib.Path
@@ -38,7 +39,7 @@ class Row:
 
     @property
     def labelled(self) -> bool:
-        """Whether the row says what the image shows."""
+        """Whether the record says what the image shows; otherwise it is metadata."""
         return bool(self.category) or self.malignant is not None or self.target is not None
 
     @property
@@ -47,16 +48,16 @@ class Row:
         return f"{self.file.name}, row {self.line}"
 
 
-METADATA = ("patient_id", "lesion_id", "age", "sex", "site")
-
-
 def image_id(name: str) -> str:
-    """'ISIC_0000017_downsampled.jpg' -> 'ISIC_0000017': one name for a picture, whatever the archive calls it."""
+    """Returns the ISIC id in a name: 'ISIC_0000017' for 'ISIC_0000017_downsampled.jpg'."""
     return split_name(name)[1]
 
 
 def split_name(name: str) -> tuple[str, str]:
-    """The folder, with /, and the id of an image as a table names it: by \\ or /, in Unicode's composed letters."""
+    """Returns the folder and the ISIC id of an image as a table names it.
+
+    Reads \\ and / between folders, and returns /. Returns Unicode's composed letters for composed and decomposed ones.
+    """
     path = posixpath.normpath(unicodedata.normalize("NFC", name.strip()).replace("\\", "/")) if name else ""
     folder, last = posixpath.split(path)
     stem, ending = posixpath.splitext(last)

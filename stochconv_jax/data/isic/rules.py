@@ -1,10 +1,10 @@
-"""Which class a row's image is of."""
+"""Rules that give the image of a record its class."""
 
 import dataclasses
 from collections.abc import Mapping
 
 from stochconv_jax.data.isic.labels import CATEGORIES
-from stochconv_jax.data.isic.records import Row
+from stochconv_jax.data.isic.records import Record
 
 MALIGNANT = frozenset({"MEL", "BCC", "AK", "SCC"})
 NAMES = ("report", "melanoma_only", "categories")
@@ -12,47 +12,48 @@ NAMES = ("report", "melanoma_only", "categories")
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """`classes`: the class of each diagnosis or category; `positive`: the classes that count as positives.
+    """A class for each diagnosis or category.
 
-    `own_words`: a file that says benign or malignant itself, or gives a target, is believed.
+    `classes`: the class by diagnosis, in lower case, or by category. `positive`: the classes that count as positive.
+    `trusts_files`: whether a target, or the word benign or malignant, in a label file goes before `classes`.
     """
 
     name: str
     classes: Mapping[str, int]
     positive: frozenset[int]
-    own_words: bool = False
+    trusts_files: bool = False
 
-    def target(self, row: Row) -> int | None:
-        """The row's class; None if the rule has none for it."""
-        if self.own_words and row.target is not None:
-            return row.target
-        if self.own_words and row.malignant is not None:
-            return int(row.malignant)
-        return self.classes.get(row.diagnosis.lower(), self.classes.get(row.category))
+    def target(self, record: Record) -> int | None:
+        """Returns the record's class; None if the rule has none for it."""
+        if self.trusts_files and record.target is not None:
+            return record.target
+        if self.trusts_files and record.malignant is not None:
+            return int(record.malignant)
+        return self.classes.get(record.diagnosis.lower(), self.classes.get(record.category))
 
     @property
     def num_classes(self) -> int:
-        """Classes that the rule gives."""
+        """The number of classes that the rule gives."""
         return max(self.classes.values()) + 1
 
 
 def parse(text: str) -> Rule:
-    """The rule that `text` names, or that it spells out, as in 'MEL=1,BCC=1,NV=0,lentigo nos=0'.
+    """Returns the rule that `text` names, or spells out as in 'MEL=1,BCC=1,NV=0,lentigo nos=0'.
 
-    report: melanoma, basal cell and squamous cell carcinoma and actinic keratosis are 1, and the years that say
-    malignant themselves are believed (project report, 2021). melanoma_only: melanoma is 1. categories: the place among
-    2019's categories. A diagnosis goes before its category. ValueError if it is none of these.
+    report: melanoma, basal cell carcinoma, squamous cell carcinoma and actinic keratosis are 1, and label files that
+    say benign or malignant are trusted (project report, 2021). melanoma_only: melanoma is 1. categories: the index of
+    2019's category. In a rule that is spelled out, a diagnosis goes before its category. Raises ValueError for any
+    other text.
     """
     if text == "report":
-        return Rule(text, {name: int(name in MALIGNANT) for name in CATEGORIES}, frozenset({1}), own_words=True)
+        return Rule(text, {name: int(name in MALIGNANT) for name in CATEGORIES}, frozenset({1}), trusts_files=True)
     if text == "melanoma_only":
-        # 2016's benign have no category, and they are no melanoma either.
         known = {name: int(name == "MEL") for name in CATEGORIES}
-        return Rule(text, known | {"benign": 0}, frozenset({1}))
+        return Rule(text, known | {"benign": 0}, frozenset({1}))  # 2016's benign images have no category
     if text == "categories":
-        places = {name: place for place, name in enumerate(CATEGORIES)}
-        return Rule(text, places, frozenset(places[name] for name in MALIGNANT))
-    assignments = [_assignment(part, text) for part in text.split(",")]
+        indices = {name: index for index, name in enumerate(CATEGORIES)}
+        return Rule(text, indices, frozenset(indices[name] for name in MALIGNANT))
+    assignments = [_parse_assignment(part, text) for part in text.split(",")]
     classes = dict(assignments)
     if len(classes) < len(assignments):
         raise ValueError(f"a category or diagnosis has two classes in {text!r}")
@@ -61,7 +62,7 @@ def parse(text: str) -> Rule:
     return Rule("mapping", classes, frozenset(classes.values()) - {0})
 
 
-def _assignment(part: str, text: str) -> tuple[str, int]:
+def _parse_assignment(part: str, text: str) -> tuple[str, int]:
     name, _, number = (word.strip() for word in part.partition("="))
     if not name or not number.isdecimal():
         known = ", ".join(CATEGORIES)

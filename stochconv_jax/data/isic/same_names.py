@@ -1,4 +1,4 @@
-"""Pictures of one name in several folders: told apart by the folders that label files name, else compared."""
+"""Tells pictures of one name in several folders apart, by the folders that label files name or by comparing them."""
 
 import collections
 import dataclasses
@@ -7,113 +7,115 @@ from collections.abc import Collection, Mapping, Sequence
 
 from stochconv_jax.data.isic import image_encoding, merge
 from stochconv_jax.data.isic.labels import Contents
-from stochconv_jax.data.isic.raw_images import SAME, Chosen, RawImage, content_of
-from stochconv_jax.data.isic.records import Row
+from stochconv_jax.data.isic.raw_images import SAME_BYTES, SAME_LOOKS, Chosen, RawImage, read_content
+from stochconv_jax.data.isic.records import Record
 from stochconv_jax.data.isic.workers import Workers
 
-BYTES, LOOKS = SAME
-OTHER = "another picture"
+_FIRST, _OTHER_PICTURE = "", "another picture"  # relations of a file to the first file of its image
 
 
 def by_folder(contents: Sequence[Contents]) -> list[Contents]:
-    """The contents, where images of one name in several folders, a/1 and b/1, are called a_1 and b_1.
+    """Returns the contents with new names for images of one name in several folders: a_1 and b_1 for a/1 and b/1.
 
-    ValueError naming a row that does not say which of them it means, or where an image is called so already.
+    Raises ValueError if another image has a new name already, or naming a row that does not say which image it means.
     """
     folders: dict[str, set[str]] = collections.defaultdict(set)
     for content in contents:
-        for row in content.rows:
-            folders[row.image].add(row.folder)
-    called = {name: short for name, found in folders.items() if (short := _called(name, found - {""}))}
-    new = collections.Counter([name for short in called.values() for name in set(short.values())])
-    if taken := next((name for name, count in new.items() if count > 1 or name in folders), None):
+        for record in content.records:
+            folders[record.image].add(record.folder)
+    renamed = {name: new for name, found in folders.items() if (new := _names_by_folder(name, found - {""}))}
+    uses = collections.Counter([new for names in renamed.values() for new in set(names.values())])
+    if taken := next((name for name, count in uses.items() if count > 1 or name in folders), None):
         raise ValueError(f"{taken} would be the name of two pictures, by its folder or as it is: rename one of them")
 
-    def renamed(row: Row) -> Row:
-        if row.image not in called:
-            return row
-        if not row.folder:
-            there = " or ".join(f"{folder}/{row.image}" for folder in sorted(called[row.image]))
-            raise ValueError(f"{row.where}: {row.image!r} may be {there}, as other rows have it; give the folder")
-        return dataclasses.replace(row, image=called[row.image][row.folder], file_name=row.image)
+    def rename(record: Record) -> Record:
+        if record.image not in renamed:
+            return record
+        if not record.folder:
+            known = " or ".join(f"{folder}/{record.image}" for folder in sorted(renamed[record.image]))
+            raise ValueError(f"{record.where}: {record.image!r} may be {known}, as other rows have it; give the folder")
+        return dataclasses.replace(record, image=renamed[record.image][record.folder], file_name=record.image)
 
-    return [dataclasses.replace(content, rows=tuple(map(renamed, content.rows))) for content in contents]
+    return [dataclasses.replace(content, records=tuple(map(rename, content.records))) for content in contents]
 
 
-def _called(name: str, folders: Collection[str]) -> dict[str, str]:
-    """Names the image by folder: with as many of its last parts as tell it apart; {} where there is one only.
+def _names_by_folder(name: str, folders: Collection[str]) -> dict[str, str]:
+    """Returns a new name of the image for each folder, with as many of the folder's last parts as tell it apart.
 
-    A folder that another one ends with is that one.
+    Returns {} if there is only one folder; a folder is the same as a longer one that ends with it.
     """
-    whole = {folder: max((f for f in folders if f"/{f}".endswith(f"/{folder}")), key=len) for folder in folders}
-    parts = {folder: folder.strip("/").split("/") for folder in set(whole.values())}
+    longest = {folder: max((f for f in folders if f"/{f}".endswith(f"/{folder}")), key=len) for folder in folders}
+    parts = {folder: folder.strip("/").split("/") for folder in set(longest.values())}
     for depth in range(1, max(map(len, parts.values()), default=0) + 1):
-        short = {folder: "_".join([*names[-depth:], name]) for folder, names in parts.items()}
-        if len(set(short.values())) == len(short) > 1:
-            return {folder: short[whole[folder]] for folder in folders}
+        names = {folder: "_".join([*path[-depth:], name]) for folder, path in parts.items()}
+        if len(set(names.values())) == len(names) > 1:
+            return {folder: names[longest[folder]] for folder in folders}
     return {}
 
 
-def files_of(entries: merge.Entries, by_name: Mapping[str, list[pathlib.Path]]) -> dict[str, list[pathlib.Path]]:
-    """The files by image; those that no image means stand under their path.
+def files_by_image(entries: merge.Entries, by_name: Mapping[str, list[pathlib.Path]]) -> dict[str, list[pathlib.Path]]:
+    """Returns the files of each image, and the files that belong to none under their paths.
 
-    `by_name`: see `scan.find`. Where rows name a folder, of the files in folders that are called most like it.
+    `by_name`: the image files, see `raw_images.find`. If records name an image's folder, its files are those whose
+    folders share the most with it.
     """
-    files, meant = {}, set()
+    files, assigned = {}, set()
     folders = {file.parent.name for found in by_name.values() for file in found}
-    of_one_name = collections.Counter(entry.row.file_name or name for name, entry in entries.items())
+    images_of_name = collections.Counter(entry.record.file_name or name for name, entry in entries.items())
     for name, entry in entries.items():
-        file_name = entry.row.file_name or name
-        shared = {file: _shared(file, entry.folder) for file in by_name.get(file_name, ())}
+        file_name = entry.record.file_name or name
+        shared = {file: _shared_folders(file, entry.folder) for file in by_name.get(file_name, ())}
         most = max(shared.values(), default=0)
-        # Without such a folder it may be that of another machine; with one it just has no such file.
-        elsewhere = of_one_name[file_name] == 1 and entry.folder.rpartition("/")[2] not in folders
+        # A folder that does not exist here may be of another machine. One that exists just has no such file.
+        elsewhere = images_of_name[file_name] == 1 and entry.folder.rpartition("/")[2] not in folders
         if shared and (most or elsewhere):
             files[name] = [file for file, count in shared.items() if count == most]
-            meant.update(files[name])
-    left = [file for found in by_name.values() for file in found if file not in meant]
+            assigned.update(files[name])
+    left = [file for found in by_name.values() for file in found if file not in assigned]
     return files | {file.as_posix(): [file] for file in left}
 
 
-def _shared(file: pathlib.Path, folder: str) -> int:
-    """How many of its last folders a file shares with those that a table names."""
-    own, named = file.parent.parts[::-1], folder.split("/")[::-1]
-    return next((count for count, (a, b) in enumerate(zip(own, named)) if a != b), min(len(own), len(named)))
+def _shared_folders(file: pathlib.Path, folder: str) -> int:
+    """Returns how many of a file's last folders are those of the path `folder`."""
+    own, wanted = file.parent.parts[::-1], folder.split("/")[::-1]
+    return next((count for count, (a, b) in enumerate(zip(own, wanted)) if a != b), min(len(own), len(wanted)))
 
 
-def refuse_others(chosen: Chosen, workers: Workers) -> dict[pathlib.Path, str]:
-    """How each file shows the same picture as the first of its image, BYTES or LOOKS, or why it cannot be decoded.
+def compare_files(chosen: Chosen, workers: Workers) -> dict[pathlib.Path, str]:
+    """Returns how each further file of an image shows the same picture as its first one, or why it cannot be decoded.
 
-    ValueError naming the files of an image that show different ones: which of them its row means is not known.
+    The relations are SAME_BYTES and SAME_LOOKS. Raises ValueError naming two files of an image that show different
+    pictures: the labels do not say which one they mean.
     """
-    several = {name: found for name, found in chosen.items() if len(found) > 1}
-    how = dict(zip(several, workers.map(_relations, list(several.values()))))
-    others = {
-        name: (found, found[how[name].index(OTHER)].file) for name, found in several.items() if OTHER in how[name]
-    }
-    for name, (found, other) in others.items():
-        first = found[how[name].index("")].file
-        more = f"; so it is with {len(others) - 1} more names" if len(others) > 1 else ""
+    several = {name: raws for name, raws in chosen.items() if len(raws) > 1}
+    relations = dict(zip(several, workers.map(_relations, list(several.values()))))
+    ambiguous = [name for name in several if _OTHER_PICTURE in relations[name]]
+    for name in ambiguous:
+        first, other = (several[name][relations[name].index(kind)].file for kind in (_FIRST, _OTHER_PICTURE))
+        more = f"; so it is with {len(ambiguous) - 1} more names" if len(ambiguous) > 1 else ""
         raise ValueError(
             f"{first} and {other} are different pictures, and the labels name {name} alone{more}: take away the one "
             f"that is not meant, or name each with its folder in the label file, as in {other.parent.name}/{name}"
         )
-    return {one.file: words for name, found in several.items() for one, words in zip(found, how[name]) if words}
+    return {raw.file: how for name, raws in several.items() for raw, how in zip(raws, relations[name]) if how}
 
 
-def _relations(found: Sequence[RawImage]) -> list[str]:
-    """Of each file to the first that can be decoded, or why it cannot be; '' for that one."""
+def _relations(raws: Sequence[RawImage]) -> list[str]:
+    """Returns the relation of each file to the first one that can be decoded, or why it cannot be decoded."""
     first, relations = None, []
-    for one in found:
-        content = content_of(one.file)
+    for raw in raws:
+        content = read_content(raw.file)
         if first and content == first[0]:
-            relations.append(BYTES)
+            relations.append(SAME_BYTES)
             continue
         try:
-            small = image_encoding.reduced(content, one.height, one.width)
+            small = image_encoding.decode_reduced(content, raw.height, raw.width)
         except ValueError as error:
-            relations.append(f"{one.file.name}: {error}")
+            relations.append(f"{raw.file.name}: {error}")
             continue
-        relations.append("" if not first else LOOKS if image_encoding.same_looks(first[1], small) else OTHER)
-        first = first or (content, small)
+        if first:
+            relations.append(SAME_LOOKS if image_encoding.same_picture(first[1], small) else _OTHER_PICTURE)
+        else:
+            first = content, small
+            relations.append(_FIRST)
     return relations

@@ -1,4 +1,8 @@
-"""What is to be prepared: settings, and the units of the plan, each of which becomes one shard."""
+"""The plan of a preparation: its settings, and which images become which shard.
+
+A shard is some images in the order of their ids. Its outcome, in `units/*.json`, says what was made of each image, and
+from what. Without the format tfds there is no shard file, only the outcome.
+"""
 
 import dataclasses
 import json
@@ -6,15 +10,21 @@ import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from stochconv_jax.data.isic import image_encoding, merge, output_tables, raw_images, shards
+from stochconv_jax.data.isic import merge, output_tables, raw_images, shards
 
 FORMATS = ("folder", "tfds")
 FOLDERS = {"train": "images", "test": "test"}  # of the plain files, by split
+OUTCOMES = "units"  # the folder of the outcomes
+Outcome = dict[str, Any]  # the content of an outcome's file
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What is made. `size` in pixels; `quality` of the JPEGs, 1..100. ValueError naming the key for what cannot be."""
+    """The settings on which the prepared files depend; `fingerprint` in `preparation` names them.
+
+    `size`: side of the images in pixels. `crop`: see `image_encoding.crop_box`. `quality`: of the JPEGs, 1..100.
+    `formats`: of FORMATS. `images_per_shard`: 1 or more.
+    """
 
     size: int
     crop: str
@@ -22,20 +32,12 @@ class Settings:
     formats: tuple[str, ...]
     images_per_shard: int
 
-    def __post_init__(self):
-        if self.crop == "report" and self.size > image_encoding.CROP_TO:
-            raise ValueError(
-                f"config.prepare.size={self.size} with config.prepare.crop='report': that rule leaves "
-                f"{image_encoding.CROP_TO} pixels of a large picture, which would be enlarged; choose a size up to "
-                "that, or crop='square'"
-            )
-
 
 @dataclasses.dataclass(frozen=True)
-class Item:
-    """An image to prepare: its id, class (None without a label) and texts for its record.
+class PlannedImage:
+    """An image to prepare from the first of `files` that is not damaged.
 
-    `files`: of the first that is not damaged it is made.
+    `image`: its id. `target`: its class, None without a label. `texts`: see `output_tables.texts`.
     """
 
     image: str
@@ -45,34 +47,30 @@ class Item:
 
 
 @dataclasses.dataclass(frozen=True)
-class Unit:
-    """Shard `index` of `count` of a split."""
+class PlannedShard:
+    """Shard `index` of the `count` shards of a split."""
 
     split: str
     index: int
     count: int
-    items: tuple[Item, ...]
+    images: tuple[PlannedImage, ...]
 
-    @property
-    def name(self) -> str:
-        """Of its record."""
-        return f"{self.split}-{self.index:05d}.json"
+    def outcome_file(self, folder: pathlib.Path) -> pathlib.Path:
+        """Returns the file of the shard's outcome in the preparation's folder."""
+        return folder / OUTCOMES / f"{self.split}-{self.index:05d}.json"
 
-    def shard(self, folder: pathlib.Path, size: int) -> pathlib.Path:
-        """The file that it becomes in the preparation's folder."""
+    def file(self, folder: pathlib.Path, size: int) -> pathlib.Path:
+        """Returns the shard's own file in the preparation's folder."""
         return shards.folder(folder / "tfds", size) / shards.file_name(self.split, self.index, self.count)
 
 
-Outcome = dict[str, Any]  # what a unit's record says
-
-
 def plain_file(folder: pathlib.Path, split: str, image: str) -> pathlib.Path:
-    """Where an image is as a file of its own."""
+    """Returns the file of an image in the format folder."""
     return folder / FOLDERS[split] / f"{image}.jpg"
 
 
-def read_record(file: pathlib.Path) -> Outcome | None:
-    """A unit's record; None if it is damaged."""
+def read_outcome(file: pathlib.Path) -> Outcome | None:
+    """Returns the outcome in a file; None if it is damaged."""
     try:
         outcome = json.loads(file.read_text(encoding="utf-8"))
     except ValueError:
@@ -93,22 +91,19 @@ def _is_outcome(content: Any) -> bool:
 
 
 def split_of(entry: merge.Entry) -> str:
-    """'train' for an image with a label, 'test' for one without."""
+    """Returns 'train' for an image with a label, 'test' for one without."""
     return "test" if entry.target is None else "train"
 
 
-def plan(entries: Iterable[merge.Entry], chosen: raw_images.Chosen, images_per_shard: int) -> list[Unit]:
-    """The units of the entries that are not dropped, each with its files."""
-    items: dict[str, list[Item]] = {split: [] for split in FOLDERS}
-    for entry in entries:
-        if not entry.dropped:
-            about = output_tables.texts(entry)
-            items[split_of(entry)].append(
-                Item(entry.image, raw_images.usable(chosen[entry.image]), entry.target, about)
-            )
-    units = []
-    for split, members in items.items():
+def plan_shards(kept: Iterable[merge.Entry], chosen: raw_images.Chosen, images_per_shard: int) -> list[PlannedShard]:
+    """Returns the shards of the entries `kept`, each image with its usable files."""
+    images: dict[str, list[PlannedImage]] = {split: [] for split in FOLDERS}
+    for entry in kept:
+        files = raw_images.usable(chosen[entry.image])
+        images[split_of(entry)].append(PlannedImage(entry.image, files, entry.target, output_tables.texts(entry)))
+    plan = []
+    for split, members in images.items():
         starts = range(0, len(members), images_per_shard)
         parts = [tuple(members[start : start + images_per_shard]) for start in starts]
-        units += [Unit(split, index, len(parts), part) for index, part in enumerate(parts)]
-    return units
+        plan += [PlannedShard(split, index, len(parts), part) for index, part in enumerate(parts)]
+    return plan

@@ -1,4 +1,4 @@
-"""ArrayRecord shards of `isic_melanoma`, written whole or not at all, and what makes them a TFDS data set."""
+"""Writes ArrayRecord shards of `isic_melanoma`, and the files that make them a TFDS data set."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ DESCRIPTION = "dataset_info.json"  # written last: without it TFDS finds no data
 
 
 def folder(data_dir: pathlib.Path, size: int) -> pathlib.Path:
-    """Where the shards for images of `size` lie; asking TFDS would read a description that may be damaged."""
+    """Returns the folder of the shards with images of `size`, without TFDS, which would read their description."""
     return data_dir / "isic_melanoma" / str(size) / str(isic_melanoma.IsicMelanoma.VERSION)
 
 
@@ -35,24 +35,23 @@ def remove_damaged_description(data_dir: pathlib.Path, size: int) -> None:
 
 
 def file_name(split: str, index: int, count: int) -> str:
-    """TFDS's name of shard `index` of `count`."""
+    """Returns TFDS's name of shard `index` of `count`."""
     return f"isic_melanoma-{split}.array_record-{index:05d}-of-{count:05d}"
 
 
 def write(file: pathlib.Path, examples: Iterable[Mapping[str, Any]], features: Any) -> dict[str, Any]:
-    """Writes a shard and returns its sha256, its size in bytes, and the number and the bytes of its examples.
+    """Writes a shard atomically; returns its file name, SHA-256, bytes, number of examples and their bytes.
 
-    Raises OSError naming the file if it cannot be written, as on a full disk.
+    `examples`: in the form of `features`, TFDS's FeaturesDict. Raises OSError naming the file if it cannot be written.
     """
     serializer = example_serializer.ExampleSerializer(features.get_serialized_info())
     count, size = 0, 0
     with replace(file) as temporary:
         try:
-            # One record a group: random access reads no other record.
-            writer = array_record_module.ArrayRecordWriter(str(temporary), "group_size:1")
+            writer = array_record_module.ArrayRecordWriter(str(temporary), "group_size:1")  # for random access
             for example in examples:
-                # Deterministic: otherwise the order of the features changes from process to process.
                 message = serializer.get_tf_example(features.encode_example(example))
+                # Deterministic: otherwise the order of the features changes from process to process.
                 record = message.SerializeToString(deterministic=True)
                 writer.write(record)
                 count, size = count + 1, size + len(record)
@@ -64,7 +63,7 @@ def write(file: pathlib.Path, examples: Iterable[Mapping[str, Any]], features: A
 
 
 def checksum(file: pathlib.Path) -> str:
-    """Its SHA-256."""
+    """Returns the file's SHA-256 as hexadecimal digits."""
     with file.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
@@ -72,17 +71,18 @@ def checksum(file: pathlib.Path) -> str:
 def describe(data_dir: pathlib.Path, size: int, shards: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
     """Writes features.json and dataset_info.json for the shards of each split, as `write` returned them."""
     builder = isic_melanoma.builder(str(data_dir), size)
-    infos = [_split(builder, name, parts) for name, parts in shards.items() if parts]
+    infos = [_split_info(builder, name, parts) for name, parts in shards.items() if parts]
     builder.info.set_splits(tfds_splits.SplitDict(infos))
     builder.info.set_file_format(file_adapters.FileFormat.ARRAY_RECORD)
-    target = pathlib.Path(builder.data_dir)
     with tempfile.TemporaryDirectory() as temporary:
         builder.info.write_to_directory(temporary)
         for name in ("features.json", DESCRIPTION):
-            write_bytes(target / name, (pathlib.Path(temporary) / name).read_bytes())
+            write_bytes(pathlib.Path(builder.data_dir) / name, (pathlib.Path(temporary) / name).read_bytes())
 
 
-def _split(builder: isic_melanoma.IsicMelanoma, name: str, parts: Sequence[Mapping[str, Any]]) -> tfds_splits.SplitInfo:
+def _split_info(
+    builder: isic_melanoma.IsicMelanoma, name: str, parts: Sequence[Mapping[str, Any]]
+) -> tfds_splits.SplitInfo:
     template = naming.ShardedFileTemplate(
         dataset_name=builder.name, split=name, filetype_suffix="array_record", data_dir=builder.data_path
     )

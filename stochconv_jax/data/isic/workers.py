@@ -1,4 +1,4 @@
-"""Worker processes for preparation."""
+"""Worker processes for a preparation."""
 
 import concurrent.futures
 import multiprocessing
@@ -13,7 +13,7 @@ import cv2
 
 
 class Workers:
-    """`count` processes, 0 for one a core; with 1 the work is done in this process. Close it when done."""
+    """`count` worker processes, or one a core for 0; a count of 1 works in this process. Close them when done."""
 
     def __init__(self, count: int):
         self.count = count or len(os.sched_getaffinity(0))
@@ -23,7 +23,7 @@ class Workers:
         else:
             # Spawned, not forked: a fork of a process with threads may hang.
             context = multiprocessing.get_context("spawn")
-            self._pool = concurrent.futures.ProcessPoolExecutor(self.count, context, initializer=_start)
+            self._pool = concurrent.futures.ProcessPoolExecutor(self.count, context, initializer=_start_worker)
 
     def __enter__(self) -> "Workers":
         return self
@@ -33,12 +33,17 @@ class Workers:
             self._pool.shutdown(cancel_futures=True)
 
     def map(self, function: Callable, items: Sequence, on_result: Callable[[Any], None] = lambda result: None) -> list:
-        """`function` of each item, in their order; `on_result` is told each as it comes.
+        """Returns `function` of each item, in their order; calls `on_result` with each result as it comes.
 
-        The first error is raised, and what has not begun is given up. RuntimeError if a worker was killed.
+        Raises the first error, after which items that no worker has begun are given up, and RuntimeError if a worker
+        was killed.
         """
         if self._pool is None:
-            return [_tell(on_result, function(item)) for item in items]
+            results = []
+            for item in items:
+                results.append(function(item))
+                on_result(results[-1])
+            return results
         futures = [self._pool.submit(function, item) for item in items]
         try:
             for future in concurrent.futures.as_completed(futures):
@@ -54,18 +59,13 @@ class Workers:
         return [future.result() for future in futures]
 
 
-def _tell(on_result: Callable[[Any], None], result: Any) -> Any:
-    on_result(result)
-    return result
-
-
-def _start() -> None:
+def _start_worker() -> None:
     cv2.setNumThreads(1)  # the processes are the parallelism
-    absl.logging.set_verbosity(absl.logging.ERROR)  # as in the main process: TFDS warns of what is as it should be
+    absl.logging.set_verbosity(absl.logging.ERROR)  # as in the main process: without TFDS's needless warnings
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
-    """A worker whose parent was killed would wait for work for ever."""
+    """Ends the worker when its parent was killed; else it would wait for work for ever."""
     multiprocessing.parent_process().join()
     os._exit(1)

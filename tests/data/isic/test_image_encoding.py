@@ -160,11 +160,11 @@ def test_too_small():
         image_encoding.prepare(encoded(picture(60, 100)), size=64, crop="report", quality=95)
 
 
-def test_looks():
+def test_perceptual_hashes_of_one_picture_are_near_and_of_another_far():
     content = picture(400, 500)
     smaller = cv2.resize(content, (250, 200), interpolation=cv2.INTER_AREA)
     paler = np.clip(content * 0.9 + 10, 0, 255).astype(np.uint8)
     kinds = [encoded(content, "JPEG", quality=60), encoded(smaller), encoded(paler), encoded(picture(400, 500, 1))]
-    looks = np.array([image_encoding.look(data) for data in (encoded(content), *kinds)], np.uint64)
-    near = {j for i, j in image_encoding.alike(looks, 6) if i == 0}
+    hashes = np.array([image_encoding.hash_encoded(data) for data in (encoded(content), *kinds)], np.uint64)
+    near = {j for i, j in image_encoding.similar_hashes(hashes, 6) if i == 0}
     assert near == {1, 2, 3}

@@ -41,12 +41,12 @@ OFFICIAL = {
 @pytest.mark.parametrize("name", OFFICIAL)
 def test_official_file(shared_data, name):
     contents = labels.read(shared_data / "csv" / name)
-    positives = sum(REPORT.target(row) == 1 for row in contents.rows)
-    assert (len(contents.rows) + len(contents.pairs), positives) == OFFICIAL[name]
-    if contents.rows:
-        assert {row.year for row in contents.rows} == {name[:4]}
+    positives = sum(REPORT.target(row) == 1 for row in contents.records)
+    assert (len(contents.records) + len(contents.pairs), positives) == OFFICIAL[name]
+    if contents.records:
+        assert {row.year for row in contents.records} == {name[:4]}
         labelled = "Metadata" not in name and "metadata.csv" not in name.replace("HAM10000_metadata", "")
-        assert {row.labelled for row in contents.rows} == {labelled}
+        assert {row.labelled for row in contents.records} == {labelled}
 
 
 def test_every_official_file_is_counted(shared_data):
@@ -85,7 +85,7 @@ def read(tmp_path):
     ],
 )
 def test_format(read, name, year, targets):
-    rows = read(FILES[name]).rows
+    rows = read(FILES[name]).records
     assert [REPORT.target(row) for row in rows] == targets
     assert {row.year for row in rows} == {year}
 
@@ -100,8 +100,8 @@ def test_format(read, name, year, targets):
     ],
 )
 def test_labels_beside_metadata_are_not_passed_over(read, header, values):
-    (row,) = read(f"{header}\n{values}\n".encode()).rows
-    assert REPORT.target(row) == 1
+    (record,) = read(f"{header}\n{values}\n".encode()).records
+    assert REPORT.target(record) == 1
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_metadata_with_a_column_that_says_a_class_is_refused_with_its_header(rea
 
 
 def test_what_else_a_file_says_is_kept(read):
-    ham = read(FILES["2018_ham.csv"]).rows[1]
+    ham = read(FILES["2018_ham.csv"]).records[1]
     assert (ham.image, ham.lesion_id, ham.category, ham.diagnosis) == (
         "ISIC_0025030",
         "HAM_0000118",
@@ -128,17 +128,17 @@ def test_what_else_a_file_says_is_kept(read):
         "actinic keratosis",
     )
     assert (ham.age, ham.sex, ham.site, ham.line) == ("80.0", "male", "scalp", 3)
-    v2 = read(FILES["2020_v2.csv"]).rows[0]
+    v2 = read(FILES["2020_v2.csv"]).records[0]
     assert (v2.patient_id, v2.lesion_id, v2.diagnosis, v2.category) == ("IP_1", "IL_1", "unknown", "UNK")
-    assert [row.category for row in read(FILES["2020.csv"]).rows] == ["UNK", "MEL", "BKL"]
-    assert read(FILES["2017_metadata.csv"]).rows[1].sex == ""  # 'unknown' is not known
-    assert read(FILES["2019_metadata.csv"]).rows[1].lesion_id == "BCN_0000001"
-    assert read(FILES["2020_test.csv"]).rows[0].patient_id == "IP_3"
+    assert [row.category for row in read(FILES["2020.csv"]).records] == ["UNK", "MEL", "BKL"]
+    assert read(FILES["2017_metadata.csv"]).records[1].sex == ""  # 'unknown' is not known
+    assert read(FILES["2019_metadata.csv"]).records[1].lesion_id == "BCN_0000001"
+    assert read(FILES["2020_test.csv"]).records[0].patient_id == "IP_3"
     assert read(FILES["2020_duplicates.csv"]).pairs == (("ISIC_2637011", "ISIC_2637013"),)
 
 
 def test_downsampled_is_the_same_picture(read):
-    assert read(FILES["2019.csv"]).rows[0].image == "ISIC_0000001"
+    assert read(FILES["2019.csv"]).records[0].image == "ISIC_0000001"
     assert image_id(" ISIC_0000017_downsampled.JPG ") == "ISIC_0000017"
 
 
@@ -147,7 +147,7 @@ def test_downsampled_is_the_same_picture(read):
 @pytest.mark.parametrize("ending", ["\n", "\r\n", "\r", "\r\n\r\n"])
 def test_dialects(read, encoding, separator, ending):
     text = FILES["2017.csv"].decode().replace("\r\n", ending).replace(",", separator)
-    assert [REPORT.target(row) for row in read(text.encode(encoding)).rows] == [0, 1, 0]
+    assert [REPORT.target(row) for row in read(text.encode(encoding)).records] == [0, 1, 0]
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 def test_rules(tmp_path):
-    rows = {row.where: row for file in write_all(tmp_path) for row in labels.read(file).rows}
+    rows = {row.where: row for file in write_all(tmp_path) for row in labels.read(file).records}
 
     def targets(rule, where):
         return rules.parse(rule).target(rows[where])

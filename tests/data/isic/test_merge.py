@@ -1,8 +1,11 @@
-"""One picture once: the union over the years, its account of every row, and groups."""
+"""Each picture is once in the merge of all years; the report has every row; groups are connected."""
 
 import collections
+import dataclasses
+import itertools
 import pathlib
 
+import numpy as np
 import pytest
 
 from stochconv_jax.data.isic import labels, merge, output_tables, rules
@@ -25,13 +28,13 @@ def drawn(tmp_path):
 def test_later_year_wins_and_conflicts_are_listed(drawn):
     entries, conflicts = merge.merge(drawn, REPORT)
     assert list(entries) == sorted(entries)
-    assert entries["ISIC_0000003"].row.year == "2017" and entries["ISIC_0000003"].target == 1
+    assert entries["ISIC_0000003"].record.year == "2017" and entries["ISIC_0000003"].target == 1
     # Benign in 2016, twice, and melanoma in 2017.
     assert [(c.kept.file.name, c.other.file.name) for c in conflicts] == [
         ("2017.csv", "2016_train.csv"),
         ("2017.csv", "2016_words.csv"),
     ]
-    assert entries["ISIC_0025030"].row.diagnosis == "squamous cell carcinoma"  # HAM10000 said akiec: the same class
+    assert entries["ISIC_0025030"].record.diagnosis == "squamous cell carcinoma"  # HAM10000 said akiec: the same class
     assert entries["ISIC_0025030"].metadata["lesion_id"] == "HAM_0000118"  # which 2019's row does not know
 
 
@@ -53,40 +56,39 @@ def test_metadata_joins_by_id(drawn):
     }
     assert entries["ISIC_0000001"].metadata["age"] == "55"
     test = entries["ISIC_0052060"]
-    assert test.target is None and not test.dropped and test.metadata["patient_id"] == "IP_3"
+    assert test.target is None and test.metadata["patient_id"] == "IP_3"
+    assert not merge.find_without_class(entries, REPORT)
 
 
 def test_official_duplicates(drawn):
     entries, _ = merge.merge(drawn, REPORT)
     pairs = [pair for content in drawn for pair in content.pairs]
-    assert not merge.drop_duplicates(entries, pairs)
-    assert not entries["ISIC_2637011"].dropped
-    assert entries["ISIC_2637013"].dropped == "on the official list as a duplicate of ISIC_2637011"
-    assert entries["ISIC_2637013"].copy_of == "ISIC_2637011"
+    dropped, conflicts = merge.find_duplicates(entries, {}, pairs)
+    reason = "on the official list as a duplicate of ISIC_2637011"
+    assert dropped == {"ISIC_2637013": merge.Drop(reason, "ISIC_2637011")} and not conflicts
 
 
 def test_duplicates_of_another_class_and_in_a_chain(drawn):
     entries, _ = merge.merge(drawn, REPORT)
     chain = [("ISIC_0060000", "ISIC_2637012"), ("ISIC_2637012", "ISIC_0027419"), ("ISIC_2637012", "ISIC_nowhere")]
-    conflicts = merge.drop_duplicates(entries, [], chain)
-    assert not entries["ISIC_2637012"].dropped  # of the latest year
-    assert entries["ISIC_0060000"].dropped and entries["ISIC_0027419"].dropped
+    dropped, conflicts = merge.find_duplicates(entries, {}, [], chain)
+    assert dropped.keys() == {"ISIC_0060000", "ISIC_0027419"}  # ISIC_2637012 is of the latest year
     assert sorted(c.other.image for c in conflicts) == ["ISIC_0027419", "ISIC_0060000"]
 
 
 def test_every_row_is_accounted_for(drawn):
     entries, conflicts = merge.merge(drawn, REPORT)
-    merge.drop_duplicates(entries, [("ISIC_2637011", "ISIC_2637013")])
-    report = merge.report(drawn, entries, REPORT)
-    assert len(report) == sum(len(content.rows) for content in drawn)
+    dropped, _ = merge.find_duplicates(entries, {}, [("ISIC_2637011", "ISIC_2637013")])
+    report = merge.report(drawn, entries, dropped, REPORT)
+    assert len(report) == sum(len(content.records) for content in drawn)
     assert all(line["reason"] for line in report if line["status"] != "kept")
     kept = [line["image"] for line in report if line["status"] == "kept"]
-    assert sorted(kept) == [name for name, entry in entries.items() if not entry.dropped]  # each once
+    assert sorted(kept) == [name for name in entries if name not in dropped]  # each once
     reasons = {(line["file"], line["row"]): line["reason"] for line in report}
     assert reasons["2016_test.csv", 1] == "the same image as 2019.csv, row 2"
     assert reasons["2019_metadata.csv", 2] == "joined to 2019.csv, row 2"
 
-    table = {line["year"]: line for line in merge.summary(entries, conflicts, REPORT)}
+    table = {line["year"]: line for line in merge.summary(entries, dropped, conflicts, REPORT)}
     assert table["2016"] | {"kept_positives": 0} == {
         "year": "2016",
         "rows": 6,
@@ -106,8 +108,26 @@ def test_every_row_is_accounted_for(drawn):
 def test_a_diagnosis_without_a_class_is_dropped(drawn):
     rule = rules.parse("MEL=1,NV=0")
     entries, _ = merge.merge(drawn, rule)
-    assert entries["ISIC_0034524"].dropped == "no class for 'basal cell carcinoma' in the rule mapping"
-    assert merge.summary(entries, [], rule)[-1]["dropped"] == 6
+    dropped = merge.find_without_class(entries, rule)
+    assert dropped["ISIC_0034524"] == merge.Drop("no class for 'basal cell carcinoma' in the rule mapping")
+    assert merge.summary(entries, dropped, [], rule)[-1]["dropped"] == len(dropped) == 6
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_connected_names_are_one_set_and_no_others(seed):
+    """Against sets that are joined until no pair joins any more."""
+    random = np.random.default_rng(seed)
+    pairs = [tuple(pair) for pair in random.choice(list("abcdefghijkl"), (random.integers(0, 12), 2)).tolist()]
+    sets = [set(pair) for pair in pairs]
+    for _ in pairs:
+        for one, other in itertools.combinations(sets, 2):
+            if one & other:
+                sets = [kept for kept in sets if kept not in (one, other)] + [one | other]
+                break
+    assert {frozenset(names) for names in merge.connected(pairs)} == set(map(frozenset, sets))
+    names = list(dict.fromkeys(name for pair in pairs for name in pair))
+    firsts = [found[0] for found in merge.connected(pairs)]
+    assert firsts == sorted(firsts, key=names.index)  # in the order of first appearance
 
 
 def test_groups(drawn):
@@ -123,11 +143,11 @@ def test_a_copy_that_was_dropped_ties_the_kept_image_to_its_patient(drawn):
     entries, _ = merge.merge(drawn, REPORT)
     patient = "ISIC_2637011"
     assert entries[patient].metadata["patient_id"] and not entries["ISIC_0000004"].metadata["patient_id"]
-    entries[patient].dropped = f"{merge.LOOKS} of ISIC_0000004"
-    rows = output_tables.label_rows(list(entries.values()), [(patient, "ISIC_0000004")])
+    dropped = {patient: merge.Drop(f"{merge.SIMILAR} of ISIC_0000004", "ISIC_0000004")}
+    rows = output_tables.label_rows(list(entries.values()), dropped, [(patient, "ISIC_0000004")])
     group = {row["image"]: row["group"] for row in rows}
     assert group["ISIC_0000004.jpg"] == group["ISIC_2637013.jpg"] == "IP_1"
-    labelled = [name for name, entry in entries.items() if not entry.dropped and entry.target is not None]
+    labelled = [name for name, entry in entries.items() if name not in dropped and entry.target is not None]
     assert list(group) == [f"{name}.jpg" for name in labelled]
 
 
@@ -137,22 +157,20 @@ def test_pairs_tie_through_an_image_that_is_not_in_the_data(drawn, between, offi
     """Of A-B and B-C, A and C show the same whatever became of B, and whichever list has which pair."""
     entries, _ = merge.merge(drawn, REPORT)
     middle = "ISIC_9999999" if between == "in no label file" else "ISIC_0060000"
-    if between == "damaged":
-        entries[middle].dropped = "no image file"
+    dropped = {middle: merge.Drop("no image file")} if between == "damaged" else {}
     if between == "without a class":
-        entries[middle].target = None
+        entries[middle] = dataclasses.replace(entries[middle], target=None)
     pairs = [("ISIC_0000004", middle), (middle, "ISIC_2637012")]
-    assert not merge.drop_duplicates(entries, pairs[:official], pairs[official:])
-    assert not entries["ISIC_2637012"].dropped and entries["ISIC_0000004"].copy_of == "ISIC_2637012"
-    reason = merge.OFFICIAL if official == 2 else merge.LOOKS
-    assert entries["ISIC_0000004"].dropped == f"{reason} of ISIC_2637012"
+    duplicates, conflicts = merge.find_duplicates(entries, dropped, pairs[:official], pairs[official:])
+    reason = merge.OFFICIAL if official == 2 else merge.SIMILAR
+    assert duplicates == {"ISIC_0000004": merge.Drop(f"{reason} of ISIC_2637012", "ISIC_2637012")} and not conflicts
 
 
 def test_groups_tie_through_an_image_that_is_not_in_the_data(drawn):
     entries, _ = merge.merge(drawn, REPORT)
-    entries["ISIC_0060000"].dropped = "no image file"
+    dropped = {"ISIC_0060000": merge.Drop("no image file")}
     pairs = [("ISIC_0000004", "ISIC_0060000"), ("ISIC_0060000", "ISIC_2637012")]
-    group = {row["image"]: row["group"] for row in output_tables.label_rows(list(entries.values()), pairs)}
+    group = {row["image"]: row["group"] for row in output_tables.label_rows(list(entries.values()), dropped, pairs)}
     assert group["ISIC_0000004.jpg"] == group["ISIC_2637012.jpg"] == "IP_2"
     assert "ISIC_0060000.jpg" not in group
 
@@ -175,18 +193,18 @@ KEPT = {
 }
 
 
-def test_union_of_all_years(shared_data):
+def test_merge_of_all_years(shared_data):
     contents = read_all(shared_data / "csv")
     entries, conflicts = merge.merge(contents, REPORT)
-    table = {line["year"]: line for line in merge.summary(entries, conflicts, REPORT)}
+    table = {line["year"]: line for line in merge.summary(entries, {}, conflicts, REPORT)}
     assert {year: (line["kept"], line["kept_positives"]) for year, line in table.items()} == KEPT
     assert len({conflict.other.image for conflict in conflicts}) == 3
     # grep of the three ids: benign in both training files of 2016, melanoma since.
     assert [(c.kept.year, c.other.year) for c in conflicts] == [("2019", "2016")] * 6
     pairs = [pair for content in contents for pair in content.pairs]
-    assert not merge.drop_duplicates(entries, pairs)
-    assert sum(bool(entry.copy_of) for entry in entries.values()) == 425
-    report = merge.report(contents, entries, REPORT)
-    assert len(report) == sum(len(content.rows) for content in contents)
+    dropped, between_copies = merge.find_duplicates(entries, {}, pairs)
+    assert len(dropped) == 425 and not between_copies
+    report = merge.report(contents, entries, dropped, REPORT)
+    assert len(report) == sum(len(content.records) for content in contents)
     status = collections.Counter(line["status"] for line in report)
     assert status["kept"] == 60234 - 425 + 10982  # with the test images of 2020

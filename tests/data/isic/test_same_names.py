@@ -62,7 +62,7 @@ def test_different_pictures_of_one_name_are_refused_with_their_files(tmp_path, o
 def test_grain_alone_makes_another_picture_and_compression_does_not():
     first, other = noisy(1), noisy(2)
     again = simplejpeg.decode_jpeg(jpeg(first, 75))
-    assert image_encoding.same_looks(first, again) and not image_encoding.same_looks(first, other)
+    assert image_encoding.same_picture(first, again) and not image_encoding.same_picture(first, other)
 
 
 def test_one_of_them_damaged_is_said_to_be(tmp_path):
@@ -79,13 +79,13 @@ def test_pictures_that_the_labels_name_by_folder_are_kept_apart(tmp_path, rows):
     assert targets == {"a_1.jpg": "0", "b_1.jpg": "1", "y.jpg": "0", "z.jpg": "1"}
     for name, content in (("a_1", first), ("b_1", second)):
         made = simplejpeg.decode_jpeg((workdir / "images" / f"{name}.jpg").read_bytes())
-        assert image_encoding.same_looks(made, content)
+        assert image_encoding.same_picture(made, content)
 
 
 def test_a_folder_in_the_labels_says_which_file_is_meant(tmp_path):
     second = picture(80, 90, 2)
     workdir = prepare(tmp_path, {"raw/a/1.jpg": jpeg(picture(80, 90, 1)), "raw/b/1.jpg": jpeg(second)}, ["b/1.jpg,0"])
-    assert image_encoding.same_looks(simplejpeg.decode_jpeg((workdir / "images" / "1.jpg").read_bytes()), second)
+    assert image_encoding.same_picture(simplejpeg.decode_jpeg((workdir / "images" / "1.jpg").read_bytes()), second)
     assert reason(workdir, "1.jpg") == "no label file names it"
 
 
@@ -126,7 +126,7 @@ def test_names_that_do_not_say_which_is_meant_are_refused(tmp_path, rows, messag
 )
 def test_what_images_are_called(tmp_path, rows, names):
     (content,) = same_names.by_folder(contents(tmp_path, *rows))
-    assert [row.image for row in content.rows] == names
+    assert [row.image for row in content.records] == names
 
 
 def test_a_file_is_found_however_its_letters_are_composed(tmp_path):
