@@ -1,1 +1,1 @@
-"""What the README and the notes on performance measure, runnable by anyone: python -m benchmarks.NAME."""
+"""Benchmarks behind the figures in README.md and docs/: python -m benchmarks.NAME; each has --help."""

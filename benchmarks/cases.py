@@ -1,4 +1,4 @@
-"""A config's own training and evaluation steps, ready to be called on a batch of random pixels."""
+"""The training and evaluation steps of configs, compiled and called on batches of random pixels."""
 
 import dataclasses
 import importlib
@@ -11,15 +11,19 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from stochconv_jax.experiment.experiment import Experiment
-from stochconv_jax.planning import hlo as programs
+from stochconv_jax.planning import hlo
 from stochconv_jax.training import rngs, state
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """`train()` and `evaluate()` run a compiled step and return its outputs.
+    """The compiled steps of a config.
 
-    `seconds`: of compilation, by step; `memory`: bytes on a device by step, see compiled.memory.
+    Attributes:
+      batch_size: images of the batch, over all devices.
+      train, evaluate: run a step and return its outputs.
+      seconds: time of compilation, by step.
+      memory: bytes on a device, by step, see `planning.hlo.memory`.
     """
 
     batch_size: int
@@ -30,7 +34,7 @@ class Case:
 
 
 def config_named(name: str, batch_size: int) -> ConfigDict:
-    """configs/NAME.py, or with NAME:ARGUMENT what its get_config makes of it, for batches of `batch_size`."""
+    """Returns the config of configs/NAME.py, given as NAME or NAME:ARGUMENT, with batches of `batch_size`."""
     module, *argument = name.split(":")
     config = importlib.import_module(f"configs.{module}").get_config(*argument)
     config.batch_size = config.eval.batch_size = batch_size
@@ -38,7 +42,7 @@ def config_named(name: str, batch_size: int) -> ConfigDict:
 
 
 def case(config: ConfigDict, only: tuple[str, ...] = ("train", "evaluate")) -> Case:
-    """Compiles the steps in `only` as training does, for every device there is; no cache of programs is set up."""
+    """Compiles the steps in `only` as training does, for all devices, without a compilation cache."""
     experiment = Experiment(config, steps_per_epoch=100.0)
     with jax.set_mesh(experiment.mesh):
         now = state.create(experiment.initializer, state.shardings(experiment.state_shapes))
@@ -53,7 +57,7 @@ def case(config: ConfigDict, only: tuple[str, ...] = ("train", "evaluate")) -> C
             step, arguments = steps[name]
             begun = time.perf_counter()
             program = step.lower(arguments, batch).compile()
-            seconds[name], memory[name] = time.perf_counter() - begun, programs.memory(program)
+            seconds[name], memory[name] = time.perf_counter() - begun, hlo.memory(program)
             compiled[name] = rngs.Seeded(program, step.seed)
 
     def train():
@@ -68,7 +72,7 @@ def case(config: ConfigDict, only: tuple[str, ...] = ("train", "evaluate")) -> C
 
 
 def _random(shapes: dict[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
-    """Random pixels and identities; labels 0 and 1, every row counted, none skipped."""
+    """Returns a batch with random pixels and identities and labels 0 and 1, in which every row counts."""
 
     def column(name, shape):
         if name in ("image", "thumbnail", "example"):

@@ -1,4 +1,5 @@
-"""What several passes over the same images cost in evaluation, against one: the thumbnail is encoded once for all.
+"""Times evaluation with several passes over the same images against one pass. All passes share the thumbnail's
+encoding.
 
 python -m benchmarks.eval_passes --config b0_full_split --passes 1 3 8
 """
@@ -9,7 +10,7 @@ from benchmarks import cases, timing
 
 
 def measure(name: str, passes: list[int], *, batch_size: int, rounds: int) -> dict[str, dict[str, float]]:
-    """Timings by number of passes; the first is the reference."""
+    """Returns timings by number of passes; the first is the reference."""
     runs = {}
     for number in passes:
         config = cases.config_named(name, batch_size)
@@ -19,7 +20,7 @@ def measure(name: str, passes: list[int], *, batch_size: int, rounds: int) -> di
 
 
 def main(args: list[str] | None = None) -> None:
-    """Measures, prints and writes."""
+    """Runs the benchmark, prints a table and writes JSON."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.eval_passes",
         description=__doc__,
@@ -28,7 +29,7 @@ def main(args: list[str] | None = None) -> None:
     parser.add_argument("--config", default="b0_full_split", help="configs/NAME.py or NAME:ARGUMENT")
     parser.add_argument("--passes", type=int, nargs="+", default=[1, 3, 8], help="the first is the reference")
     parser.add_argument("--batch_size", type=int, default=8, help="images in a batch, over all devices")
-    parser.add_argument("--rounds", type=int, default=11, help="times that each is run")
+    parser.add_argument("--rounds", type=int, default=11, help="how often each is timed")
     parser.add_argument("--json", default="eval_passes.json", help="where to write the results")
     options = parser.parse_args(args)
     timing.prepare_process()

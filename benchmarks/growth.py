@@ -1,10 +1,10 @@
-r"""What a step costs as the image, the batch, the passes and the filters grow: time and memory, as JSON and a figure.
+r"""Measures time and memory of a step as the image, the batch, the passes and the filters grow; as JSON and a figure.
 
     python -m benchmarks.growth --figure docs/growth.png
 
-Compares three networks of one variant: on the thumbnail alone, the full split (thumbnail and windows), and the same
-network on the whole image at full resolution. Times are medians, of one image a device unless the batch grows. Memory
-is what the compiler plans for a step. A step that needs more than --memory is planned and not run.
+Compares three networks of one variant: on the thumbnail alone, the full split (thumbnail and windows), and the network
+on the whole image at full resolution. Times are medians, for one image per device unless the batch grows. Memory is
+what the compiler plans for a step. A step that needs more than --memory is compiled but not run.
 """
 
 import argparse
@@ -32,7 +32,7 @@ COLORS = {THUMBNAIL: "#0072B2", SPLIT: "#D55E00", WHOLE: "#009E73"}
 
 
 def config_of(network: str, variant: str, *, side: int, batch: int = 1, passes: int = 1):
-    """The config of one point. `batch`: images a device."""
+    """Returns the config of one point of the figure. `batch` is the number of images per device."""
     config = b0_full_split.get_config()
     config.model.variant = variant
     config.batch_size = config.eval.batch_size = batch * jax.device_count()
@@ -46,7 +46,7 @@ def config_of(network: str, variant: str, *, side: int, batch: int = 1, passes: 
 
 
 def points(options: argparse.Namespace) -> Iterator[tuple[str, int, str, dict]]:
-    """(axis, value on it, network, arguments of `config_of`) of every point of the figure."""
+    """Yields (axis, value, network, arguments of `config_of`) of every point of the figure."""
     size, networks = options.size, (THUMBNAIL, SPLIT, WHOLE)
     for network in networks:
         for side in options.sides:
@@ -64,7 +64,7 @@ def points(options: argparse.Namespace) -> Iterator[tuple[str, int, str, dict]]:
 
 
 def measure(network: str, *, rounds: int, limit: float, only: tuple[str, ...], **arguments) -> dict[str, dict]:
-    """'milliseconds' (None where a step needs more than `limit` bytes and is not run) and 'bytes', by step."""
+    """Returns 'milliseconds' and 'bytes' of each step; no time if it needs more than `limit` bytes and is not run."""
     case = cases.case(config_of(network, **arguments), only=only)
     results = {}
     for step in only:
@@ -76,7 +76,7 @@ def measure(network: str, *, rounds: int, limit: float, only: tuple[str, ...], *
 
 
 def draw(rows: list[dict], size: int) -> matplotlib.figure.Figure:
-    """A column an axis: milliseconds above, MiB below, on logarithmic scales."""
+    """Draws a column of two plots for each axis: milliseconds above, MiB below, on logarithmic scales."""
     figure = matplotlib.figure.Figure(figsize=(12.5, 6.2), layout="constrained")
     grid = figure.subplots(2, len(AXES), sharex="col", sharey="row")
     for column, (axis, title) in zip(grid.T, AXES.items()):
@@ -105,19 +105,19 @@ def draw(rows: list[dict], size: int) -> matplotlib.figure.Figure:
 
 
 def main(args: list[str] | None = None) -> None:
-    """Measures, prints, writes and draws."""
+    """Runs the benchmark, prints and writes the results and draws the figure."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.growth", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     numbers = {"type": int, "nargs": "*"}
     parser.add_argument("--variant", default="b0", help="the network (default: b0)")
-    parser.add_argument("--size", type=int, default=1024, help="side of the image where another axis grows")
+    parser.add_argument("--size", type=int, default=1024, help="side of the image on the other axes")
     parser.add_argument("--sides", default=[512, 1024, 2048, 4096, 8192], help="sides of images", **numbers)
     parser.add_argument("--batches", default=[1, 2, 4, 8, 16], help="batch sizes", **numbers)
     parser.add_argument("--passes", default=[1, 2, 4, 8, 16], help="numbers of passes", **numbers)
     parser.add_argument("--filters", default=[16, 32, 64, 128], help="filters of a stem", **numbers)
     parser.add_argument("--memory", type=float, default=12, help="GiB that a step may need to be run (default: 12)")
-    parser.add_argument("--rounds", type=int, default=5, help="times that each step is run (default: 5)")
+    parser.add_argument("--rounds", type=int, default=5, help="how often each step is timed (default: 5)")
     parser.add_argument("--json", default="growth.json", help="where the results go (default: growth.json)")
     parser.add_argument("--figure", default="growth.png", help="where the figure goes (default: growth.png)")
     options = parser.parse_args(args)

@@ -1,11 +1,11 @@
-"""Training input against the same steps in PIL, on one core: milliseconds an image, and their ratio.
+"""Times the training input against the same steps in PIL, on one core, in milliseconds per image.
 
     python -m benchmarks.input --images=FOLDER
 
-Both decode a JPEG, take a random crop of 0.6 to 1 of its area, flip it, rotate it by any angle (bilinear) and make the
-thumbnail from what results, or make the thumbnail alone. The reference does it as torchvision's transforms on PIL
-images do: a resized crop, flips, a rotation and a resize, one after the other; for the thumbnail alone the crop is
-resized straight to the thumbnail's size. Prints tables of medians and writes them as JSON.
+Both decode a JPEG, take a random crop of 0.6 to 1 of its area, flip it, rotate it by any angle (bilinear) and make
+image and thumbnail, or the thumbnail alone. The reference works like torchvision's transforms of PIL images: a resized
+crop, flips, a rotation and a resize, one after the other; for the thumbnail alone, the crop is resized directly to the
+thumbnail's size. Prints tables of medians and writes them as JSON.
 """
 
 import argparse
@@ -30,7 +30,7 @@ OUTPUTS = {"image and thumbnail": ("image", "thumbnail"), "thumbnail only": ("th
 def with_pil(
     content: bytes, random: np.random.Generator, *, image_size: int, thumbnail_size: int, outputs: tuple[str, ...]
 ) -> list[np.ndarray]:
-    """The reference for one image. The outside of a turned image is black, not its mirror image: that is cheaper."""
+    """Runs the reference on one image. Outside of a rotated image it is black, not mirrored, which is faster."""
     picture = PIL.Image.open(io.BytesIO(content)).convert("RGB")
     area, aspect = random.uniform(0.6, 1.0), np.exp(random.uniform(-0.28, 0.28))
     width = min(picture.width, picture.width * np.sqrt(area * aspect))
@@ -51,7 +51,7 @@ def with_pil(
 def alternatives(
     files: list[pathlib.Path], *, image_size: int, thumbnail_size: int, outputs: tuple[str, ...]
 ) -> dict[str, Callable[[], None]]:
-    """Passes over `files`: with PIL, and as a training worker of this project reads them."""
+    """Returns functions that read all `files`: with PIL, and like a training worker of this project."""
     sizes = {"image_size": image_size, "thumbnail_size": thumbnail_size, "outputs": outputs}
     random, steps = np.random.default_rng(0), itertools.count()
     squares = {name: (value, value) for name, value in sizes.items() if name != "outputs"}
@@ -79,9 +79,9 @@ def alternatives(
 
 
 def measure(files: list[pathlib.Path], *, image_size: int, thumbnail_size: int, rounds: int) -> dict[str, dict]:
-    """Times both for each kind of output, in turn; per image."""
+    """Returns timings of both per image, for each kind of output."""
     cv2.setNumThreads(1)
-    host_memory.keep_freed()  # as a worker does
+    host_memory.keep_freed()  # as in a worker
     results = {}
     for title, outputs in OUTPUTS.items():
         passes = alternatives(files, image_size=image_size, thumbnail_size=thumbnail_size, outputs=outputs)
@@ -93,7 +93,7 @@ def measure(files: list[pathlib.Path], *, image_size: int, thumbnail_size: int, 
 
 
 def main(args: list[str] | None = None) -> None:
-    """Measures, prints and writes."""
+    """Runs the benchmark, prints tables and writes JSON."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.input", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

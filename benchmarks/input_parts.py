@@ -1,10 +1,11 @@
-"""The three parts of reading an image, in this project and in other libraries, on one core: milliseconds an image.
+"""Times the parts of reading an image in this project and in other libraries, on one core, per image.
 
     pip install torchvision "pyvips[binary]" kornia_rs
     python -m benchmarks.input_parts --images=FOLDER
 
-Parts: decode a JPEG, warp it by one bilinear affine map, and shrink the result to the thumbnail. Every library gets the
-same maps. The fastest of each column together are a floor for one image. Libraries that are not installed are left out.
+The parts: decode a JPEG, warp it by one bilinear affine map, and shrink the result to the thumbnail. Every library gets
+the same maps. The sum of each column's fastest time is a lower bound for one image. Libraries that are not installed
+are left out.
 """
 
 import argparse
@@ -27,12 +28,12 @@ Part = Callable[..., object]
 
 
 def ours(side: int) -> dict[str, Part]:
-    """As training reads: simplejpeg and OpenCV."""
+    """Returns the parts as in training: simplejpeg and OpenCV."""
     return {"decode": image_io.decode, "warp": augment.warp, "thumbnail": lambda x: augment.resize(x, (side, side))}
 
 
 def pillow(side: int) -> dict[str, Part]:
-    """Pillow, which takes the map from output to source as we do; outside the picture it is black."""
+    """Returns the parts by Pillow, which also takes the map from output to source; outside the picture it is black."""
 
     def warp(picture, affine):
         moved = affine @ np.array([[1, 0, -0.5], [0, 1, -0.5], [0, 0, 1]]) + np.array([[0, 0, 0.5]])
@@ -47,7 +48,7 @@ def pillow(side: int) -> dict[str, Part]:
 
 
 def torchvision(side: int) -> dict[str, Part]:
-    """Torchvision's functions on uint8 tensors."""
+    """Returns the parts by Torchvision, on uint8 tensors."""
     import torch
     import torchvision.io
     from torch.nn import functional as nn
@@ -57,7 +58,7 @@ def torchvision(side: int) -> dict[str, Part]:
 
     def warp(picture, affine):
         height, width = picture.shape[:2]
-        # From pixels to -1..1, as affine_grid counts with align_corners=True.
+        # From pixels to -1..1, the coordinates of affine_grid with align_corners=True.
         scale = np.array([[2 / (width - 1), 0, -1], [0, 2 / (height - 1), -1], [0, 0, 1]])
         theta = torch.from_numpy((scale @ np.vstack([affine, [0, 0, 1]]) @ np.linalg.inv(scale))[None, :2]).float()
         grid = nn.affine_grid(theta, [1, 3, height, width], align_corners=True)
@@ -73,7 +74,7 @@ def torchvision(side: int) -> dict[str, Part]:
 
 
 def pyvips(side: int) -> dict[str, Part]:
-    """Libvips, which takes the map from source to output."""
+    """Returns the parts by libvips, which takes the map from source to output."""
     os.environ["VIPS_CONCURRENCY"] = "1"
     import pyvips as vips
 
@@ -95,7 +96,10 @@ def pyvips(side: int) -> dict[str, Part]:
 
 
 def kornia_rs(side: int) -> dict[str, Part]:
-    """Kornia's library in Rust, which takes the map from source to output; its bilinear resize does not average."""
+    """Returns the parts by Kornia's Rust library, which takes the map from source to output.
+
+    Its bilinear resize does not average over pixels, so the thumbnail uses Lanczos.
+    """
     os.environ["RAYON_NUM_THREADS"] = "1"
     import kornia_rs as kornia
 
@@ -117,14 +121,14 @@ LIBRARIES = {"stochconv_jax": ours, "PIL": pillow, "torchvision": torchvision, "
 
 
 def installed() -> Iterator[str]:
-    """The libraries of `LIBRARIES` that can be imported."""
+    """Returns the names in `LIBRARIES` that can be imported."""
     return (name for name in LIBRARIES if importlib.util.find_spec(name))
 
 
 def measure(files: list[pathlib.Path], *, thumbnail: int, rounds: int) -> dict[str, dict[str, dict[str, float]]]:
-    """Timings by part and library, per image, of the same pictures and maps for all."""
+    """Returns timings per image by part and library, on the same pictures and maps."""
     cv2.setNumThreads(1)
-    host_memory.keep_freed()  # as a worker of this project does
+    host_memory.keep_freed()  # as in a worker of this project
     contents = [file.read_bytes() for file in files]
     pictures = [image_io.decode(content) for content in contents]
     random, ranges = np.random.default_rng(0), augment.Augmentation()
@@ -145,7 +149,7 @@ def measure(files: list[pathlib.Path], *, thumbnail: int, rounds: int) -> dict[s
 
 
 def table(results: dict[str, dict[str, dict[str, float]]]) -> str:
-    """The medians as lines of Markdown, and the sum of each column's least."""
+    """Returns the medians as a Markdown table, and the sum of the fastest of each column."""
     lines = ["| ms an image | " + " | ".join(PARTS) + " |", "| --- " * (len(PARTS) + 1) + "|"]
     for name in results[PARTS[0]]:
         lines.append(f"| {name} | " + " | ".join(f"{results[part][name]['median']:.1f}" for part in PARTS) + " |")
@@ -154,7 +158,7 @@ def table(results: dict[str, dict[str, dict[str, float]]]) -> str:
 
 
 def main(args: list[str] | None = None) -> None:
-    """Measures, prints and writes."""
+    """Runs the benchmark, prints a table and writes JSON."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.input_parts",
         description=__doc__,

@@ -1,10 +1,11 @@
-"""The table of all plans: what the training step of each config needs on each machine, as --mode=plan says.
+"""Makes a table of what the training steps of configs need on several topologies, by --mode=plan.
 
     python -m benchmarks.plans --python .venv-tpu/bin/python --configs b0 b0_full_split \
         --topologies v5e:2x4 v5e:16x16 --images 8 --out plans.json
 
-Each plan is a process of its own and takes minutes. What --out holds is not planned again, so that the same command
-goes on where it was broken off; what failed is tried again. The table is printed, and written beside --out as Markdown.
+Each plan is made by a process of its own and takes minutes. Plans that are in --out already are not made again, so that
+the same command continues an interrupted one; failed plans are tried again. The table is printed, and written as
+Markdown next to --out.
 """
 
 import argparse
@@ -28,7 +29,7 @@ HEAD = (
 
 
 def plan(name: str, topology: str, images: int | None, python: str) -> dict:
-    """The content of plan.json without its longest lists; 'failed' with the last line printed if the mode failed."""
+    """Returns the content of plan.json without its longest lists, or {'failed': last line printed} if it failed."""
     config, *argument = name.split(":")
     file = ":".join([str(MAIN.parent / "configs" / f"{config}.py"), *argument])
     settings = {"plan.topology": topology, "plan.largest_batch": False}
@@ -39,7 +40,7 @@ def plan(name: str, topology: str, images: int | None, python: str) -> dict:
         command = [python, str(MAIN), "--mode=plan", f"--config={file}", f"--workdir={workdir}", *flags]
         ended = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         if ended.returncode:
-            return {"failed": ended.stdout.strip().splitlines()[-1] if ended.stdout.strip() else "no word of why"}
+            return {"failed": ended.stdout.strip().splitlines()[-1] if ended.stdout.strip() else "without a message"}
         content = json.loads((pathlib.Path(workdir) / "plan.json").read_text())
     for step in content["steps"].values():
         del step["moved"]
@@ -48,7 +49,7 @@ def plan(name: str, topology: str, images: int | None, python: str) -> dict:
 
 
 def plan_all(pairs: list[tuple[str, str]], *, images: int | None, python: str, out: pathlib.Path) -> dict[str, dict]:
-    """The plans of all `pairs` of a config and a topology by 'CONFIG, TOPOLOGY, IMAGES a chip', and those in `out`."""
+    """Returns the plans of all (config, topology) pairs by 'CONFIG, TOPOLOGY, IMAGES a chip', and those in `out`."""
     results = json.loads(out.read_text()) if out.exists() else {}
     left = {_title(*pair, images): pair for pair in pairs}
     left = {title: pair for title, pair in left.items() if "failed" in results.get(title, {"failed": ""})}
@@ -68,7 +69,7 @@ def _title(name: str, topology: str, images: int | None) -> str:
 
 
 def table(results: dict[str, dict]) -> str:
-    """The results as lines of Markdown."""
+    """Returns the results as a Markdown table."""
     lines = ["| " + " | ".join(HEAD) + " |", "| --- " * len(HEAD) + "|"]
     return "\n".join(lines + ["| " + " | ".join(_cells(title, content)) + " |" for title, content in results.items()])
 
@@ -98,7 +99,7 @@ def _cells(title: str, content: dict) -> list[str]:
 
 
 def _fits(content: dict) -> str:
-    """Whether both steps do; '?' where the chip's memory is not known."""
+    """Returns whether both steps fit; '?' if the chip's memory is not known."""
     steps, memory = content["steps"].values(), content["chip"]["memory"]
     if not memory:
         return "?"
@@ -106,14 +107,18 @@ def _fits(content: dict) -> str:
 
 
 def main(args: list[str] | None = None) -> None:
-    """Plans, prints and writes; exit code 1 if a plan failed."""
+    """Makes the plans, prints and writes the table, and exits with code 1 if a plan failed."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.plans", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--configs", nargs="+", required=True, help="NAME or NAME:ARGUMENT")
     parser.add_argument("--topologies", nargs="+", required=True, help="as config.plan.topology: v5e:16x16, devices")
-    parser.add_argument("--images", type=int, help="a chip of a TPU; else the config's batch_size over all chips")
-    parser.add_argument("--python", default=sys.executable, help="of an environment with requirements-tpu.txt")
+    parser.add_argument(
+        "--images", type=int, help="images per chip of a TPU; else the config's batch_size over all chips"
+    )
+    parser.add_argument(
+        "--python", default=sys.executable, help="interpreter of an environment with requirements-tpu.txt"
+    )
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("plans.json"), help="where to write")
     options = parser.parse_args(args)
     if options.images and "devices" in options.topologies:

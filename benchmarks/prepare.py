@@ -1,11 +1,11 @@
-"""--mode=prepare against a loop in PIL: images a second on the same originals and cores.
+"""Times --mode=prepare against a loop in PIL, in images per second on the same originals and cores.
 
     python -m benchmarks.prepare --raw=FOLDER
 
-Copies the originals of FOLDER that are large enough `--copies` times by link, prepares them with one worker and with
-`--workers`, to plain files and to shards as well, and runs the loop that one would write in a notebook: PIL opens,
-crops by the report's rule, resizes and saves as JPEG 95, one image after the other. PIL has no area filter that weights
-the pixels at an edge; BOX is the nearest, BICUBIC its default. Prints a table and writes it as JSON.
+Links the originals of FOLDER that are large enough `--copies` times and prepares them with one worker and with
+`--workers`, to plain files and also to shards. The reference is a loop as in a notebook, which opens, crops (by the
+report's rule), resizes and saves (as JPEG of quality 95) one image after the other. PIL has no area filter that weights
+the pixels at an edge; BOX is the closest, BICUBIC the default. Prints a table and writes it as JSON.
 """
 
 import argparse
@@ -28,7 +28,7 @@ FILTERS = {"box": PIL.Image.Resampling.BOX, "bicubic": PIL.Image.Resampling.BICU
 
 
 def pil_loop(files: Sequence[pathlib.Path], folder: pathlib.Path, *, size: int, resample: PIL.Image.Resampling) -> None:
-    """The reference."""
+    """Runs the reference."""
     for file in files:
         with PIL.Image.open(file) as picture:
             top, left, height, width = image_encoding.crop_box(picture.height, picture.width, "report")
@@ -39,7 +39,7 @@ def pil_loop(files: Sequence[pathlib.Path], folder: pathlib.Path, *, size: int, 
 def ours(
     files: Sequence[pathlib.Path], folder: pathlib.Path, *, size: int, workers: Workers, formats: Sequence[str]
 ) -> None:
-    """The same work as --mode=prepare does it, with records and checksums."""
+    """Does the same work like --mode=prepare, with records and checksums."""
     settings = Settings(size, "report", QUALITY, tuple(formats), images_per_shard=8)
     images = [PlannedImage(file.stem, (file,), 0, dict.fromkeys(isic_melanoma.TEXTS, "")) for file in files]
     parts = [tuple(images[start : start + 8]) for start in range(0, len(images), 8)]
@@ -48,7 +48,7 @@ def ours(
 
 
 def link(raw: pathlib.Path, folder: pathlib.Path, size: int, copies: int) -> list[pathlib.Path]:
-    """Links to the originals that are large enough, `copies` times."""
+    """Makes `copies` links to each original that is large enough, and returns them."""
     files = [file for file in sorted(raw.glob("*.jpg")) if min(image_io.read_size(file)) >= size]
     if not files:
         raise SystemExit(f"no original of {size} pixels or more in {raw}")
@@ -61,7 +61,7 @@ def link(raw: pathlib.Path, folder: pathlib.Path, size: int, copies: int) -> lis
 
 
 def images_a_second(work: Callable, files: Sequence[pathlib.Path]) -> float:
-    """Of `work(files, folder)` on a fresh folder."""
+    """Returns the speed of `work(files, folder)` with an empty folder."""
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         work(files, pathlib.Path(folder))
@@ -69,7 +69,7 @@ def images_a_second(work: Callable, files: Sequence[pathlib.Path]) -> float:
 
 
 def measure(files: Sequence[pathlib.Path], size: int, num_workers: int, rounds: int) -> dict[str, float]:
-    """The best of `rounds` for each, taken in turn so that a busy machine is busy for all."""
+    """Returns the best of `rounds` for each case; cases take turns, so that other load affects all of them."""
     with Workers(1) as one, Workers(num_workers) as all_of_them:
         many = {"size": size, "workers": all_of_them}
         both = functools.partial(ours, **many, formats=FORMATS)
@@ -85,11 +85,11 @@ def measure(files: Sequence[pathlib.Path], size: int, num_workers: int, rounds: 
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Prints and writes the table."""
+    """Runs the benchmark, prints a table and writes JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--raw", type=pathlib.Path, required=True, help="a folder of originals")
-    parser.add_argument("--size", type=int, default=1024, help="pixels, of both sides")
-    parser.add_argument("--workers", type=int, default=0, help="0: one a core")
+    parser.add_argument("--size", type=int, default=1024, help="side of the prepared images in pixels")
+    parser.add_argument("--workers", type=int, default=0, help="number of workers, 0 for one per core")
     parser.add_argument("--copies", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("prepare_benchmark.json"))

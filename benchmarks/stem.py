@@ -1,8 +1,8 @@
-"""window_conv against an ordinary stem convolution of the same output, on whatever device is there.
+"""Times window_conv against an ordinary stem convolution with the same output, on the device at hand.
 
-Times, in turn, the library's 3x3 stride-2 SAME convolution of 224x224x3 float32 thumbnails and window_conv on
-full-resolution images, forward and forward + backward (of the kernel), to 112x112 outputs. Prints a table for each
-batch size, image size and pixel type, and writes all of them as JSON.
+The reference is XLA's 3x3 convolution with stride 2 of 224x224x3 float32 thumbnails; window_conv reads full-resolution
+images. Both are timed in turn, forward and forward + backward (of the kernel), with outputs of 112x112. Prints a table
+for each batch size, image size and pixel type, and writes all of them as JSON.
 """
 
 import argparse
@@ -22,24 +22,24 @@ SAMPLINGS = ("per_image", "per_batch", "shared")
 
 
 def plain_stem(kernel: jax.Array, thumbnails: jax.Array) -> jax.Array:
-    """The reference."""
+    """Computes the reference."""
     layout = ("NHWC", "HWIO", "NHWC")
     return lax.conv_general_dilated(thumbnails, kernel, STRIDES, "SAME", dimension_numbers=layout)
 
 
 def window_stem(kernel: jax.Array, images: jax.Array, windows: jax.Array) -> jax.Array:
-    """The stochastic stem."""
+    """Computes the stochastic stem."""
     return window_conv(images, windows, kernel, strides=STRIDES, window_size=WINDOW)
 
 
 def both_ways(stem, kernel, g, *inputs):
-    """The stem's output and its kernel's gradient."""
+    """Returns the stem's output and its kernel's gradient."""
     out, back = jax.vjp(lambda kernel: stem(kernel, *inputs), kernel)
     return out, back(g)
 
 
 def measure(*, batch: int, size: int, dtype: str, features: int, rounds: int) -> dict[str, dict]:
-    """{'forward': timings, 'forward + backward': timings} at one batch size, image size and pixel type."""
+    """Returns timings of 'forward' and 'forward + backward' for one batch size, image size and pixel type."""
     keys = jax.random.split(jax.random.key(0), 5)
     kernel = jax.random.normal(keys[0], (*KERNEL, 3, features))
     g = jax.random.normal(keys[1], (batch, *OUTPUT, features))
@@ -63,7 +63,7 @@ def measure(*, batch: int, size: int, dtype: str, features: int, rounds: int) ->
 
 
 def arguments(args: list[str] | None = None) -> argparse.Namespace:
-    """The command line."""
+    """Parses the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.stem", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -81,7 +81,7 @@ def arguments(args: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(args: list[str] | None = None) -> None:
-    """Measures, prints and writes."""
+    """Runs the benchmark, prints tables and writes JSON."""
     options, results = arguments(args), {}
     timing.prepare_process()
     for batch, size, dtype in itertools.product(options.batch, options.size, options.dtype):

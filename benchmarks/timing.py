@@ -1,4 +1,4 @@
-"""Timing of alternatives in turn (A B A B ...), so that what else the machine does falls on all of them alike."""
+"""Timing of alternatives in turn (A B A B ...), so that other load on the machine affects all of them equally."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from stochconv_jax.runtime import compiler_flags, host_memory
 
 
 def prepare_process() -> None:
-    """Sets what main.py sets before its first computation: the compiler's flags and the allocator's behaviour."""
+    """Sets compiler flags and the allocator's behaviour as main.py does before its first computation."""
     compiler_flags.add(os.environ)
     host_memory.keep_freed()
 
@@ -21,13 +21,13 @@ def prepare_process() -> None:
 def times_in_turn(
     alternatives: Mapping[str, Callable[[], object]], *, rounds: int, rest: float = 0.0
 ) -> dict[str, list[float]]:
-    """Milliseconds of each alternative in each round.
+    """Returns the milliseconds of each alternative in each round.
 
     Args:
-      alternatives: functions without arguments that return arrays (or nothing). Each is called twice beforehand, which
-        compiles it.
+      alternatives: functions without arguments that return arrays or None. Each is called twice before the first round,
+        which compiles it.
       rounds: how often each is timed.
-      rest: seconds before each timing, in which what an alternative left running comes to rest.
+      rest: pause before each timing, in seconds, for threads that the alternative before left running.
     """
     for run in alternatives.values():
         for _ in range(2):
@@ -43,18 +43,18 @@ def times_in_turn(
 
 
 def summaries(times: Mapping[str, list[float]]) -> dict[str, dict[str, float]]:
-    """For each name: 'median' and 'spread' (difference of the quartiles) of its times, and 'ratio' to the first's."""
+    """Returns 'median' and 'spread' (interquartile range) of the times by name, and 'ratio' to the first name's."""
     reference = next(iter(times.values()))
     return {name: _summary(values, reference) for name, values in times.items()}
 
 
 def in_turn(alternatives: Mapping[str, Callable[[], object]], *, rounds: int) -> dict[str, dict[str, float]]:
-    """`summaries` of `times_in_turn`."""
+    """Returns the `summaries` of `times_in_turn`."""
     return summaries(times_in_turn(alternatives, rounds=rounds))
 
 
 def ratio(times: list[float], reference: list[float]) -> float:
-    """The median over rounds of one alternative's time to another's in the same round."""
+    """Returns the median over rounds of the ratio of one alternative's time to another's."""
     return statistics.median(time / other for time, other in zip(times, reference, strict=True))
 
 
@@ -64,14 +64,14 @@ def _summary(values: list[float], reference: list[float]) -> dict[str, float]:
 
 
 def table(title: str, results: Mapping[str, Mapping[str, float]]) -> str:
-    """The results as lines of Markdown."""
+    """Returns the results as a Markdown table."""
     lines = [f"### {title}", "| what | ms, median | ms, spread | ratio |", "| --- | --- | --- | --- |"]
     lines += [f"| {name} | {r['median']:.2f} | {r['spread']:.2f} | {r['ratio']:.2f} |" for name, r in results.items()]
     return "\n".join(lines)
 
 
 def write(path: str, results: Mapping[str, object]) -> None:
-    """Writes the results and the machine they are from to `path`, as JSON."""
+    """Writes the results and a description of the machine to `path`, as JSON."""
     device = jax.devices()[0]
     machine = {
         "device": f"{len(jax.devices())} x {device.device_kind}",

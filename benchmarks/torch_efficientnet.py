@@ -1,7 +1,8 @@
-"""The plain EfficientNet of a variant in PyTorch, channels_last, with its training and evaluation step: a reference.
+"""The plain EfficientNet of a variant in PyTorch, in channels_last format, with training and evaluation steps.
 
-The same layers, loss and optimiser as `models/efficientnet.py` and `training/steps.py`. One difference, in PyTorch's
-favour: padding is symmetric, which its convolutions do by themselves; TensorFlow's 'SAME' would cost copies.
+It is a reference for speed, with the layers, loss and optimiser of `models/efficientnet.py` and `training/steps.py`.
+One difference favours PyTorch: padding is symmetric, as in its own convolutions, while TensorFlow's 'SAME' would need
+copies.
 """
 
 from collections.abc import Callable
@@ -14,13 +15,13 @@ from stochconv_jax.models.variants import StageSpec, Variant
 
 
 def conv_norm(filters_in: int, filters: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> nn.Sequential:
-    """Convolution without a bias, and batch norm over the batch."""
+    """Returns a convolution without bias followed by batch norm."""
     conv = nn.Conv2d(filters_in, filters, kernel, stride, kernel // 2, groups=groups, bias=False)
     return nn.Sequential(conv, nn.BatchNorm2d(filters, eps=1e-3, momentum=0.01))
 
 
 class MBConv(nn.Module):
-    """As models/efficientnet.py:MBConv."""
+    """The block of `models/efficientnet.py:MBConv`."""
 
     def __init__(self, filters_in: int, spec: StageSpec, stride: int, drop: float):
         super().__init__()
@@ -42,7 +43,7 @@ class MBConv(nn.Module):
 
 
 class EfficientNet(nn.Module):
-    """Pixels uint8 `[B, 3, H, W]` -> one logit each, `[B]`."""
+    """Maps pixels, uint8 [B, 3, H, W], to one logit per image, [B]."""
 
     def __init__(self, variant: Variant, *, dropout: float, stochastic_depth: float):
         super().__init__()
@@ -66,9 +67,9 @@ class EfficientNet(nn.Module):
 def steps(
     variant: Variant, size: tuple[int, int], batch_size: int, threads: int, **rates: float
 ) -> tuple[Callable[[], float], Callable[[], torch.Tensor]]:
-    """(a training step, an evaluation step) on one batch of random thumbnails of `size`, run with `threads` threads.
+    """Returns a training step and an evaluation step on a batch of random thumbnails of `size`.
 
-    `rates`: of dropout and stochastic_depth. The optimiser is RMSProp with the default config's settings.
+    `rates` are those of dropout and stochastic_depth. The optimiser is RMSProp with the default config's settings.
     """
     torch.set_num_threads(threads)
     network = EfficientNet(variant, **rates).to(memory_format=torch.channels_last)

@@ -1,10 +1,10 @@
-"""The training and the evaluation step of whole networks, as --mode=train runs them, on whatever device is there.
+"""Times training and evaluation steps of whole networks, as --mode=train runs them, on the device at hand.
 
     python -m benchmarks.train_step --configs b0 b0_full_split --torch
 
-Times the steps of each config in turn on one batch of random pixels that lies on the device, and prints images a
-second, the ratio to the training step of the first config, seconds of compilation without a cache, and memory. With
---torch a PyTorch EfficientNet of the first config's variant runs in the same rounds, with the ratio to its steps.
+The steps of all configs take turns on a batch of random pixels on the device. Prints images per second, the ratio to
+the training step of the first config, seconds of compilation without a cache, and memory. With --torch, a PyTorch
+EfficientNet of the first config's variant runs in the same rounds, and the ratios to its steps are printed too.
 """
 
 import argparse
@@ -23,12 +23,12 @@ STEPS = ("train", "evaluate")
 
 
 def torch_steps(config, threads: int) -> dict:
-    """The PyTorch network's steps by name, run by a process of its own, with its own allocator and threads.
+    """Returns the PyTorch network's steps by name; a process of its own runs them, with its own allocator and threads.
 
-    Ends with what to install where PyTorch is missing.
+    Raises SystemExit, saying what to install, if PyTorch is missing.
     """
     if importlib.util.find_spec("torch") is None:
-        raise SystemExit("--torch needs PyTorch, which nothing else here does: pip install torch")
+        raise SystemExit("--torch needs PyTorch, which is not installed: pip install torch")
     rates = {"dropout": config.model.dropout, "stochastic_depth": config.model.stochastic_depth}
     side, variant = tuple(config.data.thumbnail_size), variants.get(config.model.variant)
     context = multiprocessing.get_context("spawn")
@@ -44,7 +44,7 @@ def torch_steps(config, threads: int) -> dict:
 
 
 def _serve_torch(connection, *arguments, **rates) -> None:
-    """Runs the step whose name comes, and answers, until the process that asks has ended."""
+    """Runs each step whose name is received and answers, until the other process ends."""
     from benchmarks import torch_efficientnet
 
     steps = dict(zip(STEPS, torch_efficientnet.steps(*arguments, **rates)))
@@ -56,14 +56,14 @@ def _serve_torch(connection, *arguments, **rates) -> None:
 
 
 def measure(names: list[str], *, batch_size: int, rounds: int, torch: bool) -> dict[str, dict]:
-    """What is printed, by 'NAME, STEP'."""
+    """Returns the figures of each step by 'NAME, STEP'."""
     measured = {name: cases.case(cases.config_named(name, batch_size)) for name in names}
     runs = {f"{name}, train": case.train for name, case in measured.items()}
     runs |= {f"{name}, evaluate": case.evaluate for name, case in measured.items()}
     if torch:
         steps = torch_steps(cases.config_named(names[0], batch_size), len(os.sched_getaffinity(0)))
         runs |= {f"PyTorch, {step}": run for step, run in steps.items()}
-    # Threads of either side may wait for more work in a loop, on the cores of whoever comes next.
+    # Idle threads of either library may still spin on the cores of the one that runs next: let them come to rest.
     times = timing.times_in_turn(runs, rounds=rounds, rest=0.5 if torch else 0.0)
     results = timing.summaries(times)
     for title, result in results.items():
@@ -78,7 +78,7 @@ def measure(names: list[str], *, batch_size: int, rounds: int, torch: bool) -> d
 
 
 def table(results: dict[str, dict]) -> str:
-    """The results as lines of Markdown."""
+    """Returns the results as a Markdown table."""
     head = ["step", "images/s", "ms, median", "ms, spread", "to the first", "to PyTorch's", "compiled in s", "MiB"]
     lines = ["| " + " | ".join(head) + " |", "| --- " * len(head) + "|"]
     for title, r in results.items():
@@ -92,7 +92,7 @@ def table(results: dict[str, dict]) -> str:
 
 
 def arguments(args: list[str] | None) -> argparse.Namespace:
-    """The command line."""
+    """Parses the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.train_step",
         description=__doc__,
@@ -100,14 +100,14 @@ def arguments(args: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--configs", nargs="+", default=["b0", "b0_full_split"], help="NAME or NAME:ARGUMENT")
     parser.add_argument("--batch_size", type=int, default=8, help="images in a step, over all devices")
-    parser.add_argument("--rounds", type=int, default=11, help="times that each step is run")
+    parser.add_argument("--rounds", type=int, default=11, help="how often each step is timed")
     parser.add_argument("--torch", action="store_true", help="also time PyTorch, on all cores")
     parser.add_argument("--json", default="train_step.json", help="where to write the results")
     return parser.parse_args(args)
 
 
 def main(args: list[str] | None = None) -> None:
-    """Measures, prints and writes."""
+    """Runs the benchmark, prints a table and writes JSON."""
     options = arguments(args)
     timing.prepare_process()
     results = measure(options.configs, batch_size=options.batch_size, rounds=options.rounds, torch=options.torch)

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from flax.nnx.nn.linear import default_bias_init, default_kernel_init
+from jaxtyping import Array, Float, Integer, PRNGKeyArray, UInt8
 
 from stochconv_jax import ops
 
@@ -13,15 +13,15 @@ from stochconv_jax import ops
 class StochasticConv(nnx.Module):
     """A strided convolution in which every filter reads its own random window of a large image.
 
-    Computes what the Linen layer `stochconv_jax.StochasticConv` computes, and takes the same settings. Like
-    `nnx.Conv`, it is told the number of the image's channels. Draws windows from the stream 'windows' of `rngs`, or
-    from its default stream, and anew in every call.
+    Computes what the Linen layer `stochconv_jax.StochasticConv` computes and takes the same settings. Like `nnx.Conv`,
+    the layer is told the number of channels of the image. Every call draws new windows, from the stream 'windows' of
+    `rngs` or, if there is none, from its default stream.
 
     Args:
-      in_features: channels of the image, C.
+      in_features: number of channels of the image, C.
       features: number of filters.
       output_size: (height, width) of the output.
-      rngs: initialises the parameters and gives the layer its stream of windows.
+      rngs: random streams that initialise the parameters and from which the layer forks its stream of windows.
 
     The other arguments are those of the Linen layer.
     """
@@ -51,16 +51,25 @@ class StochasticConv(nnx.Module):
         self.output_size, self.strides, self.sampling, self.axes = output_size, strides, sampling, axes
         self.mean, self.std, self.dtype = mean, std, dtype
 
-    def __call__(self, image: jax.Array, examples: jax.Array | None = None, *, key: jax.Array | None = None):
+    def __call__(
+        self,
+        image: UInt8[Array, "batch height width channels"] | Float[Array, "batch height width channels"],
+        examples: Integer[Array, " batch"] | None = None,
+        *,
+        key: PRNGKeyArray | None = None,
+    ) -> Float[Array, "batch {self.output_size[0]} {self.output_size[1]} features"]:
         """Convolves a random window of each image with each filter; see the Linen layer.
 
         Args:
-          image: uint8 or float `[B, H, W, in_features]`.
-          examples: integers `[B]`, the identity of each image; default 0 .. B - 1.
-          key: draws the windows instead of the layer's own stream.
+          image: uint8 or float [B, H, W, in_features].
+          examples: integers [B], the identity of each image; by default the row numbers 0, ..., B - 1.
+          key: a JAX random key from which to draw the windows, instead of the layer's own stream.
 
         Returns:
-          `[B, *output_size, features]` in `dtype`.
+          float [B, *output_size, features] of `dtype`.
+
+        Raises:
+          ValueError: the image is smaller than a window, or only one of `mean` and `std` is given.
         """
         out, _ = ops.stochastic_conv(
             self.rngs() if key is None else key,

@@ -1,6 +1,6 @@
-"""The one classifier: a thumbnail branch, a window branch or both, and the depth at which they meet.
+"""The one classifier: an EfficientNet with a thumbnail branch, a window branch or both, which meet at a chosen depth.
 
-Every model of the report is a choice of `branches` and `merge_after`; see README for the table.
+Every model of the report is a choice of `branches` and `merge_after`; the README has a table of them.
 """
 
 from collections.abc import Mapping
@@ -9,6 +9,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Float32, Int32, UInt8, UInt32
 
 from stochconv_jax.models.efficientnet import (
     Head,
@@ -27,19 +28,27 @@ HEAD = "head"
 
 
 class WindowStem(nn.Module):
-    """The stem of the window branch: a stochastic convolution, batch norm and swish."""
+    """The stem of the window branch: a stochastic convolution, batch norm and swish.
+
+    Maps pixels [B, H, W, 3] and the examples' identities [B] to [B, *conv.output_size, conv.features].
+    """
 
     conv: StochasticConv
     layers: LayerConfig
 
     @nn.compact
-    def __call__(self, pixels: jax.Array, examples: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(
+        self, pixels: UInt8[Array, "batch height width 3"], examples: UInt32[Array, " batch"], *, train: bool
+    ) -> Float[Array, "batch stem_height stem_width filters"]:
         x = self.conv(pixels, examples)
         return nn.swish(self.layers.norm(x, train=train, name="norm"))
 
 
 class Stages(nn.Module):
-    """The variant's stages `first`..`last` (1-based, both included), then the head if `head`."""
+    """The stages `first`, ..., `last` of the variant, numbered from 1, and then its head if `head` is true.
+
+    Maps features [B, h, w, C] to features [B, h', w', C'], or with the head to pooled features [B, C'].
+    """
 
     variant: Variant
     first: int
@@ -50,7 +59,7 @@ class Stages(nn.Module):
     layers: LayerConfig
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(self, x: Float[Array, "batch height width channels"], *, train: bool) -> Float[Array, "batch ..."]:
         stage_class = nn.remat(Stage, static_argnums=(3,)) if self.remat else Stage
         scales = None
         if train and self.stochastic_depth:
@@ -67,18 +76,33 @@ class Stages(nn.Module):
 
 
 class Classifier(nn.Module):
-    """EfficientNet over a thumbnail, over random windows of the full image, or over both.
+    """EfficientNet on a thumbnail, on random windows of the full image, or on both.
 
-    `branches`: ('thumbnail',), ('windows',) or both. With both, each branch has its own stem and stages 1..m,
-    m = `merge_after`; there the channels are concatenated and one trunk goes on. `merge_after='head'`: two whole
-    networks, whose pooled features are concatenated. `window_output`: height and width of the window stem's output.
+    Each branch has a stem and the stages 1, ..., m of its own. There the branches' channels are concatenated, and one
+    trunk with the stages m + 1, ... and the head goes on. With `merge_after='head'`, each branch is a whole network,
+    and the pooled features are concatenated. Dropout and a dense layer follow.
 
-    Call with a mapping of 'thumbnail' uint8 `[B, h, w, 3]` and/or 'image' uint8 `[B, H, W, 3]`, and 'example' uint32
-    `[B]` (identities, from which windows are drawn) -> float32 logits `[B, num_classes]`. Rng streams: 'windows'
-    always where that branch is, 'dropout' and 'stochastic_depth' in training.
+    The inputs are a mapping of 'thumbnail', uint8 [B, h, w, 3], and/or 'image', uint8 [B, H, W, 3], and with the latter
+    'example', uint32 [B], the images' identities from which the windows are drawn. The result is float32 logits
+    [B, num_classes]. Rng streams: 'windows' for the window branch, always; 'dropout' and 'stochastic_depth' in
+    training.
 
-    `__call__` is `join` of `encode` of each branch. They are public because several passes over the same image differ
-    in the windows alone: the thumbnail is encoded once for all of them.
+    `__call__` is `join` of the `encode` of each branch. Both are public because several passes over an image differ
+    only in their windows, so that the thumbnail needs to be encoded only once.
+
+    Attributes:
+      variant: the EfficientNet, see `variants.VARIANTS`.
+      branches: ('thumbnail',), ('windows',) or both.
+      merge_after: the stage m after which two branches meet, 0 for right after the stems, or 'head'. Ignored for one
+        branch.
+      num_classes: number of logits; 1 for two classes.
+      window_output: (height, width) of the window stem's output. Where branches meet before the head it must be half
+        the thumbnail's size, rounded up.
+      sampling, axes: how windows are drawn, see `ops.sample_windows`.
+      dropout: rate before the dense layer.
+      stochastic_depth: the largest rate at which a block may be dropped, see `survival_scales`.
+      remat: whether to recompute activations in the backward pass, stage by stage, instead of keeping them.
+      layers: settings of all layers.
     """
 
     variant: Variant
@@ -96,8 +120,7 @@ class Classifier(nn.Module):
     def setup(self):
         self._check()
         variant, layers, last = self.variant, self.layers, len(self.variant.stages)
-        single = len(self.branches) == 1
-        self.meet = HEAD if single else self.merge_after
+        self.meet = HEAD if len(self.branches) == 1 else self.merge_after
         depth = last if self.meet == HEAD else self.meet
 
         def stages(first: int, last: int, head: bool) -> Stages:
@@ -135,15 +158,6 @@ class Classifier(nn.Module):
         return self._stochastic_conv().window_size
 
     @staticmethod
-    def sown_windows(intermediates: Mapping[str, Any]) -> jax.Array:
-        """Returns the windows that the window branch has sown, int32 `[B or 1, filters or 1, 2]` of (top, left).
-
-        `intermediates`: the collection of that name that `apply` returns for a method that calls the stem.
-        """
-        (windows,) = intermediates["windows_stem"]["conv"][WINDOWS]
-        return windows
-
-    @staticmethod
     def stem_kernel(params: Mapping[str, Any], branch: str) -> jax.Array:
         """Returns the filters of the first layer of `branch`, `[height, width, 3, filters]`."""
         return params[f"{branch}_stem"]["conv"]["kernel"]
@@ -151,31 +165,51 @@ class Classifier(nn.Module):
     def _check(self):
         stages = len(self.variant.stages)
         if not self.branches or not set(self.branches) <= set(BRANCHES) or len(set(self.branches)) < len(self.branches):
-            raise ValueError(f"config.model.branches={self.branches!r}: name 'thumbnail', 'windows' or both, once each")
+            raise ValueError(f"branches={self.branches!r}: name 'thumbnail', 'windows' or both, once each")
         if self.merge_after != HEAD and self.merge_after not in range(stages + 1):
-            raise ValueError(f"config.model.merge_after={self.merge_after!r}: expected 0..{stages} or 'head'")
+            raise ValueError(f"merge_after={self.merge_after!r}: expected 0..{stages} or 'head'")
 
-    def encode(self, branch: str, inputs: Mapping[str, jax.Array], *, train: bool = False) -> jax.Array:
-        """What `branch` hands to the meeting point: a feature map, or pooled features where it is the head."""
+    def encode(
+        self, branch: str, inputs: Mapping[str, jax.Array], *, train: bool = False
+    ) -> Float[Array, "batch ... channels"]:
+        """Returns the features of `branch` where the branches meet: [B, h, w, C], or pooled [B, C] at the head."""
         stages = self.thumbnail if branch == "thumbnail" else self.windows
         return stages(self.stem(branch, inputs, train=train), train=train)
 
-    def stem(self, branch: str, inputs: Mapping[str, jax.Array], *, train: bool = False) -> jax.Array:
-        """The feature maps of `branch`'s first layer, `[B, h, w, filters]`."""
+    def stem(
+        self, branch: str, inputs: Mapping[str, jax.Array], *, train: bool = False
+    ) -> Float[Array, "batch height width filters"]:
+        """Returns the output of the stem of `branch`."""
         if branch == "thumbnail":
             return self.thumbnail_stem(inputs["thumbnail"], train=train)
         return self.windows_stem(inputs["image"], inputs["example"], train=train)
 
-    def join(self, features: Mapping[str, jax.Array], *, train: bool = False) -> jax.Array:
-        """Logits `[B, num_classes]` from what `encode` gave for each branch."""
+    def join(
+        self, features: Mapping[str, Float[Array, "batch ... _"]], *, train: bool = False
+    ) -> Float32[Array, "batch {self.num_classes}"]:
+        """Returns the logits from what `encode` returned for each branch.
+
+        Raises ValueError if the branches meet before the head with different heights or widths.
+        """
         parts = [features[branch] for branch in BRANCHES if branch in self.branches]
         shapes = {part.shape[:-1] for part in parts}
         if len(shapes) > 1:
-            raise ValueError(f"the branches meet with other shapes: {shapes}; window_output must be half the thumbnail")
+            raise ValueError(
+                f"the branches meet with different shapes: {shapes}; window_output must be half the thumbnail's size"
+            )
         x = jnp.concatenate(parts, axis=-1)
         if self.meet != HEAD:
             x = self.merged(x, train=train)
         return self.classifier(self.drop(x, deterministic=not train))
 
-    def __call__(self, inputs: Mapping[str, jax.Array], *, train: bool = False) -> jax.Array:
+    def __call__(
+        self, inputs: Mapping[str, jax.Array], *, train: bool = False
+    ) -> Float32[Array, "batch {self.num_classes}"]:
+        """Returns the logits."""
         return self.join({b: self.encode(b, inputs, train=train) for b in self.branches}, train=train)
+
+
+def sown_windows(intermediates: Mapping[str, Any]) -> Int32[Array, "#batch #filters 2"]:
+    """Returns the windows that one call of a Classifier drew, (top, left) in pixels, from its 'intermediates'."""
+    (windows,) = intermediates["windows_stem"]["conv"][WINDOWS]
+    return windows

@@ -1,6 +1,6 @@
-"""EfficientNet's parts (Tan & Le, 2019): stem, MBConv blocks, stages and head, as Flax modules on NHWC arrays.
+"""The parts of EfficientNet (Tan & Le, 2019): stem, MBConv blocks, stages and head, as Flax modules on NHWC arrays.
 
-Padding is TensorFlow's 'SAME'. 1x1 convolutions are dense layers over the channels, which they equal.
+Padding is TensorFlow's 'SAME'. A 1x1 convolution is computed as a dense layer over the channels, which is the same.
 """
 
 import dataclasses
@@ -9,42 +9,53 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Float32, PRNGKeyArray, UInt8
 
 from stochconv_jax import ops
 from stochconv_jax.models.variants import StageSpec, Variant
 
-# N(0, sqrt(2 / fan_out)), fan_out = kh * kw * filters.
+# Normal with standard deviation sqrt(2 / fan_out), fan_out = kh * kw * filters.
 conv_init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
-# U(+-1 / sqrt(classes)).
+# Uniform between -1 / sqrt(classes) and 1 / sqrt(classes).
 classifier_init = nn.initializers.variance_scaling(1.0 / 3.0, "fan_out", "uniform")
 
 
 def depthwise_init(key, shape, dtype=jnp.float32):
-    """N(0, sqrt(2 / (kh * kw))) for a kernel `[kh, kw, C]`: each filter reads, and feeds, one channel only."""
+    """Draws a kernel [kh, kw, C] from a normal distribution with standard deviation sqrt(2 / (kh * kw)).
+
+    That is sqrt(2 / fan_out) for a depthwise convolution, in which each filter has one output channel.
+    """
     kernel_height, kernel_width, _ = shape
     return jax.random.normal(key, shape, dtype) * jnp.sqrt(2.0 / (kernel_height * kernel_width)).astype(dtype)
 
 
 @dataclasses.dataclass(frozen=True)
 class Conventions:
-    """In what the networks called EfficientNet differ. The defaults are the official one's (Tan & Le, 2019).
+    """Choices in which networks called EfficientNet differ. The defaults are those of the official one.
 
-    `share_repeats`: all repeats of a stage after its first block are one block, with one set of weights.
-    `stem_padding`: 'SAME' is TensorFlow's, which pads an even image below and to the right only.
+    Attributes:
+      share_repeats: whether all blocks of a stage after its first are one block with one set of weights.
+      project_activation: whether swish follows a block's projection.
+      head_activation: whether swish follows the head's convolution.
+      squeeze_bias: whether squeeze-and-excite layers have a bias.
+      stem_bias: whether the ordinary stem has a bias; the stochastic stem never has one.
+      stem_padding: padding of the ordinary stem, as `nn.Conv` takes it. 'SAME' is TensorFlow's: of an image with even
+        sides it pads only below and on the right.
+      batch_norm_epsilon: added to the variance in batch norm.
     """
 
     share_repeats: bool = False
-    project_activation: bool = False  # swish after a block's projection
-    head_activation: bool = True  # swish after the head's convolution
+    project_activation: bool = False
+    head_activation: bool = True
     squeeze_bias: bool = True
-    stem_bias: bool = False  # of the ordinary stem; the stochastic one never has any
+    stem_bias: bool = False
     stem_padding: Any = "SAME"
     batch_norm_epsilon: float = 1e-3
 
 
 CONVENTIONS = {
     "official": Conventions(),
-    # What the report's published code computes, as against what the report and EfficientNet say.
+    # The report's published code, which differs from the text of the report and from EfficientNet.
     "as_published": Conventions(
         share_repeats=True,
         project_activation=True,
@@ -59,14 +70,20 @@ CONVENTIONS = {
 
 @dataclasses.dataclass(frozen=True)
 class LayerConfig:
-    """How every block computes. `dtype` is that of activations; parameters and statistics stay float32."""
+    """Settings that all layers of a network share.
+
+    Attributes:
+      dtype: dtype of activations; parameters and batch statistics are float32.
+      batch_norm_momentum: share of the old running statistics that a training step keeps.
+      conventions: choices in which EfficientNets differ.
+    """
 
     dtype: Any = jnp.float32
     batch_norm_momentum: float = 0.99
     conventions: Conventions = Conventions()
 
-    def norm(self, x: jax.Array, *, train: bool, name: str) -> jax.Array:
-        """Batch norm over the global batch; statistics in float32, result in `dtype`."""
+    def norm(self, x: Float[Array, "*shape"], *, train: bool, name: str) -> Float[Array, "*shape"]:
+        """Applies batch norm over the global batch. Statistics are float32, the result is of `dtype`."""
         with jax.numpy_dtype_promotion("standard"):  # Flax subtracts float32 means from bfloat16 activations
             return nn.BatchNorm(
                 use_running_average=not train,
@@ -77,40 +94,47 @@ class LayerConfig:
             )(x)
 
     def pointwise(self, filters: int, *, name: str, use_bias: bool = False) -> nn.Dense:
-        """A 1x1 convolution."""
+        """Returns a 1x1 convolution with `filters` output channels."""
         return nn.Dense(
             filters, use_bias=use_bias, dtype=self.dtype, kernel_init=conv_init, dot_general=_over_channels, name=name
         )
 
 
 def _over_channels(x: jax.Array, kernel: jax.Array, dimension_numbers, precision=None) -> jax.Array:
-    """What `nn.Dense` asks lax.dot_general for."""
-    del dimension_numbers, precision  # always x's last axis and the kernel's first; pointwise layers set no precision
+    """Replaces lax.dot_general in `nn.Dense`."""
+    # Dense always contracts x's last axis with the kernel's first, and `LayerConfig.pointwise` sets no precision.
+    del dimension_numbers, precision
     return ops.pointwise_conv(x, kernel)
 
 
 class DepthwiseConv(nn.Module):
-    """One `kernel` x `kernel` filter a channel, padding 'SAME': `[B, H, W, C]` -> `[B, ceil(H / stride), .., C]`."""
+    """A depthwise convolution with padding 'SAME': one filter of `kernel` x `kernel` pixels per channel.
+
+    Maps [B, H, W, C] to [B, ceil(H / stride), ceil(W / stride), C].
+    """
 
     kernel: int
     stride: int
     layers: LayerConfig
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch _ _ channels"]:
         kernel = self.param("kernel", depthwise_init, (self.kernel, self.kernel, x.shape[-1]))
         strides = (self.stride, self.stride)
         return ops.depthwise_conv(x, kernel.astype(self.layers.dtype), strides=strides, padding="SAME")
 
 
 class SqueezeExcite(nn.Module):
-    """Scales the channels of `[B, H, W, C]` by a gate computed from their means, through `filters` channels."""
+    """Squeeze and excite (Hu et al., 2018): scales each channel by a gate in 0..1.
+
+    The gates are computed from the means of all channels over the image, through a layer of `filters` channels.
+    """
 
     filters: int
     layers: LayerConfig
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch height width channels"]:
         bias = self.layers.conventions.squeeze_bias
         gate = x.mean(axis=(1, 2), keepdims=True)
         gate = nn.swish(self.layers.pointwise(self.filters, name="squeeze", use_bias=bias)(gate))
@@ -118,10 +142,18 @@ class SqueezeExcite(nn.Module):
 
 
 class MBConv(nn.Module):
-    """Expand, depthwise convolution, squeeze and excite, project: `[B, H, W, C]` -> `[B, H/s, W/s, filters]`.
+    """A mobile inverted bottleneck: 1x1 expansion, depthwise convolution, squeeze and excite, 1x1 projection.
 
-    Where input and output agree in shape the input is added. There `survival` `[B]`, if given, scales what the block
-    adds, example by example (see `survival_scales`).
+    Maps [B, H, W, C] to [B, ceil(H / stride), ceil(W / stride), filters]. If input and output have the same shape, the
+    input is added; `survival`, if given, then scales the block's own contribution to each example, see
+    `survival_scales`.
+
+    Attributes:
+      filters: number of output channels.
+      expansion: ratio of the channels in the depthwise convolution to the input's.
+      kernel: side of the depthwise filters, in pixels.
+      stride: stride of the depthwise convolution, in pixels.
+      layers: settings of all layers.
     """
 
     filters: int
@@ -131,7 +163,9 @@ class MBConv(nn.Module):
     layers: LayerConfig
 
     @nn.compact
-    def __call__(self, x: jax.Array, survival: jax.Array | None, *, train: bool) -> jax.Array:
+    def __call__(
+        self, x: Float[Array, "batch height width channels"], survival: Float32[Array, " batch"] | None, *, train: bool
+    ) -> Float[Array, "batch _ _ {self.filters}"]:
         layers, filters_in, y = self.layers, x.shape[-1], x
         if self.expansion != 1:
             y = layers.pointwise(filters_in * self.expansion, name="expand")(y)
@@ -148,13 +182,18 @@ class MBConv(nn.Module):
 
 
 class Stage(nn.Module):
-    """`spec.repeats` MBConv blocks; `survival` `[repeats, B]` or None, see `survival_scales`."""
+    """A stage of `spec.repeats` MBConv blocks. `survival` has a row for each block, see `survival_scales`."""
 
     spec: StageSpec
     layers: LayerConfig
 
     @nn.compact
-    def __call__(self, x: jax.Array, survival: jax.Array | None, train: bool) -> jax.Array:
+    def __call__(
+        self,
+        x: Float[Array, "batch height width channels"],
+        survival: Float32[Array, "blocks batch"] | None,
+        train: bool,
+    ) -> Float[Array, "batch _ _ {self.spec.filters}"]:
         spec, share = self.spec, self.layers.conventions.share_repeats
         for index in range(spec.repeats):
             if index < 2 or not share:
@@ -164,11 +203,14 @@ class Stage(nn.Module):
         return x
 
 
-def survival_scales(key: jax.Array, variant: Variant, max_rate: float, batch: int) -> jax.Array:
-    """Stochastic depth (Huang et al., 2016): what each block's contribution is scaled by, float32 `[blocks, B]`.
+def survival_scales(
+    key: PRNGKeyArray, variant: Variant, max_rate: float, batch: int
+) -> Float32[Array, "blocks {batch}"]:
+    """Draws, for stochastic depth (Huang et al., 2016), the scale of each block's contribution to each example.
 
-    Block i of n is dropped for a whole example with probability `max_rate * i / n`, and otherwise scaled up to keep the
-    mean. One draw serves all blocks: a generator in every block would cost seconds of compilation each.
+    Block i of n (1-based) is dropped, with scale 0, with probability `max_rate * (i - 1) / n`. Otherwise its scale is
+    the inverse of the probability to survive, which keeps the mean. All blocks share one draw, because a random
+    generator in every block would cost seconds of compilation each.
     """
     survival = 1.0 - max_rate * jnp.arange(variant.num_blocks(), dtype=jnp.float32)[:, None] / variant.num_blocks()
     kept = jax.random.uniform(key, (variant.num_blocks(), batch)) < survival
@@ -176,9 +218,10 @@ def survival_scales(key: jax.Array, variant: Variant, max_rate: float, batch: in
 
 
 class Stem(nn.Module):
-    """Normalisation, then 3x3 convolution of stride 2, batch norm and swish.
+    """The ordinary stem: normalisation, 3x3 convolution with stride 2, batch norm and swish.
 
-    Pixels `[B, H, W, 3]`, uint8 or float in 0..255 -> `[B, ceil(H/2), ceil(W/2), filters]`.
+    Maps pixels [B, H, W, 3], uint8 or float in 0..255, to [B, ceil(H / 2), ceil(W / 2), filters]. `mean` and `std`
+    normalise pixels in 0..1.
     """
 
     filters: int
@@ -187,7 +230,9 @@ class Stem(nn.Module):
     layers: LayerConfig
 
     @nn.compact
-    def __call__(self, pixels: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(
+        self, pixels: UInt8[Array, "batch height width 3"] | Float[Array, "batch height width 3"], *, train: bool
+    ) -> Float[Array, "batch _ _ {self.filters}"]:
         x = (pixels.astype(jnp.float32) / 255.0 - jnp.asarray(self.mean)) / jnp.asarray(self.std)
         x = nn.Conv(
             self.filters,
@@ -203,13 +248,15 @@ class Stem(nn.Module):
 
 
 class Head(nn.Module):
-    """1x1 convolution, batch norm, swish, global mean: `[B, H, W, C]` -> float32 `[B, filters]`."""
+    """1x1 convolution, batch norm, swish and mean over the image: maps [B, H, W, C] to float32 [B, filters]."""
 
     filters: int
     layers: LayerConfig
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(
+        self, x: Float[Array, "batch height width channels"], *, train: bool
+    ) -> Float32[Array, "batch {self.filters}"]:
         x = self.layers.pointwise(self.filters, name="conv")(x)
         x = self.layers.norm(x, train=train, name="norm")
         x = nn.swish(x) if self.layers.conventions.head_activation else x

@@ -1,7 +1,7 @@
-"""Starting from the weights of a Keras EfficientNet: files as keras.applications publishes and saves them.
+"""Reads the weights of a Keras EfficientNet from files as keras.applications publishes and saves them.
 
-Both kinds of file are read, with or without the top: HDF5 by layer name (`.h5`, Keras 2 and 3) and `.weights.h5` (Keras
-3), whose layers have no names but stand in the order of their kind. Weights are never downloaded.
+Two formats are read, with or without the last layer: HDF5 with layer names (`.h5`, Keras 2 and 3), and `.weights.h5`
+(Keras 3), which numbers the layers of each kind in their order instead. Weights are never downloaded.
 """
 
 import collections
@@ -19,48 +19,50 @@ import numpy as np
 
 from stochconv_jax.models.variants import VARIANTS, Variant
 
+# The names that `.weights.h5` gives to layers of each kind.
 KINDS = {"conv": "conv2d", "depthwise": "depthwise_conv2d", "norm": "batch_normalization", "dense": "dense"}
+# (collection, name) of each array of a layer, in the order of the file.
 NORM = (("params", "scale"), ("params", "bias"), ("batch_stats", "mean"), ("batch_stats", "var"))
 WEIGHTS = (("params", "kernel"), ("params", "bias"))
 
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
-    """A Keras layer: its name, its kind, the place of its counterpart below a branch, and the number of its arrays."""
+    """A Keras layer and its counterpart here."""
 
-    name: str
-    kind: str
-    place: tuple[str, ...]
-    arrays: int
+    name: str  # in keras.applications
+    kind: str  # a key of KINDS
+    path: tuple[str, ...]  # of its counterpart, within a branch
+    arrays: int  # number of arrays
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """`loaded`: arrays taken from the file. `fresh`: names of those that did not fit and stay as initialised.
+    """The outcome of `load`."""
 
-    `unused`: names of the file's arrays that fit nowhere.
-    """
-
-    loaded: int
-    fresh: list[str]
-    unused: list[str]
+    loaded: int  # number of arrays taken from the file
+    fresh: list[str]  # names of arrays of the classifier that have no match in the file and stay as initialised
+    unused: list[str]  # names of arrays of the file that have no match in the classifier
 
 
 def load(file: str, variant: Variant, variables: Mapping[str, Any]) -> tuple[dict[str, Any], Report]:
-    """`variables` of a Classifier of `variant` with the weights in `file` where they fit.
+    """Replaces the `variables` of a Classifier of `variant` by the arrays of `file` that have the same name and shape.
 
-    Every branch gets the stem and its stages, the trunk after the meeting the rest, so far as shapes agree: the first
-    block after a meeting has other inputs, the last layer other classes, and another variant than the file's other
-    widths and blocks. ValueError, naming file and layer, for a missing or damaged file, one of which nothing but the
-    last layer fits, or one whose input was normalised otherwise than by ImageNet's mean and standard deviation.
+    Every branch gets the file's stem and stages, and the trunk after the branches meet gets the remaining stages. Some
+    shapes differ and leave arrays as they are: the first block after the branches meet has more input channels, the
+    last layer may have other classes, and the file may be of another variant.
+
+    Raises:
+      ValueError: the file is missing or damaged, nothing but its last layer fits, or it was trained with another
+        normalisation than ImageNet's mean and standard deviation. The message names the file and the layer.
     """
     path = pathlib.Path(file).expanduser()
     arrays = _read(path, variant)
     fresh, used = [], []
 
-    def pick(place, value):
-        names = tuple(entry.key for entry in place)
-        key = (names[0], *_below_branch(names[1:]))
+    def pick(key_path, value):
+        names = tuple(entry.key for entry in key_path)
+        key = (names[0], *_without_branch(names[1:]))
         found = arrays.get(key)
         if found is None or found.shape != value.shape:
             fresh.append("/".join(names[1:]))
@@ -75,37 +77,40 @@ def load(file: str, variant: Variant, variables: Mapping[str, Any]) -> tuple[dic
     return loaded, Report(len(used), fresh, unused)
 
 
-def _below_branch(names: tuple[str, ...]) -> tuple[str, ...]:
-    """('thumbnail', 'stage1', ...) and ('merged', 'stage1', ...) -> ('stage1', ...); stems -> ('stem', ...)."""
+def _without_branch(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Returns the path within a branch: ('thumbnail', 'stage1', ...) -> ('stage1', ...), stems -> ('stem', ...)."""
     if names[0].endswith("_stem"):
         return ("stem", *names[1:])
     return names[1:] if names[0] in ("thumbnail", "windows", "merged") else names
 
 
 def layers(variant: Variant) -> Iterator[Layer]:
-    """The layers with weights of keras.applications.EfficientNet in their order."""
+    """Yields the layers with weights of keras.applications' EfficientNet `variant`, in their order."""
     yield Layer("stem_conv", "conv", ("stem", "conv"), 1)
     yield Layer("stem_bn", "norm", ("stem", "norm"), 4)
     for stage, spec in enumerate(variant.stages, start=1):
         for repeat in range(spec.repeats):
-            name, place = f"block{stage}{chr(ord('a') + repeat)}_", (f"stage{stage}", f"block{repeat + 1}")
+            name, path = f"block{stage}{chr(ord('a') + repeat)}_", (f"stage{stage}", f"block{repeat + 1}")
             if spec.expansion != 1:
-                yield Layer(f"{name}expand_conv", "conv", (*place, "expand"), 1)
-                yield Layer(f"{name}expand_bn", "norm", (*place, "expand_norm"), 4)
-            yield Layer(f"{name}dwconv", "depthwise", (*place, "depthwise"), 1)
-            yield Layer(f"{name}bn", "norm", (*place, "depthwise_norm"), 4)
-            yield Layer(f"{name}se_reduce", "conv", (*place, "squeeze_excite", "squeeze"), 2)
-            yield Layer(f"{name}se_expand", "conv", (*place, "squeeze_excite", "excite"), 2)
-            yield Layer(f"{name}project_conv", "conv", (*place, "project"), 1)
-            yield Layer(f"{name}project_bn", "norm", (*place, "project_norm"), 4)
+                yield Layer(f"{name}expand_conv", "conv", (*path, "expand"), 1)
+                yield Layer(f"{name}expand_bn", "norm", (*path, "expand_norm"), 4)
+            yield Layer(f"{name}dwconv", "depthwise", (*path, "depthwise"), 1)
+            yield Layer(f"{name}bn", "norm", (*path, "depthwise_norm"), 4)
+            yield Layer(f"{name}se_reduce", "conv", (*path, "squeeze_excite", "squeeze"), 2)
+            yield Layer(f"{name}se_expand", "conv", (*path, "squeeze_excite", "excite"), 2)
+            yield Layer(f"{name}project_conv", "conv", (*path, "project"), 1)
+            yield Layer(f"{name}project_bn", "norm", (*path, "project_norm"), 4)
     yield Layer("top_conv", "conv", ("head", "conv"), 1)
     yield Layer("top_bn", "norm", ("head", "norm"), 4)
     yield Layer("predictions", "dense", ("classifier",), 2)
 
 
 def _read(path: pathlib.Path, variant: Variant) -> dict[tuple[str, ...], np.ndarray]:
-    """Arrays of the file by our path. All layers must be there of `variant`, or of the one that the file is of."""
-    with _opened(path) as file:
+    """Reads the arrays of the file by their path in a Classifier, without its branch.
+
+    Raises ValueError unless the file contains all layers of `variant` or of another known variant.
+    """
+    with _open(path) as file:
         stored, variant = _by_order(path, file, variant) if "layers" in file else _by_name(path, file, variant)
         for name in [name for name in stored if re.fullmatch(r"normalization(_\d+)?", name)]:
             _check_normalization(path, stored.pop(name), variant)
@@ -115,12 +120,16 @@ def _read(path: pathlib.Path, variant: Variant) -> dict[tuple[str, ...], np.ndar
             if layer.name == "predictions" and not values:
                 continue
             if not values or len(values) != layer.arrays:
-                raise ValueError(f"{path}: layer {layer.name} is missing or not whole: damaged, or of another variant")
+                raise ValueError(
+                    f"{path}: layer {layer.name} is missing or incomplete: the file is damaged, or of another variant"
+                )
             for (kind, leaf), value in zip(NORM if layer.kind == "norm" else WEIGHTS, values):
-                value = _ours(layer.kind, value)
-                if not _plausible(leaf, value):
-                    raise ValueError(f"{path}: layer {layer.name} holds values that are no weights: damaged")
-                found[(kind, *layer.place, leaf)] = value
+                value = _to_our_shape(layer.kind, value)
+                if not _is_plausible(leaf, value):
+                    raise ValueError(
+                        f"{path}: layer {layer.name} has values that cannot be weights: the file is damaged"
+                    )
+                found[(kind, *layer.path, leaf)] = value
     extra = sorted(name for name, values in stored.items() if values)
     if extra:
         raise ValueError(f"{path}: layer {extra[0]} is not in {variant.name}: this is the file of another variant")
@@ -128,17 +137,17 @@ def _read(path: pathlib.Path, variant: Variant) -> dict[tuple[str, ...], np.ndar
 
 
 @contextlib.contextmanager
-def _opened(path: pathlib.Path):
-    """The group of the file that holds the weights."""
+def _open(path: pathlib.Path):
+    """Opens the file and yields the group that contains the weights."""
     if not path.is_file():
         raise ValueError(f"config.init.weights={str(path)!r}: there is no such file")
-    with _refused(f"{path}: not an HDF5 file of Keras weights, or a damaged one"), h5py.File(path) as file:
+    with _refuse_unreadable(f"{path}: not an HDF5 file of Keras weights, or a damaged one"), h5py.File(path) as file:
         yield file.get("model_weights", file)
 
 
 @contextlib.contextmanager
-def _refused(message: str):
-    """What HDF5 cannot read is a ValueError with this message."""
+def _refuse_unreadable(message: str):
+    """Raises ValueError with this message if HDF5 cannot read something in the block."""
     try:
         yield
     except (OSError, KeyError, RuntimeError, AttributeError, TypeError) as error:
@@ -148,8 +157,11 @@ def _refused(message: str):
 Stored = dict[str, list[np.ndarray]]
 
 
-def _of_the_file(variant: Variant, fits: Callable[[Sequence[Layer]], bool]) -> Variant:
-    """`variant`, or else another, whose layers are those of a file; `variant` where there is none, as errors tell."""
+def _variant_of_file(variant: Variant, fits: Callable[[Sequence[Layer]], bool]) -> Variant:
+    """Returns the first variant whose layers `fits` accepts, beginning with `variant`.
+
+    Returns `variant` if there is none, so that errors refer to it.
+    """
     for candidate in (variant, *VARIANTS.values()):
         if fits([layer for layer in layers(candidate) if layer.name != "predictions"]):
             return candidate
@@ -157,34 +169,35 @@ def _of_the_file(variant: Variant, fits: Callable[[Sequence[Layer]], bool]) -> V
 
 
 def _by_name(path: pathlib.Path, file: h5py.Group, variant: Variant) -> tuple[Stored, Variant]:
-    """A file by layer name, each group of which lists its arrays in order; and the variant that has its layers."""
+    """Reads a file with layer names, each group of which lists its arrays in order; also returns the file's variant."""
     stored = {}
     for name in file:
-        with _refused(f"{path}: layer {name} cannot be read: damaged"):
+        with _refuse_unreadable(f"{path}: layer {name} cannot be read: the file is damaged"):
             group = file[name]
             stored[name] = [_array(group[weight]) for weight in group.attrs.get("weight_names", ())]
-    others = ("normalization", "predictions")
-    there = {name for name, values in stored.items() if values and not name.startswith(others)}
-    return stored, _of_the_file(variant, lambda expected: {layer.name for layer in expected} == there)
+    optional = ("normalization", "predictions")
+    names = {name for name, values in stored.items() if values and not name.startswith(optional)}
+    return stored, _variant_of_file(variant, lambda expected: {layer.name for layer in expected} == names)
 
 
 def _by_order(path: pathlib.Path, file: h5py.Group, variant: Variant) -> tuple[Stored, Variant]:
-    """A file by kind: conv2d, conv2d_1, ... in the order of the network; and the variant that has as many of each.
+    """Reads a file whose layers are numbered by kind (conv2d, conv2d_1, ...), in the order of the network.
 
-    What is left keeps the file's own name.
+    Also returns the variant that has as many layers of each kind. Layers beyond those of the variant keep their names
+    in the file.
     """
     groups = set(file["layers"])
-    there = collections.Counter(re.sub(r"_\d+$", "", group) for group in groups)
-    there = {kind: there[name] for kind, name in KINDS.items() if kind != "dense"}
-    variant = _of_the_file(
-        variant, lambda expected: {kind: sum(layer.kind == kind for layer in expected) for kind in there} == there
+    numbers = collections.Counter(re.sub(r"_\d+$", "", group) for group in groups)
+    numbers = {kind: numbers[name] for kind, name in KINDS.items() if kind != "dense"}
+    variant = _variant_of_file(
+        variant, lambda expected: {kind: sum(layer.kind == kind for layer in expected) for kind in numbers} == numbers
     )
     stored, counts = {}, dict.fromkeys(KINDS, 0)
 
     def read(group: str, name: str):
         if group in groups:
             groups.remove(group)
-            with _refused(f"{path}: layer {name} ({group} in the file) cannot be read: damaged"):
+            with _refuse_unreadable(f"{path}: layer {name} ({group} in the file) cannot be read: the file is damaged"):
                 values = file["layers"][group].get("vars", {})
                 stored[name] = [_array(values[str(i)]) for i in range(len(values))]
 
@@ -198,28 +211,28 @@ def _by_order(path: pathlib.Path, file: h5py.Group, variant: Variant) -> tuple[S
 
 def _array(stored: h5py.Dataset) -> np.ndarray:
     value = np.asarray(stored)
-    # HDF5 has no bfloat16: Keras writes its bytes, and their meaning beside them.
+    # HDF5 has no bfloat16: Keras writes the bytes, and the dtype as an attribute.
     return value.view(jnp.bfloat16) if stored.attrs.get("dtype") == "bfloat16" else value
 
 
-def _ours(kind: str, value: np.ndarray) -> np.ndarray:
-    """Depthwise kernels `[kh, kw, C, 1]` and 1x1 kernels `[1, 1, in, out]` without their axes of one."""
+def _to_our_shape(kind: str, value: np.ndarray) -> np.ndarray:
+    """Removes the axes of length one from depthwise kernels [kh, kw, C, 1] and 1x1 kernels [1, 1, in, out]."""
     if kind == "depthwise" and value.ndim == 4 and value.shape[3] == 1:
         return value[..., 0]
     return value[0, 0] if kind == "conv" and value.ndim == 4 and value.shape[:2] == (1, 1) else value
 
 
-def _plausible(leaf: str, value: np.ndarray) -> bool:
-    """Whether these can be a network's weights. A damaged file's bytes, read as floats, are of any magnitude."""
+def _is_plausible(leaf: str, value: np.ndarray) -> bool:
+    """Returns whether the values can be a network's weights: bytes of a damaged file become floats of any magnitude."""
     with np.errstate(invalid="ignore"):
         return bool((np.abs(value) < 1e10).all() and not (leaf == "var" and (value < 0).any()))
 
 
 def _check_normalization(path: pathlib.Path, stored: list[np.ndarray], variant: Variant) -> None:
-    """Our stem subtracts the mean and divides by the standard deviation; the file must have been trained so.
+    """Raises ValueError unless the network was trained on inputs normalised by the variant's mean and deviation.
 
-    keras.applications stores the standard deviation in the variance's place and divides by its root twice; a model
-    saved from another source may store the variance itself.
+    The array called variance may hold either: keras.applications stores the standard deviation there and divides by its
+    root twice, while models saved from other sources store the variance.
     """
     mean, variance = (np.ravel(value) for value in stored[:2])
     std = np.asarray(variant.std)
@@ -228,6 +241,6 @@ def _check_normalization(path: pathlib.Path, stored: list[np.ndarray], variant: 
     )
     if not fits:
         raise ValueError(
-            f"{path}: layer normalization has mean {mean.tolist()} and variance {variance.tolist()}; "
-            f"expected ImageNet's, {variant.mean} and the standard deviation {variant.std} or its square"
+            f"{path}: layer normalization has mean {mean.tolist()} and variance {variance.tolist()}; expected those of "
+            f"ImageNet, mean {variant.mean} and as variance the standard deviation {variant.std} or its square"
         )

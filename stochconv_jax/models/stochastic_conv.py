@@ -1,38 +1,44 @@
-"""The stochastic convolution as a Flax Linen layer (project report, 2021, section on stochastic convolutions)."""
+"""The stochastic convolution as a Flax Linen layer."""
 
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Integer, UInt8
 
 from stochconv_jax import ops
 
-WINDOWS = "windows"  # what the layer sows
+WINDOWS = "windows"  # the name under which the layer sows its windows
 
 
 class StochasticConv(nn.Module):
     """A strided convolution in which every filter reads its own random window of a large image.
 
-    Like `nn.Conv` without padding, but for `output_size`: the image may have any size that holds a window, and the
-    output has always this one. Draws windows from the rng stream 'windows'. An example's windows depend on the stream's
-    key and on the example's identity alone.
+    Each filter's output equals the VALID convolution of the filter with a random crop of the image, up to rounding. The
+    layer is used like `nn.Conv(padding='VALID')`, but its output always has `output_size`: the image may have any size
+    that contains a window, of (output_size - 1) * strides + kernel_size pixels.
+
+    Windows are drawn from the rng stream 'windows', in every call and also in evaluation. The windows of an image are a
+    function of the stream's key and the image's identity alone.
+
+    Source: "Stochastic Convolutions for High Resolution Medical Image Classification" (C. Reekie, 2021).
 
     Attributes:
       features: number of filters.
       output_size: (height, width) of the output.
-      kernel_size: (height, width) of the filters.
-      strides: (vertical, horizontal) step of the filters, in pixels.
-      sampling: 'per_image' draws a window for every image and filter, 'per_batch' one a filter for the whole batch,
-        'shared' one an image for all its filters.
-      axes: 'independent' draws top and left apart, 'diagonal' once for both; see `ops.sample_windows`.
-      use_bias: adds a bias to each filter's output.
-      mean, std: a number a channel each. The filters see (pixels / 255 - mean) / std, exactly and without a copy of the
-        image; without them, the pixels as they are.
-      dtype: of the output; by default that of the parameters. Sums are in float32 at least.
-      param_dtype: of the parameters.
-      kernel_init: initialises the kernel, `[*kernel_size, C, features]`.
-      bias_init: initialises the bias, `[features]`.
+      kernel_size: (height, width) of the filters, in pixels.
+      strides: (vertical, horizontal) strides of the filters, in pixels.
+      sampling: 'per_image' draws one window per image and filter, 'per_batch' one per filter for the whole batch,
+        'shared' one per image for all filters.
+      axes: 'independent' draws top and left independently, 'diagonal' draws one number for both; see
+        `ops.sample_windows`.
+      use_bias: whether to add a bias to each filter's output.
+      mean, std: one number per channel each. If given, the filters see (pixels / 255 - mean) / std, exactly and without
+        a normalised copy of the image; otherwise they see the pixels.
+      dtype: dtype of the output; by default that of the parameters. Sums are in float32 at least.
+      param_dtype: dtype of the parameters.
+      kernel_init: initializer of the kernel, [*kernel_size, C, features].
+      bias_init: initializer of the bias, [features].
     """
 
     features: int
@@ -55,22 +61,26 @@ class StochasticConv(nn.Module):
         return ops.window_size(self.output_size, self.kernel_size, self.strides)
 
     @nn.compact
-    def __call__(self, image: jax.Array, examples: jax.Array | None = None) -> jax.Array:
-        """Convolves a random window of each image with each filter.
+    def __call__(
+        self,
+        image: UInt8[Array, "batch height width channels"] | Float[Array, "batch height width channels"],
+        examples: Integer[Array, " batch"] | None = None,
+    ) -> Float[Array, "batch {self.output_size[0]} {self.output_size[1]} {self.features}"]:
+        """Convolves each filter with a random window of each image.
 
-        Sows the windows, int32 `[B or 1, features or 1, 2]` of (top, left), into 'intermediates' where the caller asks
-        for those.
+        Sows the windows, int32 (top, left) in pixels, [B or 1, features or 1, 2], into the collection 'intermediates'
+        if the caller makes it mutable.
 
         Args:
-          image: uint8 or float `[B, H, W, C]`.
-          examples: integers `[B]`, the identity of each image, so that an image keeps its windows in any batch; default
-            0 .. B - 1.
+          image: uint8 or float [B, H, W, C].
+          examples: integers [B], the identity of each image, so that an image keeps its windows in any batch; by
+            default the row numbers 0, ..., B - 1.
 
         Returns:
-          `[B, *output_size, features]` in `dtype`.
+          float [B, *output_size, features] of `dtype`.
 
         Raises:
-          ValueError: the image is smaller than a window, (output_size - 1) * strides + kernel_size.
+          ValueError: the image is smaller than a window, or only one of `mean` and `std` is given.
         """
         kernel = self.param(
             "kernel", self.kernel_init, (*self.kernel_size, image.shape[-1], self.features), self.param_dtype

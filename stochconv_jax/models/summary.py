@@ -1,4 +1,4 @@
-"""What a classifier consists of: output shape, parameters and multiply-adds, by branch and stage."""
+"""A table of the parts of a classifier with output shapes, parameters and multiply-adds, by branch and stage."""
 
 import dataclasses
 import math
@@ -10,13 +10,13 @@ from clu import parameter_overview
 
 from stochconv_jax.models.classifier import Classifier
 
-# Modules of these names are groups of parts; the rows of the table are one level below them.
+# Modules with these names are groups of parts, each of which is a row of the table.
 GROUPS = ("thumbnail", "windows", "merged")
 
 
 @dataclasses.dataclass(frozen=True)
 class SummaryRow:
-    """A stem, a stage, a head or the last layer; `output` is for one image."""
+    """A stem, a stage, a head or the last layer; `output` is its output shape for one image, [h, w, C] or [C]."""
 
     name: str
     output: tuple[int, ...]
@@ -25,10 +25,14 @@ class SummaryRow:
 
 
 def parts(model: Classifier, inputs: Mapping[str, jax.ShapeDtypeStruct]) -> list[SummaryRow]:
-    """The parts of `model` in the order of computation. `inputs`: shapes of a batch of one image.
+    """Returns the parts of `model` in the order of computation, without computing more than shapes.
 
-    Nothing is computed but shapes. Multiply-adds are those of convolutions and dense layers, as Tan & Le (2019) count
-    them: for each weight one for each place of the output it contributes to.
+    Multiply-adds are those of convolutions and dense layers, counted as by Tan & Le (2019): for each weight, one for
+    each pixel of the output.
+
+    Args:
+      model: the classifier.
+      inputs: shapes and dtypes of its inputs, for a batch of one image.
     """
     model = model.clone(remat=False)
     keys = {"params": jax.random.key(0), "windows": jax.random.key(0)}
@@ -38,46 +42,45 @@ def parts(model: Classifier, inputs: Mapping[str, jax.ShapeDtypeStruct]) -> list
         return variables["params"], variables["intermediates"]
 
     params, outputs = jax.eval_shape(trace, inputs)
-    found: dict[str, list[int]] = {}
+    rows: dict[str, list[int]] = {}  # parameters and multiply-adds by part
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         names = [entry.key for entry in path]
-        row = found.setdefault(_part(names), [0, 0])
+        row = rows.setdefault(_part(names), [0, 0])
         row[0] += leaf.size
         if names[-1] == "kernel":
-            places = (math.prod(shape[1:-1]) for shape in _outputs(outputs, names[:-1]))
-            row[1] += leaf.size * sum(places)
-    order = sorted(found, key=_place)
-    return [SummaryRow(name, _outputs(outputs, name.split("/"))[-1][1:], *found[name]) for name in order]
+            pixels = (math.prod(shape[1:-1]) for shape in _output_shapes(outputs, names[:-1]))
+            row[1] += leaf.size * sum(pixels)
+    order = sorted(rows, key=_order)
+    return [SummaryRow(name, _output_shapes(outputs, name.split("/"))[-1][1:], *rows[name]) for name in order]
 
 
 def _part(names: list[str]) -> str:
+    """Returns the name of the part to which the parameter at the path `names` belongs."""
     return "/".join(names[:2]) if names[0] in GROUPS else names[0]
 
 
-def _place(name: str) -> tuple[int, str]:
-    """Stems before stages, branch after branch, then what follows the meeting."""
+def _order(name: str) -> tuple[int, str]:
+    """Returns the sort key of a part: branch after branch, each from stem to head, then the merged trunk."""
     branches = ("thumbnail", "windows", "merged", "classifier")
-    return branches.index(name.split("/")[0].removesuffix("_stem")), "" if name.endswith("_stem") else _numbered(name)
+    rank = branches.index(name.split("/")[0].removesuffix("_stem"))
+    # '~' sorts the head after the stages.
+    return rank, "" if name.endswith("_stem") else name.replace("/head", "/~head")
 
 
-def _numbered(name: str) -> str:
-    return name.replace("/head", "/~head")  # after the stages
-
-
-def _outputs(outputs: Mapping[str, Any], names: Iterable[str]) -> list[tuple[int, ...]]:
-    """Shapes that the module gave, one a call: a block that repeats share is called for each of them."""
+def _output_shapes(outputs: Mapping[str, Any], names: Iterable[str]) -> list[tuple[int, ...]]:
+    """Returns the output shape of each call of the module at the path `names`: shared blocks are called repeatedly."""
     for name in names:
         outputs = outputs[name]
     return [output.shape for output in outputs["__call__"]]
 
 
 def totals(rows: list[SummaryRow]) -> dict[str, int]:
-    """Parameters and multiply-adds of all parts together."""
+    """Returns the sums of parameters and of multiply-adds over all parts."""
     return {name: sum(getattr(row, name) for row in rows) for name in ("parameters", "multiply_adds")}
 
 
 def table(rows: list[SummaryRow]) -> str:
-    """The parts as text, with their totals."""
+    """Returns a text table of the parts and their totals."""
     total = SummaryRow("total", (), **totals(rows))
     return parameter_overview.make_table([*rows, total], value_formatter=_cell)
 

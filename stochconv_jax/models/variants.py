@@ -1,7 +1,7 @@
-"""EfficientNet variants as named fields: compound scaling of one baseline (Tan & Le, 2019, table 1 and section 3.3).
+"""The sizes of the EfficientNets: one baseline and its compound scaling (Tan & Le, 2019, table 1 and section 3.3).
 
-`VARIANTS` is the only table of networks. B0..B7 follow from `BASELINE` by width and depth; `tiny` is a network of the
-same build, small enough for tests and for the quickstart on a laptop.
+`VARIANTS` is the only table of networks. B0 to B7 are `BASELINE` with other widths and depths; `tiny` has the same
+structure and is small enough for tests and for the quickstart on a laptop.
 """
 
 import dataclasses
@@ -13,7 +13,15 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclasses.dataclass(frozen=True)
 class StageSpec:
-    """One stage: `repeats` MBConv blocks; the first has the stage's `stride` and changes the number of filters."""
+    """A stage of `repeats` MBConv blocks, of which the first has the stage's `stride` and changes the channels.
+
+    Attributes:
+      expansion: ratio of the channels in the depthwise convolutions to those at the blocks' inputs.
+      filters: number of output channels.
+      repeats: number of blocks.
+      kernel: side of the depthwise filters, in pixels.
+      stride: stride of the first block's depthwise convolution, in pixels.
+    """
 
     expansion: int
     filters: int
@@ -24,9 +32,16 @@ class StageSpec:
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """A network after scaling. `resolution` is the side in pixels of the (thumbnail) image it was designed for.
+    """A network after scaling.
 
-    `mean` and `std` normalise RGB pixels in 0..1. `dropout` is the official rate before the dense layer.
+    Attributes:
+      name: the key in `VARIANTS`.
+      resolution: side of the images the network was designed for, here of the thumbnails, in pixels.
+      dropout: official dropout rate before the dense layer.
+      stem_filters: output channels of the stem.
+      stages: the stages, in order.
+      head_filters: output channels of the head.
+      mean, std: mean and standard deviation of RGB pixels in 0..1, by which they are normalised.
     """
 
     name: str
@@ -39,11 +54,11 @@ class Variant:
     std: tuple[float, float, float] = IMAGENET_STD
 
     def filters_after(self, stage: int) -> int:
-        """Channels after stage `stage`; after the stem for 0."""
+        """Returns the number of channels after stage `stage`, numbered from 1, or after the stem for 0."""
         return self.stages[stage - 1].filters if stage else self.stem_filters
 
     def num_blocks(self) -> int:
-        """MBConv blocks in all stages together."""
+        """Returns the number of MBConv blocks in all stages together."""
         return sum(stage.repeats for stage in self.stages)
 
 
@@ -61,13 +76,16 @@ BASELINE_HEAD_FILTERS = 1280
 
 
 def round_filters(filters: float, divisor: int = 8) -> int:
-    """The multiple of `divisor` nearest to `filters`, raised by one if it lies more than 10 % below."""
+    """Returns the multiple of `divisor` nearest to `filters`, or the next one if that is more than 10 % too small.
+
+    Source: the official implementation's rule for scaled widths.
+    """
     rounded = max(divisor, int(filters + divisor / 2) // divisor * divisor)
     return rounded + divisor if rounded < 0.9 * filters else rounded
 
 
 def scaled(name: str, *, width: float, depth: float, resolution: int, dropout: float) -> Variant:
-    """The baseline with filters times `width` and repeats times `depth`, rounded up."""
+    """Returns the baseline with filters times `width`, see `round_filters`, and repeats times `depth`, rounded up."""
     return Variant(
         name=name,
         resolution=resolution,
@@ -96,7 +114,7 @@ VARIANTS = {
         scaled("b5", width=1.6, depth=2.2, resolution=456, dropout=0.4),
         scaled("b6", width=1.8, depth=2.6, resolution=528, dropout=0.5),
         scaled("b7", width=2.0, depth=3.1, resolution=600, dropout=0.5),
-        # The report's control of equal stem cost: 64 ordinary stem filters instead of 32 + 32 stochastic ones.
+        # The report's control with a stem of equal cost: 64 ordinary filters instead of 32 ordinary and 32 stochastic.
         dataclasses.replace(B0, name="b0_wide_stem", stem_filters=64),
         Variant(
             name="tiny",
@@ -116,7 +134,7 @@ VARIANTS = {
 
 
 def get(name: str) -> Variant:
-    """The variant called `name`; ValueError listing the known ones if there is none."""
+    """Returns the variant called `name`. Raises ValueError with the known names if there is none."""
     if name not in VARIANTS:
         raise ValueError(f"config.model.variant={name!r} is unknown; choose one of {', '.join(VARIANTS)}")
     return VARIANTS[name]

@@ -41,9 +41,9 @@ def run(config, overrides, workdir) -> None:
         hlo.refuse_images(step.moved)
     # The search takes longest, so the rest is printed before it.
     if config.plan.largest_batch and plan.chip.memory:
-        rows = cost.largest(compile_train, plan.steps["train"].rows, plan.chip.memory)
+        rows = cost.largest_rows(compile_train, plan.steps["train"].rows, plan.chip.memory)
         plan = dataclasses.replace(plan, largest_batch=compile_train(rows).batch_size if rows else 0)
-        print(report.largest(plan))
+        print(report.describe_largest_batch(plan))
         folder.write_json("plan.json", content | report.as_json(plan))
 
 
@@ -52,7 +52,7 @@ def _plan(experiment: Experiment) -> tuple[report.Plan, Callable[[int], cost.Pro
     config, devices, shapes = experiment.config, experiment.mesh, experiment.state_shapes
     variables = shapes.to_evaluate()
     options = targets.compiler_options(devices)
-    idle = cost.bytes_a_device(shapes) - cost.bytes_a_device(variables)
+    idle = cost.bytes_per_device(shapes) - cost.bytes_per_device(variables)
 
     def compile_step(step, arguments, batch_size: int, **about) -> cost.Program:
         batch = experiment.batch_shapes(batch_size)

@@ -1,4 +1,4 @@
-"""Pure functions of arrays: windows; stochastic, window, depthwise and pointwise convolution."""
+"""Pure functions of arrays: random windows, and stochastic, window, depthwise and pointwise convolutions."""
 
 from stochconv_jax.ops.depthwise_conv import depthwise_conv
 from stochconv_jax.ops.pointwise_conv import pointwise_conv

@@ -5,57 +5,63 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Integer, UInt8
 
-from stochconv_jax.ops.per_device import per_device, varying_alike
-from stochconv_jax.ops.window_loops import forward, image_gradient, kernel_gradient
-
-Size = tuple[int, int]
+from stochconv_jax.ops import window_platforms
+from stochconv_jax.ops.sharding import map_batch_shards, match_varying_axes
+from stochconv_jax.ops.windows import Size
 
 
 def window_conv(
-    image: jax.Array, windows: jax.Array, kernel: jax.Array, *, strides: Size, window_size: Size
-) -> jax.Array:
-    """Convolves, without padding, each filter with its own window of each image.
+    image: UInt8[Array, "batch height width channels"] | Float[Array, "batch height width channels"],
+    windows: Integer[Array, "#batch #features 2"],
+    kernel: Float[Array, "kernel_height kernel_width channels features"],
+    *,
+    strides: Size,
+    window_size: Size,
+) -> Float[Array, "batch output_height output_width features"]:
+    """Convolves each filter with its own window of each image.
 
-    `out[b, :, :, f]` is the VALID strided convolution of `kernel[..., f]` with the crop of `image[b]` at
-    `windows[b, f]`, to rounding. Windows are never copied out for the whole batch, on a CPU for an image at a time, and
-    the gradient is a rule of its own: no scatter.
+    `output[b, :, :, f]` equals the VALID strided convolution of `kernel[..., f]` with the crop of `image[b]` whose top
+    left corner is `windows[b, f]`, up to rounding. The windows of the whole batch are never copied out of the images
+    (on a CPU, those of one image at a time are), and no gradient is a scatter.
+
+    Under `jax.jit` with a mesh in context (`jax.set_mesh`) whose Auto axis 'data' divides the batch, each device
+    convolves its own images and only the kernel's gradient crosses devices. Without such a mesh the compiler may gather
+    a batch that is sharded over devices.
+
     Source: "Stochastic Convolutions for High Resolution Medical Image Classification" (C. Reekie, 2021).
 
-    Under jit with a mesh in context (`jax.set_mesh`) whose axis 'data' is Auto and divides B,
-    each device convolves its own share of the batch and only the kernel's gradient crosses devices. Without
-    such a mesh the compiler is free to gather a batch that is spread over devices.
-
     Args:
-      image: uint8 or float [B, H, W, C]. uint8 pixels count as the numbers 0 .. 255; on a TPU a float image must be
-        finite, even beside the windows.
-      windows: integers [B or 1, F or 1, 2], (top, left) in pixels, as `sample_windows` draws them.
-        Traced windows that reach outside are moved to the nearest place inside; concrete ones are refused.
+      image: uint8 or float [B, H, W, C]. uint8 pixels have the values 0, ..., 255. On a TPU, all pixels of a float
+        image must be finite, also those outside the windows.
+      windows: integers [B or 1, F or 1, 2], (top, left) in pixels, for example from `sample_windows`. Concrete windows
+        that reach outside the image are an error; traced ones are moved to the nearest position inside.
       kernel: float [kh, kw, C, F].
-      strides: (sh, sw).
-      window_size: (wh, ww) in pixels.
+      strides: (sh, sw), vertical and horizontal, in pixels.
+      window_size: (wh, ww), height and width, in pixels.
 
     Returns:
-      [B, h, w, F] of kernel's dtype, summed in float32 at least: h = (wh - kh) // sh + 1, w likewise.
-      Differentiable in `kernel`, and in `image` when it is float.
+      float [B, h, w, F] of the kernel's dtype, summed in float32 at least, with h = (wh - kh) // sh + 1 and
+      w = (ww - kw) // sw + 1. Differentiable with respect to `kernel`, and to `image` if that is float.
 
     Raises:
-      ValueError: an image smaller than the window, a window smaller than the kernel, shapes or dtypes that
-        disagree, a concrete window that reaches outside the image.
+      ValueError: the image is smaller than the window, the window is smaller than the kernel, shapes or dtypes
+        disagree, or a concrete window reaches outside the image.
     """
     _check(image, windows, kernel, window_size)
     batch = image.shape[0]
     if not (image.size and kernel.size):
         size = ((n - k) // s + 1 for n, k, s in zip(window_size, kernel.shape, strides))
         return jnp.zeros((batch, *size, kernel.shape[3]), kernel.dtype)
-    form = partial(_convolve, tuple(strides), tuple(window_size))
-    return per_device(form, image, windows, kernel, batched=(True, windows.shape[0] == batch, False))
+    function = partial(_on_one_device, tuple(strides), tuple(window_size))
+    return map_batch_shards(function, image, windows, kernel, batched=(True, windows.shape[0] == batch, False))
 
 
 def _check(image: jax.Array, windows: jax.Array, kernel: jax.Array, window_size: Size) -> None:
     if image.ndim != 4 or kernel.ndim != 4 or image.shape[3] != kernel.shape[2]:
         raise ValueError(
-            "window_conv wants image [B, H, W, C] and kernel [kh, kw, C, F], "
+            "window_conv expects image [B, H, W, C] and kernel [kh, kw, C, F], "
             f"not {list(image.shape)} and {list(kernel.shape)}"
         )
     if not (image.dtype == jnp.uint8 or jnp.issubdtype(image.dtype, jnp.floating)):
@@ -88,30 +94,38 @@ def _check(image: jax.Array, windows: jax.Array, kernel: jax.Array, window_size:
             )
 
 
-def _convolve(strides: Size, window_size: Size, image: jax.Array, windows: jax.Array, kernel: jax.Array):
-    """window_conv on one device."""
-    wide = windows if windows.dtype.itemsize >= 4 else windows.astype(jnp.int32)  # to hold any place of an image
+def _on_one_device(
+    strides: Size, window_size: Size, image: jax.Array, windows: jax.Array, kernel: jax.Array
+) -> jax.Array:
+    """Returns the output for the images of one device; windows that reach outside the image are moved inside."""
+    wide = windows if windows.dtype.itemsize >= 4 else windows.astype(jnp.int32)  # large enough for any image
     last = jnp.array(image.shape[1:3], wide.dtype) - jnp.array(window_size, wide.dtype)
     windows = jnp.broadcast_to(wide.clip(0, last), (image.shape[0], kernel.shape[3], 2)).astype(jnp.int32)
-    return _with_rule(strides, window_size, *varying_alike(image, windows, kernel))
+    return _with_custom_gradient(strides, window_size, *match_varying_axes(image, windows, kernel))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _with_rule(strides: Size, window_size: Size, image: jax.Array, windows: jax.Array, kernel: jax.Array):
-    return forward(strides, window_size)(image, windows, kernel)
+def _with_custom_gradient(strides: Size, window_size: Size, image: jax.Array, windows: jax.Array, kernel: jax.Array):
+    return window_platforms.forward(image, windows, kernel, strides=strides, window_size=window_size)
 
 
-def _rule_fwd(strides, window_size, image, windows, kernel):
-    return _with_rule(strides, window_size, image, windows, kernel), (image, windows, kernel)
+def _forward_rule(strides, window_size, image, windows, kernel):
+    return _with_custom_gradient(strides, window_size, image, windows, kernel), (image, windows, kernel)
 
 
-def _rule_bwd(strides, window_size, residuals, g):
-    """Under jit the compiler drops the image's gradient when nobody reads it."""
+def _backward_rule(strides, window_size, residuals, g):
+    """Returns the cotangents of image, windows and kernel. Under jit, XLA removes the image's if it is not used."""
     image, windows, kernel = residuals
-    for_kernel = kernel_gradient(strides, window_size, kernel.shape, kernel.dtype)(image, windows, g)
+    sizes = {"strides": strides, "window_size": window_size}
+    kernel_gradient = window_platforms.kernel_gradient(
+        image, windows, g, **sizes, kernel_shape=kernel.shape, kernel_dtype=kernel.dtype
+    )
     if image.dtype == jnp.uint8:
-        return None, None, for_kernel
-    return image_gradient(strides, window_size, image.shape, image.dtype)(windows, kernel, g), None, for_kernel
+        return None, None, kernel_gradient
+    image_gradient = window_platforms.image_gradient(
+        windows, kernel, g, **sizes, image_size=image.shape[1:3], image_dtype=image.dtype
+    )
+    return image_gradient, None, kernel_gradient
 
 
-_with_rule.defvjp(_rule_fwd, _rule_bwd)
+_with_custom_gradient.defvjp(_forward_rule, _backward_rule)

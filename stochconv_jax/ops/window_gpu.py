@@ -1,8 +1,9 @@
 """window_conv on a GPU: a few kernels for the whole batch, where a loop would launch thousands.
 
-The compiler fuses the reading of all windows into the sums, so that no window is ever copied out, as long as the fused
-arrays keep the layout that they are read in. Every form here therefore works on planes, `[B, F, h, w]`, and pins them:
-the output by a layout constraint, the cotangent by a barrier around an array of one axis, which has one layout only.
+XLA fuses the reading of all windows into the sums, so that no window is copied out, as long as the fused arrays keep
+the memory layout in which they are read. Every function here therefore works on planes, [B, F, h, w], and fixes their
+layout: that of the output by a layout constraint, that of the cotangent by a barrier around a one-dimensional array,
+which has only one layout.
 """
 
 from collections.abc import Iterator
@@ -12,55 +13,50 @@ import jax.numpy as jnp
 from jax import lax
 from jax.experimental.layout import Layout, with_layout_constraint
 
-Size = tuple[int, int]
+from stochconv_jax.ops.windows import Size
 
 
-def forward(image: jax.Array, windows: jax.Array, kernel: jax.Array, *, strides: Size, window_size: Size, dtype):
-    """Convolves every window in one kernel: one more where the caller wants the channels elsewhere than in planes.
+def forward(image, windows, kernel, *, strides: Size, window_size: Size, dtype) -> jax.Array:
+    """Returns the output [B, h, w, F] of kernel's dtype, summed in `dtype`; see `window_platforms.forward`.
 
-    Args:
-      image: uint8 or float [B, H, W, C].
-      windows: int32 [B, F, 2], inside the image.
-      kernel: float [kh, kw, C, F].
-      strides, window_size: (vertical, horizontal), in pixels.
-      dtype: of the sums.
-
-    Returns:
-      [B, h, w, F] of kernel's dtype.
+    Runs as one kernel, followed by a transposition if the caller needs channels last in memory.
     """
     size = tuple((n - k) // s + 1 for n, k, s in zip(window_size, kernel.shape[:2], strides))
     weights = jnp.moveaxis(kernel, 3, 0).astype(dtype).reshape(kernel.shape[3], -1)
-    seen = _seen(_crops(image, windows, window_size), kernel.shape[:3], size, strides)
-    out = sum(weights[:, tap, None, None] * pixels.astype(dtype) for tap, pixels in enumerate(seen))
+    pixels_read = _pixels_read(_crops(image, windows, window_size), kernel.shape[:3], size, strides)
+    out = sum(weights[:, tap, None, None] * pixels.astype(dtype) for tap, pixels in enumerate(pixels_read))
     return jnp.moveaxis(with_layout_constraint(out.astype(kernel.dtype), Layout((0, 1, 2, 3))), 1, 3)
 
 
 def kernel_gradient(image, windows, g, *, strides: Size, window_size: Size, kernel_shape: tuple, dtype) -> jax.Array:
-    """Sums the products of the cotangent `g` [B, h, w, F] with what each weight saw, to [kh, kw, C, F] of `dtype`."""
+    """Returns the gradient [kh, kw, C, F] of the kernel in `dtype` from the cotangent g [B, h, w, F].
+
+    Sums the products of the cotangent with the pixels that each weight reads.
+    """
     planes = _planes(g).astype(dtype)
-    seen = _seen(_crops(image, windows, window_size), kernel_shape[:3], planes.shape[2:], strides)
-    sums = jnp.stack([(planes * pixels.astype(dtype)).sum((2, 3)) for pixels in seen])
+    pixels_read = _pixels_read(_crops(image, windows, window_size), kernel_shape[:3], planes.shape[2:], strides)
+    sums = jnp.stack([(planes * pixels.astype(dtype)).sum((2, 3)) for pixels in pixels_read])
     return sums.sum(1).reshape(kernel_shape)
 
 
 def image_gradient(windows, kernel, g, *, strides: Size, window_size: Size, image_size: Size, dtype) -> jax.Array:
-    """Adds up where each weight read, filter by filter over the whole batch: [B, *image_size, C] of `dtype`.
+    """Returns the gradient [B, *image_size, C] of the image in `dtype` from the cotangent g [B, h, w, F].
 
-    The cotangent, spread out by the strides, lies in the middle of zeros. An image-sized crop of it is what one filter
-    gives to the image, so that there is no scatter.
+    Filter by filter, over the whole batch: the cotangent, dilated by the strides, is surrounded by zeros, and the sum
+    of its image-sized crops, one for each weight, is what the filter adds to the gradient. So there is no scatter.
     """
     kernel_size, planes = kernel.shape[:2], jnp.moveaxis(_planes(g), 1, 0).astype(dtype)
-    spread = [(n - 1) * s + 1 for n, s in zip(planes.shape[2:], strides)]
+    dilated = [(n - 1) * s + 1 for n, s in zip(planes.shape[2:], strides)]
     before = [n - size + k - 1 for n, size, k in zip(image_size, window_size, kernel_size)]
-    after = [n + k - 1 - length for n, k, length in zip(image_size, kernel_size, spread)]
-    edges = [(0, 0, 0), *((low, high, s - 1) for low, high, s in zip(before, after, strides))]
+    after = [n + k - 1 - length for n, k, length in zip(image_size, kernel_size, dilated)]
+    padding = [(0, 0, 0), *((low, high, s - 1) for low, high, s in zip(before, after, strides))]
     reach = tuple(n + k - 1 for n, k in zip(image_size, kernel_size))
 
     def add_filter(total, windows_weights_g):
         windows, weights, g = windows_weights_g
         start = jnp.array([n - k + 1 for n, k in zip(before, kernel_size)], windows.dtype) - windows
-        read = jax.vmap(lambda g, start: lax.dynamic_slice(g, (start[0], start[1]), reach))
-        around = read(lax.pad(g, jnp.zeros((), dtype), edges), start)
+        crop = jax.vmap(lambda g, start: lax.dynamic_slice(g, (start[0], start[1]), reach))
+        around = crop(lax.pad(g, jnp.zeros((), dtype), padding), start)
         for i in range(kernel_size[0]):
             for j in range(kernel_size[1]):
                 rows, columns = (k - 1 - at for k, at in zip(kernel_size, (i, j)))
@@ -73,13 +69,13 @@ def image_gradient(windows, kernel, g, *, strides: Size, window_size: Size, imag
 
 
 def _planes(g: jax.Array) -> jax.Array:
-    """[B, h, w, F] as [B, F, h, w], in that order in memory."""
+    """Returns g [B, h, w, F] as [B, F, h, w], in that order in memory."""
     batch, height, width, features = g.shape
     return lax.optimization_barrier(jnp.moveaxis(g, 3, 1).reshape(-1)).reshape(batch, features, height, width)
 
 
 def _crops(image: jax.Array, windows: jax.Array, window_size: Size) -> jax.Array:
-    """The pixels of every window, [B, F, *window_size, C]; never in memory where what reads them is fused with this."""
+    """Returns the pixels of every window, [B, F, *window_size, C]; never in memory if fused with what reads them."""
     batch, height, _, channels = image.shape
     rows, columns = window_size
 
@@ -90,8 +86,8 @@ def _crops(image: jax.Array, windows: jax.Array, window_size: Size) -> jax.Array
     return crops.reshape(*windows.shape[:2], rows, columns, channels)
 
 
-def _seen(crops: jax.Array, kernel_shape: tuple, size: Size, strides: Size) -> Iterator[jax.Array]:
-    """What each weight sees of every window, [B, F, *size] each, in the order of a kernel [kh, kw, C]."""
+def _pixels_read(crops: jax.Array, kernel_shape: tuple, size: Size, strides: Size) -> Iterator[jax.Array]:
+    """Yields the pixels of every window that a weight reads, [B, F, *size], in the order of a kernel [kh, kw, C]."""
     (batch, features), (h, w), (sh, sw) = crops.shape[:2], size, strides
     for i in range(kernel_shape[0]):
         for j in range(kernel_shape[1]):

@@ -1,153 +1,104 @@
-"""The loops over windows that window_conv and its gradient rule are made of.
+"""window_conv and its gradients as loops over the images of the batch, for CPUs and wherever no other form applies.
 
-One image at a time: nothing of the windows' size over the whole batch exists. On the CPU the pixels of an image's
-windows are first regrouped, so that what one weight sees lies side by side; elsewhere windows are read one by one. A
-GPU runs window_gpu instead, and a TPU the kernels of window_pallas, unless `window_parts.parts_of` finds that they do
-not serve.
+Nothing as large as the windows of a whole batch is ever in memory. On the CPU, the pixels of one image's windows are
+regrouped into planes first, so that the pixels that one weight reads lie next to each other; on other platforms, the
+windows of an image are read one by one.
 """
 
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.custom_batching import sequential_vmap
 
-from stochconv_jax.ops import window_gpu, window_tpu
-from stochconv_jax.ops.per_device import sum_dtype, varying_alike
-from stochconv_jax.ops.window_tpu_parts import parts_of
+from stochconv_jax.ops.sharding import match_varying_axes
+from stochconv_jax.ops.windows import Size
 
-Size = tuple[int, int]
-STRIP = 28  # output rows summed at once in the kernel's gradient: below 16 the CPU's compiler does not vectorise
+STRIP_ROWS = 28  # output rows the kernel's gradient sums at once: below 16 the CPU's compiler does not vectorise
 
 
-def forward(strides: Size, window_size: Size):
-    """The function (image [B, H, W, C], windows [B, F, 2], kernel [kh, kw, C, F]) -> [B, h, w, F]."""
-
-    @sequential_vmap  # under vmap a loop over the new axis: no gather of the windows of many images
-    def run(image, windows, kernel):
-        parts = parts_of(image.shape, image.dtype, kernel.shape, kernel.dtype, strides, window_size)
-        loops = partial(_looped_forward, strides, window_size)
-        sizes = {"strides": strides, "window_size": window_size, "dtype": sum_dtype(kernel.dtype)}
-        gpu = partial(window_gpu.forward, **sizes)
-        return _by_accelerator(parts, window_tpu.forward, gpu, loops)(image, windows, kernel)
-
-    return run
-
-
-def kernel_gradient(strides: Size, window_size: Size, kernel_shape: tuple, kernel_dtype):
-    """The function (image [B, H, W, C], windows [B, F, 2], g [B, h, w, F]) -> [kh, kw, C, F]."""
-
-    @sequential_vmap
-    def run(image, windows, g):
-        parts = parts_of(image.shape, image.dtype, kernel_shape, kernel_dtype, strides, window_size)
-        loops = partial(_looped_gradient, strides, window_size, kernel_shape, kernel_dtype)
-        sizes = {"strides": strides, "window_size": window_size, "dtype": sum_dtype(kernel_dtype)}
-
-        def gpu(*arrays):
-            return window_gpu.kernel_gradient(*arrays, kernel_shape=kernel_shape, **sizes).astype(kernel_dtype)
-
-        return _by_accelerator(parts, window_tpu.kernel_gradient, gpu, loops)(image, windows, g)
-
-    return run
-
-
-def image_gradient(strides: Size, window_size: Size, image_shape: tuple, image_dtype):
-    """The function (windows [B, F, 2], kernel [kh, kw, C, F], g [B, h, w, F]) -> [B, H, W, C]."""
-
-    def loops(windows, kernel, g):
-        dtype = sum_dtype(kernel.dtype)
-        planes, weights = jnp.moveaxis(g, 3, 1).astype(dtype), jnp.moveaxis(kernel, 3, 0).astype(dtype)
-
-        def add_window(total, window_g_weights):
-            window, g, weights = window_g_weights
-            start = (*window, window.dtype.type(0))
-            there = lax.dynamic_slice(total, start, (*window_size, total.shape[2]))
-            return lax.dynamic_update_slice(total, there + _spread(g, weights, strides, window_size), start), None
-
-        def one_image(windows_g):
-            return lax.scan(add_window, _zeros(image_shape[1:], dtype, planes), (*windows_g, weights))[0]
-
-        return lax.map(one_image, (windows, planes))
-
-    @sequential_vmap
-    def run(windows, kernel, g):
-        sizes = {"strides": strides, "window_size": window_size, "dtype": sum_dtype(kernel.dtype)}
-        gpu = partial(window_gpu.image_gradient, image_size=image_shape[1:3], **sizes)
-        return _by_accelerator(None, None, gpu, loops)(windows, kernel, g).astype(image_dtype)
-
-    return run
-
-
-def _looped_forward(strides, window_size, image, windows, kernel):
-    dtype = sum_dtype(kernel.dtype)
+def forward(image, windows, kernel, *, strides: Size, window_size: Size, dtype) -> jax.Array:
+    """Returns the output [B, h, w, F] of kernel's dtype, summed in `dtype`; see `window_platforms.forward`."""
     weights = jnp.moveaxis(kernel, 3, 0).astype(dtype)
-    size = _output_size(window_size, kernel.shape[:2], strides)
-    form = _by_platform(
+    size = tuple((n - k) // s + 1 for n, k, s in zip(window_size, kernel.shape[:2], strides))
+    convolve = _by_platform(
         partial(_strided_forward, strides, window_size, size), partial(_regrouped_forward, strides, size)
     )
     lines = _lines(image)
 
     def one_image(b_windows):
-        return jnp.moveaxis(form(lines, *b_windows, weights), 0, 2)
+        return jnp.moveaxis(convolve(lines, *b_windows, weights), 0, 2)
 
     return lax.map(one_image, (jnp.arange(image.shape[0], dtype=jnp.int32), windows)).astype(kernel.dtype)
 
 
-def _looped_gradient(strides, window_size, kernel_shape, kernel_dtype, image, windows, g):
-    dtype = sum_dtype(kernel_dtype)
+def kernel_gradient(image, windows, g, *, strides: Size, window_size: Size, kernel_shape: tuple, dtype) -> jax.Array:
+    """Returns the gradient [kh, kw, C, F] of the kernel in `dtype` from the cotangent g [B, h, w, F]."""
     planes = jnp.moveaxis(g, 3, 1).astype(dtype)
     strided = partial(_strided_gradient, strides, window_size, kernel_shape)
-    form = _by_platform(strided, partial(_regrouped_gradient, strides, kernel_shape))
+    image_share = _by_platform(strided, partial(_regrouped_gradient, strides, kernel_shape))
     lines = _lines(image)
 
     def add_image(total, b_windows_g):
-        return total + form(lines, *b_windows_g), None
+        return total + image_share(lines, *b_windows_g), None
 
     zeros = _zeros((kernel_shape[3], *kernel_shape[:3]), dtype, planes)
     total, _ = lax.scan(add_image, zeros, (jnp.arange(image.shape[0], dtype=jnp.int32), windows, planes))
-    return jnp.moveaxis(total, 0, 3).astype(kernel_dtype)
+    return jnp.moveaxis(total, 0, 3)
 
 
-def _output_size(window_size: Size, kernel_size: Size, strides: Size) -> Size:
-    return tuple((n - k) // s + 1 for n, k, s in zip(window_size, kernel_size, strides))
+def image_gradient(windows, kernel, g, *, strides: Size, window_size: Size, image_size: Size, dtype) -> jax.Array:
+    """Returns the gradient [B, *image_size, C] of the image in `dtype` from the cotangent g [B, h, w, F].
+
+    Windows are added to the image one by one, by slices: no scatter.
+    """
+    planes, weights = jnp.moveaxis(g, 3, 1).astype(dtype), jnp.moveaxis(kernel, 3, 0).astype(dtype)
+
+    def add_window(total, window_g_weights):
+        window, g, weights = window_g_weights
+        start = (*window, window.dtype.type(0))
+        before = lax.dynamic_slice(total, start, (*window_size, total.shape[2]))
+        after = before + _window_gradient(g, weights, strides, window_size)
+        return lax.dynamic_update_slice(total, after, start), None
+
+    def one_image(windows_g):
+        zeros = _zeros((*image_size, kernel.shape[2]), dtype, planes)
+        return lax.scan(add_window, zeros, (*windows_g, weights))[0]
+
+    return lax.map(one_image, (windows, planes))
 
 
 def _lines(image: jax.Array) -> jax.Array:
-    """[B, H, W * C]. Reshaped here, outside the loops: inside, every index would be taken apart again."""
+    """Returns the image as [B, H, W * C].
+
+    Called outside the loops: a reshape inside would make XLA split every index into column and channel again.
+    """
     return image.reshape(*image.shape[:2], -1)
 
 
 def _zeros(shape: tuple, dtype, like: jax.Array) -> jax.Array:
-    """Zeros that vary over the same manual mesh axes as `like`, so that a loop may carry them."""
-    return varying_alike(jnp.zeros(shape, dtype), like)[0]
+    """Returns zeros that vary over the same manual mesh axes as `like`, so that a loop may carry them."""
+    return match_varying_axes(jnp.zeros(shape, dtype), like)[0]
 
 
-def _by_accelerator(parts, tpu_kernels, gpu, loops):
-    """What the program is lowered for decides: `gpu`, tpu_kernels(parts, ...) where there are parts, else `loops`.
+def _by_platform(strided: Callable, regrouped: Callable) -> Callable[..., jax.Array]:
+    """Returns a function that runs `regrouped` on the CPU and `strided` elsewhere.
 
-    In x64 mode there are no parts: the TPU's kernels count in 32 bits.
-    """
-    with_parts = parts is not None and not jax.config.jax_enable_x64
-    forms = {"cuda": gpu, "rocm": gpu} | ({"tpu": partial(tpu_kernels, parts)} if with_parts else {})
-    return lambda *args: lax.platform_dependent(*args, **forms, default=loops)
-
-
-def _by_platform(strided, regrouped):
-    """The form of (lines, b, windows, operand) for the platform that the program is lowered for.
-
-    Both are of one image: windows [F, 2], and an operand of each filter.
+    Both take (lines, b, windows, operand): all images as `_lines`, the number of one image, its windows [F, 2], and one
+    array for each filter.
     """
     return lambda *args: lax.platform_dependent(*args, cpu=regrouped, default=strided)
 
 
 def _taps(kernel_shape: tuple) -> list[tuple[int, int, int]]:
+    """Returns (row, column, channel) of every weight of a filter, in the order of a kernel [kh, kw, C]."""
     kh, kw, channels = kernel_shape
     return [(i, j, c) for i in range(kh) for j in range(kw) for c in range(channels)]
 
 
-def _seen(lines, b, window, window_size, size, strides, kernel_shape, dtype):
-    """What each weight sees of a window, [h, w] each, in the order of _taps: strided slices."""
+def _pixels_read(lines, b, window, window_size, size, strides, kernel_shape, dtype) -> Iterator[jax.Array]:
+    """Yields, for each weight in the order of `_taps`, the pixels [h, w] of one window that the weight reads."""
     (h, w), (sh, sw) = size, strides
     (wh, ww), channels = window_size, kernel_shape[2]
     crop = lax.dynamic_slice(lines, (b, window[0], window[1] * channels), (1, wh, ww * channels))
@@ -158,104 +109,112 @@ def _seen(lines, b, window, window_size, size, strides, kernel_shape, dtype):
 
 
 def _strided_forward(strides, window_size, size, lines, b, windows, weights):
-    """One image's output [F, h, w]."""
+    """Returns the output [F, h, w] of one image, window by window."""
 
     def one_filter(window_weights):
         window, weights = window_weights
-        seen = _seen(lines, b, window, window_size, size, strides, weights.shape, weights.dtype)
-        return sum(weight * pixels for weight, pixels in zip(weights.reshape(-1), seen))
+        pixels_read = _pixels_read(lines, b, window, window_size, size, strides, weights.shape, weights.dtype)
+        return sum(weight * pixels for weight, pixels in zip(weights.reshape(-1), pixels_read))
 
     return lax.map(one_filter, (windows, weights))
 
 
 def _strided_gradient(strides, window_size, kernel_shape, lines, b, windows, g):
-    """One image's share of the gradient, [F, kh, kw, C]."""
+    """Returns what one image adds to the kernel's gradient, [F, kh, kw, C], window by window."""
 
     def one_filter(window_g):
         window, g = window_g
-        seen = _seen(lines, b, window, window_size, g.shape, strides, kernel_shape[:3], g.dtype)
-        return jnp.stack([jnp.sum(g * pixels) for pixels in seen]).reshape(kernel_shape[:3])
+        pixels_read = _pixels_read(lines, b, window, window_size, g.shape, strides, kernel_shape[:3], g.dtype)
+        return jnp.stack([jnp.sum(g * pixels) for pixels in pixels_read]).reshape(kernel_shape[:3])
 
     return lax.map(one_filter, (windows, g))
 
 
-def _on_planes(form, size, strides, kernel_shape, lines, b, windows, operand):
-    """form(planes, operand) for planes [sw * C, F, rows, groups] of the lines' dtype.
+def _on_planes(function, size, strides, kernel_shape, lines, b, windows, operand):
+    """Returns `function(planes, operand)` with the pixels of one image's windows as planes [sw * C, F, rows, groups].
 
-    Pixel x of a row of a window, channel c, lies in plane (x % sw) * C + c at x // sw. Whole groups are read, up to
-    sw - 1 pixels more than the window; where these would lie right of the image for one of its windows, zeros stand for
-    them in all. No weight sees them. The windows' places become those of one gather, which reads runs of bytes like
-    slices. XLA's CPU compiler shares the sums out between the cores in the branches of a `cond`, but not in a loop's
-    body, where it writes them straight into the loop's output.
+    Planes have the dtype of `lines`. Pixel x of a window's row, channel c, is in plane (x % sw) * C + c at column
+    x // sw. Whole groups of sw pixels are read, so up to sw - 1 pixels to the right of the window. If these are outside
+    the image for any of the windows, they are replaced by zeros for all windows; no weight reads them.
+
+    Two properties of XLA's CPU compiler shape this function. The slices of all windows become one gather, which is as
+    fast as slices only if it copies runs of bytes. And sums are divided among the cores inside the branches of a
+    `cond`, but not in the body of a loop that writes them straight into the loop's output.
     """
     (h, w), (sh, sw), (kh, kw, channels) = size, strides, kernel_shape
     rows, columns, groups = (h - 1) * sh + kh, (w - 1) * sw + kw, w + -(-kw // sw) - 1
-    width, reach = lines.shape[2] // channels, groups * sw
+    width, columns_of_groups = lines.shape[2] // channels, groups * sw
 
-    def read(pixels, lines, b, windows, operand):
+    def read(columns, lines, b, windows, operand):
         def crop(window):
-            return lax.dynamic_slice(lines, (b, window[0], window[1] * channels), (1, rows, pixels * channels))[0]
+            return lax.dynamic_slice(lines, (b, window[0], window[1] * channels), (1, rows, columns * channels))[0]
 
-        # Without the barriers, windows are gathered byte by byte for every plane, and regrouped for every weight.
+        # Without the barriers, the gather would run byte by byte for every plane, and the regrouping for every weight.
         crops = lax.optimization_barrier(jax.vmap(crop)(windows))
         planes = [crops[..., plane :: sw * channels] for plane in range(sw * channels)]
         planes = jnp.stack([jnp.pad(plane, ((0, 0), (0, 0), (0, groups - plane.shape[2]))) for plane in planes])
-        return form(lax.optimization_barrier(planes), operand)
+        return function(lax.optimization_barrier(planes), operand)
 
-    inside = (windows[:, 1] + reach <= width).all()
-    return lax.cond(inside, partial(read, min(reach, width)), partial(read, columns), lines, b, windows, operand)
+    whole_groups, window_only = partial(read, min(columns_of_groups, width)), partial(read, columns)
+    inside = (windows[:, 1] + columns_of_groups <= width).all()
+    return lax.cond(inside, whole_groups, window_only, lines, b, windows, operand)
 
 
 def _regrouped_forward(strides, size, lines, b, windows, weights):
-    """As _strided_forward, all filters at once."""
+    """Returns the output [F, h, w] of one image, all filters at once."""
     (h, w), (sh, sw), channels = size, strides, weights.shape[3]
 
     def convolve(planes, weights):
-        def seen(i, j, c):
+        def pixels_read(i, j, c):
             plane = planes[(j % sw) * channels + c]
             return plane[:, i : i + (h - 1) * sh + 1 : sh, j // sw : j // sw + w].astype(weights.dtype)
 
-        return sum(weights[:, i, j, c, None, None] * seen(i, j, c) for i, j, c in _taps(weights.shape[1:]))
+        return sum(weights[:, i, j, c, None, None] * pixels_read(i, j, c) for i, j, c in _taps(weights.shape[1:]))
 
     return _on_planes(convolve, size, strides, weights.shape[1:], lines, b, windows, weights)
 
 
 def _regrouped_gradient(strides, kernel_shape, lines, b, windows, g):
-    """As _strided_gradient, all filters at once, strip by strip: first over rows, each column apart: it vectorises."""
+    """Returns what one image adds to the kernel's gradient, [F, kh, kw, C], all filters at once.
+
+    Strips of output rows are added up first, and each column apart, which the compiler vectorises; then the columns.
+    """
     (_, h, w), (sh, sw), (kh, kw, channels) = g.shape, strides, kernel_shape[:3]
     shifts = range(-(-kw // sw))
 
-    def add(number, y, planes, g, sums):
-        """sums + what `number` output rows from row y on give: for each shift [the pixels it sees * C, F, kh, w]."""
+    def add_rows(number, y, planes, g, sums):
+        """Adds what `number` output rows from row y on give to `sums`: for each shift [phases * C, F, kh, w]."""
         planes = lax.dynamic_slice_in_dim(planes, y * sh, (number - 1) * sh + kh, 2)
         planes, g = lax.optimization_barrier((planes, lax.dynamic_slice_in_dim(g, y, number, 1)))
 
-        def seen(r, shift, pixels):
-            return planes[:pixels, :, r * sh : r * sh + kh, shift : shift + w].astype(g.dtype)
+        def pixels_read(r, shift, length):
+            return planes[:length, :, r * sh : r * sh + kh, shift : shift + w].astype(g.dtype)
 
         return [
-            total + sum(seen(r, shift, len(total)) * g[:, r, None] for r in range(number))
+            total + sum(pixels_read(r, shift, len(total)) * g[:, r, None] for r in range(number))
             for shift, total in zip(shifts, sums)
         ]
 
-    def over_rows(planes, g):
-        def add_strip(n, sums):  # the condition holds: see _on_planes
-            return lax.cond(n >= 0, partial(add, STRIP), lambda *args: args[-1], n * STRIP, planes, g, sums)
+    def correlate(planes, g):
+        def add_strip(n, sums):  # the condition is always true: for the reason of this cond see `_on_planes`
+            return lax.cond(
+                n >= 0, partial(add_rows, STRIP_ROWS), lambda *args: args[-1], n * STRIP_ROWS, planes, g, sums
+            )
 
-        pixels = [min(sw, kw - shift * sw) for shift in shifts]
-        sums = [_zeros((n * channels, len(g), kh, w), g.dtype, g) for n in pixels]
-        if h >= STRIP:
-            sums = lax.fori_loop(0, h // STRIP, add_strip, sums)
-        if h % STRIP:
-            sums = add(h % STRIP, h - h % STRIP, planes, g, sums)
+        phases = [min(sw, kw - shift * sw) for shift in shifts]
+        sums = [_zeros((n * channels, len(g), kh, w), g.dtype, g) for n in phases]
+        if h >= STRIP_ROWS:
+            sums = lax.fori_loop(0, h // STRIP_ROWS, add_strip, sums)
+        if h % STRIP_ROWS:
+            sums = add_rows(h % STRIP_ROWS, h - h % STRIP_ROWS, planes, g, sums)
         sums = jnp.concatenate([total.sum(3) for total in sums])
         return jnp.moveaxis(sums, 0, 2).reshape(-1, kh, kw, channels)
 
-    return _on_planes(over_rows, (h, w), strides, kernel_shape[:3], lines, b, windows, g)
+    return _on_planes(correlate, (h, w), strides, kernel_shape[:3], lines, b, windows, g)
 
 
-def _spread(g, weights, strides, window_size):
-    """The gradient [wh, ww, C] of one window: each output's, times each weight, where that weight read."""
+def _window_gradient(g, weights, strides, window_size):
+    """Returns the gradient [wh, ww, C] of one window from its cotangent g [h, w] and the weights [kh, kw, C]."""
     (wh, ww), (h, w), (sh, sw) = window_size, g.shape, strides
 
     def tap(i, j):

@@ -1,9 +1,10 @@
-"""Where the windows of a stochastic convolution lie."""
+"""The random windows of a stochastic convolution: their size and their positions."""
 
 from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Int32, Integer, PRNGKeyArray
 
 Sampling = Literal["per_image", "per_batch", "shared"]
 Axes = Literal["independent", "diagonal"]
@@ -11,12 +12,21 @@ Size = tuple[int, int]
 
 
 def window_size(output_size: Size, kernel_size: Size, strides: Size) -> Size:
-    """(height, width) in pixels of the window that a VALID strided convolution turns into `output_size`."""
+    """Returns the size of the window that a VALID strided convolution turns into an output of `output_size`.
+
+    Args:
+      output_size: (height, width) of the output.
+      kernel_size: (height, width) of the filters, in pixels.
+      strides: (vertical, horizontal) strides, in pixels.
+
+    Returns:
+      (height, width) in pixels: (output_size - 1) * strides + kernel_size.
+    """
     return tuple((o - 1) * s + k for o, k, s in zip(output_size, kernel_size, strides, strict=True))
 
 
 def sample_windows(
-    key: jax.Array,
+    key: PRNGKeyArray,
     *,
     image_size: Size,
     window_size: Size,
@@ -24,12 +34,12 @@ def sample_windows(
     features: int,
     sampling: Sampling = "per_image",
     axes: Axes = "independent",
-    examples: jax.Array | None = None,
-) -> jax.Array:
-    """Draws the windows' positions, uniform over every one that fits, both ends included.
+    examples: Integer[Array, " batch"] | None = None,
+) -> Int32[Array, "#batch #features 2"]:
+    """Draws window positions, uniform over all positions at which the window lies inside the image.
 
-    Source: "Stochastic Convolutions for High Resolution Medical Image Classification" (C. Reekie, 2021), the
-    windows "by image" (`per_image`) and "by mini-batch" (`per_batch`); `shared` is a random crop.
+    Source: "Stochastic Convolutions for High Resolution Medical Image Classification" (C. Reekie, 2021), whose windows
+    "by image" are `per_image` and whose windows "by mini-batch" are `per_batch`.
 
     Args:
       key: a JAX random key.
@@ -37,21 +47,19 @@ def sample_windows(
       window_size: (height, width) of a window, in pixels.
       batch: number of images, B.
       features: number of filters, F.
-      sampling: 'per_image' draws a window for every image and filter, 'per_batch' one a filter for the whole
-        batch, 'shared' one an image for all its filters.
-      axes: 'independent' draws top and left apart; 'diagonal' draws once, along the longer of the two ranges,
-        and puts the window at the same share of the way along the other, which on a square image is the
-        published code's top == left.
-      examples: integers [B], the identity of each image; default 0 .. B - 1. Row b of the result depends on
-        `key` and `examples[b]` alone, never on B or on the other rows. 'per_batch' ignores it.
+      sampling: 'per_image' draws one window per image and filter. 'per_batch' draws one window per filter, which all
+        images share. 'shared' draws one window per image, which all filters share: a random crop.
+      axes: 'independent' draws top and left independently. 'diagonal' draws one number along the axis with more
+        positions and scales it to the other axis. On a square image that gives top == left, as in the published code.
+      examples: integers [B], the identity of each image; by default 0, ..., B - 1. The windows of an image are a
+        function of `key` and its identity alone, so that they depend neither on the batch size nor on the other images.
+        Ignored by 'per_batch'.
 
     Returns:
-      int32 (top, left) in pixels: [B, F, 2] for 'per_image', [1, F, 2] for 'per_batch', [B, 1, 2] for
-      'shared'.
+      int32 (top, left) in pixels: [B, F, 2] for 'per_image', [1, F, 2] for 'per_batch', [B, 1, 2] for 'shared'.
 
     Raises:
-      ValueError: an unknown `sampling` or `axes`, a window larger than the image, `examples` not
-        integers [B].
+      ValueError: `sampling` or `axes` is unknown, a window is larger than the image, or `examples` are not B integers.
     """
     _check_choice("sampling", sampling, Sampling)
     _check_choice("axes", axes, Axes)
@@ -59,27 +67,27 @@ def sample_windows(
     if min(positions) < 1:
         raise ValueError(
             f"a window of {window_size[0]}x{window_size[1]} pixels does not fit into an image of "
-            f"{image_size[0]}x{image_size[1]}: take larger images or a smaller output"
+            f"{image_size[0]}x{image_size[1]}: use larger images or a smaller output"
         )
     if sampling == "per_batch":
         return _draw(key, features, positions, axes)[None]
     examples = jnp.arange(batch) if examples is None else jnp.asarray(examples)
     if examples.shape != (batch,) or not jnp.issubdtype(examples.dtype, jnp.integer):
         raise ValueError(f"examples must be {batch} integers, not {examples.dtype}{list(examples.shape)}")
-    number = features if sampling == "per_image" else 1
+    windows_per_image = features if sampling == "per_image" else 1
 
-    def draw(example):
-        return _draw(jax.random.fold_in(key, example), number, positions, axes)
+    def draw_for(example):
+        return _draw(jax.random.fold_in(key, example), windows_per_image, positions, axes)
 
-    return jax.vmap(draw)(examples)
+    return jax.vmap(draw_for)(examples)
 
 
 def _draw(key: jax.Array, number: int, positions: Size, axes: Axes) -> jax.Array:
-    """int32 [number, 2]: indices below `positions`, (number of tops, number of lefts)."""
+    """Draws `number` positions, int32 [number, 2], each below `positions`: the numbers of possible tops and lefts."""
     if axes == "independent":
         return jax.random.randint(key, (number, 2), 0, jnp.array(positions, jnp.int32), jnp.int32)
-    along = jax.random.randint(key, (number, 1), 0, max(positions), jnp.int32)
-    return along * jnp.array(positions, jnp.int32) // max(positions)
+    along_longer = jax.random.randint(key, (number, 1), 0, max(positions), jnp.int32)
+    return along_longer * jnp.array(positions, jnp.int32) // max(positions)
 
 
 def _check_choice(name: str, value: str, choices: type) -> None:

@@ -1,20 +1,30 @@
-"""GPUs by name, such as 'h100': what the compiler must know of a card to compile for it where there is none."""
+"""A table of GPUs with what the compiler must know of a card to compile for it without one."""
 
 import dataclasses
 
 GIB = 2**30
-TOOLKIT = (13, 0, 0)  # CUDA's version that is compiled for
-DNN = (9, 12, 0)  # cuDNN's; newer ones run the same program
+TOOLKIT = (13, 0, 0)  # version of CUDA to compile for
+DNN = (9, 12, 0)  # version of cuDNN; newer ones run the same program
 
 
 @dataclasses.dataclass(frozen=True)
 class Card:
-    """A card as the compiler describes it, and what it can do at most.
+    """A GPU: what the compiler must know of it, and its peak rates.
 
-    `kind`: as jax names it. `capability`: CUDA's compute capability. `cores`: streaming multiprocessors;
-    `units`: float32 units of each. `shared`, `shared_block`: bytes of shared memory of a multiprocessor, and the most
-    for one block. `l2`, `memory`: bytes. `clock`: GHz. `flops`: dense bfloat16 operations a second. `bandwidth`: bytes
-    a second between memory and the card; `links`: that it sends to other cards in its host over NVLink.
+    Attributes:
+      kind: JAX's name of the device kind.
+      capability: CUDA's compute capability.
+      cores: number of streaming multiprocessors.
+      units: float32 units per multiprocessor.
+      shared: bytes of shared memory per multiprocessor.
+      shared_block: largest part of them for one thread block, in bytes.
+      l2: bytes of level 2 cache.
+      clock: GHz.
+      memory: bytes of memory.
+      bandwidth: bytes per second between memory and the multiprocessors.
+      flops: dense bfloat16 operations per second.
+      links: bytes per second that the card sends to other cards of its host over NVLink.
+      source: web page of the figures.
     """
 
     kind: str
@@ -32,7 +42,7 @@ class Card:
     source: str
 
     def target(self) -> str:
-        """The text of XLA's GpuTargetConfigProto."""
+        """Returns the description of the card as text of XLA's GpuTargetConfigProto."""
         major, minor = self.capability
         toolkit = ".".join(map(str, TOOLKIT))
         extension = "ACCELERATED_FEATURES" if major >= 9 else "NONE"
@@ -71,8 +81,8 @@ class Card:
         )
 
 
-# NVIDIA's data sheets, read in November 2026: rates without sparsity; NVLink's figure counts both directions, of which
-# one is half. Bytes of memory as CUDA reports them; what a driver keeps for itself is not taken off.
+# From NVIDIA's data sheets, read in November 2026. Rates are without sparsity. NVLink's are half of the figures there,
+# which count both directions. Memory is what CUDA reports, including what the driver keeps for itself.
 CARDS = {
     "a100": Card(
         "NVIDIA A100-SXM4-80GB", (8, 0), 108, 64, 167936, 166912, 41943040, 1.41, 85100068864,

@@ -1,6 +1,6 @@
-"""What a compiled program launches, moves and computes, read from its text: a GPU's compiler does not say.
+"""Counts kernels, memory traffic and operations in the text of a program for a GPU, whose compiler does not count them.
 
-An instruction outside of fusions is a kernel, and what it reads and writes are its operands and its result, once each.
+An instruction outside of fusions is a kernel; it reads its operands and writes its result, once each.
 """
 
 import dataclasses
@@ -11,16 +11,17 @@ from collections.abc import Iterator
 
 from stochconv_jax.planning import hlo
 
-# What moves no data: names for other instructions' results, and control flow, whose bodies are counted themselves.
+# Instructions that move no data: other names for results, and control flow, whose bodies are counted themselves.
 _FREE = {
     "parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional", "call", "after-all",
     "partition-id", "replica-id", "opt-barrier", "add-dependency", "async-update", "async-done", "domain",
 }  # fmt: skip
+# Instructions that move data and compute nothing.
 _MOVES = {
     "copy", "reshape", "broadcast", "transpose", "slice", "dynamic-slice", "dynamic-update-slice", "concatenate", "pad",
     "gather", "iota", "reverse", "convert", "select", "compare", "and", "or", "not", "xor", "fusion", "custom-call",
     "async-start", "bitcast-convert", "clamp", "rng-bit-generator", "scatter", "sort", "copy-start", "copy-done",
-    *hlo.KINDS,
+    *hlo.COLLECTIVES,
 }  # fmt: skip
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.-]+) = (\(.*?\)|\S+) ([\w-]+)\((.*)$")
 _NAME = re.compile(r"%([\w.-]+)")
@@ -30,7 +31,7 @@ _CONTRACTED = re.compile(r'lhs_contracting_dim(?:s=\{|ensions":\[)([\d,"]*)')
 
 @dataclasses.dataclass(frozen=True)
 class Instruction:
-    """One line of a computation. `shapes`: (element type, shape) of its results; `operands`: names."""
+    """An instruction. `shapes`: (element type, shape) of its results; `operands`: names of instructions."""
 
     name: str
     kind: str
@@ -40,23 +41,23 @@ class Instruction:
 
     @property
     def bytes(self) -> int:
-        """Of its results; of a library's call without its workspace, which comes last."""
+        """Bytes of the results; for the call of a library without its workspace, which comes last."""
         shapes = self.shapes[:1] if self.kind == "custom-call" else self.shapes
-        return sum(math.prod(shape) * hlo.bits(dtype) // 8 for dtype, shape in shapes)
+        return sum(math.prod(shape) * hlo.bit_width(dtype) // 8 for dtype, shape in shapes)
 
 
 def launches(text: str) -> int:
-    """Kernels of one run of the program, those in loops as often as these run.
+    """Returns the number of kernels that one run of the program launches, with all iterations of loops.
 
-    A call of a library counts as one kernel, though it may be several.
+    The call of a library counts as one kernel, although it may launch several.
     """
     return sum(times for _, times, _ in _launched(text))
 
 
 def costs(text: str) -> dict[str, float]:
-    """'flops' of one run, a multiply-add as two, and 'bytes' that its kernels read and write."""
+    """Returns 'flops' of one run of the program, two per multiply-add, and 'bytes' that its kernels read and write."""
     computations = parse(text)
-    counts = hlo.executions(hlo.by_computation(text))
+    counts = hlo.executions(hlo.split_computations(text))
     flops = 0.0
     for name, instructions in computations.items():
         shapes = {one.name: one.shapes for one in instructions}
@@ -68,9 +69,9 @@ def costs(text: str) -> dict[str, float]:
 
 
 def parse(text: str) -> dict[str, list[Instruction]]:
-    """The instructions of each computation; the entry's is called ''."""
+    """Returns the instructions of each computation by its name; the entry computation is called ''."""
     found = {}
-    for name, lines in hlo.by_computation(text).items():
+    for name, lines in hlo.split_computations(text).items():
         found[name] = [_instruction(match) for match in map(_INSTRUCTION.match, lines) if match]
     return found
 
@@ -78,31 +79,31 @@ def parse(text: str) -> dict[str, list[Instruction]]:
 def _instruction(match: re.Match) -> Instruction:
     name, result, kind, rest = match.groups()
     arguments = rest[: rest.find(")")]
-    return Instruction(name, kind, hlo.arrays_of(result), tuple(_NAME.findall(arguments)), match[0])
+    return Instruction(name, kind, hlo.array_types(result), tuple(_NAME.findall(arguments)), match[0])
 
 
 def _launched(text: str) -> Iterator[tuple[Instruction, int, dict[str, int]]]:
-    """Every instruction that is a kernel, how often it runs, and the bytes of each name in its computation."""
-    computations, lines = parse(text), hlo.by_computation(text)
+    """Yields every instruction that is a kernel, how often it runs, and the bytes of all results of its computation."""
+    computations, lines = parse(text), hlo.split_computations(text)
     running = Counter({"": 1})
     for name in _outside_fusions(computations):
         sizes = {one.name: one.bytes for one in computations[name]}
         for one in computations[name]:
             if one.kind in ("while", "conditional", "call"):
-                for callee in hlo.called(one.line):
-                    running[callee] += running[name] * hlo.trips(one.line, lines)
+                for callee in hlo.called_computations(one.line):
+                    running[callee] += running[name] * hlo.trip_count(one.line, lines)
             elif one.kind not in _FREE and not one.kind.endswith("-done"):
                 yield one, running[name], sizes
 
 
 def _outside_fusions(computations: dict[str, list[Instruction]]) -> list[str]:
-    """The computations whose instructions are kernels, callers before what they call."""
+    """Returns the names of the computations whose instructions are kernels, callers before callees."""
     order: list[str] = []
 
     def visit(name: str) -> None:
         for one in computations.get(name, []):
             if one.kind in ("while", "conditional", "call"):
-                for callee in hlo.called(one.line):
+                for callee in hlo.called_computations(one.line):
                     visit(callee)
         if name in computations and name not in order:
             order.append(name)
@@ -112,7 +113,7 @@ def _outside_fusions(computations: dict[str, list[Instruction]]) -> list[str]:
 
 
 def _flops(one: Instruction, shapes: dict) -> float:
-    """Operations of one run of an instruction, without those of what it calls."""
+    """Returns the operations of one run of an instruction, without those of computations that it calls."""
     elements = sum(math.prod(shape) for _, shape in one.shapes)
     if one.kind == "convolution" or (one.kind == "custom-call" and _LABELS.search(one.line)):
         return _convolution(one, shapes)
@@ -126,9 +127,11 @@ def _flops(one: Instruction, shapes: dict) -> float:
 
 
 def _convolution(one: Instruction, shapes: dict) -> float:
-    """Two operations for each weight that makes an output: the largest of input, kernel and output is not the kernel.
+    """Returns the operations of a convolution or of one of its gradients: two per output element and weight of its
+    filter.
 
-    cuDNN names the three arrays by what they are forwards, whichever of them it computes.
+    The dimension labels and cuDNN's name of the function tell which of the three arrays are kernel and output of the
+    forward convolution.
     """
     labels = _LABELS.search(one.line)[1]
     arrays = [shapes[name][0][1] for name in one.operands[:2] if name in shapes] + [one.shapes[0][1]]

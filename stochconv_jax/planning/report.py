@@ -1,4 +1,4 @@
-"""A plan in words: tables of memory, time and traffic, and what follows from them."""
+"""A plan as text and as JSON: memory, time and traffic of the steps, and conclusions in words."""
 
 import dataclasses
 import math
@@ -11,15 +11,19 @@ from stochconv_jax.planning.targets import GIB, Chip
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """The compiled `steps` ('train', 'evaluate') of a config.
+    """The compiled steps of a config for one topology.
 
-    `asked`: the config's batch size, before it is rounded up to a multiple of the chips. `largest_batch`: images, over
-    all chips, of the largest that was found to fit, 0 if none did, None before it was looked for.
+    Attributes:
+      topology: name of the topology.
+      chip: peak rates and memory of one chip.
+      configured_batch_size: the config's batch size, before it is rounded up to a multiple of the chips.
+      steps: the compiled steps, 'train' and 'evaluate'.
+      largest_batch: images, over all chips, of the largest batch found to fit; 0 if none fits, None before the search.
     """
 
     topology: str
     chip: Chip
-    asked: int
+    configured_batch_size: int
     steps: Mapping[str, cost.Program]
     largest_batch: int | None = None
 
@@ -30,20 +34,22 @@ class Plan:
 
 
 def as_json(plan: Plan) -> dict[str, Any]:
-    """The plan as mappings and lists; what is not known is null."""
+    """Returns the plan as mappings and lists for JSON, with None for unknown values."""
     steps = {}
     for name, step in plan.steps.items():
         steps[name] = dataclasses.asdict(step) | {"needed": step.needed, "traffic": traffic(step)}
         steps[name]["seconds_by_limit"] = {} if step.refusal else cost.times(step, plan.chip)
-        steps[name]["moved"] = [dataclasses.asdict(collective) | {"purpose": what} for collective, what in step.moved]
+        steps[name]["moved"] = [
+            dataclasses.asdict(collective) | {"purpose": purpose} for collective, purpose in step.moved
+        ]
         if math.isinf(step.needed):
             steps[name]["needed"] = steps[name]["memory"]["total"] = None
     about = {"topology": plan.topology, "chips": plan.chips, "chip": dataclasses.asdict(plan.chip)}
-    return about | {"steps": steps, "largest_batch": plan.largest_batch, "in_words": words(plan)}
+    return about | {"steps": steps, "largest_batch": plan.largest_batch, "in_words": conclusions(plan)}
 
 
 def text(plan: Plan) -> str:
-    """Everything as text."""
+    """Returns the whole plan as text."""
     lines = [f"{plan.topology}: {plan.chips} x {plan.chip.kind}"]
     if plan.chip.memory:
         lines[0] += f", {plan.chip.memory / GIB:.2f} GiB each ({plan.chip.source})"
@@ -59,25 +65,25 @@ def text(plan: Plan) -> str:
         lines.append(f"  a chip's work: {flops / 1e9:,.1f} GFLOP, {_size(moved)} to and from memory, {images:g} images")
         if step.launches is not None:
             lines[-1] += f", {step.launches:,} kernels launched"
-        for what, seconds in cost.times(step, plan.chip).items():
-            lines.append(f"    {what}: about {1e3 * seconds:.3g} ms")
+        for resource, seconds in cost.times(step, plan.chip).items():
+            lines.append(f"    {resource}: about {1e3 * seconds:.3g} ms")
         lines.append("  between chips:" + ("" if step.moved else " nothing"))
         lines += _table(traffic(step))
-    return "\n".join([*lines, "", *words(plan)])
+    return "\n".join([*lines, "", *conclusions(plan)])
 
 
 def traffic(step: cost.Program) -> list[dict[str, Any]]:
-    """The collectives summed by purpose, kind and element type; bytes count every run of a loop's body."""
+    """Returns the collectives summed by purpose, kind and element type; bytes count every iteration of loops."""
     groups: dict[tuple[str, str, str], list[hlo.Collective]] = {}
-    for collective, what in step.moved:
+    for collective, purpose in step.moved:
         dtypes = "+".join(sorted({dtype for dtype, _ in collective.arrays}))
-        groups.setdefault((what, collective.kind, dtypes), []).append(collective)
+        groups.setdefault((purpose, collective.kind, dtypes), []).append(collective)
     rows = []
-    for (what, kind, dtypes), members in sorted(groups.items()):
+    for (purpose, kind, dtypes), members in sorted(groups.items()):
         shapes = [shape for member in members for _, shape in member.arrays]
         rows.append(
             {
-                "purpose": what,
+                "purpose": purpose,
                 "kind": kind,
                 "dtype": dtypes,
                 "runs": sum(member.times for member in members),
@@ -96,71 +102,71 @@ def _table(rows: list[dict[str, Any]]) -> list[str]:
     ]
 
 
-def words(plan: Plan) -> list[str]:
-    """What the figures mean: whether it fits, what limits, what to change; and what the figures leave out."""
+def conclusions(plan: Plan) -> list[str]:
+    """Returns sentences that say whether the steps fit, what limits them, what to change and what is not known."""
     train, memory = plan.steps["train"], plan.chip.memory
-    said = []
-    if train.batch_size != plan.asked:
-        said.append(
-            f"config.batch_size={plan.asked} cannot be split evenly over {plan.chips} chips"
+    sentences = []
+    if train.batch_size != plan.configured_batch_size:
+        sentences.append(
+            f"config.batch_size={plan.configured_batch_size} cannot be split evenly over {plan.chips} chips"
             + (f", {train.parts} parts each" if train.parts > 1 else "")
             + f", and training would refuse it: planned for {train.batch_size}."
         )
     if memory:
-        said += [_fit(name, step, memory) for name, step in plan.steps.items()]
+        sentences += [_describe_fit(name, step, memory) for name, step in plan.steps.items()]
     if plan.largest_batch is not None:
-        said.append(largest(plan))
+        sentences.append(describe_largest_batch(plan))
     if memory and not all(step.fits(memory) for step in plan.steps.values()):
-        said.append(
+        sentences.append(
             "To fit: a smaller batch_size, the same batch in parts (optimizer.accumulate_steps), model.remat=True, "
             "model.dtype=bfloat16, or sharding.parameters=sharded where the parameters are what is large."
         )
-    said += _limit(plan, train)
-    images, unknown = (_of_purpose(plan, what) for what in (hlo.IMAGES, hlo.UNKNOWN))
-    said.append(f"IMAGES CROSS CHIPS in {len(images)} places." if images else "No image crosses chips.")
+    sentences += _describe_limit(plan, train)
+    images, unknown = (_bytes_by_purpose(plan, purpose) for purpose in (hlo.IMAGES, hlo.UNKNOWN))
+    sentences.append(f"IMAGES CROSS CHIPS in {len(images)} places." if images else "No image crosses chips.")
     if unknown:
-        said.append(f"Collectives of unknown purpose: {len(unknown)}, of {sum(unknown):,} bytes.")
-    said.append(_left_out(train))
-    return said
+        sentences.append(f"Collectives of unknown purpose: {len(unknown)}, of {sum(unknown):,} bytes.")
+    sentences.append(_describe_omissions(train))
+    return sentences
 
 
-def _left_out(train: cost.Program) -> str:
-    """What the figures do not know."""
+def _describe_omissions(train: cost.Program) -> str:
+    """Returns a sentence on what the figures leave out."""
     if train.launches is not None:
         return (
-            "Kernels, operations and bytes are counted in the compiled program, a library's call as one kernel. Not "
-            "known without the card: memory that cuDNN and cuBLAS work in, the algorithms that are chosen by timing "
-            "them, and how well kernels run: the times are estimates."
+            "Kernels, operations and bytes are counted in the compiled program, the call of a library as one kernel. "
+            "Without the card, the memory that cuDNN and cuBLAS work in, the algorithms that are chosen by timing "
+            "them and the efficiency of kernels are unknown: the times are estimates."
         )
     return (
-        "The compiler counts the body of a loop once (except on TPUs the window stem has some, one round an image), "
+        "The compiler counts the body of a loop once (the window stem is a loop over images except on TPUs and GPUs), "
         "and as memory traffic also what it may keep on the chip: the times are estimates, "
         "the memory is what it will use."
     )
 
 
-def _of_purpose(plan: Plan, purpose: str) -> list[int]:
-    """Bytes of each collective of `purpose`, over every run of a loop's body."""
+def _bytes_by_purpose(plan: Plan, purpose: str) -> list[int]:
+    """Returns the bytes of each collective of `purpose`, over all iterations of loops."""
     moved = (pair for step in plan.steps.values() for pair in step.moved)
-    return [collective.bytes * collective.times for collective, what in moved if what == purpose]
+    return [collective.bytes * collective.times for collective, its_purpose in moved if its_purpose == purpose]
 
 
-def largest(plan: Plan) -> str:
-    """The outcome of the search for the largest batch."""
+def describe_largest_batch(plan: Plan) -> str:
+    """Returns a sentence with the result of the search for the largest batch."""
     if not plan.largest_batch:
         return "No batch was found that fits."
     each, parts = plan.largest_batch // plan.chips, plan.steps["train"].parts
-    more = "; larger ones were not tried" if each >= cost.MOST_ROWS * parts else ""
+    more = "; larger ones were not tried" if each >= cost.MAX_ROWS * parts else ""
     return f"The largest batch found to fit, by compiling it: {plan.largest_batch} images, {each} a chip{more}."
 
 
-def _fit(name: str, step: cost.Program, memory: float) -> str:
+def _describe_fit(name: str, step: cost.Program, memory: float) -> str:
     verdict = "fits" if step.fits(memory) else "DOES NOT FIT"
     needed = "more than there is" if math.isinf(step.needed) else _size(step.needed)
     return f"The {name} step {verdict}: {needed} of {_size(memory)} a chip."
 
 
-def _limit(plan: Plan, train: cost.Program) -> list[str]:
+def _describe_limit(plan: Plan, train: cost.Program) -> list[str]:
     times = {} if train.refusal else cost.times(train, plan.chip)
     if not times:
         return []

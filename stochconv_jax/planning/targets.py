@@ -1,4 +1,4 @@
-"""Machines by name, such as 'v5e:16x16' or 'h100:4x8': devices that are not here, to compile for."""
+"""Topologies by name, such as 'v5e:16x16' or 'h100:4x8': devices to compile for that need not be present."""
 
 import dataclasses
 import difflib
@@ -15,22 +15,27 @@ from jax.sharding import Mesh
 from stochconv_jax.planning.gpu_cards import CARDS, GIB, Card
 from stochconv_jax.training import mesh as meshes
 
-# Triton's matrix products cannot be compiled for without the card, on which they are tuned. All-reduces that the
-# compiler joins lose the names of what they are for; a real run has fewer of them, of the same bytes.
+# Without the card, Triton's matrix products cannot be compiled, because they are tuned on it. All-reduces that the
+# compiler combines would lose the names of their purposes; a real run has fewer of them, with the same bytes.
 GPU_OPTIONS = {"xla_gpu_enable_triton_gemm": False, "xla_gpu_all_reduce_combine_threshold_bytes": 0}
 GPU_COMPILER = ("jax-cuda13-plugin", "jax-cuda13-pjrt", "nvidia-cuda-nvcc", "nvidia-nvvm")  # packages
-LAUNCH_SECONDS = 4e-6  # what starting a kernel takes on a GPU, as estimated: 3 to 5 microseconds
+LAUNCH_SECONDS = 4e-6  # to launch a kernel on a GPU, estimated as 3 to 5 microseconds
 
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """What one chip can do at most; zero where that is not known.
+    """The memory and the peak rates of one chip; zero where they are not known.
 
-    `kind`: as jax names it. `memory`: bytes of HBM that the compiler hands out, a little less than there are; libtpu
-    0.0.50.1 names them when a program needs more. `flops`: bfloat16 operations a second; float32 products are made of
-    bfloat16 ones by default. `bandwidth`: bytes a second between HBM and the core. `links`: bytes a second that a chip
-    sends over all its links to others; half of the figure where the source counts both directions. `launch`: seconds
-    to start a kernel, where each is started from the host.
+    Attributes:
+      kind: JAX's name of the device kind.
+      memory: bytes of HBM that the compiler may use, slightly less than the chip has; from libtpu 0.0.50.1, which names
+        them if a program needs more.
+      flops: bfloat16 operations per second; by default, float32 products are made of bfloat16 ones.
+      bandwidth: bytes per second between HBM and the cores.
+      links: bytes per second that the chip sends over all its links to other chips, half of the source's figure if that
+        counts both directions.
+      source: web page of the figures.
+      launch: seconds to launch a kernel from the host; 0 where kernels are not launched one by one.
     """
 
     kind: str
@@ -42,7 +47,8 @@ class Chip:
     launch: float = 0.0
 
 
-# Read in November 2026. v4's links are in "TPU v4: An Optically Reconfigurable Supercomputer" (Jouppi et al., 2023).
+# Read in November 2026. The links of v4 are from "TPU v4: An Optically Reconfigurable Supercomputer" (Jouppi et al.,
+# 2023).
 CHIPS = {
     "v4": Chip("TPU v4", 30.75 * GIB, 275e12, 1200e9, 300e9, "docs.cloud.google.com/tpu/docs/v4"),
     "v5e": Chip("TPU v5 lite", 15.75 * GIB, 197e12, 819e9, 200e9, "docs.cloud.google.com/tpu/docs/v5e"),
@@ -52,7 +58,7 @@ CHIPS = {
 
 
 def chip_of(mesh: Mesh) -> Chip:
-    """What the devices of `mesh` can do: by the table, or, of other kinds, the memory that the device itself tells."""
+    """Returns the chip of the devices of `mesh`: from the tables, or else with the memory that the device reports."""
     device = mesh.devices.flat[0]
     for chip in (*CHIPS.values(), *map(_of_card, CARDS.values())):
         if chip.kind == device.device_kind:
@@ -66,18 +72,18 @@ def _of_card(card: Card) -> Chip:
 
 
 def compiler_options(mesh: Mesh) -> dict[str, bool | int]:
-    """What the compiler must be told where the devices of `mesh` are not here."""
+    """Returns the options needed to compile for the devices of `mesh` if they are not present."""
     return GPU_OPTIONS if mesh.devices.flat[0].platform == "gpu" else {}
 
 
 def mesh_of(topology: str) -> Mesh:
-    """A mesh of the devices of `topology`, such as 'v5e:16x16' or 'h100:4x8', to compile for and not to run on.
+    """Returns a mesh of the devices of `topology`, such as 'v5e:16x16' or 'h100:4x8', to compile for but not to run on.
 
-    They need not be here, but their compiler must. This process's own devices become the CPU, unless they are in use
-    already: another process may hold the machine's accelerator.
+    The devices need not be present, but their compiler must be installed. JAX is restricted to the CPU, unless it has
+    started already, so as to leave the machine's accelerator to other processes.
 
     Raises:
-      ValueError: there is no such topology; the message has the nearest name.
+      ValueError: the topology is unknown; the message has the nearest name.
       RuntimeError: the compiler is missing; the message names the requirements file.
     """
     found = re.fullmatch(r"(\w+):(\d+(?:x\d+){1,2})", topology)
@@ -95,9 +101,9 @@ def mesh_of(topology: str) -> Mesh:
 
 
 def _gpus(topology: str, kind: str, shape: tuple[int, ...]) -> list[jax.Device]:
-    if wrong := _without_gpu_compiler():
+    if missing := _missing_gpu_compiler():
         raise RuntimeError(
-            f"config.plan.topology={topology!r} needs the GPU's compiler, but {wrong}: in an environment of its own, "
+            f"config.plan.topology={topology!r} needs the GPU's compiler, but {missing}: in an environment of its own, "
             "pip install -r requirements-gpu-plan.txt"
         )
     if len(shape) != 2:
@@ -110,8 +116,8 @@ def _gpus(topology: str, kind: str, shape: tuple[int, ...]) -> list[jax.Device]:
     return found.devices
 
 
-def _without_gpu_compiler() -> str:
-    """What keeps this environment from compiling for a GPU, '' for nothing."""
+def _missing_gpu_compiler() -> str:
+    """Returns what this environment lacks to compile for a GPU, '' for nothing."""
     for package in GPU_COMPILER:
         try:
             version = importlib.metadata.version(package)
@@ -128,15 +134,15 @@ def _tpus(topology: str, kind: str, shape: tuple[int, ...]) -> list[jax.Device]:
             f"config.plan.topology={topology!r} needs libtpu, the TPU's compiler: in an environment of its own, "
             "pip install -r requirements-tpu.txt"
         )
-    # The compiler is to ask nothing of the machine it runs on, and several may run at a time.
+    # Keep the compiler from querying the machine, and let several compilers run at a time.
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
     os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-4")
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
     options = {}
     if kind == "v4":
-        options["chip_config_name"] = "megacore"  # one device a chip, as on the machine itself; v5p does so unasked
-    if math.prod(shape) < 4:  # less than a host has
+        options["chip_config_name"] = "megacore"  # one device per chip, as on the machine itself; the default of v5p
+    if math.prod(shape) < 4:  # fewer chips than a host has
         options["chips_per_host_bounds"] = (*shape, 1)[:3]
     try:
         return topologies.get_topology_desc(topology, platform="tpu", **options).devices

@@ -1,7 +1,8 @@
-"""Checksums of the files of a checkpoint, kept in it, so that what a disk has changed since is found before it is used.
+"""Checksums of the files of a checkpoint, kept with it, by which damage on the disk is found before the checkpoint is
+used.
 
-They are of files and not of arrays: what is checked does not depend on the devices that saved or that restore, nor on
-the version of the code, and is known before anything is restored.
+Files are checked rather than arrays, so that a check depends neither on the devices that save or restore nor on the
+version of the code, and comes before anything is restored.
 """
 
 import json
@@ -15,9 +16,9 @@ _CHUNK = 1 << 20  # bytes
 
 
 def write(checkpoint: pathlib.Path) -> None:
-    """Writes the size in bytes and the CRC-32 of every file in the folders of `checkpoint` into its checksums.json.
+    """Writes the size in bytes and the CRC-32 of every file in the subfolders of `checkpoint` into its checksums.json.
 
-    Files beside the folders are left out: they hold no number of the run, and Orbax writes them last.
+    Files directly in `checkpoint` are left out: they contain no arrays, and Orbax writes them last.
     """
     files = sorted(file for file in checkpoint.glob("*/**/*") if file.is_file())
     sums = {file.relative_to(checkpoint).as_posix(): [file.stat().st_size, _crc32(file)] for file in files}
@@ -25,12 +26,12 @@ def write(checkpoint: pathlib.Path) -> None:
 
 
 def exist(checkpoint: pathlib.Path) -> bool:
-    """Whether `checkpoint` has checksums; those of older versions have none."""
+    """Returns whether `checkpoint` has checksums; checkpoints of older versions have none."""
     return (checkpoint / FILE).exists()
 
 
 def fault(checkpoint: pathlib.Path) -> str | None:
-    """What is wrong with the first file that is not as it was saved; None if all are, or nothing is known of them."""
+    """Returns what is wrong with the first damaged file, or None if no file is damaged or there are no checksums."""
     if not exist(checkpoint):
         return None
     try:
@@ -43,6 +44,7 @@ def fault(checkpoint: pathlib.Path) -> str | None:
 
 
 def _fault(file: pathlib.Path, name: str, size: int, crc: int) -> str | None:
+    """Returns what is wrong with `file`, which had `size` bytes and the checksum `crc` when it was saved."""
     try:
         found = file.stat().st_size
         if found != size:

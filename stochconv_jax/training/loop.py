@@ -1,4 +1,4 @@
-"""The training loop: evaluate, save, next batch, step; nothing else."""
+"""The training loop: evaluate, save, next batch, step."""
 
 import dataclasses
 import math
@@ -19,7 +19,7 @@ from stochconv_jax.training.step_metrics import TrainMetrics
 
 
 class NonFiniteLoss(FloatingPointError):
-    """The loss or a variable is no longer a number; the message names the step and `images` those of its batch."""
+    """The loss or a variable is no longer finite. `images` are the indices of the images in the batch of `step`."""
 
     def __init__(self, step: int, loss: float, norm: float, images: list[int]):
         super().__init__(
@@ -32,7 +32,7 @@ class NonFiniteLoss(FloatingPointError):
 
 @dataclasses.dataclass(frozen=True)
 class Epochs:
-    """Where epochs end. The stream of images does not stop for them: a batch may reach into the next epoch."""
+    """The steps at which epochs end. The stream of images does not pause: a batch may reach into the next epoch."""
 
     num_images: int
     batch_size: int
@@ -43,7 +43,7 @@ class Epochs:
         return self.num_images / self.batch_size
 
     def end(self, epoch: int) -> int:
-        """Steps after which every image was seen `epoch` times."""
+        """Returns the number of steps after which every image was seen `epoch` times."""
         return -(-epoch * self.num_images // self.batch_size)
 
     @property
@@ -51,19 +51,21 @@ class Epochs:
         return self.end(self.num_epochs)
 
     def ended_before(self, step: int) -> int:
-        """How many epochs end with fewer than `step` steps done."""
+        """Returns how many epochs end after fewer than `step` steps."""
         return min(max(0, step - 1) * self.batch_size // self.num_images, self.num_epochs)
 
     def ended_at(self, step: int) -> int | None:
-        """The number (1..) of the epoch that ends with `step` steps done, or None."""
+        """Returns the number, from 1, of the epoch that ends after `step` steps, or None."""
         epoch = step * self.batch_size // self.num_images
         return epoch if epoch and step and epoch > (step - 1) * self.batch_size // self.num_images else None
 
 
 class EpochAccumulator:
-    """Metrics of the epoch under way, fetched one step late so that the devices never wait for the host.
+    """The metrics of the current epoch, fetched one step late so that the devices never wait for the host.
 
-    `steps`: number of steps made in it. `seconds`: that it took up to the last checkpoint.
+    Attributes:
+      steps: number of steps in the epoch so far.
+      seconds: duration of the epoch up to the last checkpoint.
     """
 
     def __init__(self, metrics: TrainMetrics | None = None, steps: int = 0, seconds: float = 0.0):
@@ -73,31 +75,31 @@ class EpochAccumulator:
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Any]) -> "EpochAccumulator":
-        """Continues the epoch that `as_json` described. {} has no step yet."""
+        """Restores an epoch from what `as_json` returned; {} is an epoch without steps."""
         if not saved.get("loss"):
             return cls()
         steps, rows = len(saved["loss"]), len(saved["label"])
-        # Version 0.1 did not save these two, which no later step needs.
+        # Version 0.1 did not save these two; later steps do not need them.
         saved = {"norm": [math.nan] * steps, "index": [-1] * rows} | saved
         names = {np.float32: ("loss", "norm", "logits"), np.int32: ("label", "index", "skipped")}
         arrays = {name: np.asarray(saved[name], dtype) for dtype, group in names.items() for name in group}
         return cls(TrainMetrics.single_from_model_output(**arrays), steps, saved["seconds"])
 
     def as_json(self) -> dict[str, Any]:
-        """Returns what a checkpoint inside an epoch needs to continue it exactly; float32 survives JSON unchanged."""
+        """Returns what is needed to continue the epoch exactly from a checkpoint; float32 survives JSON unchanged."""
         values = self._values()
         return {name: array.tolist() for name, array in (values["steps"] | values["rows"]).items()} | {
             "seconds": self.seconds
         }
 
     def add(self, step: int, metrics: TrainMetrics) -> None:
-        """Takes the metrics of step `step`, which may still be computed, and fetches those of the step before."""
+        """Takes the metrics of `step`, which may still be running, and fetches those of the step before."""
         self._fetch()
         self._pending = (step, metrics)
         self.steps += 1
 
     def summary(self) -> dict[str, float]:
-        """Returns the mean loss and the ROC AUC of the predictions made while training."""
+        """Returns the mean loss and the ROC AUC of the predictions made in training."""
         values = self._values()
         return {
             "train_loss": float(np.mean(values["steps"]["loss"], dtype=np.float64)),
@@ -113,7 +115,7 @@ class EpochAccumulator:
         return self._metrics.compute()
 
     def _fetch(self) -> None:
-        """Waits for the step that is pending. Raises NonFiniteLoss."""
+        """Waits for the pending step and merges its metrics. Raises NonFiniteLoss."""
         if self._pending is None:
             return
         (step, metrics), self._pending = self._pending, None
@@ -142,18 +144,38 @@ def train(
     progress: Progress,
     clock: Callable[[], float] = time.monotonic,
 ) -> tuple[TrainState, bool]:
-    """Trains from `state` to the end of the last epoch, or until `stop_requested()`, when it saves and returns.
+    """Trains from `state` to the end of the last epoch, or until a stop is requested.
 
-    `batches` begins with the batch of step `state.step`. Where an epoch ends the model is evaluated, `log_epoch` gets
-    the epoch's row (columns of metrics.csv), `log_skipped` the indices of images that could not be read, and a
-    checkpoint is saved. `evaluate` returns None where it was left for a stop: the epoch stays open, and the run that
-    goes on begins with its evaluation. Also returns whether the last epoch is done. Raises NonFiniteLoss.
+    At the end of each epoch the model is evaluated and a checkpoint is saved.
+
+    Args:
+      state: the state from which to go on.
+      epochs: when epochs end.
+      train_step: returns the next state and the metrics of the step; may reuse the memory of the state it is given.
+      evaluate: returns predictions from the variables, or None if it was interrupted by a stop request. The epoch then
+        remains open, and a later run evaluates it before its first step.
+      batches: yields batches, beginning with that of step `state.step`.
+      checkpoints: where to save.
+      accumulator: metrics of the current epoch, from the checkpoint of `state`.
+      log_epoch: takes the row of an epoch, with the columns of metrics.csv.
+      learning_rate: returns the learning rate of a step.
+      save_every: steps between checkpoints within an epoch; 0 for none.
+      stop_requested: returns whether to save a checkpoint and return.
+      log_skipped: takes the indices of the images of an epoch that could not be read.
+      progress: logs the progress.
+      clock: returns seconds.
+
+    Returns:
+      The last state, and whether the last epoch is complete.
+
+    Raises:
+      NonFiniteLoss: the loss or a variable is not finite.
     """
-    step = begun = int(state.step)
+    step = first_step = int(state.step)
     epoch_began = clock() - accumulator.seconds  # as if there had been no restart
     while True:
         stopping, predictions = stop_requested(), None
-        # What is still open where an epoch ends was not evaluated, by this run or by the one that it goes on with.
+        # An epoch that has ended but is still open has not been evaluated, by this run or by an earlier one.
         if not stopping and accumulator.steps and (epoch := epochs.ended_at(step)):
             row = {"epoch": epoch, "step": step} | accumulator.summary()
             rate = accumulator.steps * epochs.batch_size / (clock() - epoch_began)
@@ -167,7 +189,7 @@ def train(
             log_skipped(accumulator.skipped())
             accumulator, epoch_began = EpochAccumulator(), clock()
             checkpoints.save(step, state.to_items(), accumulator.as_json(), row)
-        elif step > begun and (stopping or (save_every and step % save_every == 0)):
+        elif step > first_step and (stopping or (save_every and step % save_every == 0)):
             accumulator.seconds = clock() - epoch_began
             checkpoints.save(step, state.to_items(), accumulator.as_json())
         if stopping or step >= epochs.total_steps:

@@ -1,17 +1,22 @@
-"""Classification losses, one value an example."""
+"""Classification losses."""
 
 from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Float, Float32, Int32
 
 
-def example_losses(logits: jax.Array, labels: jax.Array, *, label_smoothing: float = 0.0) -> jax.Array:
-    """Cross-entropy in nats, float32 `[B]`, of logits `[B, K]` and labels int32 `[B]`.
+def example_losses(
+    logits: Float[Array, "batch classes"], labels: Int32[Array, " batch"], *, label_smoothing: float = 0.0
+) -> Float32[Array, " batch"]:
+    """Returns the cross-entropy of each example, in nats.
 
-    K = 1 is two classes with one logit, that of class 1. `label_smoothing` spreads this share of the target evenly over
-    all classes.
+    Args:
+      logits: float [B, K]. K = 1 means two classes and the logit of class 1.
+      labels: int32 [B], classes 0, 1, ...
+      label_smoothing: share of the target that is spread evenly over all classes.
     """
     classes = max(2, logits.shape[-1])
     targets = optax.smooth_labels(jax.nn.one_hot(labels, classes, dtype=logits.dtype), label_smoothing)
@@ -21,45 +26,55 @@ def example_losses(logits: jax.Array, labels: jax.Array, *, label_smoothing: flo
 
 
 def mean_loss(
-    logits: jax.Array, rows: Mapping[str, jax.Array], *, label_smoothing: float, class_weights: Sequence[float] = ()
-) -> jax.Array:
-    """Mean of the `example_losses` of a batch's rows, weighted by the weights of their classes where there are any.
+    logits: Float[Array, "batch classes"],
+    rows: Mapping[str, jax.Array],
+    *,
+    label_smoothing: float,
+    class_weights: Sequence[float] = (),
+) -> Float32[Array, ""]:
+    """Returns the mean of the `example_losses` of a batch, weighted by class if there are `class_weights`.
 
-    Of a row of two images mixed ('label_mixed', 'share_mixed') each class counts with its share, and with the weight of
-    that class. 0 where all weights are.
+    Args:
+      logits: float [B, K].
+      rows: the batch's 'label', int32 [B]. For mixed images also 'label_mixed', int32 [B], and 'share_mixed', float32
+        [B]: each of the two classes then counts with its share of the image and with its own weight.
+      label_smoothing: see `example_losses`.
+      class_weights: one weight per class, 0 or more, or () for none. The loss is 0 if all weights in the batch are 0.
     """
 
-    def of(labels):
+    def losses_for(labels):
         return example_losses(logits, labels, label_smoothing=label_smoothing)
 
     if not class_weights:
-        return _mixed(rows, of).mean()
-    weighted = _mixed(rows, lambda labels: of(labels) * _weights(labels, class_weights))
-    return _ratio(weighted.sum(), _total(rows, class_weights))
+        return _mix(rows, losses_for).mean()
+    weighted = _mix(rows, lambda labels: losses_for(labels) * _weights(labels, class_weights))
+    return _ratio(weighted.sum(), _total_weight(rows, class_weights))
 
 
-def share(part: Mapping[str, jax.Array], whole: Mapping[str, jax.Array], class_weights: Sequence[float] = ()):
-    """What the mean loss of the rows `part` counts in that of all."""
+def loss_share(
+    part: Mapping[str, jax.Array], batch: Mapping[str, jax.Array], class_weights: Sequence[float] = ()
+) -> float | jax.Array:
+    """Returns the factor with which the mean loss of the rows `part` enters the mean loss of the whole `batch`."""
     if not class_weights:
-        return len(part["label"]) / len(whole["label"])
-    return _ratio(_total(part, class_weights), _total(whole, class_weights))
+        return len(part["label"]) / len(batch["label"])
+    return _ratio(_total_weight(part, class_weights), _total_weight(batch, class_weights))
 
 
-def _mixed(rows: Mapping[str, jax.Array], of: Callable[[jax.Array], jax.Array]) -> jax.Array:
-    """`of` each row's label; where two images are mixed, of both labels, by their shares."""
-    values = of(rows["label"])
+def _mix(rows: Mapping[str, jax.Array], function: Callable[[jax.Array], jax.Array]) -> jax.Array:
+    """Returns `function(labels)`, [B]; for mixed images the average for both labels, weighted by their shares."""
+    values = function(rows["label"])
     if "label_mixed" in rows:
-        values += rows["share_mixed"] * (of(rows["label_mixed"]) - values)
+        values += rows["share_mixed"] * (function(rows["label_mixed"]) - values)
     return values
 
 
-def _total(rows: Mapping[str, jax.Array], class_weights: Sequence[float]) -> jax.Array:
-    return _mixed(rows, lambda labels: _weights(labels, class_weights)).sum()
+def _total_weight(rows: Mapping[str, jax.Array], class_weights: Sequence[float]) -> jax.Array:
+    return _mix(rows, lambda labels: _weights(labels, class_weights)).sum()
 
 
-def _ratio(part: jax.Array, whole: jax.Array) -> jax.Array:
-    """0 of nothing."""
-    return part / jnp.where(whole > 0, whole, 1)
+def _ratio(part: jax.Array, total: jax.Array) -> jax.Array:
+    """Returns part / total, or 0 if both are 0."""
+    return part / jnp.where(total > 0, total, 1)
 
 
 def _weights(labels: jax.Array, class_weights: Sequence[float]) -> jax.Array:

@@ -1,4 +1,4 @@
-"""Devices: one axis, 'data', over all devices of all hosts. Batches are split along it, and parameters may be."""
+"""The device mesh: one axis, 'data', over all devices of all hosts, along which batches and parameters are sharded."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -9,37 +9,37 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 AXIS = "data"
-# Elements below which an array is not worth splitting: fetching it would cost more than keeping it.
+# Arrays with fewer elements are not sharded: fetching them would cost more than keeping them.
 SMALLEST_SPLIT = 4096
 
 
 def create(devices: Sequence[jax.Device] = ()) -> Mesh:
-    """A mesh of `devices`, or of every device there is, those of process 0 first, then those of process 1 and so on.
+    """Returns a mesh of `devices`, by default of all, in the order of their processes.
 
-    Each process reads its block of a batch, and the blocks in order are the batch. In the order of `jax.make_mesh`,
-    along a TPU pod's torus, the processes' devices alternate, and so would their rows.
+    Each process reads one block of a batch, and the batch is these blocks in the order of the processes.
+    `jax.make_mesh` orders devices along the torus of a TPU pod, which would interleave the rows of the processes.
     """
     devices = devices or jax.devices()
-    along = jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
-    blocks = sorted(along.devices, key=lambda device: device.process_index)
+    along_torus = jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
+    blocks = sorted(along_torus.devices, key=lambda device: device.process_index)
     return Mesh(np.array(blocks), (AXIS,), axis_types=(AxisType.Auto,))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """The whole array on every device."""
+    """Returns the sharding of an array that every device holds in full."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Split along the first axis."""
+    """Returns the sharding of an array whose first axis is divided among the devices."""
     return NamedSharding(mesh, PartitionSpec(AXIS))
 
 
 def placement(mesh: Mesh, *, split: bool) -> Callable[[Sequence[int]], NamedSharding]:
-    """Where an array of the train state rests, as a function of its shape.
+    """Returns a function from the shape of an array of the train state to its sharding.
 
-    Whole on every device; or, with `split`, along its longest axis that the devices divide, if it has one and is not
-    small.
+    The array is replicated. With `split`, it is divided along the longest axis that the number of devices divides, if
+    there is one and the array has `SMALLEST_SPLIT` elements or more.
     """
 
     def place(shape: Sequence[int]) -> NamedSharding:
@@ -53,12 +53,12 @@ def placement(mesh: Mesh, *, split: bool) -> Callable[[Sequence[int]], NamedShar
 
 
 def constrain(tree: Any, place: Callable[[Sequence[int]], NamedSharding]) -> Any:
-    """Inside jit: the arrays of `tree`, each where `place` puts its shape."""
+    """Returns, inside jit, the arrays of `tree` with the sharding that `place` returns for their shapes."""
     return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, place(x.shape)), tree)
 
 
 def check_batch_size(batch_size: int, mesh: Mesh, key: str, parts: int = 1) -> None:
-    """ValueError if `batch_size`, of config key `key`, cannot be split evenly over devices, and there in `parts`."""
+    """Raises ValueError unless `batch_size`, the value of `key`, divides evenly over the devices, each in `parts`."""
     unit = mesh.size * parts
     if batch_size < 1 or batch_size % unit:
         nearest = max(unit, round(batch_size / unit) * unit)
@@ -70,9 +70,9 @@ def check_batch_size(batch_size: int, mesh: Mesh, key: str, parts: int = 1) -> N
 
 
 def to_devices(batches: Iterable[Mapping[str, np.ndarray]], mesh: Mesh) -> Iterator[dict[str, jax.Array]]:
-    """Each host's rows as global arrays split over the devices.
+    """Yields global arrays, sharded over the devices, from each host's rows of the batches.
 
-    They are on their way there while the step before runs, for which nobody waits: see `loop.EpochAccumulator`.
+    The transfer overlaps with the step before, because the loop does not wait for that: see `loop.EpochAccumulator`.
     """
     sharding = batch_sharding(mesh)
     for batch in batches:

@@ -1,4 +1,4 @@
-"""Optimisers and learning-rate schedules, from optax."""
+"""Optimisers and learning-rate schedules, made of optax's parts."""
 
 import jax
 import jax.numpy as jnp
@@ -19,23 +19,31 @@ def create_schedule(
     decay_every_epochs: float,
     decay_rate: float,
 ) -> optax.Schedule:
-    """Learning rate as a function of the steps done.
+    """Returns a function from the number of steps done to the learning rate, float32.
 
-    `steps_per_epoch` may be a fraction (the last batch of an epoch reaches into the next). 'exponential' falls by
-    `decay_rate` when `decay_start_epoch` epochs are done and again every `decay_every_epochs`; 'cosine' falls to zero
-    between the end of the warm-up and `num_epochs`. ValueError for a schedule that is none of `SCHEDULES`.
+    Args:
+      schedule: 'constant'; 'exponential' multiplies the rate by `decay_rate` after `decay_start_epoch` epochs and again
+        every `decay_every_epochs`; 'cosine' falls to zero between the end of the warm-up and `num_epochs`.
+      learning_rate: the rate before any decay.
+      steps_per_epoch: steps in an epoch; a fraction if the last batch of an epoch reaches into the next epoch.
+      num_epochs: length of the training, in epochs.
+      warmup_epochs: epochs in which the rate rises linearly from zero, as a factor of what the schedule says; 0 for
+      none. decay_start_epoch, decay_every_epochs, decay_rate: see 'exponential'.
+
+    Raises:
+      ValueError: `schedule` is not one of `SCHEDULES`.
     """
     if schedule not in SCHEDULES:
         raise ValueError(f"schedule={schedule!r}: choose one of {', '.join(SCHEDULES)}")
+    exponential = optax.exponential_decay(learning_rate, decay_every_epochs, decay_rate, staircase=True)
 
     def rate(step):
         epoch = jnp.asarray(step, jnp.float32) / steps_per_epoch
         value = jnp.float32(learning_rate)
         if schedule == "exponential":
-            # The small term keeps an epoch's end from falling just short of it in float32.
-            decays = jnp.floor((epoch - decay_start_epoch) / decay_every_epochs + 1e-5) + 1
-            value *= jnp.float32(decay_rate) ** jnp.maximum(decays, 0)
-        if schedule == "cosine":
+            # optax decays first after one interval. The small term makes up for rounding at the end of an epoch.
+            value = exponential(epoch - decay_start_epoch + decay_every_epochs * (1 + 1e-5))
+        if schedule == "cosine":  # optax's differs from this one in its rounding, which would change earlier runs
             done = (epoch - warmup_epochs) / max(num_epochs - warmup_epochs, 1e-9)
             value *= 0.5 * (1 + jnp.cos(jnp.pi * jnp.clip(done, 0, 1)))
         if warmup_epochs:
@@ -55,9 +63,20 @@ def create_optimizer(
     weight_decay: float,
     clip_norm: float | None,
 ) -> optax.GradientTransformation:
-    """The optimiser. 'rmsprop' with its defaults is PyTorch's: epsilon outside the root, moments starting at zero.
+    """Returns an optimiser.
 
-    ValueError for a name that is none of `OPTIMIZERS`.
+    Args:
+      name: 'rmsprop', 'adamw' or 'sgd'. 'rmsprop' is PyTorch's: epsilon is outside the root, the mean square starts at
+        zero, and momentum is applied before the learning rate, which optax.rmsprop applies first.
+      schedule: the learning rate as a function of the step.
+      momentum: of 'rmsprop' and 'sgd'; 0 for none.
+      rms_decay: decay of the mean square of 'rmsprop'.
+      epsilon: of 'rmsprop' and 'adamw'.
+      weight_decay: decoupled weight decay, of kernels only; 0 for none.
+      clip_norm: largest norm of the gradients; None for no clipping.
+
+    Raises:
+      ValueError: `name` is not one of `OPTIMIZERS`.
     """
     if name == "rmsprop":
         steps = [optax.scale_by_rms(decay=rms_decay, eps=epsilon, eps_in_sqrt=False)]
@@ -77,5 +96,5 @@ def create_optimizer(
 
 
 def _is_kernel(params):
-    """True for kernels; biases and batch norm's parameters have one axis only."""
+    """Returns True for kernels and False for biases and batch norm's parameters, which have one axis only."""
     return jax.tree.map(lambda x: x.ndim > 1, params)

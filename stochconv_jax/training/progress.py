@@ -1,4 +1,4 @@
-"""One line that says where a long piece of work is, how fast it goes and how long it still takes."""
+"""Log lines with the progress of a long piece of work: share done, rate and time left."""
 
 import logging
 import time
@@ -8,7 +8,7 @@ logger = logging.getLogger(__name__)
 
 
 def duration(seconds: float) -> str:
-    """'1:02:03' or '2:03'."""
+    """Returns a duration as text, '1:02:03' or '2:03'."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
@@ -17,8 +17,16 @@ def duration(seconds: float) -> str:
 class Progress:
     """Logs progress at most every `every` seconds, and when all `total` units are done.
 
-    `unit` names what is counted. Rate and time left are those of the work since the line before and since the start, so
-    compilation, which comes before the first unit, counts once only. `clock` returns seconds.
+    The rate in a line is that since the line before. The time left follows from a running average of these rates, so
+    that compilation, which comes before the first unit, slows down only the first of them.
+
+    Args:
+      total: number of units in all.
+      unit: plural name of the units.
+      every: seconds between lines.
+      done: units done before the start.
+      clock: returns seconds.
+      emit: takes the lines.
     """
 
     def __init__(
@@ -36,13 +44,13 @@ class Progress:
         self._rate = None
 
     def update(self, done: int, note: str = "") -> None:
-        """`done` units of `total` are done; `note` is put in front."""
+        """Takes the number of units done so far, and logs a line, beginning with `note`, if it is time."""
         now = self.clock()
         elapsed = now - self._last_time
         if elapsed < self.every and done < self.total:
             return
         rate = (done - self._last_done) / max(elapsed, 1e-9)
-        # Half old, half new: steady, and still follows a change.
+        # An average of old and new is steady and still follows changes.
         self._rate = rate if self._rate is None else (self._rate + rate) / 2
         left = duration((self.total - done) / self._rate) if self._rate > 0 else "unknown"
         share = 100 * done // max(self.total, 1)

@@ -1,4 +1,4 @@
-"""Randomness by name: every random number is a function of the seed, a stream and a step."""
+"""Named random streams: every random number is a function of the seed, a stream and a step."""
 
 import zlib
 from collections.abc import Callable
@@ -10,10 +10,12 @@ STREAMS = ("init", "windows", "dropout", "stochastic_depth")
 
 
 def key(seed: int | jax.Array, stream: str, step: int | jax.Array = 0) -> jax.Array:
-    """The key of `stream` at `step` (a training step, or the number of an evaluation pass).
+    """Returns the key of `stream` at `step`, which is a training step or the number of an evaluation pass.
 
-    Streams are told apart by name, so that adding one changes none of the others. Nothing is stored in a checkpoint.
-    Raises ValueError for a stream not in `STREAMS`.
+    Keys depend on the stream's name, so that a new stream changes no other. No key is stored in a checkpoint.
+
+    Raises:
+      ValueError: `stream` is not one of `STREAMS`.
     """
     if stream not in STREAMS:
         raise ValueError(f"unknown random stream {stream!r}; known: {', '.join(STREAMS)}")
@@ -21,18 +23,18 @@ def key(seed: int | jax.Array, stream: str, step: int | jax.Array = 0) -> jax.Ar
 
 
 class Seeded:
-    """`function`, which takes a keyword `seed`, and the seed to call it with.
+    """A function of arguments and a keyword `seed`, together with the seed with which it is called.
 
-    Compiled, the seed is an argument of the program and no constant in it, so that runs which differ by their seed
-    alone share the program in the compilation cache.
+    In a compiled program the seed is then an argument and not a constant, so that runs that differ only in their seed
+    share one program in the compilation cache.
     """
 
     def __init__(self, function: Callable, seed: int):
-        self.function, self.seed = function, np.int64(seed).astype(np.int32)  # the bits that jax.random.key keeps
+        self.function, self.seed = function, np.int64(seed).astype(np.int32)  # jax.random.key uses these bits only
 
     def __call__(self, *arguments):
         return self.function(*arguments, seed=self.seed)
 
     def lower(self, *arguments) -> jax.stages.Lowered:
-        """Of a `function` that is jax.jit's."""
+        """Lowers the function, which must be a result of `jax.jit`."""
         return self.function.lower(*arguments, seed=self.seed)

@@ -7,14 +7,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from stochconv_jax.models.classifier import Classifier
+from stochconv_jax.models.classifier import Classifier, sown_windows
 from stochconv_jax.training import losses, rngs
 from stochconv_jax.training import mesh as meshes
 from stochconv_jax.training.state import TrainState
 from stochconv_jax.training.step_metrics import EvalMetrics, TrainMetrics
 
 Batch = Mapping[str, jax.Array]
-Place = Callable[[Sequence[int]], jax.sharding.Sharding]
+ShardingOf = Callable[[Sequence[int]], jax.sharding.Sharding]  # from the shape of an array
 
 
 def train_step(
@@ -28,41 +28,54 @@ def train_step(
     class_weights: Sequence[float],
     ema_decay: float | None,
     accumulate_steps: int,
-    compute_sharding: Place,
-    state_sharding: Place,
+    compute_sharding: ShardingOf,
+    state_sharding: ShardingOf,
 ) -> tuple[TrainState, TrainMetrics]:
-    """One step. Returns the next state, and the metrics of this step.
+    """Makes one training step.
 
-    Randomness is f(seed, step). Gradients are over the global batch, and so is batch norm, unless the batch is taken in
-    `accumulate_steps` parts one after the other: then it is over each part, and the statistics that the parts leave are
-    averaged. Parts are rows j, j + accumulate_steps, ..., so that each device keeps its own rows.
+    All randomness is a function of the seed and the step. Gradients and batch norm are over the global batch. With
+    `accumulate_steps` above 1, the batch is processed in so many parts, one after the other: batch norm is then over
+    each part, and the running statistics that the parts lead to are averaged. Part j has the rows j, j +
+    accumulate_steps, ..., so that no row changes its device.
 
-    `compute_sharding`: from the shape of an array to its sharding during computation.
-    `state_sharding`: from the shape of an array of the state to its sharding between steps.
+    Args:
+      state: the state before the step.
+      batch: the global batch, see data/pipeline.py.
+      model: the classifier.
+      optimizer: the optimiser.
+      seed: the seed of windows, dropout and stochastic depth.
+      label_smoothing, class_weights: see `losses.mean_loss`.
+      ema_decay: decay of the moving average of the variables; None for no average.
+      accumulate_steps: number of parts.
+      compute_sharding: returns the sharding of an array during computation from its shape.
+      state_sharding: returns the sharding of an array of the state between steps from its shape.
+
+    Returns:
+      The state after the step, and the metrics of the step.
     """
     params = meshes.constrain(state.params, compute_sharding)
     batch_stats = meshes.constrain(state.batch_stats, compute_sharding)
 
     def part_of_step(rows: Batch, number: jax.Array | int):
-        """What `rows` add to ((gradients, batch statistics, loss) of the whole batch), and their logits."""
+        """Returns what `rows` add to (gradients, batch statistics, loss) of the batch, and their logits."""
         keys = {stream: rngs.key(seed, stream, state.step) for stream in ("windows", "dropout", "stochastic_depth")}
-        if accumulate_steps > 1:  # windows are drawn for an image by its name, the others for a row by its place
-            drawn = ("dropout", "stochastic_depth")
-            keys |= {stream: jax.random.fold_in(keys[stream], number) for stream in drawn}
-        share = losses.share(rows, batch, class_weights)
+        if accumulate_steps > 1:  # windows are drawn by the image's identity, dropout by the row's place in its part
+            by_row = ("dropout", "stochastic_depth")
+            keys |= {stream: jax.random.fold_in(keys[stream], number) for stream in by_row}
+        share = losses.loss_share(rows, batch, class_weights)
 
         def loss_of(params):
             variables = {"params": params, "batch_stats": batch_stats}
             logits, updated = model.apply(variables, rows, train=True, rngs=keys, mutable=["batch_stats"])
-            weighing = {"label_smoothing": label_smoothing, "class_weights": class_weights}
-            loss = losses.mean_loss(logits, rows, **weighing) * share
+            settings = {"label_smoothing": label_smoothing, "class_weights": class_weights}
+            loss = losses.mean_loss(logits, rows, **settings) * share
             return loss, (logits, updated["batch_stats"])
 
         (loss, (logits, updated)), gradients = jax.value_and_grad(loss_of, has_aux=True)(params)
         updated = jax.tree.map(lambda x: x / accumulate_steps, updated)
         return (meshes.constrain(gradients, state_sharding), updated, loss), logits
 
-    (gradients, batch_stats, loss), logits = _by_parts(part_of_step, batch, accumulate_steps)
+    (gradients, batch_stats, loss), logits = _sum_over_parts(part_of_step, batch, accumulate_steps)
     with jax.numpy_dtype_promotion("standard"):  # optax multiplies floats by its integer step count
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
@@ -70,15 +83,15 @@ def train_step(
     if ema_decay is not None:
         ema = optax.incremental_update({"params": params, "batch_stats": batch_stats}, ema, 1.0 - ema_decay)
     norm = _norm({"params": params, "batch_stats": batch_stats})
-    handed_through = {name: batch[name] for name in ("label", "index", "skipped")}
-    metrics = TrainMetrics.single_from_model_output(loss=loss, norm=norm, logits=logits, **handed_through)
+    columns = {name: batch[name] for name in ("label", "index", "skipped")}
+    metrics = TrainMetrics.single_from_model_output(loss=loss, norm=norm, logits=logits, **columns)
     return meshes.constrain(TrainState(state.step + 1, params, batch_stats, opt_state, ema), state_sharding), metrics
 
 
 def _norm(variables: Any) -> jax.Array:
-    """The Euclidean norm of all arrays, which must be of one dtype.
+    """Returns the Euclidean norm of all arrays, which must be of one dtype.
 
-    Arrays too small to be split over devices are joined first: hundreds of sums take seconds to compile.
+    Arrays too small to be sharded are concatenated first, because hundreds of sums take seconds to compile.
     """
     arrays = jax.tree.leaves(variables)
     small = [x.ravel() for x in arrays if x.size < meshes.SMALLEST_SPLIT]
@@ -86,8 +99,14 @@ def _norm(variables: Any) -> jax.Array:
     return optax.tree.norm([jnp.concatenate(small), *large])
 
 
-def _by_parts(function: Callable[[Batch, Any], tuple[Any, jax.Array]], batch: Batch, parts: int):
-    """The sum of what `function` first returns for each part of the batch, and its second, `[B, K]`, of all rows."""
+def _sum_over_parts(
+    function: Callable[[Batch, Any], tuple[Any, jax.Array]], batch: Batch, parts: int
+) -> tuple[Any, jax.Array]:
+    """Calls `function` for each part of the batch, one after the other.
+
+    Returns the sum of its first results over the parts, and its second results, [rows of a part, K], as one array for
+    all rows of the batch, [B, K].
+    """
     if parts == 1:
         return function(batch, 0)
 
@@ -110,42 +129,57 @@ def eval_step(
     model: Classifier,
     seed: int | jax.Array,
     passes: int,
-    compute_sharding: Place,
+    compute_sharding: ShardingOf,
 ) -> EvalMetrics:
     """Predicts a batch and returns its metrics.
 
-    `compute_sharding`: where the variables are computed with, by shape. See `passes_over` for the passes.
+    Args:
+      variables: 'params' and 'batch_stats' of the model.
+      batch: the global batch, see data/pipeline.py.
+      model: the classifier.
+      seed: the seed of the windows.
+      passes: number of passes, see `predict_passes`.
+      compute_sharding: returns the sharding of an array during computation from its shape.
     """
     variables = meshes.constrain(variables, compute_sharding)
-    logits, _ = passes_over(variables, batch, jnp.arange(passes), model=model, seed=seed)
-    # As int32, so that the TPU's compiler does not pack the mask into words, which plan could not tell the purpose of.
-    handed_through = {name: jnp.int32(batch[name]) for name in ("label", "index", "mask", "skipped")}
-    return EvalMetrics.single_from_model_output(logits=jnp.moveaxis(logits, 0, 1), **handed_through)
+    logits, _ = predict_passes(variables, batch, jnp.arange(passes), model=model, seed=seed)
+    # The TPU's compiler packs booleans into words, a shape by which `planning.hlo.purpose` could not recognise the
+    # mask.
+    columns = {name: jnp.int32(batch[name]) for name in ("label", "index", "mask", "skipped")}
+    return EvalMetrics.single_from_model_output(logits=jnp.moveaxis(logits, 0, 1), **columns)
 
 
-def passes_over(
+def predict_passes(
     variables: Mapping[str, Any], inputs: Batch, numbers: jax.Array, *, model: Classifier, seed: int | jax.Array
 ) -> tuple[jax.Array, jax.Array | None]:
-    """Logits `[P, B, K]` of the passes `numbers` `[P]`, and the windows that they looked through.
+    """Predicts a batch in several passes, which differ in their windows. The thumbnail is encoded only once.
 
-    A pass draws its windows from (seed, number of the pass, identity of the example). The thumbnail is encoded once.
-    Windows are int32 (top, left) in pixels, `[P, B, F, 2]` with 1 for the B or F that share them; None for a model
-    without any.
+    Args:
+      variables: 'params' and 'batch_stats' of the model.
+      inputs: the inputs of the model, [B, ...].
+      numbers: integers [P], the numbers of the passes. The windows of a pass are drawn from the seed, the pass's number
+        and the example's identity.
+      model: the classifier.
+      seed: the seed of the windows.
+
+    Returns:
+      float32 logits [P, B, K], and the windows, int32 (top, left) in pixels, [P, B or 1, F or 1, 2]; None for a model
+      without a window branch.
     """
-    still = [branch for branch in model.branches if branch != "windows"]
-    features = {branch: model.apply(variables, branch, inputs, method="encode") for branch in still}
+    unchanged = [branch for branch in model.branches if branch != "windows"]
+    features = {branch: model.apply(variables, branch, inputs, method="encode") for branch in unchanged}
 
     def one_pass(number):
-        drawn, windows = dict(features), None
+        all_features, windows = dict(features), None
         if "windows" in model.branches:
-            about = {"model": model, "seed": seed, "method": "encode"}
-            drawn["windows"], windows = watch_windows(variables, inputs, number, **about)
-        return model.apply(variables, drawn, method="join"), windows
+            settings = {"model": model, "seed": seed, "method": "encode"}
+            all_features["windows"], windows = apply_window_branch(variables, inputs, number, **settings)
+        return model.apply(variables, all_features, method="join"), windows
 
     return jax.lax.map(one_pass, numbers)
 
 
-def watch_windows(
+def apply_window_branch(
     variables: Mapping[str, Any],
     inputs: Batch,
     number: jax.Array | int,
@@ -154,10 +188,10 @@ def watch_windows(
     seed: int | jax.Array,
     method: str,
 ) -> tuple[jax.Array, jax.Array]:
-    """What `method` ('encode' or 'stem') of the window branch gives in a pass, and the windows that it looked through.
+    """Returns the result of `method` ('encode' or 'stem') for the window branch in pass `number`, and the windows.
 
-    See `passes_over`; windows are `[B or 1, F or 1, 2]`.
+    The windows are int32 (top, left) in pixels, [B or 1, F or 1, 2]; see `predict_passes` for the arguments.
     """
     keys = {"windows": rngs.key(seed, "windows", number)}
     output, sown = model.apply(variables, "windows", inputs, method=method, rngs=keys, mutable=["intermediates"])
-    return output, model.sown_windows(sown["intermediates"])
+    return output, sown_windows(sown["intermediates"])

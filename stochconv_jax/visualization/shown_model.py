@@ -54,12 +54,12 @@ class ShownModel:
 
     @functools.cached_property
     def _passes(self) -> rngs.Seeded:
-        return rngs.Seeded(jax.jit(functools.partial(steps.passes_over, model=self.model)), self.seed)
+        return rngs.Seeded(jax.jit(functools.partial(steps.predict_passes, model=self.model)), self.seed)
 
     @functools.cached_property
     def _windows(self) -> rngs.Seeded:
         def windows(variables, batch, numbers, seed):
-            return steps.passes_over(variables, batch, numbers, model=self.model, seed=seed)[1]
+            return steps.predict_passes(variables, batch, numbers, model=self.model, seed=seed)[1]
 
         return rngs.Seeded(jax.jit(windows), self.seed)
 
@@ -70,7 +70,7 @@ class ShownModel:
         def stem(variables, batch, branch, seed):
             if branch == "thumbnail":
                 return model.apply(variables, branch, batch, method="stem")
-            return steps.watch_windows(variables, batch, 0, model=model, seed=seed, method="stem")[0]
+            return steps.apply_window_branch(variables, batch, 0, model=model, seed=seed, method="stem")[0]
 
         def stems(variables, batch, seed):
             return {branch: stem(variables, batch, branch, seed) for branch in model.branches}

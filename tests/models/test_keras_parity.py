@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.models.keras_networks import CLASSES, keras, keras_model, ours
+from tests.models.keras_models import CLASSES, keras, keras_model, with_weights
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Keras' own
 
@@ -33,7 +33,7 @@ def test_the_forward_pass_is_keras(name, tmp_path, capsys):
     reference = keras_model(name, seed=0)
     file = tmp_path / "network.weights.h5"
     reference.save_weights(file)
-    model, variables, report = ours(name, file)
+    model, variables, report = with_weights(name, file)
     assert sorted(report.fresh) == ["classifier/bias", "classifier/kernel"]
     predict = compiled(lambda variables, pixels: reference.stateless_call(*variables, pixels, training=False)[0])
     encode = compiled(lambda variables, inputs: model.apply(variables, "thumbnail", inputs, method="encode"))
@@ -58,7 +58,7 @@ def test_a_training_step_has_keras_gradients(tmp_path, capsys):
             layer.rate = 0.0
     file = tmp_path / "network.weights.h5"
     reference.save_weights(file)
-    model, variables, _ = ours("b0", file, dropout=0.0, stochastic_depth=0.0)
+    model, variables, _ = with_weights("b0", file, dropout=0.0, stochastic_depth=0.0)
     pixels, weights = pictures(6, (64, 64)), np.random.default_rng(0).normal(size=(6, CLASSES)).astype(np.float32)
 
     def keras_loss(trainable, rest):
@@ -72,7 +72,7 @@ def test_a_training_step_has_keras_gradients(tmp_path, capsys):
     for variable, value in zip(reference.non_trainable_variables, updated):
         variable.assign(value)
     reference.save_weights(file)  # gradients in the weights' places, and the statistics after the step
-    _, expected, _ = ours("b0", file)
+    _, expected, _ = with_weights("b0", file)
 
     def loss(params):
         state = variables | {"params": params}

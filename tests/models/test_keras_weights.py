@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from stochconv_jax.models import keras_weights, variants
-from tests.models.keras_networks import keras_model, ours
+from tests.models.keras_models import keras_model, with_weights
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Keras' own
 
@@ -25,7 +25,7 @@ def saved(tmp_path_factory):
 
 
 def test_both_kinds_of_file_hold_the_same(saved):
-    (_, by_kind, _), (_, by_name, _) = (ours("b0", saved / name) for name in ("kinds.weights.h5", "names.h5"))
+    (_, by_kind, _), (_, by_name, _) = (with_weights("b0", saved / name) for name in ("kinds.weights.h5", "names.h5"))
     jax.tree.map(np.testing.assert_array_equal, by_kind, by_name)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(by_kind))
 
@@ -40,15 +40,15 @@ def test_files_of_keras_2_are_read(saved, tmp_path):
                 names.append(np.bytes_(name) + b":0")
                 target[names[-1]] = group[name][...]
             target.attrs["weight_names"] = names
-    (_, old, _), (_, new, _) = (ours("b0", file) for file in (tmp_path / "old.h5", saved / "names.h5"))
+    (_, old, _), (_, new, _) = (with_weights("b0", file) for file in (tmp_path / "old.h5", saved / "names.h5"))
     jax.tree.map(np.testing.assert_array_equal, old, new)
 
 
 def test_what_does_not_fit_stays_as_initialised_and_is_listed(saved):
-    _, variables, report = ours("b0", saved / "no_top.weights.h5")
+    _, variables, report = with_weights("b0", saved / "no_top.weights.h5")
     assert sorted(report.fresh) == ["classifier/bias", "classifier/kernel"]
     settings = {"merge_after": 3, "window_output": (16, 16)}
-    _, variables, report = ours("b0", saved / "names.h5", ("thumbnail", "windows"), 1, **settings)
+    _, variables, report = with_weights("b0", saved / "names.h5", ("thumbnail", "windows"), 1, **settings)
     merged = [name for name in report.fresh if name.startswith("merged/stage4/block1")]
     assert "merged/stage4/block1/expand/kernel" in merged
     assert set(report.fresh) - set(merged) == {"classifier/kernel", "classifier/bias"}
@@ -63,8 +63,8 @@ def test_what_does_not_fit_stays_as_initialised_and_is_listed(saved):
 
 @pytest.mark.parametrize("name", ["kinds.weights.h5", "names.h5", "no_top.weights.h5"])
 def test_of_another_variant_s_file_what_fits_is_taken_and_the_rest_listed(saved, name):
-    _, b0, _ = ours("b0", saved / "names.h5")
-    _, wide, report = ours("b0_wide_stem", saved / name, classes=1)
+    _, b0, _ = with_weights("b0", saved / "names.h5")
+    _, wide, report = with_weights("b0_wide_stem", saved / name, classes=1)
     leaves = ("conv/kernel", *(f"norm/{leaf}" for leaf in ("scale", "bias", "mean", "var")))
     last = {"classifier/kernel", "classifier/bias"}
     # What of the first block is as wide as the stem does not fit either.
@@ -74,12 +74,12 @@ def test_of_another_variant_s_file_what_fits_is_taken_and_the_rest_listed(saved,
     names = {name.removeprefix("thumbnail_").removeprefix("thumbnail/") for name in report.fresh}
     assert names - last == {*report.unused} - last
     jax.tree.map(np.testing.assert_array_equal, *(v["params"]["thumbnail"]["stage7"] for v in (wide, b0)))
-    _, longer, report = ours("b1", saved / name)  # of the same widths, with more blocks
+    _, longer, report = with_weights("b1", saved / name)  # of the same widths, with more blocks
     added = {f"stage{stage}/block{n}" for stage, n in ((1, 2), (2, 3), (3, 3), (4, 4), (5, 4), (6, 5), (7, 2))}
     assert {"/".join(name.split("/")[1:3]) for name in report.fresh if "classifier" not in name} == added
     jax.tree.map(np.testing.assert_array_equal, *(v["params"]["thumbnail"]["stage4"]["block2"] for v in (longer, b0)))
     with pytest.raises(ValueError, match=rf"{name}: no layer fits b4: this is the file of another variant"):
-        ours("b4", saved / name)
+        with_weights("b4", saved / name)
 
 
 def test_damaged_files_are_refused(saved, tmp_path):
@@ -88,9 +88,9 @@ def test_damaged_files_are_refused(saved, tmp_path):
     (tmp_path / "text.h5").write_text("no weights")
     for name in ("short.h5", "text.h5"):
         with pytest.raises(ValueError, match=rf"{name}: not an HDF5 file"):
-            ours("b0", tmp_path / name)
+            with_weights("b0", tmp_path / name)
     with pytest.raises(ValueError, match="no such file"):
-        ours("b0", tmp_path / "none.h5")
+        with_weights("b0", tmp_path / "none.h5")
 
 
 def set_nan(file):
@@ -121,11 +121,11 @@ def add_layer(file):
 @pytest.mark.parametrize(
     "change, message",
     [
-        (set_nan, "layer block3a_dwconv holds values that are no weights: damaged"),
-        (set_huge, "layer block3a_dwconv holds values that are no weights: damaged"),
-        (set_variance, "layer block3a_bn holds values that are no weights: damaged"),
+        (set_nan, "layer block3a_dwconv holds values that cannot be weights: the file is damaged"),
+        (set_huge, "layer block3a_dwconv holds values that cannot be weights: the file is damaged"),
+        (set_variance, "layer block3a_bn holds values that cannot be weights: the file is damaged"),
         (remove_layer, "layer block3a_dwconv is missing"),
-        (remove_array, "layer block3a_bn cannot be read: damaged"),
+        (remove_array, "layer block3a_bn cannot be read: the file is damaged"),
         (add_layer, "layer block3c_bn is not in b0"),
     ],
 )
@@ -135,7 +135,7 @@ def test_a_layer_that_is_not_whole_is_named(saved, tmp_path, change, message):
     with h5py.File(tmp_path / "changed.h5", "r+") as file:
         change(file)
     with pytest.raises(ValueError, match=f"changed.h5: {message}"):
-        ours("b0", tmp_path / "changed.h5")
+        with_weights("b0", tmp_path / "changed.h5")
 
 
 @pytest.mark.parametrize("name", ["kinds.weights.h5", "names.h5"])
@@ -168,7 +168,7 @@ def test_an_input_normalised_otherwise_is_refused(saved, tmp_path):
             stored = group[name][name]["variance"]
             stored[...] = variance.reshape(stored.shape)
         if fits:
-            ours("b0", file)
+            with_weights("b0", file)
         else:
             with pytest.raises(ValueError, match="layer normalization has mean"):
-                ours("b0", file)
+                with_weights("b0", file)

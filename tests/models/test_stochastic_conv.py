@@ -51,7 +51,7 @@ def test_normalisation_is_that_of_the_pixels():
     normalised = (images(dtype=np.float32) / 255 - jnp.asarray(mean)) / jnp.asarray(std)
     assert set(params) == {"kernel"}
     np.testing.assert_allclose(out, crops(normalised, windows, params["kernel"]), rtol=1e-4, atol=1e-4)
-    with pytest.raises(ValueError, match="give mean and std, or neither"):
+    with pytest.raises(ValueError, match="mean and std must be given together or not at all"):
         applied(stochconv_jax.StochasticConv(**SETTINGS, mean=mean), images())
 
 

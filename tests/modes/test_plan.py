@@ -17,7 +17,7 @@ from stochconv_jax.run_folder import RunFolder
 from stochconv_jax.training import mesh as meshes
 from stochconv_jax.training import steps
 from tests.conftest import ROOT
-from tests.planning.small_plans import tiny_full_split
+from tests.planning.small_configs import tiny_full_split
 
 QUICKSTART = f"--config={ROOT / 'configs' / 'quickstart.py'}"
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from stochconv_jax.ops import pointwise_conv
-from stochconv_jax.ops.pointwise_conv import _over_pixels, _over_rows
+from stochconv_jax.ops.pointwise_conv import _kernel_gradient, _kernel_gradient_flat
 
 
 def drawn(shape, dtype, seed=0):
@@ -35,7 +35,7 @@ def test_output_and_gradients_are_those_of_a_matrix_product(shape, dtype, tolera
 
 def test_both_forms_of_the_kernel_gradient_agree():
     x, g = drawn((3, 5, 7, 6), jnp.float32), drawn((3, 5, 7, 4), jnp.float32, 1)
-    np.testing.assert_allclose(_over_rows(x, g), _over_pixels(x, g), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(_kernel_gradient_flat(x, g), _kernel_gradient(x, g), rtol=1e-5, atol=1e-5)
 
 
 def test_on_a_cpu_no_activations_are_transposed():
@@ -49,7 +49,7 @@ def test_on_a_cpu_no_activations_are_transposed():
 
 @pytest.mark.parametrize("x, kernel", [((2, 3), (4, 5)), ((3,), (3, 5)), ((2, 3), (3, 5, 1))])
 def test_shapes_that_do_not_fit_are_refused(x, kernel):
-    with pytest.raises(ValueError, match="pointwise_conv wants"):
+    with pytest.raises(ValueError, match="pointwise_conv expects"):
         pointwise_conv(jnp.zeros(x), jnp.zeros(kernel))
     with pytest.raises(ValueError, match="one dtype"):
         pointwise_conv(jnp.zeros((2, 3)), jnp.zeros((3, 5), jnp.bfloat16))

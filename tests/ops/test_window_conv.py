@@ -1,4 +1,8 @@
-"""window_conv equals a convolution of crops in every mode of use, and its program moves no image."""
+"""window_conv equals a convolution of crops in every mode of use, and its program moves no image.
+
+Where a test has the fixture `form`, this holds for the form of each platform, run on the CPU. The TPU's kernels, which
+must be interpreted there, are in test_window_tpu.py.
+"""
 
 import re
 from functools import partial
@@ -10,109 +14,61 @@ import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from stochconv_jax.ops import sample_windows, window_conv, window_loops, window_size
-from tests.ops import references
-
-CASES = {
-    "stem": {"image": (3, 40, 40, 3), "kernel": (3, 3, 3, 5), "out": (12, 12), "strides": (2, 2)},
-    "rectangular": {"image": (2, 33, 47, 3), "kernel": (3, 5, 3, 4), "out": (9, 7), "strides": (2, 3)},
-    "stride 1": {"image": (2, 19, 23, 2), "kernel": (2, 3, 2, 3), "out": (11, 13), "strides": (1, 1)},
-    "stride 3": {"image": (2, 40, 38, 1), "kernel": (3, 3, 1, 2), "out": (8, 9), "strides": (3, 3)},
-    "stride over kernel": {"image": (1, 30, 31, 3), "kernel": (1, 2, 3, 3), "out": (6, 7), "strides": (4, 3)},
-    "large kernel": {"image": (2, 30, 31, 1), "kernel": (5, 6, 1, 2), "out": (5, 4), "strides": (2, 2)},
-    "whole image": {"image": (2, 25, 29, 3), "kernel": (3, 3, 3, 3), "out": (12, 14), "strides": (2, 2)},
-    "several strips": {"image": (2, 70, 22, 2), "kernel": (3, 3, 2, 2), "out": (66, 9), "strides": (1, 2)},
-    "one pixel": {"image": (1, 3, 3, 3), "kernel": (3, 3, 3, 1), "out": (1, 1), "strides": (2, 2)},
-}
-SHAPES = [(True, True), (False, True), (True, False), (False, False)]  # windows per image?  per filter?
-
-
-def arrays(name, image_dtype=np.uint8, kernel_dtype=jnp.float32, per=(True, True), seed=0):
-    """image, windows, kernel, cotangent and the static arguments of a case."""
-    case, rng = CASES[name], np.random.default_rng(seed)
-    (batch, *image_size, _), features = case["image"], case["kernel"][3]
-    size = window_size(case["out"], case["kernel"][:2], case["strides"])
-    last = np.subtract(image_size, size)
-    windows = rng.integers(0, last + 1, (batch if per[0] else 1, features if per[1] else 1, 2))
-    windows.reshape(-1, 2)[0] = last  # the last position is always among them
-    image = rng.integers(0, 256, case["image"])
-    image = image.astype(np.uint8) if image_dtype == np.uint8 else jnp.asarray(image / 256, image_dtype)
-    kernel = jnp.asarray(rng.normal(size=case["kernel"]), kernel_dtype)
-    g = jnp.asarray(rng.normal(size=(batch, *case["out"], features)), kernel_dtype)
-    return (
-        jnp.asarray(image),
-        jnp.asarray(windows, jnp.int32),
-        kernel,
-        g,
-        {"strides": case["strides"], "window_size": size},
-    )
+from stochconv_jax.ops import sample_windows, window_conv, window_loops, window_platforms, window_size
+from tests.ops.window_cases import (
+    CASES,
+    SHAPES,
+    STEM,
+    arrays,
+    assert_equals_crops,
+    assert_same,
+    collectives,
+    in_float64,
+    ours,
+    run,
+    stem_arrays,
+    stem_loss,
+)
 
 
-def in_float64(image, windows, kernel, g, **static):
-    """The reference's output and its gradients of image and kernel, all float64."""
-    with jax.enable_x64(True):
-        wide = [jnp.asarray(np.asarray(a).astype(np.float64)) for a in (image, kernel, g)]
-        conv = partial(references.window_conv, windows=windows, **static)
-        return [np.asarray(a) for a in run(lambda image, kernel: conv(image, kernel=kernel), *wide)]
-
-
-@partial(jax.jit, static_argnums=0)
-def run(conv, image, kernel, g):
-    """conv(image, kernel) and its gradients of the image, if that is float, and of the kernel."""
-    if image.dtype == jnp.uint8:
-        out, back = jax.vjp(partial(conv, image), kernel)
-    else:
-        out, back = jax.vjp(conv, image, kernel)
-    return out, *back(g)
-
-
-def ours(image, windows, kernel, g, **static):
-    """window_conv's output and gradients."""
-    return run(lambda image, kernel: window_conv(image, windows, kernel, **static), image, kernel, g)
-
-
-def assert_same(got, wanted, tolerance=2e-6):
-    """Output, image gradient (absent for uint8) and kernel gradient, to a share of the largest of each."""
-    for a, b in zip((got[0], *got[1:]), (wanted[0], *wanted[-len(got) + 1 :]), strict=True):
-        np.testing.assert_allclose(np.asarray(a, np.float64), b, rtol=0, atol=tolerance * np.abs(b).max())
+@pytest.fixture(params=["cpu", "gpu"])
+def form(request, monkeypatch):
+    """Computes window_conv as on the platform of this name."""
+    if request.param == "gpu":
+        monkeypatch.setattr(window_platforms, "_by_accelerator", lambda tiles, kernels, gpu, loops: gpu)
 
 
 @pytest.mark.parametrize(
     "name, image_dtype",
     [(name, jnp.float32) for name in CASES] + [(name, np.uint8) for name in ("stem", "rectangular", "whole image")],
 )
-def test_output_and_gradients_are_those_of_crops(name, image_dtype):
-    image, windows, kernel, g, static = arrays(name, image_dtype)
-    assert_same(ours(image, windows, kernel, g, **static), in_float64(image, windows, kernel, g, **static))
+def test_output_and_gradients_are_those_of_crops(name, image_dtype, form):
+    assert_equals_crops(name, image_dtype)
 
 
 @pytest.mark.parametrize("name", ["rectangular", "whole image"])
-def test_the_form_for_other_platforms_gives_the_same(name, monkeypatch):
+def test_the_loops_for_other_platforms_give_the_same(name, monkeypatch):
     monkeypatch.setattr(window_loops, "_by_platform", lambda strided, regrouped: strided)
-    image, windows, kernel, g, static = arrays(name)
-    assert_same(ours(image, windows, kernel, g, **static), in_float64(image, windows, kernel, g, **static))
+    assert_equals_crops(name)
 
 
 @pytest.mark.parametrize("per", SHAPES, ids=str)
-def test_windows_may_be_shared_by_the_batch_or_by_the_filters(per):
-    image, windows, kernel, g, static = arrays("rectangular", jnp.float32, per=per)
-    assert_same(ours(image, windows, kernel, g, **static), in_float64(image, windows, kernel, g, **static))
+def test_windows_may_be_shared_by_the_batch_or_by_the_filters(per, form):
+    assert_equals_crops("rectangular", jnp.float32, per=per)
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_random_shapes(seed, monkeypatch):
+def test_random_shapes(seed):
     rng = np.random.default_rng(100 + seed)
     strides, kernel, out = (tuple(rng.integers(1, high, 2).tolist()) for high in (4, 5, 10))
     size = np.add(window_size(out, kernel, strides), rng.integers(0, 8, 2)).tolist()
     channels = int(rng.integers(1, 4))
     case = {"image": (2, *size, channels), "kernel": (*kernel, channels, 3), "out": out, "strides": strides}
-    monkeypatch.setitem(CASES, "random", case)
-    image, windows, kernel, g, static = arrays("random", jnp.float32, seed=seed)
-    assert_same(ours(image, windows, kernel, g, **static), in_float64(image, windows, kernel, g, **static))
+    assert_equals_crops(case, jnp.float32, seed=seed)
 
 
 @pytest.mark.parametrize("image_dtype", [np.uint8, jnp.bfloat16])
-def test_a_bfloat16_kernel_gives_bfloat16_summed_in_float32(image_dtype):
+def test_a_bfloat16_kernel_gives_bfloat16_summed_in_float32(image_dtype, form):
     image, windows, kernel, g, static = arrays("rectangular", image_dtype, jnp.bfloat16)
     got = ours(image, windows, kernel, g, **static)
     assert got[0].dtype == got[-1].dtype == jnp.bfloat16 and got[1].dtype in (jnp.bfloat16, image.dtype)
@@ -145,30 +101,13 @@ def test_vmap_equals_a_loop_forward_and_backward():
     np.testing.assert_allclose(one_kernel[1], jax.jit(conv)(images[1], windows[1], kernels[0]), rtol=1e-5)
 
 
-STEM = {"image_size": (300, 310), "window_size": (225, 225), "features": 4}
-
-
-def stem_loss(image, examples, kernel, g, key, sampling):
-    windows = sample_windows(key, **STEM, batch=image.shape[0], sampling=sampling, examples=examples)
-    out = window_conv(image, windows, kernel, strides=(2, 2), window_size=STEM["window_size"])
-    return (out * g).sum(), out
-
-
-def stem_arrays(batch):
-    rng = np.random.default_rng(5)
-    image = rng.integers(0, 256, (batch, *STEM["image_size"], 3)).astype(np.uint8)
-    kernel = rng.normal(size=(3, 3, 3, 4)).astype(np.float32)
-    g = rng.normal(size=(batch, 112, 112, 4)).astype(np.float32)
-    return image, np.arange(batch, dtype=np.uint32), kernel, g, jax.random.key(3)
-
-
 @pytest.fixture(scope="module")
 def mesh():
     return jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
 
 
 @pytest.mark.parametrize("sampling", ["per_image", "per_batch", "shared"])
-def test_a_batch_on_eight_devices_gives_the_same_and_sends_no_image(mesh, sampling):
+def test_a_batch_on_eight_devices_gives_the_same_and_sends_no_image(mesh, sampling, form):
     args, specs = stem_arrays(16), (P("data"), P("data"), P(), P("data"), P())
     step = jax.value_and_grad(partial(stem_loss, sampling=sampling), argnums=2, has_aux=True)
     (_, out), gradient = jax.jit(step)(*args)
@@ -179,13 +118,6 @@ def test_a_batch_on_eight_devices_gives_the_same_and_sends_no_image(mesh, sampli
     assert collectives(compiled) <= {"f32[] all-reduce", "f32[3,3,3,4] all-reduce"}
     np.testing.assert_array_equal(out8, out)
     np.testing.assert_allclose(gradient8, gradient, rtol=2e-4)
-
-
-def collectives(compiled):
-    """{'f32[3,3,3,4] all-reduce', ...}: a result's shapes and the collective that gives them."""
-    kinds = "all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter|collective-broadcast"
-    lines = re.findall(rf"= (.*?) ({kinds})(?:-start)?\(", compiled.as_text())
-    return {f"{shape} {kind}" for shapes, kind in lines for shape in re.findall(r"\w+\[[\d,]*\]", shapes)}
 
 
 def test_a_user_s_shard_map_may_call_it(mesh):

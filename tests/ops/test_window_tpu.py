@@ -16,27 +16,34 @@ from jax.experimental.pallas import tpu as pltpu
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from stochconv_jax.ops import window_conv, window_loops, window_tpu_parts
+from stochconv_jax.ops import window_conv, window_platforms
 from stochconv_jax.planning.targets import mesh_of
-from tests.ops import test_window_conv
-from tests.ops.test_window_conv import CASES, SHAPES, arrays, assert_same, collectives, in_float64, ours
+from tests.ops.window_cases import (
+    CASES,
+    SHAPES,
+    arrays,
+    assert_equals_crops,
+    assert_same,
+    collectives,
+    in_float64,
+    ours,
+)
 
-TILED = {  # images of several tiles, in which windows begin anywhere
+TILED = {  # images of several hardware tiles, in which windows begin anywhere
     "uint8 tiles": {"image": (3, 130, 400, 3), "kernel": (3, 3, 3, 3), "out": (14, 70), "strides": (2, 2)},
     "one image": {"image": (1, 97, 300, 1), "kernel": (5, 5, 1, 4), "out": (20, 11), "strides": (1, 1)},
-    "parts": {"image": (1, 40, 290, 1), "kernel": (3, 3, 1, 2), "out": (5, 135), "strides": (2, 2)},
+    "several output tiles": {"image": (1, 40, 290, 1), "kernel": (3, 3, 1, 2), "out": (5, 135), "strides": (2, 2)},
 }
 
 
 @pytest.fixture
 def interpreted(monkeypatch):
-    """window_conv as on a TPU, its kernels interpreted: memory that nothing has written holds NaN."""
+    """Computes window_conv as on a TPU, with its kernels interpreted: memory that was never written holds NaN."""
 
-    def on_tpu(parts, kernels, gpu, loops):
-        return partial(kernels, parts) if parts else loops
+    def on_tpu(tiles, kernels, gpu, loops):
+        return partial(kernels, tiles) if tiles else loops
 
-    monkeypatch.setattr(window_loops, "_by_accelerator", on_tpu)
-    monkeypatch.setattr(test_window_conv, "CASES", CASES | TILED)
+    monkeypatch.setattr(window_platforms, "_by_accelerator", on_tpu)
     with pltpu.force_tpu_interpret_mode():
         yield
 
@@ -46,14 +53,12 @@ def interpreted(monkeypatch):
     [(name, np.uint8) for name in CASES | TILED] + [("stem", jnp.float32), ("uint8 tiles", jnp.float32)],
 )
 def test_output_and_gradients_are_those_of_crops_in_float32(name, image_dtype, interpreted):
-    image, windows, kernel, g, static = arrays(name, image_dtype)
-    assert_same(ours(image, windows, kernel, g, **static), in_float64(image, windows, kernel, g, **static))
+    assert_equals_crops((CASES | TILED)[name], image_dtype)
 
 
 @pytest.mark.parametrize("per", SHAPES[1:], ids=str)
 def test_windows_may_be_shared_by_the_batch_or_by_the_filters(per, interpreted):
-    image, windows, kernel, g, static = arrays("rectangular", per=per)
-    assert_same(ours(image, windows, kernel, g, **static), in_float64(image, windows, kernel, g, **static))
+    assert_equals_crops("rectangular", per=per)
 
 
 def test_every_bit_of_a_float32_image_and_kernel_counts(interpreted):
@@ -92,39 +97,12 @@ def test_vmap_equals_a_loop(interpreted):
         np.testing.assert_array_equal(got, jax.jit(gradient)(*part[:4]))
 
 
-@pytest.mark.parametrize("vmem, largest", [(16 << 20, 128), (5 << 20, 64), (3 << 20, 32)])
-def test_parts_cover_the_output_once_and_fit(vmem, largest, monkeypatch):
-    monkeypatch.setattr(window_tpu_parts, "VMEM_BYTES", vmem)
-    parts = window_tpu_parts.parts_of((2, 999, 999, 3), np.uint8, (3, 3, 3, 8), jnp.float32, (2, 3), (401, 451))
-    covered = np.zeros((200, 150), int)
-    for part in (part for row in parts for part in row):
-        (top, left), (height, width) = part.first, part.output
-        covered[top : top + height, left : left + width] += 1
-        assert max(part.output) <= largest and part.vmem_bytes <= vmem
-    assert (covered == 1).all()
-
-
-@pytest.mark.parametrize(
-    "image_dtype, kernel, kernel_dtype",
-    [
-        (jnp.float16, (3, 3, 3, 8), jnp.float32),
-        (np.uint8, (3, 3, 3, 8), jnp.float16),
-        (np.uint8, (3, 3, 3, 8), jnp.float64),
-        (np.uint8, (3, 3, 999, 8), jnp.float32),
-        (np.uint8, (3, 3, 3, 32768), jnp.float32),
-    ],
-)
-def test_what_the_kernels_do_not_serve_has_no_parts(image_dtype, kernel, kernel_dtype):
-    image = (2, 300, 300, kernel[2])
-    assert window_tpu_parts.parts_of(image, image_dtype, kernel, kernel_dtype, (2, 2), (225, 225)) is None
-
-
 STEPS = {
     "stem": {},
     "5x5 kernel": {"kernel": 5},
     "stride 1": {"stride": 1},
     "4096x4096": {"size": 4096},
-    "part of a tile": {"size": 1000},
+    "part of a hardware tile": {"size": 1000},
     "one window for the batch": {"windows": (1, 32)},
     "bfloat16": {"kernel_dtype": "bfloat16"},
     "float32 image": {"image_dtype": "float32"},
@@ -135,7 +113,7 @@ ELSEWHERE = [("v6e:2x2", "stem"), ("v6e:2x2", "5x5 kernel"), ("v4:2x2x1", "stem"
 
 @pytest.fixture
 def nothing_cached():
-    """What is compiled for a machine that is not there cannot be read back from the cache of compiled programs."""
+    """Turns the compilation cache off: programs for an absent machine cannot be read back from it."""
     option = "jax_persistent_cache_min_compile_time_secs"
     kept = getattr(jax.config, option)
     jax.config.update(option, float("inf"))
@@ -162,7 +140,7 @@ def test_compiled_for_a_tpu_temporaries_are_small_and_no_image_moves(topology, s
 def compile_step(
     mesh, size=1024, kernel=3, stride=2, output=112, batch=16, windows=None, image_dtype="uint8", kernel_dtype="float32"
 ):
-    """Output and kernel's gradient of `batch` images a chip."""
+    """Compiles window_conv's output and kernel gradient for `batch` images per chip."""
     batch, features = batch * mesh.size, 32
     window_size = (kernel + (output - 1) * stride,) * 2
 

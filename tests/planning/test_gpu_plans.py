@@ -12,9 +12,9 @@ import pytest
 from stochconv_jax.ops import sample_windows, window_conv
 from stochconv_jax.planning import kernels, targets
 from stochconv_jax.training import mesh as meshes
-from tests.training.test_compiled_step import check
+from tests.training.compiled_step_checks import check
 
-missing = targets._without_gpu_compiler()
+missing = targets._missing_gpu_compiler()
 needs_compiler = pytest.mark.skipif(bool(missing), reason=f"{missing}: see requirements-gpu-plan.txt")
 BATCH, WINDOW, FEATURES = 64, (225, 225), 32
 G_BYTES = 4 * BATCH * 112 * 112 * FEATURES

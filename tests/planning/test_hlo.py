@@ -1,4 +1,4 @@
-"""What is read out of a compiled program, against programs whose traffic and memory are known otherwise."""
+"""Collectives, memory and costs read from compiled programs agree with programs for which they are known."""
 
 import math
 from functools import partial
@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from stochconv_jax.experiment.experiment import Experiment
 from stochconv_jax.models import summary
 from stochconv_jax.planning import hlo
 from stochconv_jax.training import mesh as meshes
-from tests.planning.small_plans import plan_of, tiny_full_split
+from tests.planning.small_configs import tiny_full_split
+from tests.training.step_cases import case
 
 IMAGE = (32, 24, 3)
 
@@ -125,14 +125,16 @@ def test_purposes(kind, dtype, shapes, name, what):
 
 @pytest.fixture(scope="module")
 def planned(eight):
-    """The plan of the tiny full split for eight devices."""
-    return plan_of(tiny_full_split(), eight)
+    """Returns the plan of the tiny full split for eight devices, and what it was made from."""
+    made = case(tiny_full_split(), eight)
+    return made, made.plan()
 
 
 def test_memory_is_the_compilers_own(eight, planned):
-    shapes, batch, step, program = planned
+    made, program = planned
+    shapes = made.shapes()
     with jax.set_mesh(eight):
-        own = step.lower(shapes, batch).compile().memory_analysis()
+        own = made.train_step().lower(shapes, made.batch_shapes()).compile().memory_analysis()
     for kind, size in {"argument": "arguments", "output": "outputs", "temp": "temporaries", "alias": "aliased"}.items():
         assert program.memory[size] == getattr(own, f"{kind}_size_in_bytes")
     # Counted by hand: the state, the seed, and an eighth of the batch less the mask, which training does not read.
@@ -144,7 +146,8 @@ def test_memory_is_the_compilers_own(eight, planned):
 
 
 def test_a_step_reduces_each_gradient_once_and_moves_no_image(planned):
-    shapes, _, _, program = planned
+    made, program = planned
+    shapes = made.shapes()
     hlo.refuse_images(program.moved)
     gradients = sum(c.bytes * c.times for c, what in program.moved if what == hlo.GRADIENTS)
     count = sum(leaf.size for leaf in jax.tree.leaves(shapes.params))
@@ -156,12 +159,12 @@ def test_a_step_reduces_each_gradient_once_and_moves_no_image(planned):
 
 
 def test_operations_are_about_those_of_the_network(planned):
-    *_, program = planned
+    made, program = planned
     x = np.zeros((64, 64), np.float32)
     product = jax.jit(jnp.matmul).lower(x, x).compile()
     assert hlo.costs(product)["flops"] == pytest.approx(2 * 64**3, rel=0.05)
     # A device's two images, forwards and twice as much backwards; beside the convolutions, windows, norms and Adam.
-    experiment = Experiment(tiny_full_split())
-    parts = summary.parts(experiment.model, experiment.inputs())
+    one_image = {name: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype) for name, x in made.batch_shapes().items()}
+    parts = summary.parts(made.model, {name: one_image[name] for name in ("image", "thumbnail", "example")})
     assert 1 < program.costs["flops"] / (2 * 3 * 2 * summary.totals(parts)["multiply_adds"]) < 2.5
     assert program.costs["bytes"] > program.memory["arguments"]

@@ -67,4 +67,4 @@ def test_the_memory_in_the_table_is_what_the_compiler_hands_out(kind):
     limit = rf"\({targets.CHIPS[kind].memory / targets.GIB:.2f}G\)"
     with pytest.raises(jax.errors.JaxRuntimeError, match=limit) as refused:
         jax.jit(lambda x: x + 1).lower(whole).compile()
-    assert cost._named(str(refused.value)) >= 100 * targets.GIB
+    assert cost._bytes_named(str(refused.value)) >= 100 * targets.GIB

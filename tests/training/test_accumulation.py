@@ -9,16 +9,16 @@ import numpy as np
 import optax
 import pytest
 
-from stochconv_jax.planning import cost, hlo
+from stochconv_jax.planning import hlo
 from stochconv_jax.training import mesh as meshes
 from stochconv_jax.training import state, steps
-from tests.training.network import BATCH, Setup, batch_of, batch_shapes, classifier, inputs
+from tests.training.step_cases import BATCH, batch_of, case, step_config
 
 depthwise_conv = importlib.import_module("stochconv_jax.ops.depthwise_conv")  # ops has a function of this name
 
 
 class Frozen:
-    """A model without batch norm's statistics in its way: they are given and handed back as they are."""
+    """A model whose batch norm uses running statistics, which stay as they are."""
 
     def __init__(self, model):
         self.model = model
@@ -29,31 +29,34 @@ class Frozen:
         return logits, {"batch_stats": variables["batch_stats"]}
 
 
+def config_of(parts, **keys):
+    return step_config(**{"optimizer.name": "sgd", "optimizer.accumulate_steps": parts} | keys)
+
+
 @functools.cache
 def one_step(parts, devices, *, frozen, weights=()):
-    """The state after one step of plain gradient descent, and the step's metrics."""
-    mesh = meshes.create(jax.devices()[:devices])
-    model, optimizer = classifier(), optax.sgd(1.0)
-    whole = meshes.placement(mesh, split=False)
+    """Returns the state after one step of plain gradient descent, and the step's metrics."""
+    made = case(config_of(parts), meshes.create(jax.devices()[:devices]), optax.sgd(1.0))
+    replicated = meshes.placement(made.mesh, split=False)
 
     def step(first, batch):
         return steps.train_step(
             first,
             batch,
-            model=Frozen(model) if frozen else model,
-            optimizer=optimizer,
+            model=Frozen(made.model) if frozen else made.model,
+            optimizer=made.optimizer,
             seed=3,
             label_smoothing=0.1,
             class_weights=weights,
             ema_decay=None,
             accumulate_steps=parts,
-            compute_sharding=whole,
-            state_sharding=whole,
+            compute_sharding=replicated,
+            state_sharding=replicated,
         )
 
-    with jax.set_mesh(mesh):
-        first = state.create(state.initializer(model, optimizer, inputs(), seed=0, ema=False), meshes.replicated(mesh))
-        return jax.device_get(jax.jit(step)(first, batch_of(mesh, 1)))
+    with jax.set_mesh(made.mesh):
+        first = state.create(made.init, meshes.replicated(made.mesh))
+        return jax.device_get(jax.jit(step)(first, batch_of(made.mesh, 1)))
 
 
 def assert_close(one, other):
@@ -77,28 +80,24 @@ def test_parts_do_not_depend_on_the_devices():
 
 def test_statistics_are_the_average_of_those_of_the_parts():
     split, _ = one_step(2, 1, frozen=False)
-    model, optimizer = classifier(), optax.sgd(1.0)
-    mesh = meshes.create(jax.devices()[:1])
+    made = case(config_of(1), meshes.create(jax.devices()[:1]), optax.sgd(1.0))
 
     @jax.jit
     def statistics_of(variables, rows):
         keys = {"windows": steps.rngs.key(3, "windows", jnp.int32(0))}
-        return model.apply(variables, rows, train=True, rngs=keys, mutable=["batch_stats"])[1]["batch_stats"]
+        return made.model.apply(variables, rows, train=True, rngs=keys, mutable=["batch_stats"])[1]["batch_stats"]
 
-    with jax.set_mesh(mesh):
-        first = state.create(state.initializer(model, optimizer, inputs(), seed=0, ema=False), meshes.replicated(mesh))
-        batch = batch_of(mesh, 1)
+    with jax.set_mesh(made.mesh):
+        first = state.create(made.init, meshes.replicated(made.mesh))
+        batch = batch_of(made.mesh, 1)
         parts = [{name: x[part::2] for name, x in batch.items()} for part in range(2)]
         expected = [statistics_of(first.trained(), rows) for rows in parts]
     mean = jax.tree.map(lambda a, b: (np.asarray(a) + np.asarray(b)) / 2, *expected)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), split.batch_stats, mean)
 
 
-def planned(parts, **model):
-    made = Setup(meshes.create(), classifier(**model), optax.sgd(1.0), accumulate_steps=parts, ema_decay=None)
-    shapes, batch = made.shapes, batch_shapes(made.mesh, 4 * BATCH, made.model.branches)
-    with jax.set_mesh(made.mesh):
-        return cost.compile_step(made.train_step, shapes, batch, parameters=shapes.params, parts=parts)
+def planned(parts, **keys):
+    return case(config_of(parts, **keys), meshes.create()).plan(4 * BATCH, parts=parts)
 
 
 @pytest.mark.slow
@@ -112,13 +111,13 @@ def test_parts_save_memory_and_move_no_image():
 
 @pytest.mark.slow
 def test_operations_are_counted_for_all_parts(monkeypatch):
-    """Without the loops of the depthwise gradient on the CPU, of which the compiler counts one round."""
+    """Replaces the CPU's loops in the depthwise gradient, whose body the compiler counts once."""
     monkeypatch.setattr(depthwise_conv, "_shifted", depthwise_conv._library)
-    whole, parts = (planned(number, branches=("thumbnail",)) for number in (1, 4))
+    whole, parts = (planned(number, **{"model.branches": ("thumbnail",)}) for number in (1, 4))
     assert parts.costs["flops"] == pytest.approx(whole.costs["flops"], rel=0.1)
 
 
 def test_a_batch_that_cannot_be_split_into_parts_is_refused():
     mesh = meshes.create()
     with pytest.raises(ValueError, match=r"config.batch_size=16 .* 8 devices, 4 parts each; .* --config.batch_size=32"):
-        meshes.check_batch_size(16, mesh, "config.batch_size", 4)
+        meshes.check_batch_size(BATCH, mesh, "config.batch_size", 4)

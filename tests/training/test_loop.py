@@ -1,4 +1,4 @@
-"""Epochs, the open epoch and progress, without a network."""
+"""Epochs, the epoch accumulator and the loop, without a network."""
 
 import dataclasses
 import json
@@ -8,8 +8,8 @@ import jax
 import numpy as np
 import pytest
 
-from stochconv_jax.training import evaluation, loop, mesh, rngs
-from stochconv_jax.training.progress import Progress, duration
+from stochconv_jax.training import evaluation, loop, mesh
+from stochconv_jax.training.progress import Progress
 from stochconv_jax.training.step_metrics import EvalMetrics, TrainMetrics
 
 pytestmark = pytest.mark.smoke
@@ -35,7 +35,7 @@ LOGITS = np.float32([[0.1], [-1.7], [2.3]])
 
 
 def metrics(loss=0.5, norm=7.0):
-    """Of a step of three rows."""
+    """Returns the metrics of a step of three rows."""
     return TrainMetrics.single_from_model_output(loss=np.float32(loss), norm=np.float32(norm), logits=LOGITS, **ROWS)
 
 
@@ -72,7 +72,7 @@ def test_results_are_fetched_a_step_late_and_a_bad_loss_or_variable_names_its_ow
 
 @dataclasses.dataclass(frozen=True)
 class Steps:
-    """A state that counts them."""
+    """A state that counts steps."""
 
     step: int
 
@@ -84,7 +84,7 @@ class Steps:
 
 
 class Running:
-    """What a step returns while it runs: the step's batch lies on the devices until the step is waited for."""
+    """An array of a running step, which keeps the step's batch on the devices until it is read."""
 
     def __init__(self, batch, value):
         self.batch, self.value = batch, value
@@ -129,27 +129,3 @@ def test_one_batch_waits_while_another_is_in_use_and_no_other_in_an_evaluation()
         progress=Progress(24, every=100),
     )
     assert most == {"training": 2, "evaluation": 2}
-
-
-def test_progress_says_rate_and_time_left():
-    lines, now = [], iter([0.0, 1.0, 10.0, 12.0, 20.0])
-    progress = Progress(400, every=10, clock=lambda: next(now), emit=lines.append)
-    for done in (10, 100, 150, 400):
-        progress.update(done, note="step: ")
-    assert lines == [
-        "step: 100/400 images (25 %), 10.0 images/s, 0:30 left",
-        "step: 400/400 images (100 %), 30.0 images/s, 0:00 left",
-    ]
-
-
-def test_durations_read_like_a_clock():
-    assert [duration(seconds) for seconds in (5, 65, 3600 + 61.4)] == ["0:05", "1:05", "1:01:01"]
-
-
-def test_streams_and_steps_have_keys_of_their_own():
-    import jax
-
-    keys = [rngs.key(seed, stream, step) for seed in (0, 1) for stream in rngs.STREAMS for step in (0, 1)]
-    assert len({tuple(jax.random.key_data(key).tolist()) for key in keys}) == len(keys)
-    with pytest.raises(ValueError, match="unknown random stream 'window'; known: init, windows"):
-        rngs.key(0, "window")

@@ -84,7 +84,7 @@ def test_the_parts_of_a_batch_sum_to_it_and_so_do_their_gradients(mixed, weights
     def in_parts(logits):
         parts = [{name: x[k : k + 3] for name, x in rows.items()} for k in range(0, 12, 3)]
         terms = (
-            mean_loss(logits[k : k + 3], part, weights) * losses.share(part, rows, weights)
+            mean_loss(logits[k : k + 3], part, weights) * losses.loss_share(part, rows, weights)
             for k, part in zip(range(0, 12, 3), parts)
         )
         return sum(terms)
@@ -99,4 +99,4 @@ def test_a_batch_whose_weights_are_all_zero_is_no_loss_and_moves_nothing():
     loss, gradient = jax.value_and_grad(mean_loss)(logits, rows, (0.0, 0.0, 0.0))
     assert loss == 0 and (gradient == 0).all()
     of_class_0 = {name: jnp.zeros_like(x) for name, x in rows.items()}
-    assert losses.share(of_class_0, of_class_0, (0.0, 1.0, 1.0)) == 0
+    assert losses.loss_share(of_class_0, of_class_0, (0.0, 1.0, 1.0)) == 0

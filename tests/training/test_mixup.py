@@ -5,12 +5,11 @@ import numpy as np
 
 from stochconv_jax.training import losses, state
 from stochconv_jax.training import mesh as meshes
-from tests.training.network import BATCH, batch_of, setup
+from tests.training.step_cases import BATCH, batch_of, setup
 
 
 def test_the_loss_is_shared_between_the_two_classes():
-    one = setup(1, branches=("thumbnail",))
-    mesh, init, step = one.mesh, one.init, one.train_step
+    mesh, init, step = setup(1, branches=("thumbnail",), dropout=0.0, stochastic_depth=0.0)
     random = np.random.default_rng(0)
     share = random.uniform(0, 0.5, BATCH).astype(np.float32)
     mixed = random.integers(0, 2, BATCH).astype(np.int32)

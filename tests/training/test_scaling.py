@@ -1,6 +1,6 @@
-"""Weak scaling as the compiler has it: what a device computes, holds and moves does not grow with the devices.
+"""Weak scaling in compiled programs: what a device computes, holds and moves does not grow with the devices.
 
-The training step of a small full split for 1, 2, 4 and 8 devices, with as many images a device.
+Compares the training step of a small full split for 1, 2, 4 and 8 devices, with equally many images per device.
 """
 
 import dataclasses
@@ -11,7 +11,8 @@ import pytest
 from stochconv_jax.models import variants
 from stochconv_jax.planning import hlo, report
 from stochconv_jax.training import mesh as meshes
-from tests.planning.small_plans import plan_of, tiny_full_split
+from tests.planning.small_configs import tiny_full_split
+from tests.training.step_cases import case
 
 ROWS = 2  # images a device
 OUTPUTS = 4 + 3 * 4  # bytes an image: its logit in float32; its label, index and mark of being skipped
@@ -19,13 +20,13 @@ OUTPUTS = 4 + 3 * 4  # bytes an image: its logit in float32; its label, index an
 
 @pytest.fixture(scope="module")
 def programs():
-    """The compiled steps by number of devices, of one stage a branch, for what takes time is to compile."""
+    """Returns the compiled steps by number of devices; branches of one stage, because compiling takes the time."""
     found, config, tiny = {}, tiny_full_split(), variants.get("tiny")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(variants.VARIANTS, "tiny", dataclasses.replace(tiny, stages=tiny.stages[1:2]))
         for count in (1, 2, 4, 8):
             config.batch_size = ROWS * count
-            *_, found[count] = plan_of(config, meshes.create(jax.devices()[:count]))
+            found[count] = case(config, meshes.create(jax.devices()[:count])).plan()
     return found
 
 

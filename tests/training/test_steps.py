@@ -10,24 +10,24 @@ import pytest
 
 from stochconv_jax.training import mesh as meshes
 from stochconv_jax.training import state
-from tests.training.network import BATCH, IMAGE, batch_of, setup
+from tests.training.step_cases import BATCH, IMAGE, batch_of, setup
 
 
 def logits(metrics):
-    """Of a step's rows, `[B, K]`."""
+    """Returns the logits of a step's rows, [B, K]."""
     return metrics.compute()["rows"]["logits"]
 
 
 def one_step(devices, seed, **model):
-    one = setup(devices, **model)
-    with jax.set_mesh(one.mesh):
-        return one.train_step(state.create(one.init, meshes.replicated(one.mesh)), batch_of(one.mesh, seed))
+    mesh, init, step = setup(devices, **model)
+    with jax.set_mesh(mesh):
+        return step(state.create(init, meshes.replicated(mesh)), batch_of(mesh, seed))
 
 
 @pytest.mark.slow
 def test_a_step_on_eight_devices_is_the_step_on_one():
     seed = np.random.default_rng(0).integers(2**31)
-    settings = {"stochastic_depth": 0.2, "dropout": 0.3, "merge_after": 1}
+    settings = {"stochastic_depth": 0.2, "dropout": 0.3, "merge_after": "1"}
     (one, metrics), (eight, spread) = (one_step(devices, seed, **settings) for devices in (1, 8))
     # float32 sums in another order; batch norm's statistics are over the whole batch on both.
     np.testing.assert_allclose(logits(metrics), logits(spread), rtol=1e-3, atol=1e-4)
@@ -43,7 +43,7 @@ def test_a_step_on_eight_devices_is_the_step_on_one():
 
 
 def test_the_shapes_of_a_state_and_its_making_share_a_trace():
-    mesh, init = setup(1).mesh, setup(1).init
+    mesh, init, _ = setup(1)
     traced, function = [], init.function
 
     def counted(seed):
@@ -59,8 +59,7 @@ def test_the_shapes_of_a_state_and_its_making_share_a_trace():
 def test_runs_of_other_seeds_share_their_programs_and_differ_in_their_numbers():
     texts, results = [], []
     for seed in np.random.default_rng(0).choice(2**31, 2, replace=False).tolist():
-        one = setup(1, seed=seed)
-        mesh, init, step = one.mesh, one.init, one.train_step
+        mesh, init, step = setup(1, run_seed=seed)
         with jax.set_mesh(mesh):
             first, batch = state.create(init, meshes.replicated(mesh)), batch_of(mesh, 0)
             kernels = np.concatenate([np.ravel(x) for x in jax.tree.leaves(first.params)])
@@ -74,13 +73,12 @@ def test_runs_of_other_seeds_share_their_programs_and_differ_in_their_numbers():
 
 def setup_state(mesh):
     """The fresh state of seed 0."""
-    return state.create(setup(1).init, meshes.replicated(mesh))
+    return state.create(setup(1)[1], meshes.replicated(mesh))
 
 
 @pytest.mark.parametrize("devices", [1, 8])
 def test_every_step_runs_the_program_of_the_first(devices):
-    one = setup(devices)
-    mesh, init, step = one.mesh, one.init, one.train_step
+    mesh, init, step = setup(devices)
     with jax.set_mesh(mesh):
         now = state.create(init, meshes.replicated(mesh))
         for seed in range(3):
@@ -89,8 +87,7 @@ def test_every_step_runs_the_program_of_the_first(devices):
 
 
 def test_the_average_follows_parameters_and_statistics():
-    one = setup(1)
-    mesh, init, step = one.mesh, one.init, one.train_step
+    mesh, init, step = setup(1)
     with jax.set_mesh(mesh):
         first = state.create(init, meshes.replicated(mesh))
         before = jax.tree.map(np.asarray, first.trained())
@@ -113,8 +110,7 @@ def collectives(text):
 
 @pytest.mark.parametrize("sampling", ["per_image", "per_batch"])
 def test_no_image_crosses_devices(sampling):
-    eight = setup(8, sampling=sampling)
-    mesh, init, step = eight.mesh, eight.init, eight.train_step
+    mesh, init, step = setup(8, sampling=sampling)
     with jax.set_mesh(mesh):
         shapes = state.shapes(init, meshes.placement(mesh, split=False))
         text = step.lower(shapes, batch_of(mesh, 0)).compile().as_text()
@@ -128,7 +124,7 @@ def test_no_image_crosses_devices(sampling):
 
 
 def test_a_bad_collective_is_seen():
-    mesh = setup(8).mesh
+    mesh, *_ = setup(8)
     with jax.set_mesh(mesh):
         images = batch_of(mesh, 0)["image"]
         gathered = jax.jit(lambda x: x.astype(jnp.float32), out_shardings=meshes.replicated(mesh))

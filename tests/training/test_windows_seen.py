@@ -1,4 +1,4 @@
-"""The windows that `passes_over` reports are those that evaluation looks through, and they lead to a drawn lesion."""
+"""The windows that `predict_passes` returns are those that evaluation uses, and they lead to a drawn lesion."""
 
 import functools
 
@@ -54,14 +54,16 @@ def test_what_lies_outside_the_windows_of_a_pass_does_not_change_evaluation_s_lo
     model, variables = network(random, sampling=sampling)
     images = random.integers(0, 256, (2, *IMAGE, 3), np.uint8)
     others = images // 8
-    whole = meshes.placement(meshes.create(jax.devices()[:1]), split=False)
-    step = jax.jit(functools.partial(steps.eval_step, model=model, seed=SEED, passes=PASSES, compute_sharding=whole))
+    replicated = meshes.placement(meshes.create(jax.devices()[:1]), split=False)
+    step = jax.jit(
+        functools.partial(steps.eval_step, model=model, seed=SEED, passes=PASSES, compute_sharding=replicated)
+    )
 
     def evaluate(images):
         """Logits `[passes, B, K]`."""
         return np.moveaxis(step(variables, batch_of(images)).compute()["rows"]["logits"], 1, 0)
 
-    watch = jax.jit(functools.partial(steps.passes_over, model=model, seed=SEED))
+    watch = jax.jit(functools.partial(steps.predict_passes, model=model, seed=SEED))
     logits, windows = watch(variables, batch_of(images), jnp.arange(PASSES))
     expected = evaluate(images)
     np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-6)
@@ -85,7 +87,7 @@ def test_each_filter_looks_through_the_window_reported_for_it():
 
     @jax.jit
     def stem(images):
-        return steps.watch_windows(variables, batch_of(images), 2, model=model, seed=SEED, method="stem")
+        return steps.apply_window_branch(variables, batch_of(images), 2, model=model, seed=SEED, method="stem")
 
     maps, windows = map(np.asarray, stem(images))
     assert maps.shape == (1, *OUTPUT, 8)
@@ -118,7 +120,7 @@ def test_relevance_finds_a_drawn_lesion():
     @jax.jit
     def look(numbers):
         about = {"model": model, "seed": SEED, "method": "encode"}
-        return jax.lax.map(lambda number: steps.watch_windows(variables, batch, number, **about), numbers)
+        return jax.lax.map(lambda number: steps.apply_window_branch(variables, batch, number, **about), numbers)
 
     features, windows = map(np.asarray, look(jnp.arange(250)))
     sums = np.pad(masks.cumsum(1).cumsum(2), ((0, 0), (1, 0), (1, 0)))
@@ -132,7 +134,7 @@ def test_relevance_finds_a_drawn_lesion():
     fitted = sklearn.linear_model.RidgeCV(np.logspace(-4, 4, 17)).fit(*(np.concatenate(x) for x in within))
     classifier = {"kernel": fitted.coef_[:, None].astype(np.float32), "bias": np.zeros(1, np.float32)}
     variables = variables | {"params": variables["params"] | {"classifier": classifier}}
-    watch = jax.jit(functools.partial(steps.passes_over, model=model, seed=SEED))
+    watch = jax.jit(functools.partial(steps.predict_passes, model=model, seed=SEED))
     logits, windows = map(np.asarray, watch(variables, batch, jnp.arange(1000, 1200)))
     right, wrong = [], []
     for number, mask in enumerate(masks):

@@ -1,4 +1,7 @@
-"""EfficientNets of keras.applications with random weights, and ours with the weights of their files."""
+"""Networks of keras.applications with random weights, and ours with the weights of their files.
+
+Skips the tests that import it where Keras is not installed.
+"""
 
 import os
 from unittest import mock
@@ -18,7 +21,7 @@ CLASSES = 7
 
 
 def keras_model(name, seed, shape=None):
-    """Returns keras.applications' network with random weights and statistics of the size of a trained network's.
+    """Returns keras.applications' network with random weights and statistics as large as a trained network's.
 
     With a `shape` it ends in logits; without, in pooled features, and takes images of any size.
     """
@@ -46,8 +49,8 @@ def keras_model(name, seed, shape=None):
     return model
 
 
-def ours(name, file, branches=("thumbnail",), classes=CLASSES, **settings):
-    """Returns our network of that name, its variables with the weights of `file`, and the report of reading them."""
+def with_weights(name, file, branches=("thumbnail",), classes=CLASSES, **settings):
+    """Returns our network of this name, with the weights of a file, and what `keras_weights.load` reports."""
     model = Classifier(variant=variants.get(name), branches=branches, num_classes=classes, **settings)
     inputs = {
         "thumbnail": jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.uint8),
