@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import NoReturn
 
 PACKAGE = pathlib.Path(__file__).parent
+STOPPED = os.EX_TEMPFAIL  # 75, the exit code of work that was stopped, is saved, and goes on with the same command
 
 
 class Stalled(TimeoutError):

@@ -3,6 +3,7 @@ import importlib
 import os
 import pathlib
 import sys
+import time
 import traceback
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +13,7 @@ from stochconv_jax.config import check_together
 from stochconv_jax.modes import compiler_flags, hosts
 from stochconv_jax.training import rendezvous
 
+BEGAN = time.monotonic()  # seconds; nearly when the program began, and before JAX is imported
 TOGETHER = ("train", "evaluate", "predict")  # by several processes as one
 OTHER_CONFIGS = ("evaluate", "predict", "show", "sweep")  # those of runs, to which --config is not all, or nothing
 NAMES = (*TOGETHER, "sweep", "report", "show", "plan", "prepare")

@@ -3,7 +3,7 @@ import logging
 import pathlib
 
 from stochconv_jax import run_folder
-from stochconv_jax.reporting import collect, figures, page, results, tables
+from stochconv_jax.reporting import collect, figures, page, results, tables, times
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +44,8 @@ def _sections(found, compared, pictures, remarks) -> list[page.Section]:
         sections.append(page.Section("Comparisons", paragraphs, tables.comparison_table(compared)))
     if any(result.quality for result in found):
         sections.append(page.Section("Predictions", [tables.ABOUT_QUALITY], tables.quality_table(found)))
+    if spent := times.table([result.group for result in found]):
+        sections.append(page.Section("Wall time", [times.ABOUT], spent))
     sections.append(page.Section("Figures", pictures=pictures))
     if remarks:
         sections.append(page.Section("What to know about these runs", items=remarks))

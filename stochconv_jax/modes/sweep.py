@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import IO
 
+from stochconv_jax import ending
 from stochconv_jax.modes import evaluate, sweep_runs
 from stochconv_jax.modes.sweep_runs import Run
 from stochconv_jax.run_folder import RunFolder, locked, write_csv
@@ -36,8 +37,8 @@ def run(config, overrides, workdir, config_file) -> int:
     """Makes the runs of this share that are not finished. Returns 0 if all are in the end, 1 if any has failed.
 
     The state of each is in sweep.csv. SIGTERM and Ctrl-C are handed to the run under way, which saves, and end the
-    sweep with 128 + the signal's number; a second one ends that run at once. OSError where another process makes the
-    same share in `workdir`.
+    sweep with ending.STOPPED; a second one ends that run at once. OSError where another process makes the same share in
+    `workdir`.
     """
     root = RunFolder(workdir)
     trial.check_name(root.path)
@@ -61,7 +62,7 @@ def _make_all(runs: Sequence[Run], states: "States", every: float) -> int:
             states.set(current, state, reason)
             if received:
                 logger.warning("stopped in %s, which is %s; the same command goes on", current.name, state)
-                return 128 + received[0]
+                return ending.STOPPED
             progress.end(current, state)
     failed = states.those(FAILED)
     logger.info("%d runs finished, %d failed", len(states.those(FINISHED)), len(failed))
@@ -222,7 +223,7 @@ def _reason(code: int, output: str) -> str:
     """Why a process failed: its exception, or what it said last."""
     if code < 0:
         return f"killed by {signal.Signals(-code).name}" + ("; out of memory?" if code == -signal.SIGKILL else "")
-    if code == 0:
+    if code == ending.STOPPED:
         return "ended before its last epoch, as on SIGTERM"
     if said := [line for line in output.splitlines() if line.startswith(SAID)]:
         return said[-1].removeprefix(SAID)

@@ -9,19 +9,23 @@ import jax
 import tensorboardX
 from clu import parameter_overview
 
-from stochconv_jax import ending
+from stochconv_jax import ending, modes
 from stochconv_jax.data import sources
 from stochconv_jax.models import keras_weights, summary, variants
 from stochconv_jax.modes import build, checking, data_sources, runs, stopping
 from stochconv_jax.run_folder import RunFolder, locked, named, write_text
+from stochconv_jax.runtime import goodput
 from stochconv_jax.training import evaluation, loop, mesh, progress, state, trial
 from stochconv_jax.training.checkpoints import LAST, Checkpoints
 
 logger = logging.getLogger(__name__)
 
 
-def run(config, overrides, workdir) -> None:
-    """Trains to the end of the config's last epoch, or until SIGTERM, after which it has saved."""
+def run(config, overrides, workdir) -> int:
+    """Trains to the end of the config's last epoch, or until SIGTERM, after which it has saved.
+
+    Returns the exit code: 0 where the last epoch is done, ending.STOPPED where it is not.
+    """
     del overrides
     folder = RunFolder(workdir)
     if not folder.has_checkpoint():
@@ -51,20 +55,23 @@ def run(config, overrides, workdir) -> None:
             size=summary.totals(parts),
             data={"train": runs.fingerprint(train_source), "validation": runs.fingerprint(val_source)},
         )
+        spent = stack.enter_context(_goodput(config, folder))
         checking.check_images(folder, config, devices, train_source, val_source)
         if jax.process_index() == 0:
             write_text(folder.path / "parameters.txt", overview + "\n")
         stack.enter_context(jax.set_mesh(devices))
         saving = {"best_metric": config.checkpoint.best_metric, "timeout_seconds": config.checkpoint.grace_seconds}
         saved = stack.enter_context(Checkpoints(folder.checkpoints, **saving))
+        stack.callback(spent.begin, goodput.SAVES)  # the wait for the last one, where `saved` is closed
         train_state, open_epoch = _begin_or_go_on(config, saved, init, shapes)
         start = int(train_state.step)
         runs.record_start(folder, config, start)
+        spent.go_on_at(start)
         logger.info("%s: step %d of %d", folder.path, start, epochs.total_steps)
         batches = stack.enter_context(contextlib.closing(build.train_batches(config, train_source, start)))
         val_batches = stack.enter_context(contextlib.closing(build.eval_batches(config, val_source, devices)))
-        eval_step = build.eval_step(config, model, devices)
-        stop_requested = stopping.on_sigterm(config.checkpoint.grace_seconds)
+        eval_step = spent.compiled(build.eval_step(config, model, devices))
+        stop_requested = spent.recording(stopping.on_sigterm(config.checkpoint.grace_seconds))
 
         def evaluate(variables):
             on_devices = mesh.to_devices(val_batches, devices)
@@ -75,14 +82,15 @@ def run(config, overrides, workdir) -> None:
 
         first = start if open_epoch.steps else start + 1
         log_epoch = MetricsLog(folder, first, saved.rows(), ended=epochs.ended_before(first))
+        spent.begin(goodput.STEPS)
         try:
             train_state, finished = loop.train(
                 train_state,
                 epochs=epochs,
-                train_step=build.train_step(config, model, optimizer, devices),
-                evaluate=evaluate,
-                batches=mesh.to_devices(batches, devices),
-                checkpoints=saved,
+                train_step=spent.compiled(build.train_step(config, model, optimizer, devices)),
+                evaluate=spent.timed(goodput.EVALUATION, evaluate),
+                batches=spent.batches(mesh.to_devices(batches, devices)),
+                save=spent.timed(goodput.SAVES, saved.save),
                 open_epoch=open_epoch,
                 log_epoch=log_epoch,
                 learning_rate=rate,
@@ -101,9 +109,22 @@ def run(config, overrides, workdir) -> None:
             if isinstance(error, loop.NonFiniteLoss):
                 _write_bad_batch(folder, error, [train_source.names[index] for index in error.images])
             raise
+        spent.state = "finished" if finished else "stopped"
     done = int(train_state.step)
     # Where no step was made, there was nothing to save.
     logger.info("%s at step %d", "finished" if finished else "stopped and saved" if done else "stopped", done)
+    return 0 if finished else ending.STOPPED
+
+
+def _goodput(config, folder: RunFolder) -> goodput.Goodput:
+    advice = f"raise config.data.num_workers ({config.data.num_workers}), or prepare smaller images"
+    return goodput.Goodput(
+        folder,
+        writes=jax.process_index() == 0,
+        timeout_seconds=config.checkpoint.grace_seconds,
+        advice=advice,
+        began=modes.BEGAN,
+    )
 
 
 def _begin_or_go_on(

@@ -1,7 +1,7 @@
 """The runs below a folder, as their files tell them, grouped into models.
 
-A run is any folder with a metrics.csv that has the columns of `REQUIRED`; config.json, evaluation.json and
-predictions.csv say more where they are.
+A run is any folder with a metrics.csv that has the columns of `REQUIRED`; config.json, evaluation.json,
+predictions.csv and goodput.json say more where they are.
 """
 import collections
 import dataclasses
@@ -24,8 +24,10 @@ from stochconv_jax.run_folder import FREE_KEYS, METRICS, RunFolder
 
 REQUIRED = ("epoch", "val_roc_auc")
 CONFIG = "config.json"
+GOODPUT = "goodput.json"
 # What the report takes from config.json, and of what kind it must be.
 ABOUT = {"config": Mapping, "data": Mapping, "parameters": numbers.Real, "multiply_adds": numbers.Real}
+SPENT = {"wall_seconds": numbers.Real, "seconds": Mapping, "starts": list}  # and from goodput.json
 SETTINGS = {"seed": int, "num_epochs": numbers.Real, "model.branches": list, "report.baseline": str}
 DEFAULTS = flatten(default_config.get_config().to_dict())
 SEED = re.compile(r"[-_., /]*(?<![a-z])seeds?[-_= /]?(\d+)", re.IGNORECASE)
@@ -35,7 +37,8 @@ SEED = re.compile(r"[-_., /]*(?<![a-z])seeds?[-_= /]?(\d+)", re.IGNORECASE)
 class Run:
     """One folder. `name`: its path below the root; `settings`: its config, flattened, {} where there is none.
 
-    `metrics`: columns of metrics.csv, float64 `[epochs]`, NaN where there is no number; `remarks`: what is amiss.
+    `metrics`: columns of metrics.csv, float64 `[epochs]`, NaN where there is no number; `goodput`: the content of
+    goodput.json, {} where there is none; `remarks`: what is amiss.
     """
 
     name: str
@@ -45,6 +48,7 @@ class Run:
     metrics: Mapping[str, np.ndarray]
     evaluation: Mapping[str, Any]
     predictions: Predictions | None
+    goodput: Mapping[str, Any]
     remarks: tuple[str, ...]
 
     @property
@@ -153,7 +157,8 @@ def read(path: pathlib.Path, root: pathlib.Path) -> Run:
     in_name = SEED.search(name)
     seed = settings.get("seed", int(in_name[1]) if in_name else None)
     evaluation, predictions = evaluations.read(folder, about, metrics, remarks)
-    run = Run(name, seed, about, settings, metrics, evaluation, predictions, tuple(remarks))
+    goodput = _goodput(folder, remarks)
+    run = Run(name, seed, about, settings, metrics, evaluation, predictions, goodput, tuple(remarks))
     return dataclasses.replace(run, remarks=(*remarks, *_shortcomings(run, path)))
 
 
@@ -163,6 +168,15 @@ def _shortcomings(run: Run, path: pathlib.Path) -> Iterator[str]:
         yield f"{path}: unfinished, {done:g} of {planned:g} epochs; it is in the curves and in nothing else"
     if np.isnan(run.last()):
         yield f"{path}: the last epoch has no validation ROC AUC; the run is in no mean of last epochs"
+
+
+def _goodput(folder: RunFolder, remarks: list[str]) -> dict[str, Any]:
+    """The content of goodput.json; {} where there is none, or it lacks one of SPENT."""
+    content = files.of_kinds(SPENT, folder, GOODPUT, remarks)
+    if not SPENT.keys() <= content.keys():
+        return {}
+    seconds, kinds = content["seconds"], dict.fromkeys(content["seconds"], numbers.Real)
+    return content | {"seconds": files.drop_odd(kinds, seconds, folder.path / GOODPUT, remarks)}
 
 
 def _metrics(folder: RunFolder) -> tuple[dict[str, np.ndarray], list[str]]:

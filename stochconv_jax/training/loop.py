@@ -10,7 +10,6 @@ import numpy as np
 
 from stochconv_jax import statistics
 from stochconv_jax.training import step_metrics
-from stochconv_jax.training.checkpoints import Checkpoints
 from stochconv_jax.training.evaluation import Predictions
 from stochconv_jax.training.progress import Progress
 from stochconv_jax.training.state import TrainState
@@ -133,7 +132,7 @@ def train(
     train_step: Callable[[TrainState, Any], tuple[TrainState, TrainMetrics]],
     evaluate: Callable[[Mapping[str, Any]], Predictions | None],
     batches: Iterator[Any],
-    checkpoints: Checkpoints,
+    save: Callable[..., None],
     open_epoch: OpenEpoch,
     log_epoch: Callable[[dict[str, float]], None],
     learning_rate: Callable[[int], float],
@@ -146,9 +145,9 @@ def train(
     """Trains from `state` to the end of the last epoch, or until `stop_requested()`, when it saves and returns.
 
     `batches` begins with the batch of step `state.step`. Where an epoch ends the model is evaluated, `log_epoch` gets
-    the epoch's row (columns of metrics.csv), `log_skipped` the indices of images that could not be read, and a
-    checkpoint is saved. `evaluate` returns None where it was left for a stop: the epoch stays open, and the run that
-    goes on begins with its evaluation. Also returns whether the last epoch is done. Raises NonFiniteLoss.
+    the epoch's row (columns of metrics.csv), `log_skipped` the indices of images that could not be read, and `save`,
+    which is Checkpoints.save, saves. `evaluate` returns None where it was left for a stop: the epoch stays open, and
+    the run that goes on begins with its evaluation. Also returns whether the last epoch is done. Raises NonFiniteLoss.
     """
     step = begun = int(state.step)
     epoch_began = clock() - open_epoch.seconds  # as if there had been no restart
@@ -167,10 +166,10 @@ def train(
             log_epoch(row)
             log_skipped(open_epoch.skipped())
             open_epoch, epoch_began = OpenEpoch(), clock()
-            checkpoints.save(step, state, open_epoch.as_json(), row)
+            save(step, state, open_epoch.as_json(), row)
         elif step > begun and (stopping or (save_every and step % save_every == 0)):
             open_epoch.seconds = clock() - epoch_began
-            checkpoints.save(step, state, open_epoch.as_json())
+            save(step, state, open_epoch.as_json())
         if stopping or step >= epochs.total_steps:
             return state, step >= epochs.total_steps and not open_epoch.steps
         state, metrics = train_step(state, next(batches))

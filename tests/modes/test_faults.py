@@ -15,6 +15,7 @@ import pytest
 
 from configs import default
 from stochconv_jax.data.synthetic import SyntheticSource
+from stochconv_jax.ending import STOPPED
 from stochconv_jax.modes import build, data_sources, runs
 from stochconv_jax.training import mesh, state
 from tests.modes.conftest import LONG
@@ -34,10 +35,10 @@ def step_of(name):
 
 
 def stop(process):
-    """SIGTERM, after which it must save and end well."""
+    """SIGTERM, after which it must save and say so by its exit code."""
     process.terminate()
     output = process.communicate(timeout=60)[0]
-    assert process.returncode == 0, output
+    assert process.returncode == STOPPED, output
 
 
 def saved_state(workdir, devices):

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import pytest
 
+from stochconv_jax.ending import STOPPED
 from stochconv_jax.modes import data_sources, runs
 from stochconv_jax.training import mesh
 from tests.conftest import ROOT
@@ -99,7 +100,7 @@ def test_sigterm_saves_and_the_run_goes_on_bit_for_bit(main, finished, tmp_path)
     wait_for_step(process, tmp_path / "run", step=3)
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=60)
-    assert process.returncode == 0 and "stopped and saved at step" in output, output
+    assert process.returncode == STOPPED and "stopped and saved at step" in output, output
     assert len(rows(tmp_path / "run" / "metrics.csv")) < 3
     main(tmp_path / "run", checkpoint__every_steps=1)
     assert_same_run(tmp_path / "run", finished)

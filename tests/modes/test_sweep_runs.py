@@ -2,6 +2,7 @@
 import pytest
 
 from configs import quickstart
+from stochconv_jax.ending import STOPPED
 from stochconv_jax.modes import evaluate, sweep, sweep_runs
 from stochconv_jax.run_folder import METRICS, RunFolder, locked
 from tests.modes.test_sweep import ablation
@@ -84,3 +85,4 @@ def test_why_a_process_failed_is_what_it_said_of_itself():
     assert sweep._reason(1, library + said) == "cannot save the checkpoint of step 3"
     assert sweep._reason(1, f"12:00:00 begun\n{library}") == "OSError: of a library"
     assert sweep._reason(1, "") == "exit code 1"
+    assert sweep._reason(STOPPED, "") == "ended before its last epoch, as on SIGTERM"
