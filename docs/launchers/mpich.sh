@@ -5,4 +5,4 @@
 #       --config.data.path=/shared/images --config.data.labels=/shared/labels.csv
 first=$(awk '{print $1; exit}' "$HOSTS")
 exec "${MPIEXEC:-mpiexec}" -n "$(wc -l <"$HOSTS")" -ppn 1 -f "$HOSTS" \
-  "${PYTHON:-.venv/bin/python}" main.py --config.distributed.coordinator="$first:12355" "$@"
+  "${PYTHON:-.venv/bin/python}" main.py "$@" --config.distributed.coordinator="$first:12355"

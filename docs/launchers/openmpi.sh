@@ -7,4 +7,4 @@
 # Without --bind-to none a process would get a single core.
 first=$(awk '{print $1; exit}' "$HOSTS")
 exec "${MPIRUN:-mpirun}" --hostfile "$HOSTS" --map-by ppr:1:node --bind-to none \
-  "${PYTHON:-.venv/bin/python}" main.py --config.distributed.coordinator="$first:12355" "$@"
+  "${PYTHON:-.venv/bin/python}" main.py "$@" --config.distributed.coordinator="$first:12355"

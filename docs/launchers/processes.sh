@@ -7,8 +7,8 @@
 # exit code.
 COUNT=${COUNT:-2}
 for ((i = 0; i < COUNT; i++)); do
-  "${PYTHON:-.venv/bin/python}" main.py --config.distributed.coordinator="localhost:${PORT:-12355}" \
-    --config.distributed.num_processes="$COUNT" --config.distributed.process_id="$i" "$@" &
+  "${PYTHON:-.venv/bin/python}" main.py "$@" --config.distributed.coordinator="localhost:${PORT:-12355}" \
+    --config.distributed.num_processes="$COUNT" --config.distributed.process_id="$i" &
 done
 trap 'kill -TERM $(jobs -p)' TERM INT
 code=0

@@ -15,13 +15,13 @@ from tests.modes.test_main import rows
 
 LAUNCHERS = ROOT / "docs" / "launchers"
 ENVIRON = {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1", "PYTHON": sys.executable}
-# A start that is to be interrupted: each step takes a second, so that there is time for it.
+# A start that is to be interrupted: each step takes 1.5 s more, so that there is time for it.
 SLOW = """
 import time
 from stochconv_jax.training.progress import Progress
 real = Progress.update
 def update(*arguments, **keys):
-    time.sleep(1.0)
+    time.sleep(1.5)
     real(*arguments, **keys)
 Progress.update = update
 """

@@ -43,11 +43,14 @@ class Slurm:
 
     def __init__(self, hosts: Hosts, folder: pathlib.Path):
         self.hosts, self.folder, self._daemons = hosts, folder, {}
-        (folder / "state").mkdir()
+        for name in ("state", *(f"spool.{host}" for host in hosts.names)):
+            (folder / name).mkdir()
         nodes = "\n".join(NODE.format(name=name, address=hosts.address(name)) for name in hosts.names)
         first = hosts.names[0]
         settings = {"first": first, "address": hosts.address(first), "folder": folder, "nodes": nodes}
         (folder / "slurm.conf").write_text(CONF.format(**settings))
+        # Of control groups, which a container may not have, nothing is used.
+        (folder / "cgroup.conf").write_text(f"CgroupPlugin=cgroup/v1\nCgroupMountpoint={folder}\n")
         self.environ = os.environ | {"SLURM_CONF": str(folder / "slurm.conf")}
 
     def __enter__(self) -> "Slurm":
@@ -110,6 +113,11 @@ class Slurm:
         """Until the job is in one of `states`; what is then known of it."""
         self._wait(lambda: self.state(job)["JobState"] in states, f"job {job} in {states}", seconds)
         return self.state(job)
+
+    def wait_for_next_turn(self, job: str) -> None:
+        """Until a job is requeued; SLURM would let it wait for two minutes."""
+        self.wait(job, "PENDING")
+        self.ask("scontrol", "update", f"JobId={job}", "StartTime=now")
 
     def _wait(self, condition, what: str, seconds: float) -> None:
         deadline = time.monotonic() + seconds

@@ -15,6 +15,7 @@ from tests.modes.test_sweep import ablation, states
 
 pytestmark = pytest.mark.clusters
 RUN, ARRAY = LAUNCHERS / "slurm.sh", LAUNCHERS / "slurm_array.sh"
+ENDED = ("COMPLETED", "FAILED", "TIMEOUT", "NODE_FAIL", "CANCELLED")
 UNLESS_RESTARTED = 'test -n "$SLURM_RESTART_COUNT"'
 
 
@@ -36,7 +37,7 @@ def done(cluster, tmp_path_factory):
 def submit_and_wait(cluster, *words, options=("--nodes=2",), expected="COMPLETED", environ=ENVIRON):
     """The log of a job that ends as expected."""
     job = cluster.submit(*options, RUN, *words, environ=environ)
-    about = cluster.wait(job, "COMPLETED", "FAILED", "TIMEOUT", "NODE_FAIL", "CANCELLED")
+    about = cluster.wait(job, *ENDED)
     assert about["JobState"] == expected, cluster.log(job)
     return cluster.log(job)
 
@@ -75,12 +76,15 @@ def slow_job(cluster, tmp_path, *options):
     """A job whose first start is slow, and its run's folder."""
     environ = ENVIRON | {"PYTHON": slow_python(tmp_path, UNLESS_RESTARTED)}
     words = flags(tmp_path / "run", checkpoint__every_steps=1)
-    return cluster.submit("--nodes=2", *options, RUN, *words, environ=environ), tmp_path / "run"
+    job = cluster.submit("--nodes=2", *options, RUN, *words, environ=environ)
+    cluster.wait(job, "RUNNING")
+    return job, tmp_path / "run"
 
 
 def ends_like(cluster, job, workdir, done):
-    """Waits for the end of a job that was started twice; it must have gone on bit for bit. Returns its log."""
-    about = cluster.wait(job, "COMPLETED", "FAILED", "TIMEOUT", "NODE_FAIL", "CANCELLED")
+    """Waits for the second start and the end of a job, which must have gone on bit for bit. Returns its log."""
+    cluster.wait_for_next_turn(job)
+    about = cluster.wait(job, *ENDED)
     output = cluster.log(job)
     assert (about["JobState"], about["Restarts"]) == ("COMPLETED", "1"), output
     gone_on = [int(step) for step in re.findall(r"run: step (\d+) of 13", output)]
