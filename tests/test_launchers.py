@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from stochconv_jax.ending import STOPPED
-from tests.clusters.runs import LAUNCHERS, flags, slow_python
+from tests.clusters.runs import ENVIRON, LAUNCHERS, flags, slow_python
 from tests.conftest import ROOT, free_port
 from tests.modes.test_main import wait_for_step
 
@@ -34,11 +34,11 @@ def test_kubernetes_counts_no_pod_as_failed_that_has_stopped_and_saved():
 @pytest.mark.slow
 def test_processes_of_one_machine_stop_with_their_script_and_go_on(tmp_path):
     def start(python):
-        environ = {"COUNT": "2", "PORT": str(free_port()), "PYTHON": str(python), "JAX_PLATFORMS": "cpu"}
+        environ = {"COUNT": "2", "PORT": str(free_port()), "PYTHON": str(python)}
         words = flags(tmp_path / "run", checkpoint__every_steps=1)
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "cwd": ROOT}
         script = ["bash", LAUNCHERS / "processes.sh", *words]
-        return subprocess.Popen(script, env=os.environ | environ | {"JAX_NUM_CPU_DEVICES": "1"}, **streams)
+        return subprocess.Popen(script, env=os.environ | ENVIRON | environ, **streams)
 
     process = start(slow_python(tmp_path, unless="false"))
     wait_for_step(process, tmp_path / "run", step=2)

@@ -14,14 +14,14 @@ from tests.modes.test_hosts import ROUNDING, TRAINED, assert_same_to_rounding
 from tests.modes.test_main import rows
 
 LAUNCHERS = ROOT / "docs" / "launchers"
-ENVIRON = {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1", "PYTHON": sys.executable}
-# A start that is to be interrupted: each step takes 1.5 s more, so that there is time for it.
+ENVIRON = {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1", "PYTHON": sys.executable, "SLOW_STEP": "1.5"}
+# A start that is to be interrupted: its steps take SLOW_STEP seconds more, so that there is time for it.
 SLOW = """
-import time
+import os, time
 from stochconv_jax.training.progress import Progress
 real = Progress.update
 def update(*arguments, **keys):
-    time.sleep(1.5)
+    time.sleep(float(os.environ["SLOW_STEP"]))
     real(*arguments, **keys)
 Progress.update = update
 """

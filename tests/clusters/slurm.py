@@ -74,10 +74,13 @@ class Slurm:
             daemon.wait()
 
     def start_node(self, name: str) -> None:
+        """As where a machine gets its power back."""
+        self.hosts.mend(name)
         self._start(name, name, "slurmd", "-D", "-N", name)
 
     def kill_node(self, name: str) -> None:
-        """As where a machine loses its power: all that runs there is gone at once."""
+        """As where a machine loses its power: all that runs there is gone at once, and says nothing more."""
+        self.hosts.cut(name)
         for pid in self.hosts.processes(name):
             subprocess.run(["kill", "-KILL", str(pid)], check=False, capture_output=True)
         self._daemons.pop(name).wait()
@@ -115,9 +118,9 @@ class Slurm:
         return self.state(job)
 
     def wait_for_next_turn(self, job: str) -> None:
-        """Until a job is requeued; SLURM would let it wait for two minutes."""
+        """Until a job is requeued. It starts soon, not after two minutes as by itself, and has time."""
         self.wait(job, "PENDING")
-        self.ask("scontrol", "update", f"JobId={job}", "StartTime=now")
+        self.ask("scontrol", "update", f"JobId={job}", "StartTime=now+5", "TimeLimit=10")
 
     def _wait(self, condition, what: str, seconds: float) -> None:
         deadline = time.monotonic() + seconds

@@ -1,15 +1,25 @@
 """The recipes for Open MPI and MPICH under real ones, over two hosts: as one process, and stopped by a signal."""
+import os
+import pathlib
 import re
+import signal
 import subprocess
 
 import pytest
 
+from stochconv_jax.ending import STOPPED
 from tests.clusters.hosts import Hosts
-from tests.clusters.runs import LAUNCHERS, assert_same_results, environ, flags, mode_flags
+from tests.clusters.runs import LAUNCHERS, assert_same_results, environ, flags, mode_flags, slow_python
 from tests.conftest import ROOT
+from tests.modes.test_main import wait_for_step
 
 pytestmark = pytest.mark.clusters
 OPEN_MPI, MPICH = "openmpi.sh", "mpich.sh"
+
+
+def runs_python(pid):
+    """Whether a process is a Python, and not a launcher with its command line."""
+    return "python" in pathlib.Path(f"/proc/{pid}/exe").readlink().name
 
 
 class Mpi:
@@ -36,6 +46,11 @@ class Mpi:
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         return subprocess.Popen(command, env=self._environ | more, cwd=ROOT, **streams)
 
+    def signal(self, host, number):
+        """Sends a signal to the run's process on a host."""
+        (pid,) = (pid for pid in self._hosts.processes(host) if runs_python(pid))
+        os.kill(pid, number)
+
     def __call__(self, recipe, *words, **more):
         """What a launch printed, which must succeed."""
         process = self.start(recipe, *words, **more)
@@ -57,3 +72,16 @@ def test_a_process_a_host_trains_evaluates_and_predicts_as_one_process(mpi, alon
     mpi(recipe, *mode_flags(tmp_path / "run", "evaluate"))
     mpi(recipe, *mode_flags(tmp_path / "run", "predict", predict__images=alone.parent / "pictures"))
     assert_same_results(tmp_path / "run", alone)
+
+
+@pytest.mark.parametrize("recipe", [OPEN_MPI, MPICH])
+def test_sigterm_to_one_process_stops_all_and_the_same_launch_goes_on(mpi, tmp_path, recipe):
+    words = flags(tmp_path / "run", checkpoint__every_steps=1)
+    process = mpi.start(recipe, *words, PYTHON=str(slow_python(tmp_path, unless="false")))
+    wait_for_step(process, tmp_path / "run", step=2)
+    mpi.signal("n2", signal.SIGTERM)
+    output, _ = process.communicate(timeout=120)
+    stopped = re.search(r"stopped and saved at step (\d+)", output)
+    assert process.returncode == STOPPED and stopped, output
+    output = mpi(recipe, *words)
+    assert f": step {stopped[1]} of 13" in output and "finished at step 13" in output

@@ -72,9 +72,9 @@ def test_a_job_that_fails_is_not_requeued(cluster, tmp_path):
     assert "config.batch_size=9 cannot be split evenly over 2 devices" in output
 
 
-def slow_job(cluster, tmp_path, *options):
-    """A job whose first start is slow, and its run's folder."""
-    environ = ENVIRON | {"PYTHON": slow_python(tmp_path, UNLESS_RESTARTED)}
+def slow_job(cluster, tmp_path, *options, **more):
+    """A job whose first start is slow, and its run's folder; `more`: variables."""
+    environ = ENVIRON | {"PYTHON": slow_python(tmp_path, UNLESS_RESTARTED)} | more
     words = flags(tmp_path / "run", checkpoint__every_steps=1)
     job = cluster.submit("--nodes=2", *options, RUN, *words, environ=environ)
     cluster.wait(job, "RUNNING")
@@ -94,7 +94,8 @@ def ends_like(cluster, job, workdir, done):
 
 
 def test_a_job_whose_time_is_over_saves_and_is_requeued(cluster, done, tmp_path):
-    job, workdir = slow_job(cluster, tmp_path, "--time=1", "--signal=TERM@30")
+    # SLURM looks at times by the minute: the signal comes up to as much earlier.
+    job, workdir = slow_job(cluster, tmp_path, "--time=2", "--signal=TERM@60", SLOW_STEP="10")
     assert "stopped and saved at step" in ends_like(cluster, job, workdir, done)
 
 
