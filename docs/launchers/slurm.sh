@@ -5,7 +5,7 @@
 #       --config.data.path=$HOME/images --config.data.labels=$HOME/labels.csv
 #
 # Options of sbatch before the script's name hold in place of these, say --nodes=8, or --ntasks-per-node=8 with
-# --gpus-per-task=1 for a process a GPU. 120 s before the time is over the run is told to stop, and saves.
+# --gpus-per-node=8 for a process a GPU. 120 s before the time is over the run is told to stop, and saves.
 #SBATCH --nodes=4 --ntasks-per-node=1 --time=12:00:00
 #SBATCH --signal=TERM@120 --requeue --open-mode=append
 srun "${PYTHON:-.venv/bin/python}" main.py "$@"
