@@ -4,6 +4,8 @@
 # make smoke       a few tests on the oldest Python there is, with the oldest packages allowed
 # make test-plans  what needs the GPU's compiler, which needs no GPU
 # make lint        ruff, its checks and its format, and the types by basedpyright
+# make test-clusters  SLURM, Open MPI, MPICH and hosts of their own network, for real: as root, on Debian or Ubuntu
+# make soak        kills runs at random for MINUTES=60, lets them go on, and compares the bits; SEED=1 repeats the draws
 # make docs        the pages of docs/ as a site, in site/
 # make lock        writes requirements*.txt, the exact versions, from the ranges of pyproject.toml
 #
@@ -14,7 +16,7 @@ SMOKE_LOCK := requirements-oldest.txt
 UV := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.12 --annotation-style line \
 	--custom-compile-command "make lock" pyproject.toml
 
-.PHONY: quickstart test test-all test-plans smoke lint docs lock run-environment dev-environment
+.PHONY: quickstart test test-all test-plans test-clusters soak smoke lint docs lock run-environment dev-environment
 quickstart: run-environment
 	bash quickstart.sh $(BIN)/python
 
@@ -31,6 +33,14 @@ smoke:
 test-plans:
 	@bash environment.sh .venv-gpu-plan requirements-gpu-plan.txt
 	.venv-gpu-plan/bin/python -m pytest tests/planning/test_gpu_plans.py
+
+# Not with the machine's own services: SLURM's are started by the tests, in a folder of theirs.
+test-clusters: dev-environment
+	@bash tests/clusters/install.sh
+	$(BIN)/python -m pytest -m clusters tests/clusters --durations=0
+
+soak: dev-environment
+	$(BIN)/python -m tests.soak --minutes=$(or $(MINUTES),60) $(if $(SEED),--seed=$(SEED))
 
 lint: dev-environment
 	$(BIN)/ruff check .

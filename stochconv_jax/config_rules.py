@@ -42,6 +42,9 @@ def _at_least_0() -> Kind:
 
 
 TEXT = text()
+# An address of a bucket would otherwise be taken for the name of a local folder.
+NO_ADDRESS = r"(?!.*://)"
+PATH = text(f"{NO_ADDRESS}.*", "a path in a file system: mount the bucket as a folder, see docs/launchers.md")
 SECONDS = _positive("seconds, more than 0", may_be_infinite=True)
 RULES: Mapping[str, Kind] = {
     "seed": integer(0),
@@ -58,16 +61,16 @@ RULES: Mapping[str, Kind] = {
     "model.batch_norm_momentum": fraction(),
     "model.dtype": choice(("float32", "bfloat16")),
     "model.remat": boolean(),
-    "init.weights": TEXT,
+    "init.weights": PATH,
     "distributed.coordinator": text(r"|.+:\d+", "'' or host:port"),
     "distributed.num_processes": optional(integer(1)),
     "distributed.process_id": optional(integer(0)),
     "distributed.timeout_seconds": integer(1),
     "data.seed": integer(0),
     "data.source": choice(("folder", "tfds", "synthetic")),
-    "data.path": TEXT,
-    "data.labels": TEXT,
-    "data.validation_labels": TEXT,
+    "data.path": PATH,
+    "data.labels": PATH,
+    "data.validation_labels": PATH,
     "data.validation_fraction": fraction(),
     "data.fold": empty_or(part_of(2)),
     "data.group_by": TEXT,
@@ -128,19 +131,19 @@ RULES: Mapping[str, Kind] = {
     "eval.batch_size": integer(1),
     "eval.passes": integer(1),
     "eval.checkpoint": text(r"best|last|\d+", "'best', 'last' or the number of a saved step"),
-    "eval.path": TEXT,
-    "eval.labels": TEXT,
-    "eval.output": TEXT,
-    "predict.output": text(".+", "the name of a file"),
-    "predict.images": TEXT,
+    "eval.path": PATH,
+    "eval.labels": PATH,
+    "eval.output": PATH,
+    "predict.output": text(f"{NO_ADDRESS}.+", "the name of a file"),
+    "predict.images": PATH,
     "plan.topology": text(
         r"|devices|\w+:\d+(x\d+){1,2}",
         "'', 'devices', a TPU as KIND:AxB or KIND:AxBxC, for example 'v5e:16x16', or GPUs as KIND:HOSTSxGPUS, for "
         "example 'h100:4x8'",
     ),
     "plan.largest_batch": boolean(),
-    "prepare.raw": TEXT,
-    "prepare.labels": TEXT,
+    "prepare.raw": PATH,
+    "prepare.labels": PATH,
     "prepare.rule": Kind(lambda value: isic_rules.parse(TEXT.read(value)) and value),
     "prepare.size": integer(1),
     "prepare.crop": choice(("report", "square")),
@@ -151,16 +154,16 @@ RULES: Mapping[str, Kind] = {
     "prepare.folds": integer(2),
     "prepare.num_workers": integer(0),
     "report.baseline": TEXT,
-    "report.output": TEXT,
+    "report.output": PATH,
     "sweep.seeds": sequence(
         integer(0), "different whole numbers, 0 or more", lambda seeds: 0 < len(seeds) == len(set(seeds))
     ),
     "sweep.shard": part_of(1),
     "sweep.passes": integer(0),
-    "show.images": TEXT,
+    "show.images": PATH,
     "show.count": integer(1),
     "show.topics": subset(("augmentation", "windows", "coverage", "sampling", "filters", "relevance")),
-    "show.output": text(".+", "the name of a folder"),
+    "show.output": text(f"{NO_ADDRESS}.+", "the name of a folder"),
     "show.passes": integer(8),  # the minimum for a relevance map, attribution.LEAST_PASSES
     "log_every_seconds": number("seconds, 0 or more", lambda value: value >= 0, may_be_infinite=True),
     "compilation_cache": TEXT,
@@ -192,6 +195,14 @@ def read(key: str, value: Any, where: str = "") -> Any:
         unknown = [word for word in words if isinstance(word, str) and word not in kind.choices]
         guess = nearest(unknown[0], kind.choices) if unknown else ""
         raise BadValue(f"{where}config.{key}={value!r}: {kind.expected or error}{guess}") from None
+
+
+def check_path(name: str, value: str) -> None:
+    """Raises BadValue, beginning with `name`, if `value` is not a path in a file system."""
+    try:
+        PATH.read(value)
+    except ValueError:
+        raise BadValue(f"{name}={value}: {PATH.expected}") from None
 
 
 def check_together(values: Mapping[str, Any]) -> None:

@@ -250,3 +250,13 @@ def test_of_a_saved_config_a_key_that_says_nothing_of_training_may_be_mended(cap
     saved["show"]["passes"] = 1
     assert config.complete(saved, "run").show.passes == default.get_config().show.passes
     assert "run: config.show.passes=1: expected a whole number, 8 or more; its default, 256, is taken" in caplog.text
+
+
+PATHS = [key for key in FREE_TEXT if key.endswith(("path", "labels", "images", "output", "weights", "raw"))]
+
+
+@pytest.mark.parametrize("key", [*PATHS, "predict.output", "show.output"])
+@pytest.mark.parametrize("address", ["gs://bucket/data", "s3://bucket/labels.csv", "here,s3://bucket"])
+def test_a_path_into_a_bucket_is_refused(key, address):
+    assert "expected a path in a file system" in refused(key, address) or key.endswith("output")
+    check(**{key.replace(".", "__"): "runs/a:b"})

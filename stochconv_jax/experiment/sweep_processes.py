@@ -15,6 +15,7 @@ from stochconv_jax.experiment.runs import EVALUATE_LOCK
 from stochconv_jax.experiment.sweep_progress import FAILED, FINISHED, STOPPED, SweepProgress
 from stochconv_jax.experiment.sweep_runs import LOG, SweepRun
 from stochconv_jax.run_folder import locked
+from stochconv_jax.runtime import watchdog
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +101,7 @@ def _reason(code: int, output: str) -> str:
     """Returns why a process failed: the program's error, or the exception, or the last line of its output."""
     if code < 0:
         return f"killed by {signal.Signals(-code).name}" + ("; out of memory?" if code == -signal.SIGKILL else "")
-    if code == 0:
+    if code == watchdog.STOPPED:
         return "ended before its last epoch, as on SIGTERM"
     if errors := [line for line in output.splitlines() if line.startswith(ERROR_PREFIX)]:
         return errors[-1].removeprefix(ERROR_PREFIX)

@@ -4,6 +4,7 @@ import importlib
 import os
 import pathlib
 import sys
+import time
 import traceback
 from collections.abc import Mapping
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from stochconv_jax.config import check_together
 from stochconv_jax.runtime import compiler_flags, distributed, host_memory, rendezvous, watchdog
 
+BEGAN = time.monotonic()  # seconds; shortly after the program began, and before JAX is imported
 TOGETHER = ("train", "evaluate", "predict")  # run by several processes as one
 OTHER_CONFIGS = ("evaluate", "predict", "show", "sweep")  # read or make configs of runs, which they check themselves
 NAMES = (*TOGETHER, "sweep", "report", "show", "plan", "prepare")

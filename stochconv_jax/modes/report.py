@@ -5,7 +5,7 @@ import pathlib
 
 from stochconv_jax import atomic_files
 from stochconv_jax.config import keys_in_errors
-from stochconv_jax.reporting import charts, collect, page, results, tables
+from stochconv_jax.reporting import charts, collect, page, results, tables, times
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +51,8 @@ def _sections(found, compared, pictures, remarks) -> list[page.Section]:
         sections.append(page.Section("Comparisons", paragraphs, tables.comparison_table(compared)))
     if any(result.quality for result in found):
         sections.append(page.Section("Predictions", [tables.ABOUT_QUALITY], tables.quality_table(found)))
+    if wall_times := times.table([result.group for result in found]):
+        sections.append(page.Section("Wall time", [times.ABOUT], wall_times))
     sections.append(page.Section("Figures", pictures=pictures))
     if remarks:
         sections.append(page.Section("What to know about these runs", items=remarks))

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from stochconv_jax.experiment import sweep_processes, sweep_runs
 from stochconv_jax.experiment.sweep_progress import FAILED, FINISHED, RUNNING, WAITING, SweepProgress, SweepStates
 from stochconv_jax.run_folder import RunFolder, locked
+from stochconv_jax.runtime import watchdog
 from stochconv_jax.training import storage_check
 
 logger = logging.getLogger(__name__)
@@ -22,8 +23,8 @@ def run(config, overrides, workdir, config_file) -> int:
     """Makes the runs of this share that are not finished. Returns 0 if all are in the end, 1 if any has failed.
 
     The state of each is in sweep.csv. SIGTERM and Ctrl-C are sent on to the run under way, which saves, and end the
-    sweep with 128 + the signal's number; a second one ends that run at once. Raises OSError where another process makes
-    the same share in `workdir`.
+    sweep with exit code watchdog.STOPPED; a second one ends that run at once. Raises OSError where another process
+    makes the same share in `workdir`.
     """
     root = RunFolder(workdir)
     storage_check.check_name(root.path)
@@ -47,7 +48,7 @@ def _make_all(runs: Sequence[sweep_runs.SweepRun], states: SweepStates, every: f
             states.set(current, state, reason)
             if received:
                 logger.warning("stopped in %s, which is %s; the same command goes on", current.name, state)
-                return 128 + received[0]
+                return watchdog.STOPPED
             progress.end(current, state)
     failed = states.those(FAILED)
     logger.info("%d runs finished, %d failed", len(states.those(FINISHED)), len(failed))

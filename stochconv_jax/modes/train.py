@@ -8,14 +8,17 @@ from typing import Any
 
 import jax
 from clu import parameter_overview
+from ml_collections import ConfigDict
 
+from stochconv_jax import modes
 from stochconv_jax.atomic_files import write_text
 from stochconv_jax.data import sources
 from stochconv_jax.experiment import checking, initial_state, runs
 from stochconv_jax.experiment.experiment import Experiment
 from stochconv_jax.models import summary
 from stochconv_jax.run_folder import RunFolder, locked
-from stochconv_jax.runtime import preemption, watchdog
+from stochconv_jax.runtime import goodput, preemption, watchdog
+from stochconv_jax.runtime.goodput import Goodput
 from stochconv_jax.training import evaluation, loop, mesh, progress, storage_check
 from stochconv_jax.training.checkpoints import Checkpoints
 from stochconv_jax.training.metrics_log import MetricsLog
@@ -23,8 +26,11 @@ from stochconv_jax.training.metrics_log import MetricsLog
 logger = logging.getLogger(__name__)
 
 
-def run(config, overrides, workdir) -> None:
-    """Trains to the end of the config's last epoch, or until SIGTERM, after which it has saved."""
+def run(config, overrides, workdir) -> int:
+    """Trains to the end of the config's last epoch, or until SIGTERM, after which it has saved.
+
+    Returns the exit code: 0 if the last epoch is done, otherwise watchdog.STOPPED.
+    """
     del overrides
     folder, experiment = RunFolder(workdir), Experiment(config)
     if not folder.has_checkpoint():
@@ -40,11 +46,12 @@ def run(config, overrides, workdir) -> None:
         if jax.process_index() == 0:
             stack.enter_context(locked(folder.path))
         _claim(folder, experiment)
+        wall_time = stack.enter_context(_goodput(folder, config))
         checking.check_images(folder, config, experiment.mesh, experiment.train_source, experiment.val_source)
         if jax.process_index() == 0:
             write_text(folder.path / "parameters.txt", overview + "\n")
         stack.enter_context(jax.set_mesh(experiment.mesh))
-        _train(folder, experiment, stack)
+        return _train(folder, experiment, wall_time, stack)
 
 
 def _claim(folder: RunFolder, experiment: Experiment) -> None:
@@ -55,30 +62,34 @@ def _claim(folder: RunFolder, experiment: Experiment) -> None:
     runs.claim(folder, experiment.config, size=size, data=data)
 
 
-def _train(folder: RunFolder, experiment: Experiment, stack: contextlib.ExitStack) -> None:
-    """Trains from the last checkpoint on. What has to be closed in the end is put on `stack`."""
+def _train(folder: RunFolder, experiment: Experiment, wall_time: Goodput, stack: contextlib.ExitStack) -> int:
+    """Trains from the last checkpoint on and returns the exit code. What has to be closed is put on `stack`."""
     config, epochs = experiment.config, experiment.epochs
     grace_seconds = config.checkpoint.grace_seconds
     saving = {"best_metric": config.checkpoint.best_metric, "timeout_seconds": grace_seconds}
     checkpoints = stack.enter_context(Checkpoints(folder.checkpoints, **saving))
+    stack.callback(wall_time.begin, goodput.SAVES)  # closing `checkpoints` waits for the last save
     train_state, accumulator = initial_state.restore_or_create(experiment, checkpoints)
     start = int(train_state.step)
     runs.record_start(folder, config, start)
+    wall_time.go_on_at(start)
     logger.info("%s: step %d of %d", folder.path, start, epochs.total_steps)
     batches = stack.enter_context(contextlib.closing(experiment.train_batches(start)))
     val_batches = stack.enter_context(contextlib.closing(experiment.eval_batches(experiment.val_source)))
-    stop_requested = preemption.on_sigterm(grace_seconds)
+    stop_requested = wall_time.recording(preemption.on_sigterm(grace_seconds))
+    evaluate = _evaluation(experiment, wall_time.compiled(experiment.eval_step), val_batches, stop_requested)
     first = start if accumulator.steps else start + 1
     log_epoch = MetricsLog(folder, first, checkpoints.rows(), ended=epochs.ended_before(first))
     images = epochs.total_steps * config.batch_size
+    wall_time.begin(goodput.STEPS)
     try:
         train_state, finished = loop.train(
             train_state,
             epochs=epochs,
-            train_step=experiment.train_step,
-            evaluate=_evaluation(experiment, val_batches, stop_requested),
-            batches=mesh.to_devices(batches, experiment.mesh),
-            checkpoints=checkpoints,
+            train_step=wall_time.compiled(experiment.train_step),
+            evaluate=wall_time.timed(goodput.EVALUATION, evaluate),
+            batches=wall_time.batches(mesh.to_devices(batches, experiment.mesh)),
+            save=wall_time.timed(goodput.SAVES, checkpoints.save),
             accumulator=accumulator,
             log_epoch=log_epoch,
             learning_rate=experiment.schedule,
@@ -93,19 +104,32 @@ def _train(folder: RunFolder, experiment: Experiment, stack: contextlib.ExitStac
         if isinstance(error, loop.NonFiniteLoss):
             _write_bad_batch(folder, error, [experiment.train_source.names[index] for index in error.images])
         raise
+    wall_time.state = "finished" if finished else "stopped"
     done = int(train_state.step)
     # Where no step was made, there was nothing to save.
     logger.info("%s at step %d", "finished" if finished else "stopped and saved" if done else "stopped", done)
+    return 0 if finished else watchdog.STOPPED
+
+
+def _goodput(folder: RunFolder, config: ConfigDict) -> Goodput:
+    """Returns the record of where this start's wall time goes."""
+    return Goodput(
+        folder,
+        writes=jax.process_index() == 0,
+        timeout_seconds=config.checkpoint.grace_seconds,
+        advice=f"raise config.data.num_workers ({config.data.num_workers}), or prepare smaller images",
+        began=modes.BEGAN,
+    )
 
 
 def _evaluation(
-    experiment: Experiment, batches: Any, stop_requested: Callable[[], bool]
+    experiment: Experiment, eval_step: Callable[..., Any], batches: Any, stop_requested: Callable[[], bool]
 ) -> Callable[[Any], evaluation.Predictions | None]:
     """Returns a function that predicts the validation images with given variables; see `evaluation.predict`."""
 
     def evaluate(variables: Any) -> evaluation.Predictions | None:
         on_devices = mesh.to_devices(batches, experiment.mesh)
-        predictions = evaluation.predict(experiment.eval_step, variables, on_devices, stop_requested=stop_requested)
+        predictions = evaluation.predict(eval_step, variables, on_devices, stop_requested=stop_requested)
         if predictions is not None:
             experiment.explain_skipped(experiment.val_source, predictions.skipped)
         return predictions

@@ -1,7 +1,7 @@
 """Finds and reads the runs below a folder and groups them into models.
 
-A run is any folder with a metrics.csv that has the columns of `REQUIRED`. config.json, evaluation.json and
-predictions.csv are read if they exist.
+A run is any folder with a metrics.csv that has the columns of `REQUIRED`. config.json, evaluation.json,
+predictions.csv and goodput.json are read if they exist.
 """
 
 import collections
@@ -25,8 +25,10 @@ from stochconv_jax.run_folder import FREE_KEYS, METRICS, RunFolder
 
 REQUIRED = ("epoch", "val_roc_auc")
 CONFIG = "config.json"
+GOODPUT = "goodput.json"
 # The entries of config.json, and of the config in it, that the report uses, with their types.
 TYPES = {"config": Mapping, "data": Mapping, "parameters": numbers.Real, "multiply_adds": numbers.Real}
+GOODPUT_TYPES = {"wall_seconds": numbers.Real, "seconds": Mapping, "starts": list}
 SETTING_TYPES = {"seed": int, "num_epochs": numbers.Real, "model.branches": list, "report.baseline": str}
 DEFAULTS = flatten(default_config.get_config().to_dict())
 SEED = re.compile(r"[-_., /]*(?<![a-z])seeds?[-_= /]?(\d+)", re.IGNORECASE)
@@ -38,7 +40,8 @@ class Run:
 
     `name` is its path below the root, `about` is the content of config.json, and `settings` is the flattened config, {}
     if there is none. `metrics` has the columns of metrics.csv, float64 `[epochs]`, with NaN for missing numbers.
-    `remarks` are sentences about files and values that are not used.
+    `goodput` is the content of goodput.json, {} if there is none. `remarks` are sentences about files and
+    values that are not used.
     """
 
     name: str
@@ -48,6 +51,7 @@ class Run:
     metrics: Mapping[str, np.ndarray]
     evaluation: Mapping[str, Any]
     predictions: SavedPredictions | None
+    goodput: Mapping[str, Any]
     remarks: tuple[str, ...]
 
     @property
@@ -162,7 +166,8 @@ def read(path: pathlib.Path, root: pathlib.Path) -> Run:
     in_name = SEED.search(name)
     seed = settings.get("seed", int(in_name[1]) if in_name else None)
     evaluation, predictions = evaluations.read(folder, about, metrics, remarks)
-    run = Run(name, seed, about, settings, metrics, evaluation, predictions, tuple(remarks))
+    goodput = _goodput(folder, remarks)
+    run = Run(name, seed, about, settings, metrics, evaluation, predictions, goodput, tuple(remarks))
     return dataclasses.replace(run, remarks=(*remarks, *_shortcomings(run, path)))
 
 
@@ -172,6 +177,15 @@ def _shortcomings(run: Run, path: pathlib.Path) -> Iterator[str]:
         yield f"{path}: unfinished, {done:g} of {planned:g} epochs; only the curves show it"
     if np.isnan(run.last()):
         yield f"{path}: the last epoch has no validation ROC AUC; means of last epochs are without it"
+
+
+def _goodput(folder: RunFolder, remarks: list[str]) -> dict[str, Any]:
+    """Returns the content of goodput.json, {} if the file or one of the entries GOODPUT_TYPES is missing."""
+    content = damaged_files.read_json(GOODPUT_TYPES, folder, GOODPUT, remarks)
+    if not GOODPUT_TYPES.keys() <= content.keys():
+        return {}
+    seconds, types = content["seconds"], dict.fromkeys(content["seconds"], numbers.Real)
+    return content | {"seconds": damaged_files.drop_wrong_types(types, seconds, folder.path / GOODPUT, remarks)}
 
 
 def _metrics(folder: RunFolder) -> tuple[dict[str, np.ndarray], list[str]]:

@@ -1,1 +1,1 @@
-"""Processes and hosts: distributed start, preemption, watchdog, compiler flags, host memory. Knows no model."""
+"""Processes and hosts: distributed start, preemption, watchdog, goodput, compiler flags, memory. Knows no model."""

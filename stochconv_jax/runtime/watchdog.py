@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import NoReturn
 
 PACKAGE = pathlib.Path(__file__).parents[1]
+STOPPED = os.EX_TEMPFAIL  # 75: stopped and saved; the same command goes on
 
 
 class Stalled(TimeoutError):

@@ -11,7 +11,6 @@ import numpy as np
 
 from stochconv_jax.metrics import log_loss, log_probabilities, roc_auc
 from stochconv_jax.training import step_metrics
-from stochconv_jax.training.checkpoints import Checkpoints
 from stochconv_jax.training.evaluation import Predictions
 from stochconv_jax.training.progress import Progress
 from stochconv_jax.training.state import TrainState
@@ -134,7 +133,7 @@ def train(
     train_step: Callable[[TrainState, Any], tuple[TrainState, TrainMetrics]],
     evaluate: Callable[[Mapping[str, Any]], Predictions | None],
     batches: Iterator[Any],
-    checkpoints: Checkpoints,
+    save: Callable[..., None],
     accumulator: EpochAccumulator,
     log_epoch: Callable[[dict[str, float]], None],
     learning_rate: Callable[[int], float],
@@ -155,7 +154,7 @@ def train(
       evaluate: returns predictions from the variables, or None if it was interrupted by a stop request. The epoch then
         remains open, and a later run evaluates it before its first step.
       batches: yields batches, beginning with that of step `state.step`.
-      checkpoints: where to save.
+      save: saves a checkpoint, see Checkpoints.save.
       accumulator: metrics of the current epoch, from the checkpoint of `state`.
       log_epoch: takes the row of an epoch, with the columns of metrics.csv.
       learning_rate: returns the learning rate of a step.
@@ -188,10 +187,10 @@ def train(
             log_epoch(row)
             log_skipped(accumulator.skipped())
             accumulator, epoch_began = EpochAccumulator(), clock()
-            checkpoints.save(step, state.to_items(), accumulator.as_json(), row)
+            save(step, state.to_items(), accumulator.as_json(), row)
         elif step > first_step and (stopping or (save_every and step % save_every == 0)):
             accumulator.seconds = clock() - epoch_began
-            checkpoints.save(step, state.to_items(), accumulator.as_json())
+            save(step, state.to_items(), accumulator.as_json())
         if stopping or step >= epochs.total_steps:
             return state, step >= epochs.total_steps and not accumulator.steps
         state, metrics = train_step(state, next(batches))

@@ -5,6 +5,7 @@ import pytest
 from configs import quickstart
 from stochconv_jax.experiment import runs, sweep_processes, sweep_runs
 from stochconv_jax.run_folder import METRICS, RunFolder, locked
+from stochconv_jax.runtime.watchdog import STOPPED
 from tests.modes.runs import ablation
 
 
@@ -89,3 +90,4 @@ def test_why_a_process_failed_is_what_it_said_of_itself():
     assert sweep_processes._reason(1, library + said) == "cannot save the checkpoint of step 3"
     assert sweep_processes._reason(1, f"12:00:00 begun\n{library}") == "OSError: of a library"
     assert sweep_processes._reason(1, "") == "exit code 1"
+    assert sweep_processes._reason(STOPPED, "") == "ended before its last epoch, as on SIGTERM"

@@ -18,6 +18,7 @@ from configs import default
 from stochconv_jax.data.synthetic import SyntheticSource
 from stochconv_jax.experiment import runs
 from stochconv_jax.experiment.experiment import Experiment
+from stochconv_jax.runtime.watchdog import STOPPED
 from stochconv_jax.training import mesh, state
 from tests.modes.conftest import LONG
 from tests.modes.runs import assert_same_run, numbers, variables, wait_for_step
@@ -39,7 +40,7 @@ def stop(process):
     """SIGTERM, after which it must save and end well."""
     process.terminate()
     output = process.communicate(timeout=60)[0]
-    assert process.returncode == 0, output
+    assert process.returncode == STOPPED, output
 
 
 def seen(process, condition, seconds=120):
@@ -228,6 +229,8 @@ def test_a_full_disk_ends_the_run_and_leaves_what_was_saved(main, tmp_path):
 def test_a_workdir_that_cannot_be_written_is_named(main, finished, copy):
     output = main("/sys/run", code=1)
     assert "cannot write into /sys/run" in output and "choose another --workdir" in output
+    output = main("s3://bucket/run", code=1)
+    assert output.startswith("stochconv_jax: --workdir=s3://bucket/run: expected a path in a file system: mount")
     (copy / "evaluation.json").unlink(missing_ok=True)
     (copy / "evaluation.json").mkdir()
     assert f"cannot write {copy / 'evaluation.json'}: Is a directory" in main(copy, mode="evaluate", code=1)

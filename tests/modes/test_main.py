@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from stochconv_jax.experiment import data_sources, runs
+from stochconv_jax.runtime.watchdog import STOPPED
 from tests.conftest import ROOT
 from tests.modes.conftest import LONG, NOTEBOOK
 from tests.modes.runs import assert_same_run, rows, wait_for_step
@@ -56,7 +57,7 @@ def test_sigterm_saves_and_the_run_goes_on_bit_for_bit(main, finished, tmp_path)
     wait_for_step(process, tmp_path / "run", step=3)
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=60)
-    assert process.returncode == 0 and "stopped and saved at step" in output, output
+    assert process.returncode == STOPPED and "stopped and saved at step" in output, output
     assert len(rows(tmp_path / "run" / "metrics.csv")) < 3
     main(tmp_path / "run", checkpoint__every_steps=1)
     assert_same_run(tmp_path / "run", finished)

@@ -16,6 +16,7 @@ from configs import quickstart
 from stochconv_jax.experiment import sweep_processes, sweep_progress, sweep_runs
 from stochconv_jax.reporting import collect
 from stochconv_jax.run_folder import RunFolder, locked
+from stochconv_jax.runtime.watchdog import STOPPED
 from tests.modes.conftest import LONG, TINY
 from tests.modes.runs import ablation, assert_same_run, numbers, wait_for_step
 
@@ -158,7 +159,7 @@ def test_a_signal_is_handed_on_and_ends_the_sweep_once_the_run_has_saved(main, c
     os.kill(child_of(process), signal.SIGTERM)
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=120)
-    assert process.returncode == 128 + signal.SIGINT, output
+    assert process.returncode == STOPPED, output
     assert re.search(r"stopped and saved at step \d+\n$", (folder / "output.log").read_text())
     assert [state for state, _ in states(tmp_path).values()] == ["stopped", "waiting", "waiting", "waiting"]
     assert not (tmp_path / NAMES[1]).exists()

@@ -14,6 +14,7 @@ import pytest
 
 from stochconv_jax.experiment import data_sources, runs
 from stochconv_jax.runtime import distributed
+from stochconv_jax.runtime.watchdog import STOPPED
 from stochconv_jax.training import checksums
 from tests.conftest import free_port
 from tests.modes.conftest import SIGKILL, SIGTERM, when
@@ -72,10 +73,10 @@ def start(main):
         process.wait()
 
 
-def finish(processes):
-    """Returns the output of each process; all must end with exit code 0."""
+def finish(processes, code=0):
+    """Returns the output of each process; all must end with `code`."""
     outputs = outputs_of(processes)
-    assert [process.returncode for process in processes] == [0] * len(processes), "\n".join(outputs)
+    assert [process.returncode for process in processes] == [code] * len(processes), "\n".join(outputs)
     return outputs
 
 
@@ -137,11 +138,12 @@ def test_sigterm_in_one_process_stops_all_at_a_step_and_one_alone_and_two_go_on(
     processes = start(tmp_path, **TRAINED)
     wait_for_step(processes[0], tmp_path, step=1)
     processes[1].send_signal(signal.SIGTERM)
-    stopped = int(re.search(r"stopped and saved at step (\d+)", finish(processes)[0])[1])
+    stopped = int(re.search(r"stopped and saved at step (\d+)", finish(processes, STOPPED)[0])[1])
     saved = {int(path.name.removeprefix("step_")): path for path in tmp_path.glob("checkpoints/step_*")}
     assert 1 < stopped < 13 and max(saved) == stopped
     assert checksums.exist(saved[stopped]) and checksums.fault(saved[stopped]) is None
-    output = main(tmp_path, devices=4, before=when("training.steps.train_step", SIGTERM), **TRAINED)
+    interrupted = {"before": when("training.steps.train_step", SIGTERM), "code": STOPPED}
+    output = main(tmp_path, devices=4, **interrupted, **TRAINED)
     assert f"stopped and saved at step {stopped + 1}" in output
     assert f": step {stopped + 1} of 13" in finish(start(tmp_path, **TRAINED))[0]
     assert_same_to_rounding(tmp_path, alone)
@@ -150,7 +152,8 @@ def test_sigterm_in_one_process_stops_all_at_a_step_and_one_alone_and_two_go_on(
 def test_two_processes_stopped_in_an_evaluation_and_killed_in_a_save_go_on_bit_for_bit(start, together, tmp_path):
     endless = "from stochconv_jax.data import pipeline; pipeline.num_batches = lambda *_: 10**6\n"
     signalled = endless + when("training.evaluation.predict", SIGTERM)
-    assert "stopped and saved at step 7" in finish(start(tmp_path, before=(endless, signalled), **TRAINED))[0]
+    stopped = finish(start(tmp_path, before=(endless, signalled), **TRAINED), STOPPED)
+    assert "stopped and saved at step 7" in stopped[0]
     assert not rows(tmp_path / "metrics.csv")
     # The evaluation of step 7 adds to its checkpoint, step 8 is saved, and step 9 is not.
     killed = when("training.checksums.write", SIGKILL, call=3)

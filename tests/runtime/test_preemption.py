@@ -1,13 +1,17 @@
 """Runs in real processes that receive a signal at a chosen moment."""
 
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
+from stochconv_jax.runtime.goodput import PARTS, REPEATED
+from stochconv_jax.runtime.watchdog import STOPPED
 from stochconv_jax.training import checksums
 from tests.conftest import ROOT, free_port
 from tests.modes.conftest import HANG, SIGKILL, SIGTERM, when
@@ -44,7 +48,7 @@ if number == 1:
 def test_a_signal_at_any_moment_leaves_a_run_that_goes_on_bit_for_bit(main, finished, tmp_path):
     """Signals while data is opened, the first step is compiled, an epoch is evaluated and its evaluation is saved."""
 
-    def interrupted(function, action=SIGTERM, call=1, code=0):
+    def interrupted(function, action=SIGTERM, call=1, code=STOPPED):
         output = main(tmp_path, before=when(function, action, call), code=code)
         table = rows(tmp_path / "metrics.csv") if (tmp_path / "metrics.csv").exists() else []
         saved = {path.name for path in tmp_path.glob("checkpoints/step_*") if checksums.fault(path) is None}
@@ -75,6 +79,19 @@ def test_a_run_that_cannot_save_ends_in_time_and_says_what_it_waits_for(main, fi
     assert [path.name for path in tmp_path.glob("checkpoints/*") if "tmp" not in path.name] == ["step_7"]
     assert "step 7 of 20" in main(tmp_path)
     assert_same_run(tmp_path, finished)
+
+
+def test_the_seconds_of_all_starts_add_up_to_their_wall_time(main, tmp_path):
+    began = time.monotonic()
+    main(tmp_path, before=when("training.steps.train_step", SIGTERM), code=STOPPED)
+    output = main(tmp_path)
+    wall, content = time.monotonic() - began, json.loads((tmp_path / "goodput.json").read_text())
+    # The interpreter's own start and end are not in it.
+    assert wall / 2 < content["wall_seconds"] == sum(content["seconds"].values()) < wall
+    assert [start["state"] for start in content["starts"]] == ["stopped", "finished"]
+    assert [(start["first_step"], start["step"]) for start in content["starts"]] == [(0, 1), (1, 20)]
+    assert content["seconds"]["repeated"] == 0 and all(content["seconds"][part] for part in PARTS if part != REPEATED)
+    assert re.search(r" s in 2 starts: start .*compilation .*steps .*evaluation", output)
 
 
 def two(then):

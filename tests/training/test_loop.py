@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import types
 
 import jax
 import numpy as np
@@ -119,7 +118,7 @@ def test_one_batch_waits_while_another_is_in_use_and_no_other_in_an_evaluation()
         train_step=step,
         evaluate=lambda variables: evaluation.predict(eval_step, variables, on_devices(5, "evaluation")),
         batches=on_devices(9, "training"),
-        checkpoints=types.SimpleNamespace(save=lambda *_: None),
+        save=lambda *_: None,
         accumulator=loop.EpochAccumulator(),
         log_epoch=lambda row: None,
         learning_rate=lambda step: 0.1,
