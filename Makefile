@@ -3,7 +3,7 @@
 # make test-all    all tests
 # make smoke       a few tests on the oldest Python there is, with the oldest packages allowed
 # make test-plans  what needs the GPU's compiler, which needs no GPU
-# make lint        ruff, its checks and its format
+# make lint        ruff, its checks and its format, and the types by basedpyright
 # make docs        the pages of docs/ as a site, in site/
 # make lock        writes requirements*.txt, the exact versions, from the ranges of pyproject.toml
 #
@@ -35,6 +35,7 @@ test-plans:
 lint: dev-environment
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
 
 docs:
 	@bash environment.sh .venv-docs requirements-docs.txt

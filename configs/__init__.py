@@ -1,1 +1,1 @@
-"""One file an experiment: the default config and a few changes."""
+"""Experiments, one file each: the default config with a few changes."""

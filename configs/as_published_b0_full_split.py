@@ -3,19 +3,19 @@ r"""Full split on B0 as the report's published code computes it: 5,031,457 param
     python main.py --config=configs/as_published_b0_full_split.py --workdir=runs/as_published_b0_full_split \
         --config.data.path=IMAGES --config.data.labels=LABELS.csv
 
-What the report calls full split: 8 runs, best validation ROC AUC 0.9594, mean over runs of each run's best 0.9586
-(project report, 2021, results table). Beside what as_published_b0.py says, one draw served both axes, so windows lie on
-the image's diagonal, and the whole batch shared them.
+The report calls this model full split: 8 runs, best validation ROC AUC 0.9594, mean over runs of each run's best 0.9586
+(project report, 2021, results table). Besides the differences in as_published_b0.py, one draw serves both axes, so that
+windows lie on the image's diagonal, and all images of a batch have the same windows.
 """
 
 from configs import b0_full_split
 
 
 def get_config():
-    """The official model's config with the published code's conventions."""
+    """Returns the config of the official model with the conventions of the published code."""
     config = b0_full_split.get_config()
     config.model.conventions = "as_published"
-    config.model.batch_norm_momentum = 0.9  # PyTorch writes it 0.1
+    config.model.batch_norm_momentum = 0.9  # PyTorch's momentum of 0.1
     config.model.axes = "diagonal"
     config.model.sampling = "per_batch"
     return config

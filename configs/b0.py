@@ -1,4 +1,4 @@
-r"""Plain EfficientNet-B0 on the thumbnail alone: the report's baseline.
+r"""Plain EfficientNet-B0 on the thumbnail only: the report's baseline.
 
     python main.py --config=configs/b0.py --workdir=runs/b0 \
         --config.data.path=IMAGES --config.data.labels=LABELS.csv
@@ -11,7 +11,7 @@ from configs import default
 
 
 def get_config():
-    """The default config with the thumbnail branch alone."""
+    """Returns the default config with the thumbnail branch only."""
     config = default.get_config()
     config.model.branches = ("thumbnail",)
     return config

@@ -12,5 +12,5 @@ from configs import default
 
 
 def get_config():
-    """The default config is this model."""
+    """Returns the default config, which describes this model."""
     return default.get_config()

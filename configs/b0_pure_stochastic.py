@@ -1,4 +1,4 @@
-r"""Pure stochastic B0: random windows alone, no thumbnail.
+r"""Pure stochastic B0: random windows only, no thumbnail.
 
     python main.py --config=configs/b0_pure_stochastic.py --workdir=runs/b0_pure_stochastic \
         --config.data.path=IMAGES --config.data.labels=LABELS.csv
@@ -10,7 +10,7 @@ from configs import default
 
 
 def get_config():
-    """The window branch alone."""
+    """Returns the default config with the window branch only."""
     config = default.get_config()
     config.model.branches = ("windows",)
     return config

@@ -4,15 +4,15 @@ r"""Stochastic skip on B0: each branch has a stem and three stages, and 40 + 40 
         --config.data.path=IMAGES --config.data.labels=LABELS.csv
 
 The report trained 5 runs, 2.5 minutes an epoch on two RTX Titans: best validation ROC AUC 0.9571, mean over runs of
-each run's best 0.9561 (project report, 2021, results table and published per-epoch files). As published the model
-cannot run, and its 6 M parameters fit no reading of the text; this one has 4,140,329.
+each run's best 0.9561 (project report, 2021, results table and published per-epoch files). The published code of this
+model does not run, and no reading of the text gives the report's 6 million parameters; this model has 4,140,329.
 """
 
 from configs import default
 
 
 def get_config():
-    """Both branches, meeting after stage 3."""
+    """Returns the default config with a merge of both branches after stage 3."""
     config = default.get_config()
     config.model.merge_after = "3"
     return config

@@ -12,7 +12,7 @@ from configs import default
 
 
 def get_config():
-    """Both branches, meeting after the stem."""
+    """Returns the default config with a merge of both branches after the stem."""
     config = default.get_config()
     config.model.merge_after = "0"
     return config

@@ -1,4 +1,4 @@
-r"""Plain EfficientNet-B0 with 64 stem filters: the control that costs what a stochastic stem costs.
+r"""Plain EfficientNet-B0 with 64 stem filters: the control with the same cost as a stochastic stem.
 
     python main.py --config=configs/b0_wide_stem.py --workdir=runs/b0_wide_stem \
         --config.data.path=IMAGES --config.data.labels=LABELS.csv
@@ -11,7 +11,7 @@ from configs import default
 
 
 def get_config():
-    """The thumbnail branch alone, its stem doubled."""
+    """Returns the default config with the thumbnail branch only and twice as many stem filters."""
     config = default.get_config()
     config.model.variant = "b0_wide_stem"
     config.model.branches = ("thumbnail",)

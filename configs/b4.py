@@ -11,7 +11,7 @@ from configs import default
 
 
 def get_config():
-    """The thumbnail branch alone, of B4."""
+    """Returns the default config with the thumbnail branch of B4 only."""
     config = default.get_config()
     config.model.variant = "b4"
     config.model.branches = ("thumbnail",)

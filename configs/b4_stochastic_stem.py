@@ -11,7 +11,7 @@ from configs import default
 
 
 def get_config():
-    """Both branches of B4, meeting after the stem."""
+    """Returns the default config with both branches of B4, merged after the stem."""
     config = default.get_config()
     config.model.variant = "b4"
     config.model.merge_after = "0"

@@ -1,4 +1,4 @@
-"""The default config, which --config takes where it is not given. Its keys are in stochconv_jax/default_config.py."""
+"""The default config, which is used without --config. Its keys are in stochconv_jax/default_config.py."""
 
 from stochconv_jax.default_config import get_config
 

@@ -1,9 +1,9 @@
-"""The effect in minutes on a laptop: drawn lesions whose class lies only in texture too fine for the thumbnail.
+"""Shows the effect of windows in minutes on a laptop, on drawn lesions whose classes differ in a fine texture only.
 
     make quickstart
 
-trains `quickstart.py`, the full split, and `quickstart.py:control`, the same network on the thumbnail alone. The images
-are made to show what the windows can see and the thumbnail cannot; they say nothing about real lesions.
+trains `quickstart.py`, the full split, and `quickstart.py:control`, the same network on the thumbnail only. The images
+are made so that windows show the texture and the thumbnail does not; results say nothing about real lesions.
 """
 
 from configs import default
@@ -12,14 +12,14 @@ CONTROL = "control"
 
 
 def get_config(which: str = ""):
-    """The full split; with `quickstart.py:control` the thumbnail alone."""
+    """Returns the config of the full split or, for `quickstart.py:control`, of the thumbnail only."""
     if which not in ("", CONTROL):
         raise ValueError(f"configs/quickstart.py:{which}: the only choice after the colon is {CONTROL!r}")
     config = default.get_config()
     if which == CONTROL:
         config.model.branches = ("thumbnail",)
     config.model.variant = "tiny"
-    # A short run: statistics must arrive within a few hundred steps.
+    # In a run of a few hundred steps the statistics of batch norm must converge faster than by default.
     config.model.batch_norm_momentum = 0.9
     config.model.dropout = 0.0
     config.model.stochastic_depth = 0.0

@@ -3,18 +3,17 @@ r"""Trains, evaluates and applies stochastic-convolution classifiers.
     python main.py --config=configs/b0_full_split.py --workdir=runs/first \
         --config.data.path=IMAGES --config.data.labels=LABELS.csv
 
-`python -m stochconv_jax` is the same program. Any key of stochconv_jax/default_config.py is set by --config.KEY=VALUE.
-`evaluate` and `predict` take the config of the run in --workdir and need only the keys that are to differ.
+`python -m stochconv_jax` is the same program. --config.KEY=VALUE sets any key of stochconv_jax/default_config.py.
+`evaluate` and `predict` take the config of the run in --workdir; name only the keys that are to differ.
 """
 
 import contextlib
 import difflib
 import logging
 import pathlib
-import re
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import absl.logging
@@ -23,7 +22,8 @@ from ml_collections import config_flags
 
 from stochconv_jax import config, config_kinds, config_rules, default_config, modes
 
-CHECKOUT = pathlib.Path(__file__).parents[1]  # where main.py lies, if the package is not installed
+CHECKOUT = pathlib.Path(__file__).parents[1]  # the folder of main.py, unless the package is installed
+CONFIG_FLAGS = ("--config", "-config")
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "The experiment: a file of configs/, or a run's config.json. Not given: the default config."
 )
@@ -32,7 +32,7 @@ _MODE = flags.DEFINE_enum("mode", "train", modes.NAMES, "What to do.")
 
 
 def main(_):
-    """Hands over to the mode."""
+    """Runs the chosen mode and returns its exit code."""
     _log_to_stderr()
     flag = flags.FLAGS["config"]
     try:
@@ -44,74 +44,98 @@ def main(_):
         sys.exit(f"stochconv_jax: {error}")
 
 
+def parse(arguments: Sequence[str]) -> list[str]:
+    """Parses the command line. Ends the program with one line if an argument or a value of the config is wrong."""
+    program, *words = arguments
+    for place, word in enumerate(words):
+        flag, equals, value = word.partition("=")
+        if flag in CONFIG_FLAGS and equals:
+            words[place] = f"{flag}={_locate(value)}"
+        elif place and words[place - 1] in CONFIG_FLAGS:
+            words[place] = _locate(word)
+        else:
+            _check_key(flag)
+    if not any(word.partition("=")[0] in CONFIG_FLAGS for word in words):
+        words.insert(0, f"--config={default_config.__file__}")
+    _install_parsers()
+    try:
+        return flags.FLAGS([program, *words])
+    except flags.Error as error:
+        sys.exit(f"stochconv_jax: {error}")
+
+
+def _check_key(flag: str) -> None:
+    """Ends the program if `flag` sets a config key that does not exist."""
+    prefix, dot, key = flag.lstrip("-").partition(".")
+    if flag.startswith("-") and dot and prefix in ("config", "noconfig") and key not in config_rules.RULES:
+        sys.exit(f"stochconv_jax: unknown config key {key}{config_kinds.nearest(key, config_rules.RULES)}")
+
+
+def _locate(value: str) -> str:
+    """Returns FILE or FILE:ARGUMENT, a value of --config, with the path of the file.
+
+    A relative path is looked for in the current folder, then beside main.py. A config.json becomes an argument of
+    config.py, which makes a config of it. Ends the program if there is no such file.
+    """
+    name, colon, argument = value.partition(":")
+    path = pathlib.Path(name).expanduser()
+    folders = [pathlib.Path.cwd(), *([CHECKOUT] if (CHECKOUT / "main.py").exists() else [])]
+    places = list(dict.fromkeys(folder / path for folder in folders))
+    found = next((place for place in places if place.is_file()), None)
+    if found is None:
+        known = {file.name: file for folder in reversed(folders) for file in (folder / "configs").rglob("*.py")}
+        guess = difflib.get_close_matches(path.name, known, n=1)
+        hint = f'. Did you mean "{known[guess[0]]}"?' if guess else ""
+        looked_for = " and ".join(map(str, places))
+        sys.exit(f"stochconv_jax: --config={name}: there is no such file; looked for {looked_for}{hint}")
+    return f"{config.__file__}:{found}" if found.suffix == ".json" else f"{found}{colon}{argument}"
+
+
 def _values(settings: Any) -> dict[str, Any]:
-    """The values of a config. BadValue where a file's get_config() has returned something else."""
+    """Returns the values of a config. Raises BadValue if `settings`, the result of a get_config(), is no config."""
     if not callable(getattr(settings, "to_dict", None)):
         raise config_rules.BadValue(f"its get_config() returns {settings!r}, not a config")
     return settings.to_dict()
 
 
-def parse(arguments):
-    """Parses the command line; what is wrong with it, or with the config's values, ends in a line and no traceback."""
-    _read_any_value()
-    joined = re.sub(r"(^|\n)--?config\n", r"\1--config=", "\n".join(arguments))  # `--config FILE` is `--config=FILE`
-    joined = re.sub(r"(?m)^--?config=([^:\n]*)", lambda found: f"--config={_find(found[1])}", joined)
-    files = re.findall(r"(?m)^--config=([^:\n]*)", joined)
-    for key in re.findall(r"^--?(?:no)?config\.([\w.]+)", joined, re.MULTILINE):
-        if key not in config_rules.RULES:
-            sys.exit(f"stochconv_jax: unknown config key {key}{config_kinds.nearest(key, config_rules.RULES)}")
-    read = f"--config={config.__file__}:"  # it makes a config of a run's config.json
-    joined = re.sub(r"(?m)^--config=(?=.*\.json$)", read, joined)
-    program, *arguments = joined.split("\n")
-    default = [] if files else [f"--config={default_config.__file__}"]
-    with _neighbours_importable(files):
-        try:
-            return flags.FLAGS([program, *default, *arguments])
-        except flags.Error as error:
-            sys.exit(f"stochconv_jax: {error}")
-
-
-def _find(file: str) -> pathlib.Path:
-    """The config file of that name: in the current folder, or else beside main.py. Ends the program where none is."""
-    path = pathlib.Path(file).expanduser()
-    folders = [pathlib.Path.cwd(), *([CHECKOUT] if (CHECKOUT / "main.py").exists() else [])]
-    places = list(dict.fromkeys(folder / path for folder in folders))
-    for place in places:
-        if place.is_file():
-            return place
-    known = {found.name: found for folder in reversed(folders) for found in (folder / "configs").rglob("*.py")}
-    guess = difflib.get_close_matches(path.name, known, n=1)
-    meant = f'. Did you mean "{known[guess[0]]}"?' if guess else ""
-    looked_for = " and ".join(map(str, places))
-    sys.exit(f"stochconv_jax: --config={file}: there is no such file; looked for {looked_for}{meant}")
+def _install_parsers() -> None:
+    """Makes absl accept any value for each key, and of repeated keys the last one, so that config_rules checks them."""
+    flag = flags.FLAGS["config"]
+    flag.parser = _FileParser(flag.parser.parse)
+    readers = {int: _number, float: float, bool: flags.BooleanParser().parse, tuple: _tuple}
+    for kind, reader in readers.items():
+        config_flags.register_flag_parser_for_type(kind, _ValueParser(reader))
 
 
 class _FileParser(flags.ArgumentParser):
-    """Reads a config file as `read` does and checks its values, before those of the command line are laid over them."""
+    """A parser that reads a config file with `read` and checks its values, before the command line changes them."""
 
     def __init__(self, read: Callable[[str], Any]):
         self._read = read
 
-    def parse(self, path):
+    def parse(self, argument: str) -> Any:
+        """Returns the config of FILE or FILE:ARGUMENT. Raises ValueError, which absl prints, if there is a mistake."""
         try:
-            settings = self._read(path)
-        except config_rules.BadValue:
-            raise
-        except Exception as error:  # the file's own code; absl's message is a traceback
-            told = isinstance(error, TypeError | ValueError)
-            cause = error.__context__ or error if told else error
-            place = traceback.extract_tb(cause.__traceback__)[-1]
-            where = (
-                f"{cause.filename}, line {cause.lineno}"
-                if isinstance(cause, SyntaxError)
-                else (f"{place.filename}, line {place.lineno}")
-            )
-            raise ValueError(f"{'' if told else f'{type(cause).__name__}: '}{cause} ({where})") from None
+            with _package_importable(pathlib.Path(argument.partition(":")[0])):
+                settings = self._read(argument)
+        except Exception as error:  # the file's own code may raise anything
+            raise ValueError(_describe(error)) from None
         return config.checked(_values(settings))
 
 
+def _describe(error: Exception) -> str:
+    """Returns one line about an error in a config file, with its file and line."""
+    raised_anew = isinstance(error, TypeError | ValueError)  # by ml_collections, with a traceback as its message
+    cause = error.__context__ or error if raised_anew else error
+    if isinstance(cause, config_rules.BadValue):
+        return str(cause)
+    last = traceback.extract_tb(cause.__traceback__)[-1]
+    file, line = (cause.filename, cause.lineno) if isinstance(cause, SyntaxError) else (last.filename, last.lineno)
+    return f"{'' if raised_anew else f'{type(cause).__name__}: '}{cause} ({file}, line {line})"
+
+
 class _ValueParser(flags.ArgumentParser):
-    """Reads a value of the command line as `read` does, or as text where that cannot: the key's rule says more."""
+    """A parser that converts a value with `read`, or returns its text if that fails: config_rules explains better."""
 
     def __init__(self, read: Callable[[str], Any]):
         self._read = read
@@ -123,15 +147,6 @@ class _ValueParser(flags.ArgumentParser):
             return argument
 
 
-def _read_any_value() -> None:
-    """Makes absl take each key's value, the last where it is given several times, for the rules to check."""
-    flag = flags.FLAGS["config"]
-    flag.parser = _FileParser(flag.parser.parse)
-    readers = {int: _number, float: float, bool: flags.BooleanParser().parse, tuple: _tuple}
-    for kind, reader in readers.items():
-        config_flags.register_flag_parser_for_type(kind, _ValueParser(reader))
-
-
 def _number(text: str) -> int | float:
     try:
         return int(text)
@@ -140,30 +155,28 @@ def _number(text: str) -> int | float:
 
 
 def _tuple(text: str) -> tuple:
-    """The values between commas, with or without brackets about them and quotes about each."""
+    """Returns the values between commas; brackets around them and quotes around each are optional."""
     parts = [part.strip().strip("\"'") for part in text.strip().strip("()[]").split(",")]
     return tuple(_ValueParser(_number).parse(part) for part in (parts if parts[-1] else parts[:-1]))
 
 
 @contextlib.contextmanager
-def _neighbours_importable(files: Iterable[str]) -> Iterator[None]:
-    """While config files are read: puts the folders above the packages that they lie in on the import path.
+def _package_importable(file: pathlib.Path) -> Iterator[None]:
+    """Puts the folder above the package of a config file on the import path while the file is read.
 
-    Later on it could make the processes that this one starts import another package than this one has.
+    It is removed afterwards: worker processes inherit the path and could import another stochconv_jax from there.
     """
     before = list(sys.path)
-    for folder in (pathlib.Path(file).expanduser().absolute().parent for file in files):
-        if (folder / "__init__.py").exists():
-            above = next(parent for parent in folder.parents if not (parent / "__init__.py").exists())
-            sys.path.insert(0, str(above))
+    if (file.parent / "__init__.py").exists():
+        sys.path.insert(0, str(next(folder for folder in file.parents if not (folder / "__init__.py").exists())))
     try:
         yield
     finally:
         sys.path[:] = before
 
 
-def _log_to_stderr():
-    """Our own messages with the time of day; of the libraries only errors."""
+def _log_to_stderr() -> None:
+    """Logs this package's messages with the time of day, and only errors of libraries."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     absl.logging.set_verbosity(absl.logging.ERROR)

@@ -5,10 +5,12 @@
 repeats a run: the program calls `get_config` below for a `--config` that ends in .json.
 """
 
+import contextlib
 import json
 import logging
 import pathlib
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -72,6 +74,22 @@ def checked(values: Mapping[str, Any], where: str = "") -> ConfigDict:
 def check_together(config: ConfigDict) -> None:
     """Raises BadValue if the values of two keys of a checked `config` contradict each other."""
     config_rules.check_together(flatten(config.to_dict()))
+
+
+@contextlib.contextmanager
+def keys_in_errors(section: str) -> Iterator[None]:
+    """Lets a ValueError of the block name a config key where it begins with the name of an argument.
+
+    Modules that see no config name their arguments: with the section 'report', 'baseline=...' becomes
+    'config.report.baseline=...'.
+    """
+    try:
+        yield
+    except ValueError as error:
+        argument = re.match(r"\w+(?==)", str(error))
+        if argument and f"{section}.{argument[0]}" in config_rules.RULES:
+            error.args = (f"config.{section}.{error}",)
+        raise
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

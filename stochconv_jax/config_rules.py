@@ -153,7 +153,7 @@ RULES: Mapping[str, Kind] = {
     "report.baseline": TEXT,
     "report.output": TEXT,
     "sweep.seeds": sequence(
-        integer(0), "different whole numbers, 0 or more", lambda seeds: seeds and len(set(seeds)) == len(seeds)
+        integer(0), "different whole numbers, 0 or more", lambda seeds: 0 < len(seeds) == len(set(seeds))
     ),
     "sweep.shard": part_of(1),
     "sweep.passes": integer(0),

@@ -5,16 +5,17 @@ In all functions `labels` are integer classes `[N]`, `log_p` are natural logarit
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import scipy.special
 import scipy.stats
 import sklearn.metrics
 
 
 def log_probabilities(logits: np.ndarray) -> np.ndarray:
-    """Returns log-probabilities `[..., classes]`, float64, of `logits`; one logit `[..., 1]` is that of class 1 of two."""
+    """Returns log-probabilities `[..., classes]`, float64; one logit `[..., 1]` is that of class 1 of two."""
     logits = np.asarray(logits, np.float64)
     if logits.shape[-1] == 1:
         logits = np.concatenate([np.zeros_like(logits), logits], axis=-1)
@@ -138,7 +139,7 @@ CLUSTERED = (
 )
 
 
-def summary(labels: np.ndarray, log_p: np.ndarray, groups: Sequence[str] | None = None) -> dict[str, object]:
+def summary(labels: np.ndarray, log_p: np.ndarray, groups: Sequence[str] | None = None) -> dict[str, Any]:
     """Returns the metrics that evaluation.json holds; several of them are for two classes only.
 
     `groups` is as in `roc_auc_interval`, or None if no groups are known.
@@ -205,7 +206,7 @@ def delong_difference(
     return _difference(value, np.sqrt(max(variance, 0.0)), scipy.stats.norm(), level)
 
 
-def student_difference(first: Sequence[float], second: Sequence[float], level: float = 0.95) -> Difference:
+def student_difference(first: npt.ArrayLike, second: npt.ArrayLike, level: float = 0.95) -> Difference:
     """Compares paired values, such as those of equal seeds, by Student's paired t-test on their mean difference.
 
     Interval and p are NaN for fewer than two pairs, or if all differences are equal.
@@ -239,7 +240,7 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, 
 
 
 def bootstrap_interval(
-    first: Sequence[float], second: Sequence[float], *, level: float = 0.95, resamples: int = 10_000, seed: int = 0
+    first: npt.ArrayLike, second: npt.ArrayLike, *, level: float = 0.95, resamples: int = 10_000, seed: int = 0
 ) -> tuple[float, float]:
     """Returns the percentile-bootstrap interval of the mean difference of paired values; deterministic by `seed`.
 

@@ -1,4 +1,4 @@
-"""What the command line makes of keys and files, from any folder, without starting a mode."""
+"""How the command line reads keys and config files, from any folder, without starting a mode."""
 
 import json
 import os
@@ -20,7 +20,7 @@ print(__import__("json").dumps([settings.to_dict(), sorted(name for name in ("ja
 
 
 def parsed(folder, *arguments, root=ROOT):
-    """The config, and what of JAX was imported; or the line that refuses the arguments."""
+    """Returns the config and the names of imported JAX packages, or the line that refuses the arguments."""
     words = [sys.executable, "-c", PARSE.format(root=str(root)), f"--workdir={folder}", *arguments]
     environ = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(words, cwd=folder, capture_output=True, text=True, env=environ)
@@ -44,7 +44,7 @@ def test_of_a_key_given_twice_the_last_counts_and_values_come_as_people_write_th
     assert settings["data"]["image_size"] == ["512x768"] and settings["data"]["thumbnail_size"] == [96]
     assert settings["loss"]["class_weights"] == [] and settings["show"]["topics"] == ["windows"]
     assert settings["optimizer"]["clip_norm"] == 0.1
-    assert not imported  # of several processes' JAX, and of modes that do without it
+    assert not imported  # modes without JAX start faster, and several processes join before JAX looks for devices
 
 
 def test_a_config_is_found_beside_main_py_from_any_folder(tmp_path):
@@ -90,6 +90,17 @@ def test_what_a_config_file_may_not_set_is_refused_in_a_line_with_its_name(tmp_p
 )
 def test_what_may_not_stand_after_the_colon_is_refused_in_a_line(tmp_path, file, words):
     assert parsed(tmp_path, f"--config={file}").startswith(f"stochconv_jax: flag --config={ROOT}/{file}: {words}")
+
+
+def test_a_config_json_is_read_and_a_value_that_it_may_not_have_is_refused_in_a_line(tmp_path):
+    settings, _ = parsed(tmp_path, "--config=configs/quickstart.py")
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps({"config": settings}))
+    again, _ = parsed(tmp_path, "--config=config.json", "--config.seed=7")
+    assert again == settings | {"seed": 7}
+    file.write_text(json.dumps({"config": settings | {"num_epochs": -1}}))
+    said = parsed(tmp_path, "--config", "config.json")
+    assert said.endswith(f"{file}: config.num_epochs=-1: expected a whole number, 1 or more\n")
 
 
 def test_a_file_that_is_nowhere_is_told_with_all_places(tmp_path):

@@ -203,6 +203,17 @@ def test_values_that_do_not_fit_each_other(keys, words):
         config_rules.check_together(DEFAULTS | keys)
 
 
+def test_an_error_that_begins_with_an_argument_names_its_key():
+    for message, expected in (
+        ("fold='7/5': no such fold", "config.data.fold='7/5': no such fold"),
+        ("fold 7 has no images", "fold 7 has no images"),
+        ("size=3: too small", "size=3: too small"),  # no key of this section
+    ):
+        with pytest.raises(ValueError) as caught, config.keys_in_errors("data"):
+            raise ValueError(message)
+        assert str(caught.value) == expected
+
+
 def test_a_config_file_may_set_what_the_command_line_may():
     settings = quickstart.get_config()
     settings.data.image_size, settings.model.merge_after = 512, 2

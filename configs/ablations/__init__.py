@@ -1,10 +1,11 @@
-"""One file a question: `get_config()` is what all runs share, `sweep()` what each variant changes of it.
+"""Ablations, one file for each question. `get_config()` is common to all runs; `sweep()` has each variant's changes.
 
     python main.py --mode=sweep --config=configs/ablations/integration.py --workdir=runs/integration \
         --config.data.path=IMAGES --config.data.labels=LABELS.csv
     python main.py --mode=report --workdir=runs/integration
 
-The quick_* files ask the same of drawn images and a tiny network. What their answers say is in docs/reproduction.md.
+The quick_* files ask the same questions with drawn images and a tiny network. docs/reproduction.md says what their
+answers mean.
 """
 
 from typing import Any
@@ -16,20 +17,23 @@ from stochconv_jax.config import flatten
 
 
 def changes(config: ConfigDict, base: ConfigDict) -> dict[str, Any]:
-    """The keys of a run, with dots, in which `config` differs from `base`, with its values."""
+    """Returns the dotted keys in which `config` differs from `base`, with the values of `config`.
+
+    Keys that concern the sweep as a whole are left out.
+    """
     values, before = flatten(config.to_dict()), flatten(base.to_dict())
-    of_the_sweep = ("sweep.", "report.")
-    return {key: value for key, value in values.items() if value != before[key] and not key.startswith(of_the_sweep)}
+    sweep_keys = ("sweep.", "report.")
+    return {key: value for key, value in values.items() if value != before[key] and not key.startswith(sweep_keys)}
 
 
 def compared_with(baseline: str, config: ConfigDict) -> ConfigDict:
-    """`config`, whose runs the report compares with the variant `baseline` unless it is told otherwise."""
+    """Returns `config` with `baseline` as the variant that --mode=report compares the others with by default."""
     config.report.baseline = baseline
     return config
 
 
 def quick_config() -> ConfigDict:
-    """The quickstart's full split, shorter: smaller images, three seeds, three draws of windows in the evaluation."""
+    """Returns the quickstart's full split with smaller images, fewer epochs, three seeds and three passes."""
     config = quickstart.get_config()
     config.num_epochs = 6
     config.data.image_size = (320, 320)

@@ -1,9 +1,9 @@
-"""Is what the report's code computed as good as what the report describes?
+"""Are the models of the report's code as good as the models that the report describes?
 
 The published code (2021) shares the weights of a stage's repeats, so that its B0, B4 and full split have 2.5, 8.0 and
 5.0 million parameters instead of 4.0, 17.6 and 8.0, changes details of the blocks, and draws windows on the image's
-diagonal for the whole batch. Its figures are of that code: mean over runs of each run's best epoch 0.9566, 0.9565 and
-0.9586.
+diagonal, the same ones for a whole batch. The report's figures are those of its code: mean over runs of each run's best
+epoch 0.9566, 0.9565 and 0.9586.
 
 Cost: by the report's minutes an epoch on two RTX Titans (B0 1.5, full split 4, B4 4.67), 20 hours a seed.
 """
@@ -22,10 +22,10 @@ MODELS = {
 
 
 def get_config():
-    """Full split on B0."""
+    """Returns the config of the full split on B0."""
     return compared_with("full_split", b0_full_split.get_config())
 
 
 def sweep():
-    """Three models, each as described and as published."""
+    """Returns the changes for three models, each as described and as published."""
     return {name: changes(model.get_config(), get_config()) for name, model in MODELS.items()}

@@ -1,9 +1,10 @@
-"""Is what the report's code computed as good as what it describes? Asked of drawn images and a tiny network.
+"""Are models of the report's code as good as models that the report describes? With drawn images and a tiny network.
 
-Cost: 12 runs, 11 minutes on two cores of an Intel Xeon with other work beside them. The tiny network has one block a
-stage and so no weights for a stage's repeats to share: what is compared are the details of the blocks, and windows on
-the diagonal that the whole batch shares. See as_published.py for the question on real images, and quick_integration.py
-for what drawn ones can tell.
+The tiny network has one block in each stage, so there are no repeats that could share weights. The comparison is of the
+details of the blocks, and of windows that lie on the diagonal and are the same for a whole batch. See as_published.py
+for the question on real images, and quick_integration.py for the limits of drawn images.
+
+Cost: 12 runs, 11 minutes on two cores of an Intel Xeon that were not idle otherwise.
 """
 
 from configs.ablations import compared_with, quick_config
@@ -14,12 +15,12 @@ WINDOWS = {"model.sampling": "per_batch", "model.axes": "diagonal"}
 
 
 def get_config():
-    """The quick full split."""
+    """Returns the config of the quick full split."""
     return compared_with("full_split", quick_config())
 
 
 def sweep():
-    """The thumbnail alone and the full split, each as described and as published."""
+    """Returns the changes for the thumbnail only and for the full split, each as described and as published."""
     return {
         "thumbnail_only": THUMBNAIL,
         "thumbnail_only_as_published": THUMBNAIL | CODE,

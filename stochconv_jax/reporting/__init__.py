@@ -1,1 +1,1 @@
-"""What --mode=report makes of run folders; knows no training code."""
+"""Reads run folders and compares them in tables, figures and a page, for --mode=report. Imports no training code."""

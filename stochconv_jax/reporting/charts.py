@@ -1,16 +1,19 @@
-"""The pictures of the report, each as PNG and SVG, a column wide.
+"""Draws the charts of the report, each as PNG and SVG, one column wide.
 
-Models differ in colour (Okabe & Ito's palette, which colour-blind readers can tell apart), marker and line, so that
-print without colour will do too. They are made without pyplot, which would ask for a window system or a notebook.
+Models differ in colour, marker and line style, so that charts can be read in black and white. The colours are Okabe &
+Ito's, which colour-blind readers can distinguish. pyplot is not used, because it would look for a display or a
+notebook.
 """
 
 import math
 import pathlib
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
 import sklearn.metrics
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from matplotlib.transforms import offset_copy
@@ -24,9 +27,9 @@ from stochconv_jax.reporting.results import Result
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 MARKERS = "os^vDPX*"
 LINES = ("-", "--", "-.", ":")
-WIDTH = 3.6  # inches: a column of a page
-LONGEST = 44  # characters of a name that fit into it
-SETTINGS = {
+WIDTH = 3.6  # inches, one column of a page
+LONGEST = 44  # characters of a model's name in a legend of this width
+SETTINGS: dict[Any, Any] = {  # matplotlib's rcParams
     "font.size": 8,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -36,14 +39,14 @@ SETTINGS = {
     "lines.linewidth": 1.3,
     "lines.markersize": 4,
     "legend.frameon": False,
-    "svg.hashsalt": "stochconv_jax",  # the same numbers give the same file
+    "svg.hashsalt": "stochconv_jax",  # a fixed salt: the same numbers give the same file
 }
 CHANCE = {"color": "0.6", "lw": 0.8, "zorder": 1}
-Line = tuple[np.ndarray, np.ndarray]  # abscissas and values of one run
+Line = tuple[np.ndarray, np.ndarray]  # x and y of one run, [points] each
 
 
 def draw(results: Sequence[Result], folder: pathlib.Path) -> list[Picture]:
-    """Writes into `folder` the figures that the runs have the numbers for."""
+    """Draws the charts for which the runs have numbers, writes them into `folder` and returns them with captions."""
     folder.mkdir(exist_ok=True)
     pictures = []
     with matplotlib.rc_context(SETTINGS):
@@ -57,75 +60,82 @@ def draw(results: Sequence[Result], folder: pathlib.Path) -> list[Picture]:
     return pictures
 
 
-def _style(place: int) -> dict:
+def _style(index: int) -> dict[str, Any]:
     return {
-        "color": COLORS[place % len(COLORS)],
-        "marker": MARKERS[place % len(MARKERS)],
-        "linestyle": LINES[place // len(COLORS) % len(LINES)],
+        "color": COLORS[index % len(COLORS)],
+        "marker": MARKERS[index % len(MARKERS)],
+        "linestyle": LINES[index // len(COLORS) % len(LINES)],
     }
 
 
-def _axes(height: float, legend_of: Sequence[Result], rows: int = 1, **settings):
-    """A figure whose legend, below the axes, gets room of its own."""
-    names = [result.group.name for result in legend_of]
-    columns = 2 if len(names) > 1 and max(map(len, names)) <= 22 else 1
-    legend_height = 0.17 * -(-len(names) // columns)
-    figure = Figure(figsize=(WIDTH, height + legend_height), layout="constrained")
-    axes = figure.subplots(rows, squeeze=False, **settings)
-    figure.legend_columns = columns
-    return figure, axes[:, 0]
+def _axes(height: float, models: Sequence[Result], rows: int = 1, **settings) -> tuple[Figure, np.ndarray]:
+    """Returns a figure with room for a legend of `models` below the axes, and its axes `[rows]`.
+
+    `height` is that of the axes, in inches.
+    """
+    legend_rows = -(-len(models) // _legend_columns(models))
+    figure = Figure(figsize=(WIDTH, height + 0.17 * legend_rows), layout="constrained")
+    return figure, figure.subplots(rows, squeeze=False, **settings)[:, 0]
 
 
-def _legend(figure, axes) -> None:
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=figure.legend_columns)
+def _legend_columns(models: Sequence[Result]) -> int:
+    return 2 if len(models) > 1 and max(len(result.group.name) for result in models) <= 22 else 1
+
+
+def _legend(figure: Figure, axes: Axes, models: Sequence[Result]) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=_legend_columns(models))
 
 
 def _label(name: str) -> str:
-    """A name may begin with an underscore, which hides a line, hold a dollar, which begins a formula, or be long."""
+    """Returns a model's name as matplotlib draws it: shortened, and with its special characters escaped.
+
+    A leading underscore would hide the line, and a dollar sign would begin a formula.
+    """
     if len(name) > LONGEST:
         name = f"{name[: LONGEST // 2 - 1]}…{name[-LONGEST // 2 :]}"
     return "\u200b" + name.replace("$", r"\$")
 
 
-def _band(axes, results: Sequence[Result], place: int, lines: Sequence[Line]) -> None:
-    """The mean of several runs' lines wherever any has a value, and the band from their lowest to their highest.
+def _band(axes: Axes, results: Sequence[Result], index: int, lines: Sequence[Line]) -> None:
+    """Draws the mean of the lines of `results[index]`, and the band from their minimum to their maximum.
 
-    The lines are of `results[place]`.
+    The lines may have different x. At each x the runs that have a value there count.
     """
-    x = np.unique(np.concatenate([abscissas for abscissas, _ in lines]))
+    x = np.unique(np.concatenate([line_x for line_x, _ in lines]))
     table = np.full((len(lines), len(x)), np.nan)
-    for row, (abscissas, values) in zip(table, lines):
-        row[np.searchsorted(x, abscissas)] = values
+    for row, (line_x, values) in zip(table, lines):
+        row[np.searchsorted(x, line_x)] = values
     kept = ~np.isnan(table).all(axis=0)
     if not kept.any():
         return
-    x, table, style = x[kept], table[:, kept], _style(place)
-    label = _label(results[place].group.name)
+    x, table, style = x[kept], table[:, kept], _style(index)
+    label = _label(results[index].group.name)
     axes.plot(x, np.nanmean(table, axis=0), label=label, markevery=max(1, len(x) // 8), **style)
     if len(lines) > 1:
         low, high = np.nanmin(table, axis=0), np.nanmax(table, axis=0)
         axes.fill_between(x, low, high, color=style["color"], alpha=min(0.2, 0.6 / len(results)), lw=0)
 
 
-def _curves(results: Sequence[Result]):
+def _curves(results: Sequence[Result]) -> Figure:
     figure, (above, below) = _axes(4.2, results, rows=2, sharex=True)
     for axes, column, title in ((above, "val_roc_auc", "validation"), (below, "train_roc_auc", "training")):
-        for place, result in enumerate(results):
+        for index, result in enumerate(results):
             lines = [(run.metrics["epoch"], run.metrics[column]) for run in result.group.runs]
-            _band(axes, results, place, lines)
+            _band(axes, results, index, lines)
         axes.set(ylabel=f"{title} ROC AUC")
         if axes.get_ylim()[0] < 0.6:
             axes.axhline(0.5, **CHANCE)
     below.set(xlabel="epoch")
     below.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _legend(figure, above)
+    _legend(figure, above, results)
     return figure
 
 
-def _against(cost: Callable[[Result], float], label: str):
-    """A figure of last-epoch quality against a cost."""
+def _against(cost: Callable[[Result], float], label: str) -> Callable[[Sequence[Result]], Figure | None]:
+    """Returns a function that draws the last epoch's ROC AUC against `cost`, whose axis is labelled `label`."""
 
-    def figure_of(results: Sequence[Result]):
+    def draw_against(results: Sequence[Result]) -> Figure | None:
         known = [result for result in results if 0 < cost(result) < math.inf and result.last.count]
         if not known:
             return None
@@ -135,88 +145,100 @@ def _against(cost: Callable[[Result], float], label: str):
             axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axes.xaxis.set_major_formatter("{x:g}")
             axes.xaxis.set_minor_formatter(NullFormatter())
-        for place, result in enumerate(results):
+        for index, result in enumerate(results):
             if result not in known:
                 continue
-            mean, style = result.last, _style(place) | {"linestyle": "none"}
+            mean, style = result.last, _style(index) | {"linestyle": "none"}
             low, high = (mean.low, mean.high) if mean.count > 1 else (mean.value, mean.value)
             if mean.count > 1:
                 style["yerr"] = [[mean.value - low], [high - mean.value]]
-            # Models of one cost stand side by side, so that they do not hide each other.
-            alike = [other for other in known if abs(cost(other) / cost(result) - 1) < 0.02]
-            aside = 6 * (alike.index(result) - (len(alike) - 1) / 2)
-            where = offset_copy(axes.transData, figure, x=aside, units="points")
+            # Models of nearly equal cost are drawn side by side, so that they do not hide each other.
+            equal_cost = [other for other in known if abs(cost(other) / cost(result) - 1) < 0.02]
+            points = 6 * (equal_cost.index(result) - (len(equal_cost) - 1) / 2)
+            shifted = offset_copy(axes.transData, figure, x=points, units="points")
             name = _label(result.group.name)
-            axes.errorbar(cost(result), mean.value, label=name, capsize=3, transform=where, **style)
-            # What is moved aside does not count for the limits by itself.
+            axes.errorbar(cost(result), mean.value, label=name, capsize=3, transform=shifted, **style)
+            # matplotlib ignores shifted points when it sets the limits of the axes.
             axes.update_datalim([(cost(result), low), (cost(result), high)])
         axes.set(xlabel=label, ylabel="validation ROC AUC, last epoch")
         axes.margins(x=0.12)
         axes.autoscale_view()
-        _legend(figure, axes)
+        _legend(figure, axes, known)
         return figure
 
-    return figure_of
+    return draw_against
 
 
-def _passes(results: Sequence[Result]):
-    lines = {result.group.name: _with(result, _passes_of) for result in results}
+def _passes(results: Sequence[Result]) -> Figure | None:
+    lines = {result.group.name: _lines_of_runs(result, _passes_line) for result in results}
     lines = {name: found for name, found in lines.items() if max((len(x) for x, _ in found), default=0) > 1}
-    figure, axes = _lines(results, lines)
-    if figure:
+
+    def finish(axes: Axes) -> None:
         axes.set(xlabel="passes: draws of windows an image", ylabel="validation ROC AUC")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    return figure
+
+    return _bands(results, lines, finish)
 
 
-def _calibration(results: Sequence[Result]):
-    """Pooled over the seeds: one run's images are too few to fill the bins."""
+def _calibration(results: Sequence[Result]) -> Figure | None:
+    """Draws calibration curves of all seeds together, because the images of one run are too few to fill the bins."""
     lines = {}
     for result in results:
         if found := [run.predictions for run in result.group.finished if run.predictions]:
-            pooled = [np.concatenate([getattr(p, part) for p in found]) for part in ("label", "probability")]
-            lines[result.group.name] = [metrics.reliability(*pooled)[:2]]
-    figure, axes = _lines(results, lines, height=3.3)
-    if figure:
+            label, probability = (
+                np.concatenate([getattr(p, part) for p in found]) for part in ("label", "probability")
+            )
+            lines[result.group.name] = [metrics.reliability(label, probability)[:2]]
+
+    def finish(axes: Axes) -> None:
         axes.plot([0, 1], [0, 1], **CHANCE)
         axes.set(xlabel="predicted probability of class 1", ylabel="share of class 1", aspect="equal")
-    return figure
+
+    return _bands(results, lines, finish, height=3.3)
 
 
-def _roc(results: Sequence[Result]):
-    lines = {result.group.name: _with(result, _roc_of) for result in results}
-    figure, axes = _lines(results, {name: found for name, found in lines.items() if found}, height=3.3)
-    if figure:
+def _roc(results: Sequence[Result]) -> Figure | None:
+    lines = {result.group.name: _lines_of_runs(result, _roc_line) for result in results}
+
+    def finish(axes: Axes) -> None:
         axes.plot([0, 1], [0, 1], **CHANCE)
         axes.set(xlabel="1 - specificity", ylabel="sensitivity", aspect="equal")
+
+    return _bands(results, {name: found for name, found in lines.items() if found}, finish, height=3.3)
+
+
+def _bands(
+    results: Sequence[Result], lines: dict[str, list[Line]], finish: Callable[[Axes], None], height: float = 2.5
+) -> Figure | None:
+    """Draws a band for each model that has `lines`, in the model's colour, and calls `finish` with the axes.
+
+    Returns None if no model has lines.
+    """
+    if not lines:
+        return None
+    models = [result for result in results if result.group.name in lines]
+    figure, (axes,) = _axes(height, models)
+    for index, result in enumerate(results):
+        if result in models:
+            _band(axes, results, index, lines[result.group.name])
+    _legend(figure, axes, models)
+    finish(axes)
     return figure
 
 
-def _lines(results: Sequence[Result], lines: dict[str, list[Line]], height: float = 2.5):
-    """A figure of the models that have lines, in the colours that they have everywhere; (None, None) if none has."""
-    if not lines:
-        return None, None
-    figure, (axes,) = _axes(height, [result for result in results if result.group.name in lines])
-    for place, result in enumerate(results):
-        if result.group.name in lines:
-            _band(axes, results, place, lines[result.group.name])
-    _legend(figure, axes)
-    return figure, axes
-
-
-def _with(result: Result, line_of: Callable[[Run], Line | None]) -> list[Line]:
+def _lines_of_runs(result: Result, line_of: Callable[[Run], Line | None]) -> list[Line]:
     return [line for line in map(line_of, result.group.finished) if line is not None]
 
 
-def _passes_of(run: Run) -> Line | None:
+def _passes_line(run: Run) -> Line | None:
     areas = run.evaluation.get(BY_PASSES)
     if not areas or not all(isinstance(area, float) for area in areas):
         return None
     return np.arange(1, len(areas) + 1), np.array(areas, np.float64)
 
 
-def _roc_of(run: Run) -> Line | None:
-    """Sensitivity at even steps of the false-positive rate, so that runs can be averaged."""
+def _roc_line(run: Run) -> Line | None:
+    """Returns the ROC curve at 201 equally spaced false-positive rates, so that runs can be averaged."""
     found: SavedPredictions | None = run.predictions
     if found is None or len(np.unique(found.label)) < 2:
         return None
@@ -225,29 +247,29 @@ def _roc_of(run: Run) -> Line | None:
     return steps, np.interp(steps, false_positive, true_positive)
 
 
-BAND = "mean over seeds, with the band from the lowest to the highest seed"
+BAND = "mean over seeds, with a band from the lowest to the highest seed"
 FIGURES = (
     (
         "curves",
-        f"ROC AUC by epoch, validation and training: {BAND}. Unfinished runs are in it as far as they have come.",
+        f"ROC AUC by epoch, validation and training: {BAND}. Unfinished runs are included up to their last epoch.",
         _curves,
     ),
     (
         "parameters",
         "Quality against size: last epoch's validation ROC AUC, mean over seeds with Student's 95 % interval. "
-        "Models of like size stand side by side.",
+        "Models of nearly equal size are drawn side by side.",
         _against(lambda result: result.parameters / 1e6, "parameters, millions"),
     ),
     (
         "time",
-        "Quality against time: the same, over the minutes that all epochs took, on the machine that trained.",
+        "Quality against time: the same by the minutes that all epochs took, on the machine that trained.",
         _against(lambda result: result.minutes, "training time, minutes"),
     ),
-    ("passes", f"ROC AUC by the number of draws of windows that a prediction is the mean of: {BAND}.", _passes),
+    ("passes", f"ROC AUC by the number of draws of windows that a prediction averages: {BAND}.", _passes),
     (
         "calibration",
-        "Calibration: share of class 1 among images of like predicted probability, in ten bins, seeds pooled. On the "
-        "diagonal probabilities mean what they say.",
+        "Calibration: share of class 1 by predicted probability, in ten bins, all seeds together. Calibrated "
+        "probabilities lie on the diagonal.",
         _calibration,
     ),
     ("roc", f"ROC curves of the predicted images: {BAND}.", _roc),

@@ -1,7 +1,7 @@
-"""The runs below a folder, as their files tell them, grouped into models.
+"""Finds and reads the runs below a folder and groups them into models.
 
-A run is any folder with a metrics.csv that has the columns of `REQUIRED`; config.json, evaluation.json and
-predictions.csv say more where they are.
+A run is any folder with a metrics.csv that has the columns of `REQUIRED`. config.json, evaluation.json and
+predictions.csv are read if they exist.
 """
 
 import collections
@@ -25,18 +25,20 @@ from stochconv_jax.run_folder import FREE_KEYS, METRICS, RunFolder
 
 REQUIRED = ("epoch", "val_roc_auc")
 CONFIG = "config.json"
-# What the report takes from config.json, and of what kind it must be.
-ABOUT = {"config": Mapping, "data": Mapping, "parameters": numbers.Real, "multiply_adds": numbers.Real}
-SETTINGS = {"seed": int, "num_epochs": numbers.Real, "model.branches": list, "report.baseline": str}
+# The entries of config.json, and of the config in it, that the report uses, with their types.
+TYPES = {"config": Mapping, "data": Mapping, "parameters": numbers.Real, "multiply_adds": numbers.Real}
+SETTING_TYPES = {"seed": int, "num_epochs": numbers.Real, "model.branches": list, "report.baseline": str}
 DEFAULTS = flatten(default_config.get_config().to_dict())
 SEED = re.compile(r"[-_., /]*(?<![a-z])seeds?[-_= /]?(\d+)", re.IGNORECASE)
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One folder. `name`: its path below the root; `settings`: its config, flattened, {} where there is none.
+    """A run folder.
 
-    `metrics`: columns of metrics.csv, float64 `[epochs]`, NaN where there is no number; `remarks`: what is amiss.
+    `name` is its path below the root, `about` is the content of config.json, and `settings` is the flattened config, {}
+    if there is none. `metrics` has the columns of metrics.csv, float64 `[epochs]`, with NaN for missing numbers.
+    `remarks` are sentences about files and values that are not used.
     """
 
     name: str
@@ -50,40 +52,43 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether all epochs of the config are done, as far as one is known."""
+        """Whether all epochs of the config are done; True if no config is known."""
         return self.metrics["epoch"][-1] >= self.settings.get("num_epochs", 0)
 
     @property
     def checkpoint(self) -> str:
-        """Which checkpoint was evaluated, in words."""
-        return evaluations.checkpoint(self.evaluation, self.metrics)
+        """The name of the evaluated checkpoint, see `evaluations.checkpoint_name`."""
+        return evaluations.checkpoint_name(self.evaluation, self.metrics)
 
     @property
-    def flattered(self) -> bool:
-        """Whether the evaluated checkpoint was chosen by the images that it was evaluated on, or may have been."""
-        return evaluations.flatters(self.evaluation, self.metrics)
+    def may_have_selection_bias(self) -> bool:
+        """Whether the checkpoint was, or may have been, chosen on the images that it was evaluated on."""
+        return evaluations.may_have_selection_bias(self.evaluation, self.metrics)
 
     def last(self) -> float:
-        """Validation ROC AUC of the last epoch; NaN if that epoch has none."""
+        """Returns the validation ROC AUC of the last epoch, NaN if that epoch has none."""
         return float(self.metrics["val_roc_auc"][-1])
 
     def maximum(self) -> float:
-        """The highest validation ROC AUC of all epochs."""
+        """Returns the highest validation ROC AUC of all epochs."""
         return float(np.nanmax(self.metrics["val_roc_auc"]))
 
     def identity(self) -> str:
-        """Equal for runs that differ by their seed alone; without a config, for folders named alike but for it."""
+        """Returns a text that is equal for runs of one model, whose configs differ by the seed only.
+
+        Without a config it is the folder's name without the seed.
+        """
         if not self.settings:
             return "folder " + SEED.sub("", self.name)
-        # A key that is new since the run has its default there.
-        settings = DEFAULTS | self.settings
+        # A run from before a key existed used what is now the key's default.
+        settings = {**DEFAULTS, **self.settings}
         kept = {k: v for k, v in settings.items() if k != "seed" and not k.startswith(FREE_KEYS)}
         return json.dumps([kept, self.about.get("data")], sort_keys=True)
 
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """A model: runs that differ by their seed alone."""
+    """A model: runs that differ by their seed only."""
 
     name: str
     runs: Sequence[Run]
@@ -94,18 +99,18 @@ class Group:
 
     @property
     def finished(self) -> list[Run]:
-        """The runs that count: an epoch in the middle is no result to set beside others' last ones."""
+        """The finished runs. Only they enter means and comparisons, which are of last epochs."""
         return [run for run in self.runs if run.finished]
 
     def by_seed(self) -> dict[int | None, Run]:
-        """Finished runs by seed; a run without one only if it is the group's only one."""
+        """Returns the finished runs by seed. A run without a seed is included only if it is the model's only run."""
         return {run.seed: run for run in self.finished if run.seed is not None or len(self.runs) == 1}
 
 
 def collect(root: pathlib.Path) -> tuple[list[Group], list[str]]:
-    """The models of all runs in and below `root`, and sentences about what is left out or amiss.
+    """Returns the models of all runs in and below `root`, and sentences about runs and values that are not used.
 
-    ValueError, which says why each was left out, where no run can be used.
+    Raises ValueError, with the reasons, if no run can be used.
     """
     runs, remarks = [], _without_an_epoch(root)
     for file in sorted(root.rglob("metrics.csv")):
@@ -124,15 +129,15 @@ def collect(root: pathlib.Path) -> tuple[list[Group], list[str]]:
 
 
 def _without_an_epoch(root: pathlib.Path) -> list[str]:
-    """Sentences about folders where a run, perhaps one of a sweep that failed, was begun and no epoch ended."""
-    begun = {file.parent for name in (CONFIG, "output.log") for file in root.rglob(name)}
-    folders = sorted(folder for folder in begun if not (folder / "metrics.csv").exists() and _is_run(folder))
-    says = {folder: "; output.log says more" if (folder / "output.log").exists() else "" for folder in folders}
-    return [f"left out: {folder} was begun but has no metrics.csv, so no epoch{says[folder]}" for folder in folders]
+    """Returns sentences about folders of runs that started, perhaps in a sweep, and finished no epoch."""
+    started = {file.parent for name in (CONFIG, "output.log") for file in root.rglob(name)}
+    folders = sorted(folder for folder in started if not (folder / "metrics.csv").exists() and _is_run(folder))
+    logs = {folder: "; output.log says more" if (folder / "output.log").exists() else "" for folder in folders}
+    return [f"left out: {folder} was begun but has no metrics.csv, so no epoch{logs[folder]}" for folder in folders]
 
 
 def _is_run(folder: pathlib.Path) -> bool:
-    """False where its config.json, a name that many programs use, is not a run's."""
+    """Returns whether a folder may be that of a run; False if its config.json is another program's."""
     try:
         about = RunFolder(folder).read_config()
     except (ValueError, OSError):
@@ -141,16 +146,19 @@ def _is_run(folder: pathlib.Path) -> bool:
 
 
 def read(path: pathlib.Path, root: pathlib.Path) -> Run:
-    """The run in `path`. ValueError if a file cannot be read, or says nothing of the validation ROC AUC."""
+    """Returns the run in the folder `path`, whose name is relative to `root`.
+
+    Raises ValueError if metrics.csv cannot be read or has no validation ROC AUC.
+    """
     folder = RunFolder(path)
     name = escape_surrogates(path.relative_to(root).as_posix())
     if not SEED.sub("", name).strip("."):
         name = f"{root.resolve().name}/{name}".removesuffix("/.")
     metrics, remarks = _metrics(folder)
-    about = damaged_files.of_kinds(ABOUT, folder, CONFIG, remarks)
-    settings = damaged_files.drop_odd(SETTINGS, flatten(about.get("config", {})), path / CONFIG, remarks)
+    about = damaged_files.read_json(TYPES, folder, CONFIG, remarks)
+    settings = damaged_files.drop_wrong_types(SETTING_TYPES, flatten(about.get("config", {})), path / CONFIG, remarks)
     if not settings:
-        remarks.append(f"{path}: no config in config.json; its model is known by the folder's name alone")
+        remarks.append(f"{path}: no config in config.json; its model is identified by the folder's name only")
     in_name = SEED.search(name)
     seed = settings.get("seed", int(in_name[1]) if in_name else None)
     evaluation, predictions = evaluations.read(folder, about, metrics, remarks)
@@ -161,13 +169,13 @@ def read(path: pathlib.Path, root: pathlib.Path) -> Run:
 def _shortcomings(run: Run, path: pathlib.Path) -> Iterator[str]:
     if not run.finished:
         done, planned = run.metrics["epoch"][-1], run.settings["num_epochs"]
-        yield f"{path}: unfinished, {done:g} of {planned:g} epochs; it is in the curves and in nothing else"
+        yield f"{path}: unfinished, {done:g} of {planned:g} epochs; only the curves show it"
     if np.isnan(run.last()):
-        yield f"{path}: the last epoch has no validation ROC AUC; the run is in no mean of last epochs"
+        yield f"{path}: the last epoch has no validation ROC AUC; means of last epochs are without it"
 
 
 def _metrics(folder: RunFolder) -> tuple[dict[str, np.ndarray], list[str]]:
-    """The columns of metrics.csv, all of METRICS, and remarks about those that it lacks."""
+    """Returns the columns METRICS of metrics.csv and remarks about missing columns and numbers."""
     file, rows, remarks = folder.path / "metrics.csv", folder.read_metrics(), []
     if not rows:
         raise ValueError(f"{file}: no finished epoch")
@@ -175,7 +183,7 @@ def _metrics(folder: RunFolder) -> tuple[dict[str, np.ndarray], list[str]]:
     if needed := [column for column in REQUIRED if column in missing]:
         raise ValueError(f"{file} lacks the column {' and '.join(needed)}; it has {', '.join(map(str, rows[0]))}")
     if missing:
-        remarks.append(f"{file} lacks the column {', '.join(missing)}; what needs it is empty")
+        remarks.append(f"{file} lacks the column {', '.join(missing)}; numbers that need it are left empty")
     metrics = {column: damaged_files.numbers(rows, column, file) for column in METRICS}
     if np.isnan(metrics["epoch"]).any():
         raise ValueError(f"{file}: a row has no epoch")
@@ -192,7 +200,10 @@ def _metrics(folder: RunFolder) -> tuple[dict[str, np.ndarray], list[str]]:
 
 
 def group(runs: Iterable[Run]) -> tuple[list[Group], list[str]]:
-    """The runs by model, in the order of their first, and remarks about mixed folders and repeated seeds."""
+    """Groups runs into models, in the order of their first runs.
+
+    Also returns remarks about folders with several models and about repeated seeds.
+    """
     by_identity, remarks = collections.defaultdict(list), []
     for run in runs:
         by_identity[run.identity()].append(run)
@@ -204,35 +215,38 @@ def group(runs: Iterable[Run]) -> tuple[list[Group], list[str]]:
     for name, parts in by_name.items():
         if len(parts) > 1:
             differing = ", ".join(_differences([part[0] for part in parts]))
-            remarks.append(f"{name}: runs of {len(parts)} configs, grouped apart; they differ in {differing}")
+            remarks.append(f"{name}: runs of {len(parts)} configs, grouped separately; they differ in {differing}")
         groups += [Group(f"{name} #{k}" if len(parts) > 1 else name, part) for k, part in enumerate(parts, start=1)]
     return groups, remarks
 
 
 def _one_per_seed(runs: Sequence[Run], remarks: list[str]) -> list[Run]:
-    """Of runs that share a seed the longest, or that with most passes: repeats would pass for independent ones."""
+    """Returns one run for each seed: the longest, and of equally long ones that with most passes in its evaluation.
+
+    Repeated runs of a seed would count as independent ones.
+    """
     kept: dict[Any, Run] = {}
     for run in runs:
         key = run.name if run.seed is None else run.seed
         other = kept.get(key)
         if other is not None:
             longest = max(other, run, key=lambda r: (len(r.metrics["epoch"]), len(r.evaluation.get(BY_PASSES, ()))))
-            remarks.append(f"{other.name} and {run.name} are of one config and seed; only {longest.name} counts")
+            remarks.append(f"{other.name} and {run.name} have the same config and seed; only {longest.name} counts")
             run = longest
         kept[key] = run
     return list(kept.values())
 
 
 def _common_name(names: Sequence[str]) -> str:
-    """What the folders' names have in common, without their seeds: folders at either end, else the first words."""
-    bare = [SEED.sub("", name) for name in names]
-    if len(set(bare)) > 1:
-        parts = [name.split("/") for name in bare]
+    """Returns what the folders' names have in common, without seeds: folders at either end, else the first words."""
+    without_seeds = [SEED.sub("", name) for name in names]
+    if len(set(without_seeds)) > 1:
+        parts = [name.split("/") for name in without_seeds]
         start, end = _common_start(parts), _common_start([part[::-1] for part in parts])[::-1]
         if start or end:
             return "/".join([*start, *end])
-    words = _common_start([re.split(r"([-_=./, ]+)", name) for name in bare])
-    return "".join(words).rstrip("-_=./, ").lstrip("-=./, ") or "".join(_common_start(bare)) or names[0]
+    words = _common_start([re.split(r"([-_=./, ]+)", name) for name in without_seeds])
+    return "".join(words).rstrip("-_=./, ").lstrip("-=./, ") or "".join(_common_start(without_seeds)) or names[0]
 
 
 def _common_start(sequences: Sequence[Sequence[str]]) -> list[str]:
@@ -240,7 +254,7 @@ def _common_start(sequences: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _differences(runs: Sequence[Run]) -> list[str]:
-    """The keys in which the configs differ, with their values; 'the data' where those are the same."""
+    """Returns the keys in which the configs differ, with their values, or ['the data'] if the configs are equal."""
     missing = "none"
     keys = sorted({key for run in runs for key in run.settings} - {"seed"})
     values = {key: [run.settings.get(key, missing) for run in runs] for key in keys if not key.startswith(FREE_KEYS)}

@@ -1,4 +1,4 @@
-"""The report as Markdown and as one HTML file that needs nothing else."""
+"""Writes the report as Markdown, and as one HTML file that contains its pictures."""
 
 import base64
 import dataclasses
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Cells as text; `bold` are (row, column) of those to stand out."""
+    """A table of texts; `bold` has the (row, column) of cells in bold type."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -18,7 +18,7 @@ class Table:
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """A figure that lies as `name`.png and `name`.svg in the folder figures."""
+    """A picture in the files `name`.png and `name`.svg of the folder figures, and its caption."""
 
     name: str
     caption: str
@@ -26,7 +26,7 @@ class Picture:
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """Text, then a table, then pictures, then a list."""
+    """A section of the report: a title, then paragraphs, a table, pictures and a list of items."""
 
     title: str
     paragraphs: Sequence[str] = ()
@@ -73,7 +73,7 @@ PAGE = """<!DOCTYPE html>
 
 
 def to_markdown(title: str, sections: Iterable[Section]) -> str:
-    """Text whose pictures are links to figures/NAME.png."""
+    """Returns the report as Markdown, with its pictures as links to figures/NAME.png."""
     blocks = [f"# {_plain(title)}"]
     for section in sections:
         blocks += [f"## {section.title}", *map(_plain, section.paragraphs)]
@@ -86,7 +86,7 @@ def to_markdown(title: str, sections: Iterable[Section]) -> str:
 
 
 def to_text(table: Table) -> str:
-    """The table for a terminal."""
+    """Returns the table with aligned columns, for a terminal."""
     lines = [table.columns, *table.rows]
     widths = [max(map(len, column)) for column in zip(*lines)]
     return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
@@ -101,14 +101,14 @@ def _markdown_table(table: Table) -> str:
 
 
 def _plain(text: str) -> str:
-    """A folder's name may hold what Markdown would take for its own."""
+    """Escapes the characters of Markdown, which may occur in folders' names."""
     for character in "\\`*<|":
         text = text.replace(character, f"\\{character}")
     return text.replace("\n", " ")
 
 
 def to_html(title: str, sections: Iterable[Section], figures: pathlib.Path) -> str:
-    """A page with the SVG files of the folder `figures` inside it."""
+    """Returns the report as an HTML page that contains the SVG files of the folder `figures`."""
     body = []
     for section in sections:
         body.append(f"<h2>{html.escape(section.title)}</h2>")
@@ -125,7 +125,7 @@ def to_html(title: str, sections: Iterable[Section], figures: pathlib.Path) -> s
 
 
 def _html_table(table: Table) -> str:
-    # Words stand to the left, numbers to the right.
+    # The column of words is aligned left, numbers are aligned right.
     kinds = [' class="words"' if name == "in words" else "" for name in table.columns]
     lines = ["".join(f"<th{kind}>{html.escape(name)}</th>" for kind, name in zip(kinds, table.columns))]
     for row, cells in enumerate(table.rows):

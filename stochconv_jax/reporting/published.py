@@ -1,4 +1,4 @@
-"""Figures of the project report (2021): its results table and published per-epoch files."""
+"""Published results: figures of the project report (2021), from its results table and its per-epoch files."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -7,9 +7,10 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True)
 class Published:
-    """Validation ROC AUC, the highest of all epochs: of the best of `runs`, and their mean.
+    """The report's validation ROC AUC of a model, for which each run counts with its best epoch.
 
-    Where its table and its per-epoch files differ about the best, the higher.
+    `best` is that of the best of `runs` runs, and `mean` is the mean over the runs. If the report's table and its
+    per-epoch files differ, `best` is the higher value.
     """
 
     runs: int
@@ -17,7 +18,7 @@ class Published:
     mean: float
 
 
-# By variant, where the branches meet, '' of the thumbnail alone, and passes of validation.
+# By variant, merge point ('' for a model with a thumbnail only) and number of passes in validation.
 FIGURES = {
     ("b0", "", "1"): Published(14, 0.9584, 0.9566),
     ("b0_wide_stem", "", "1"): Published(5, 0.9589, 0.9576),
@@ -29,25 +30,26 @@ FIGURES = {
     ("b0", "head", "3"): Published(3, 0.9605, 0.9586),
 }
 
-# What all its models have in common, of what makes figures incomparable.
-TRAINED = {"num_epochs": 60, "data.num_classes": 2, "data.image_size": [1024, 1024], "init.weights": ""}
+# Settings of all the report's models: figures of runs with other values cannot be compared with the report's.
+COMMON_SETTINGS = {"num_epochs": 60, "data.num_classes": 2, "data.image_size": [1024, 1024], "init.weights": ""}
 THUMBNAIL_SIDES = {"b0": 224, "b0_wide_stem": 224, "b4": 380}
 BOTH_BRANCHES = (["thumbnail", "windows"], ["windows", "thumbnail"])
 
 
-def figure(settings: Mapping[str, Any]) -> Published | None:
-    """What the report gives for the model of these flattened settings of a run; None for what it did not train.
+def lookup(settings: Mapping[str, Any]) -> Published | None:
+    """Returns the report's figures for the model of a run's flattened `settings`, or None if the report has none.
 
-    Its windows are those of its text (`per_image`) or its code (`per_batch`), which it calls equally good.
+    Both samplings of windows are accepted, `per_image` of the report's text and `per_batch` of its code, because the
+    report calls them equally good.
     """
     variant, branches = str(settings.get("model.variant")), settings.get("model.branches")
     side = THUMBNAIL_SIDES.get(variant)
-    expected = TRAINED | {"data.thumbnail_size": [side, side]}
-    meets, passes = "", "1"
+    expected = COMMON_SETTINGS | {"data.thumbnail_size": [side, side]}
+    merge_after, passes = "", "1"
     if branches != ["thumbnail"]:
         if branches not in BOTH_BRANCHES or settings.get("model.sampling") == "shared":
             return None
-        meets, passes = (str(settings.get(key)) for key in ("model.merge_after", "eval.passes"))
+        merge_after, passes = (str(settings.get(key)) for key in ("model.merge_after", "eval.passes"))
     if settings.get("data.source") == "synthetic" or any(settings.get(k) != v for k, v in expected.items()):
         return None
-    return FIGURES.get((variant, meets, passes))
+    return FIGURES.get((variant, merge_after, passes))

@@ -1,4 +1,4 @@
-"""The numbers of the report: means over seeds, costs and comparisons. Of the text and the pictures it knows nothing."""
+"""Computes the numbers of the report: means over seeds, costs and comparisons of models."""
 
 import dataclasses
 import math
@@ -12,10 +12,11 @@ from stochconv_jax.reporting import published
 from stochconv_jax.reporting.collect import Group, Run
 
 NAN = float("nan")
+UNDEFINED = metrics.Difference(NAN, NAN, NAN, NAN)
 
 
 class Mean(NamedTuple):
-    """Over runs; NaN interval for fewer than two. `best` is the highest of the `count` values."""
+    """The mean of `count` runs with its 95 % interval, NaN for fewer than two runs, and the best of the runs."""
 
     value: float
     low: float
@@ -25,7 +26,10 @@ class Mean(NamedTuple):
 
 
 class Quality(NamedTuple):
-    """Of predictions.csv, means over the runs that have one; of two classes. `evaluated`: see `_evaluated`."""
+    """Metrics of the predictions.csv of a two-class model, averaged over its `runs` runs that have this file.
+
+    `evaluated` has the pairs (checkpoint, passes) with which the runs were evaluated.
+    """
 
     runs: int
     images: int
@@ -37,7 +41,7 @@ class Quality(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """A line of the table, of the finished runs. `parameters`, and `multiply_adds` of one image; NaN where unknown."""
+    """A model's row in the table, from its finished runs. Numbers are NaN if unknown; multiply-adds are per image."""
 
     group: Group
     last: Mean
@@ -52,7 +56,7 @@ class Result:
 
 
 def summarise(group: Group) -> Result:
-    """The numbers of a model."""
+    """Computes the numbers of a model."""
     first, runs = group.first, group.finished
     return Result(
         group=group,
@@ -60,27 +64,28 @@ def summarise(group: Group) -> Result:
         maximum=mean([run.maximum() for run in runs]),
         parameters=first.about.get("parameters", NAN),
         multiply_adds=first.about.get("multiply_adds", NAN),
-        # The median over epochs, for the first compiles and an interrupted one may last long.
-        minutes_per_epoch=_average(np.median(_defined(run.metrics["seconds"])) for run in runs) / 60,
+        # The median over epochs: the first epoch, which includes compilation, and an interrupted one take longer.
+        minutes_per_epoch=_average(_median(run.metrics["seconds"]) for run in runs) / 60,
         minutes=_average(run.metrics["seconds"].sum() for run in runs) / 60,
-        images_per_second=_average(np.median(_defined(run.metrics["images_per_second"])) for run in runs),
+        images_per_second=_average(_median(run.metrics["images_per_second"]) for run in runs),
         quality=_quality(group),
-        published=published.figure(first.settings),
+        published=published.lookup(first.settings),
     )
 
 
 def mean(values: Sequence[float]) -> Mean:
-    """Of the values that are numbers."""
+    """Returns the mean of the values that are not NaN."""
     values = [value for value in values if not math.isnan(value)]
     if not values:
         return Mean(NAN, NAN, NAN, NAN, 0)
-    return Mean(float(np.mean(values)), *metrics.mean_interval(values), max(values), len(values))
+    low, high = metrics.mean_interval(values)
+    return Mean(float(np.mean(values)), low, high, max(values), len(values))
 
 
-def _defined(values: np.ndarray) -> np.ndarray:
-    """Without NaN, unless there is nothing else."""
+def _median(values: np.ndarray) -> float:
+    """Returns the median of the values that are not NaN, or NaN if there are none."""
     kept = values[~np.isnan(values)]
-    return kept if len(kept) else np.array([NAN])
+    return float(np.median(kept)) if len(kept) else NAN
 
 
 def _average(values) -> float:
@@ -89,29 +94,32 @@ def _average(values) -> float:
 
 def _quality(group: Group) -> Quality | None:
     runs = [run for run in group.finished if run.predictions]
-    if not runs:
+    found = [run.predictions for run in runs if run.predictions]
+    if not found:
         return None
-    found = [run.predictions for run in runs]
     return Quality(
-        len(found),
-        len(found[0].images),
-        _evaluated(runs),
-        _average(metrics.delong_placements(p.label, p.probability)[0] for p in found),
-        _average(np.square(p.probability - p.label).mean() for p in found),
-        _average(metrics.reliability(p.label, p.probability).error() for p in found),
+        runs=len(found),
+        images=len(found[0].images),
+        evaluated=_evaluated(runs),
+        roc_auc=_average(metrics.delong_placements(p.label, p.probability)[0] for p in found),
+        brier_score=_average(np.square(p.probability - p.label).mean() for p in found),
+        calibration_error=_average(metrics.reliability(p.label, p.probability).error() for p in found),
     )
 
 
 def _evaluated(runs: Sequence[Run]) -> frozenset[tuple[str, str]]:
-    """Which checkpoints predicted, with how many passes; '?' where evaluation.json does not say."""
+    """Returns the (checkpoint, passes) of the runs' predictions, each '?' if evaluation.json does not record it."""
     return frozenset((run.checkpoint, str(run.evaluation.get("passes", "?"))) for run in runs)
 
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """Of the last epochs of `result` minus those of `baseline`, by common seed; `images`: of the same predictions.
+    """The comparison of a model with the baseline: differences are `result` minus `baseline`.
 
-    `groups`: likewise, with the images of a group, such as a patient, as one draw; None where no groups are known.
+    `pairs` is the number of seeds that both have. `seeds` compares their last epochs with Student's test, and
+    `bootstrap` is the interval of the same difference by bootstrap. `images` compares predictions of the same images,
+    `image_count` of them by `image_pairs` pairs of runs, with DeLong's test. `groups` does that too, with the images of
+    a group, such as a patient, as one draw; None if no groups are known.
     """
 
     result: Result
@@ -123,29 +131,29 @@ class Comparison:
     groups: metrics.Difference | None
     image_count: int
     image_pairs: int
-    evaluated_alike: bool
-    flattered: bool  # whether predictions are not compared for the choice of their checkpoints
+    evaluated_alike: bool  # with equal checkpoints and passes
+    selection_bias: bool  # whether a checkpoint was, or may have been, chosen on the predicted images
 
     def verdict(self) -> str:
-        """In plain words, at the 5 % level."""
+        """Returns the comparison in words, at the 5 % level."""
         name = self.baseline.group.name
         if not self.pairs:
             return "no finished runs of a common seed, or other validation images: not compared"
         if math.isnan(self.seeds.p):
-            one = "one pair of runs: what other seeds would give is not known"
+            one = "one pair of runs: results of other seeds are not known"
             words = one if self.pairs == 1 else "the same difference in every seed: no test"
         elif self.seeds.p < 0.05:
             words = f"{_better(self.seeds.value)} than {name}"
         else:
-            words = f"cannot be told apart from {name} by {self.pairs} seeds"
-        if self.flattered and not self.image_pairs:
+            words = f"no significant difference from {name} with {self.pairs} seeds"
+        if self.selection_bias and not self.image_pairs:
             return f"{words}; checkpoints chosen on the predicted images, as the best are, are not compared on them"
         images = self.groups or self.images
         if math.isnan(images.p):
             return words
-        told = _better(images.value) if images.p < 0.05 else "not told apart"
-        how = "" if self.evaluated_alike else ", but of other checkpoints or passes"
-        return f"{words}; on the predicted images {told}{how}"
+        on_images = _better(images.value) if images.p < 0.05 else "no significant difference"
+        how = "" if self.evaluated_alike else ", but with other checkpoints or passes"
+        return f"{words}; on the predicted images {on_images}{how}"
 
 
 def _better(difference: float) -> str:
@@ -153,23 +161,31 @@ def _better(difference: float) -> str:
 
 
 def compare(result: Result, baseline: Result) -> Comparison:
-    """Pairs the runs of equal seeds, and of those with predictions of the same images the images."""
-    seeds = metrics.Difference(NAN, NAN, NAN, NAN)
+    """Compares runs of equal seeds by their last epochs, and their predictions if these are of the same images."""
     pairs = _pairs(result.group, baseline.group)
-    areas = np.array([[run.last() for run in pair] for pair in pairs]).reshape(-1, 2).T
-    if len(pairs):
-        seeds = metrics.student_difference(*areas)
+    ours, theirs = np.array([[run.last() for run in pair] for pair in pairs]).reshape(-1, 2).T
     images, groups, predicted = _compare_predictions(pairs)
-    image_count = len(predicted[0][0].predictions.images) if predicted else 0
-    alike = len({_evaluated(side) for side in zip(*predicted)}) < 2
-    interval = metrics.bootstrap_interval(*areas)
-    flattered = any(run.predictions and run.flattered for pair in pairs for run in pair)
-    counts = (image_count, len(predicted))
-    return Comparison(result, baseline, len(pairs), seeds, interval, images, groups, *counts, alike, flattered)
+    shared = predicted[0][0].predictions if predicted else None
+    return Comparison(
+        result=result,
+        baseline=baseline,
+        pairs=len(pairs),
+        seeds=metrics.student_difference(ours, theirs) if pairs else UNDEFINED,
+        bootstrap=metrics.bootstrap_interval(ours, theirs),
+        images=images,
+        groups=groups,
+        image_count=len(shared.images) if shared else 0,
+        image_pairs=len(predicted),
+        evaluated_alike=len({_evaluated(side) for side in zip(*predicted)}) < 2,
+        selection_bias=any(run.predictions and run.may_have_selection_bias for pair in pairs for run in pair),
+    )
 
 
 def _pairs(group: Group, other: Group) -> list[tuple[Run, Run]]:
-    """Finished runs of equal seeds whose last epoch has an area; none where validation images are known to differ."""
+    """Returns the pairs of finished runs of equal seeds whose last epochs have a validation ROC AUC.
+
+    Returns [] if the runs are known to have different validation images.
+    """
     data, other_data = (g.first.about.get("data", {}).get("validation") for g in (group, other))
     if data != other_data and None not in (data, other_data):
         return []
@@ -179,14 +195,15 @@ def _pairs(group: Group, other: Group) -> list[tuple[Run, Run]]:
 
 
 def _compare_predictions(pairs) -> tuple[metrics.Difference, metrics.Difference | None, list[tuple[Run, Run]]]:
-    """DeLong's difference, that by groups, and the pairs that they are the mean of: those of the same images.
+    """Returns DeLong's difference, that by groups, and the pairs of runs with predictions of the same images.
 
-    Not of checkpoints that were chosen by these images: of two models of no worth, one would be better too often.
+    Both are means over these pairs. Checkpoints that were chosen on these images are left out: with them the test finds
+    differences between equally good models too often.
     """
-    found = [pair for pair in pairs if all(run.predictions and not run.flattered for run in pair)]
+    found = [pair for pair in pairs if all(run.predictions and not run.may_have_selection_bias for run in pair)]
     found = [pair for pair in found if all(run.predictions.same_images(found[0][0].predictions) for run in pair)]
     if not found:
-        return metrics.Difference(NAN, NAN, NAN, NAN), None, []
+        return UNDEFINED, None, []
     scores = [[pair[side].predictions.probability for pair in found] for side in (0, 1)]
     label = found[0][0].predictions.label
     known = [run.predictions.groups for pair in found for run in pair if run.predictions.groups]
@@ -194,23 +211,23 @@ def _compare_predictions(pairs) -> tuple[metrics.Difference, metrics.Difference 
     return metrics.delong_difference(label, *scores), groups, found
 
 
-def baseline(results: Sequence[Result], name: str) -> Result:
-    """The result called `name`. ValueError if there is none.
+def choose_baseline(results: Sequence[Result], name: str = "") -> Result:
+    """Returns the result of the model called `name`. Raises ValueError if there is none.
 
-    If it is '' that which the runs' own config.report.baseline names, as those of an ablation do; else the smallest
-    thumbnail-only one, else the first. There those with finished runs come before others.
+    If `name` is '', returns the model that the runs' own configs name as baseline, as those of ablations do; else
+    the smallest model with a thumbnail only, else the first. Models with finished runs come before others.
     """
     if name:
         for result in results:
             if result.group.name == name:
                 return result
         names = ", ".join(result.group.name for result in results)
-        raise ValueError(f"config.report.baseline={name!r}: no such model; there are {names}")
-    wished = {result.group.first.settings.get("report.baseline") or "" for result in results} - {""}
+        raise ValueError(f"baseline={name!r}: no such model; there are {names}")
+    named = {result.group.first.settings.get("report.baseline") or "" for result in results} - {""}
 
     def rank(result: Result):
         folder = result.group.name.rpartition("/")[2]
         plain = result.group.first.settings.get("model.branches") == ["thumbnail"]
-        return not result.last.count, {folder} != wished, not plain, result.parameters if plain else 0
+        return not result.last.count, {folder} != named, not plain, result.parameters if plain else 0
 
     return min(results, key=rank)

@@ -1,4 +1,4 @@
-"""The text of the report: its tables, and sentences that say what their numbers are."""
+"""Makes the tables of the report and the paragraphs that explain their numbers."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,44 +10,44 @@ NONE = "–"
 
 ABOUT_RESULTS = (
     "Validation ROC AUC, mean over seeds with Student's 95 % interval; models are sorted by the last epoch. The "
-    "maximum over epochs is chosen by looking at the validation images and so flatters every model, the more the "
-    "noisier it is: comparisons use the last epoch alone. An epoch's minutes and images a second are medians over "
-    "epochs, so that compiling does not count; an epoch includes its validation."
+    "maximum over epochs is chosen on the validation images, so it is too high for every model, the more the noisier "
+    "its epochs are: comparisons use the last epoch only. Minutes an epoch and images a second are medians over "
+    "epochs, so that compilation does not count; an epoch includes its validation."
 )
 ABOUT_PUBLISHED = (
-    "The project report's figures (2021) are of its own images, about 9,500 of them for validation: maxima over "
-    "epochs, of the best of its runs, by its table or files, and their mean. They can be set against ours only where "
-    "the images are the same. "
-    "Its code shares the weights of a stage's repeats and draws a batch's windows together, on the images' diagonal."
+    "Published figures are those of the project report (2021): the highest validation ROC AUC of all epochs, of the "
+    "best run and as the mean over runs, on the report's own images, about 9,500 of them for validation. They can be "
+    "compared with the runs here only if the images are the same. The report's code shares weights between the repeats "
+    "of a stage, and draws windows on the images' diagonal, the same ones for a whole batch."
 )
-ABOUT_ONE_RUN = "One run only, so no interval: nothing tells how far another seed's result would lie"
-ABOUT_EQUAL_RUNS = "The same figure in every run, so no interval: how others would vary cannot be told from these"
+ABOUT_ONE_RUN = "One run only, so no interval: the spread over seeds is not known"
+ABOUT_EQUAL_RUNS = "The same figure in every run, so no interval: the spread over seeds cannot be estimated"
 ABOUT_COMPARISONS = (
-    "Last epoch of the model minus that of the baseline, mean over common seeds. Student's paired interval and its "
-    "two-sided p decide whether the two are told apart at the 5 % level; p is not corrected for the number of models. "
-    "The bootstrap over seeds assumes no distribution but cannot reach beyond the differences at hand: with three "
-    "seeds the truth lies outside one time in four, with ten one in ten."
+    "Last epoch of the model minus that of the baseline, mean over common seeds, with Student's paired interval. A "
+    "difference is significant if its two-sided p is below 0.05; p is not corrected for the number of models. The "
+    "bootstrap over seeds assumes no distribution but cannot reach beyond the differences at hand: with three seeds it "
+    "misses the truth one time in four, with ten one time in ten."
 )
 ABOUT_IMAGES = (
-    "The differences on predicted images are of the predictions.csv of equal images, with the checkpoints and passes "
-    "that the table of predictions names, mean over common seeds, with DeLong's paired interval: it says how much "
-    "depends on which images were drawn, not on the seed. It takes images as independent. A checkpoint chosen by these "
-    "images, as the best is, is left out: interval and p would ignore the choice. --config.eval.checkpoint=last "
-    "evaluates one that was not."
+    "Differences on predicted images compare predictions.csv of models that were evaluated on the same images, with "
+    "the checkpoints and passes in the table of predictions; mean over common seeds, with DeLong's paired interval. "
+    "The interval covers the choice of images, not that of seeds, and takes images as independent. Checkpoints that "
+    "were chosen on these images, as the best are, are left out, because interval and p would ignore the choice; "
+    "evaluate with --config.eval.checkpoint=last to include a run."
 )
 ABOUT_GROUPS = (
-    "The intervals by group take the images of a group, such as a patient, as one draw (Obuchowski, 1997), by the "
-    "column `group` of predictions.csv; where there are any, the words follow them."
+    "Intervals by group take the images of a group, such as a patient, as one draw (Obuchowski, 1997), by the column "
+    "`group` of predictions.csv; the words follow them where they exist."
 )
 ABOUT_QUALITY = (
-    "From predictions.csv; means over its runs. Checkpoint: the last, or which; the best was chosen by these very "
-    "images, which flatters its figures here. Passes: draws of windows that a probability is the mean of. "
-    "Calibration error: mean distance between predicted probability and share of class 1, in ten bins of equal width."
+    "From predictions.csv, means over the runs. Checkpoint: the last, or the one that is named; the best was chosen on "
+    "these images, so its figures are too good. Passes: draws of windows whose probabilities are averaged. Calibration "
+    "error: mean distance between predicted probability and share of class 1, in ten bins of equal width."
 )
 
 
 def results_table(results: Sequence[Result]) -> Table:
-    """A line a model, the best of each column of ROC AUC in bold."""
+    """Returns a table with a row for each model; the best value of each ROC AUC column is in bold."""
     columns = [
         "model",
         "runs",
@@ -85,25 +85,25 @@ def results_table(results: Sequence[Result]) -> Table:
     if any(result.published for result in results):
         columns[8:8] = ["published: best run", "published: mean of maxima (runs)"]
         for row, result in zip(rows, results):
-            there = result.published
-            row[8:8] = [f"{there.best:.4f}", f"{there.mean:.4f} ({there.runs})"] if there else [NONE, NONE]
+            figures = result.published
+            row[8:8] = [f"{figures.best:.4f}", f"{figures.mean:.4f} ({figures.runs})"] if figures else [NONE, NONE]
     return Table(columns, rows, bold)
 
 
 def results_paragraphs(results: Sequence[Result]) -> list[str]:
-    """What the table shows, and why an interval or a figure is missing."""
+    """Returns paragraphs that explain the table, and why an interval is missing."""
     paragraphs = [ABOUT_RESULTS]
     if equal := [result.group.name for result in results if result.last.count > 1 and math.isnan(result.last.low)]:
         paragraphs.append(f"{ABOUT_EQUAL_RUNS}: {', '.join(equal)}.")
-    if alone := [result.group.name for result in results if result.last.count == 1]:
-        paragraphs.append(f"{ABOUT_ONE_RUN}: {', '.join(alone)}.")
+    if single := [result.group.name for result in results if result.last.count == 1]:
+        paragraphs.append(f"{ABOUT_ONE_RUN}: {', '.join(single)}.")
     if any(result.published for result in results):
         paragraphs.append(ABOUT_PUBLISHED)
     return paragraphs
 
 
 def comparison_table(comparisons: Sequence[Comparison]) -> Table:
-    """A line a comparison."""
+    """Returns a table with a row for each comparison."""
     columns = ["model", "seeds", "difference [95 % interval]", "bootstrap over seeds", "p"]
     with_images = any(comparison.image_pairs for comparison in comparisons)
     if with_images:
@@ -126,7 +126,7 @@ def comparison_table(comparisons: Sequence[Comparison]) -> Table:
 
 
 def comparison_paragraphs(comparisons: Sequence[Comparison]) -> list[str]:
-    """What the baseline is and what the differences are."""
+    """Returns paragraphs that name the baseline and explain the differences."""
     first = comparisons[0]
     paragraphs = [f"The baseline is {first.baseline.group.name}. {ABOUT_COMPARISONS}"]
     if any(comparison.image_pairs for comparison in comparisons):
@@ -137,7 +137,7 @@ def comparison_paragraphs(comparisons: Sequence[Comparison]) -> list[str]:
 
 
 def quality_table(results: Sequence[Result]) -> Table:
-    """A line for each model with predictions."""
+    """Returns a table with a row for each model that has predictions."""
     columns = ["model", "runs", "images", "checkpoint", "passes", "ROC AUC", "Brier score", "calibration error"]
     rows = [
         [
@@ -154,7 +154,7 @@ def quality_table(results: Sequence[Result]) -> Table:
 
 
 def csv_rows(results: Sequence[Result], comparisons: Sequence[Comparison]) -> list[Mapping[str, object]]:
-    """Rows of results.csv: every number with all its digits, empty where there is none."""
+    """Returns the rows of results.csv, with all digits of every number, and '' for unknown numbers."""
     compared = {comparison.result.group.name: comparison for comparison in comparisons}
     rows = []
     for result in results:
@@ -165,8 +165,8 @@ def csv_rows(results: Sequence[Result], comparisons: Sequence[Comparison]) -> li
         for name, means in (("last", result.last), ("maximum", result.maximum)):
             row |= {f"{name}_{part}": value for part, value in means._asdict().items()}
         row |= {name: getattr(result, name) for name in ("minutes_per_epoch", "minutes", "images_per_second")}
-        there = result.published
-        row |= {"published_best": there.best if there else "", "published_mean": there.mean if there else ""}
+        figures = result.published
+        row |= {"published_best": figures.best if figures else "", "published_mean": figures.mean if figures else ""}
         comparison = compared.get(result.group.name)
         row |= {"baseline": comparison.baseline.group.name, **_csv_comparison(comparison)} if comparison else {}
         rows.append({key: "" if isinstance(v, float) and math.isnan(v) else v for key, v in row.items()})

@@ -1,1 +1,1 @@
-"""Pictures of what a model sees: windows, coverage, features and attribution."""
+"""Shows what a model sees: windows, coverage, features and attribution, as arrays and as figures."""

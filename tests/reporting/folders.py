@@ -1,13 +1,14 @@
-"""Run folders written by hand, with numbers that can be worked out on paper."""
+"""Writes run folders whose numbers can be worked out on paper, and reads their results."""
 
 import csv
 import json
 
+from stochconv_jax.reporting import collect, results
 from stochconv_jax.run_folder import METRICS
 
 THUMBNAIL = {"model.variant": "b0", "model.branches": ["thumbnail"], "model.merge_after": "head"}
 SPLIT = THUMBNAIL | {"model.branches": ["thumbnail", "windows"]}
-# Besides: as the report trained its models.
+# Further settings with which the project report trained its models.
 AS_REPORTED = {
     "num_epochs": 60,
     "data.source": "folder",
@@ -18,12 +19,25 @@ AS_REPORTED = {
     "eval.passes": 1,
     "model.sampling": "per_image",
 }
+# Predictions (image, target, probability) with a ROC AUC between 0.5 and 1.
+IMAGES = [(f"i{k}", int(k % 3 == 0), 0.1 + 0.04 * ((9 * k) % 20)) for k in range(20)]
+
+
+def better(target, probability):
+    """Returns the probability that a better model predicts."""
+    return 0.1 * target + 0.9 * probability
+
+
+def summarised(root):
+    """Returns the results of the models below `root` by name."""
+    return {group.name: results.summarise(group) for group in collect.collect(root)[0]}
 
 
 def write(folder, areas, *, config=None, seed=0, seconds=60.0, columns=METRICS, validation=7, predictions=(), **files):
-    """A run whose validation ROC AUC is `areas` by epoch; `predictions`: (image, target, probability[, group]).
+    """Writes a run whose validation ROC AUC is `areas` by epoch.
 
-    `config`: dotted keys, or None for no config.json; `files`: more JSON files by name.
+    `config` has dotted keys, or is None for a run without config.json. `predictions` are (image, target, probability)
+    or (image, target, probability, group). `files` are further JSON files by name.
     """
     folder.mkdir(parents=True)
     rows = [
@@ -49,7 +63,7 @@ def write(folder, areas, *, config=None, seed=0, seconds=60.0, columns=METRICS, 
 
 
 def write_csv(path, columns, rows):
-    """With the columns named alone."""
+    """Writes the named columns of `rows`."""
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, columns, extrasaction="ignore")
         writer.writeheader()

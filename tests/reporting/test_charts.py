@@ -1,4 +1,4 @@
-"""What the figures draw, against numbers worked out by hand."""
+"""The charts of the report draw numbers worked out by hand."""
 
 import numpy as np
 import pytest
@@ -11,13 +11,13 @@ DRAW = {name: function for name, _, function in charts.FIGURES}
 
 
 def drawn(root, name):
-    """The axes of a figure of the runs below `root`."""
+    """Returns the axes of a chart of the runs below `root`."""
     found = [results.summarise(group) for group in collect.collect(root)[0]]
     return DRAW[name](found).axes
 
 
 def band(axes):
-    """Lowest and highest value by abscissa of the band that was drawn first."""
+    """Returns {x: (lowest, highest value)} of the first band."""
     vertices = axes.collections[0].get_paths()[0].vertices
     return {x: (min(y), max(y)) for x in np.unique(vertices[:, 0]) for y in [vertices[vertices[:, 0] == x, 1]]}
 

@@ -1,4 +1,4 @@
-"""Which runs are found, which go together, and what is said of those that cannot be used."""
+"""Which runs are found, how they are grouped, and the remarks about runs that cannot be used."""
 
 import json
 
@@ -19,7 +19,7 @@ def names(groups):
 def test_runs_that_differ_by_seed_alone_are_a_model_wherever_they_lie(tmp_path):
     for seed in (0, 1, 2):
         write(tmp_path / "deep" / "b0" / f"seed_{seed}", [0.6, 0.7], config=THUMBNAIL, seed=seed)
-        # What changes no number of a run does not part it from the others.
+        # Keys that do not affect results, such as data.path, do not separate models.
         write(tmp_path / f"split-seed={seed}", [0.8], config=SPLIT | {"data.path": f"/{seed}"}, seed=seed)
     write(tmp_path / "again", [0.6, 0.7], config=THUMBNAIL | {"data.seed": 5}, seed=0)
     groups, remarks = collect.collect(tmp_path)
@@ -42,7 +42,9 @@ def test_other_images_make_another_model_and_mixed_configs_are_said(tmp_path):
     write(tmp_path / "n" / "seed_0", [0.6], config=THUMBNAIL, validation=8)
     groups, (remark,) = collect.collect(tmp_path)
     assert names(groups) == {"m #1": [0], "m #2": [1], "n": [0]}
-    assert remark.startswith("m: runs of 2 configs, grouped apart") and "model.branches (['thumbnail'] / [" in remark
+    assert (
+        remark.startswith("m: runs of 2 configs, grouped separately") and "model.branches (['thumbnail'] / [" in remark
+    )
 
 
 def test_folders_without_a_config_are_models_by_name_and_a_folder_of_seeds_has_its_own_name(tmp_path):
@@ -147,10 +149,10 @@ def test_json_files_of_another_program_are_used_as_far_as_they_go(tmp_path):
     groups, remarks = collect.collect(tmp_path)
     assert names(groups) == {"fine": [0], "inner": [None], "kinds": [None], "list": [None]}
     for words in (
-        "list/config.json is not valid JSON (it holds no table",
-        "kinds/config.json: parameters is not used: 'many' is",
-        "inner/config.json: num_epochs is not used: None",
-        "inner/config.json: model.branches is not used: 3",
+        "list/config.json is not valid JSON (expected a table",
+        "kinds/config.json: parameters is not used: 'many', expected a number",
+        "inner/config.json: num_epochs is not used: None, expected a number",
+        "inner/config.json: model.branches is not used: 3, expected a list",
         "fine/evaluation.json is not valid JSON",
     ):
         assert any(words in remark for remark in remarks), words

@@ -1,4 +1,4 @@
-"""Which evaluations the report takes for what, and which it does not compare."""
+"""How the report reads evaluations: the name of the checkpoint, and which evaluations it does not use or compare."""
 
 import json
 import zlib
@@ -6,16 +6,15 @@ import zlib
 import numpy as np
 import pytest
 
-from stochconv_jax.reporting import collect, image_names, results, tables
-from tests.reporting.folders import SPLIT, THUMBNAIL, write
-from tests.reporting.test_results import IMAGES, _mixed, summarised
+from stochconv_jax.reporting import collect, results, tables
+from tests.reporting.folders import IMAGES, SPLIT, THUMBNAIL, better, summarised, write
 
 AREAS = [0.6, 0.9, 0.7, 0.8]  # by epoch; the best is not the last
-OTHERS = [(i, t, _mixed(t, p)) for i, t, p in IMAGES]
+OTHERS = [(i, t, better(t, p)) for i, t, p in IMAGES]
 
 
 def evaluation(step, asked_for=None, run_step=4, **more):
-    """As this version writes it, or, without `asked_for`, an earlier one."""
+    """Returns an evaluation.json as this version writes it, or, without `asked_for`, as an earlier one did."""
     found = {"checkpoint_step": step, "passes": 1} | more
     if asked_for:
         chosen_on = "validation" if asked_for == "best" else ""
@@ -24,7 +23,7 @@ def evaluation(step, asked_for=None, run_step=4, **more):
 
 
 def pair(root, ours, theirs):
-    """A model and the baseline, evaluated so, and their comparison."""
+    """Writes a model and a baseline with these evaluations and returns their comparison."""
     for name, config, rows, found in (("a", SPLIT, OTHERS, ours), ("b", THUMBNAIL, IMAGES, theirs)):
         write(root / name, AREAS, config=config, predictions=rows, evaluation=found)
     found = summarised(root)
@@ -65,7 +64,7 @@ def test_checkpoints_chosen_by_the_images_or_nobody_knows_how_are_not_compared_o
 
 def test_two_checkpoints_that_are_neither_last_nor_best_are_told_apart(tmp_path):
     apart = pair(tmp_path / "apart", evaluation(2, "2"), evaluation(3, "3"))
-    assert apart.verdict().endswith("of other checkpoints or passes")
+    assert apart.verdict().endswith("with other checkpoints or passes")
     assert not pair(tmp_path / "alike", evaluation(3, "3"), evaluation(3, "3")).verdict().endswith("passes")
 
 
@@ -76,7 +75,7 @@ def test_an_evaluation_that_the_run_has_left_behind_is_said_to_be(tmp_path):
     groups, remarks = collect.collect(tmp_path)
     assert groups[0].first.checkpoint == "epoch 3, step 3" and len(remarks) == 2
     assert "a/evaluation.json is older than the run, the run was at step 3 then and is at step 4 now" in remarks[0]
-    assert "c/evaluation.json is of epoch 2, step 2, not of the last step, and whether that was the best" in remarks[1]
+    assert "c/evaluation.json is of epoch 2, step 2, not of the last step, and it does not say whether" in remarks[1]
 
 
 def test_figures_of_other_images_and_predictions_of_another_evaluation_are_not_used(tmp_path):
@@ -85,7 +84,7 @@ def test_figures_of_other_images_and_predictions_of_another_evaluation_are_not_u
     (a, b), remarks = collect.collect(tmp_path)
     assert (a.first.evaluation, a.first.predictions, b.first.predictions) == ({}, None, None)
     assert "a/evaluation.json is of other images than the run validated on" in remarks[0]
-    assert "b/predictions.csv is not used: it is not as the evaluation beside it has written it" in remarks[1]
+    assert "b/predictions.csv is not used: it was changed after the evaluation beside it" in remarks[1]
     for name, key, value in (
         ("a", "data", {"images": 4, "crc32": 7}),
         ("b", "predictions_crc32", zlib.crc32((tmp_path / "b/predictions.csv").read_bytes())),
@@ -115,10 +114,3 @@ def test_a_tables_own_column_group_is_not_what_groups_the_images(tmp_path):
     (tmp_path / "a" / "evaluation.json").write_text(json.dumps(content))
     own = collect.read(tmp_path / "a", tmp_path)
     assert own.predictions is not None and own.predictions.groups is None
-
-
-def test_names_without_endings_tell_images_apart():
-    assert image_names.bare(["a/x.jp2", "b\\y.JPG"]) == ["x", "y"]
-    assert image_names.bare(["a.left", "a.temp"]) == ["a.left", "a.temp"]
-    assert image_names.bare(["a.jpg", "a.png"]) == ["a.jpg", "a.png"]
-    assert image_names.bare(["1/a.jpg", "2/a.jpg"]) == ["1/a", "2/a"]

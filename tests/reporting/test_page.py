@@ -1,4 +1,4 @@
-"""The written report: whole, self-contained, and without an error in a browser."""
+"""The written report is complete, contains all that it needs, and opens in a browser without an error."""
 
 import csv
 import re
@@ -19,7 +19,7 @@ HARD = "_<b>|`x`$"  # a folder's name may be anything
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    """The report of three models, of which one has a name full of markup and one no config, and of a run left out."""
+    """Returns the folder of a report of four models, one without a config, and of a run that is left out."""
     root = tmp_path_factory.mktemp("runs")
     images = [(f"i{k}", k % 2, (k * 7 % 10) / 10 + 0.05 * (k % 2)) for k in range(20)]
     passes = {"evaluation": {"roc_auc_by_passes": [0.7, 0.75, 0.8]}}
@@ -46,7 +46,7 @@ def test_every_file_is_written_and_markdown_names_the_pictures(written):
             low, high = image.convert("L").getextrema()
             assert image.width > 700 and low < 100 and high == 255
     assert r"_\<b>\|\`x\`$" in text and "empty/metrics.csv: no finished epoch" in text
-    # A cell's bar must not end it: every line of a table has its columns.
+    # A bar in a cell must be escaped, so that every line of the table has the same columns.
     table = [line for line in text.splitlines() if line.startswith("| ")]
     assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table[:5]}) == 1
     assert "**0.8600 [0.8352, 0.8848]**" in text  # 0.85, 0.86, 0.87: 4.302653 * 0.01 / sqrt(3) = 0.0248
@@ -85,14 +85,14 @@ def test_the_page_opens_in_a_browser_without_an_error(written, tmp_path):
     shown, errors = opened(browser, page, tmp_path)
     assert not errors, errors
     assert shown.count("<figure>") == 6 and "</html>" in shown
-    # A picture that cannot be drawn, and one that is not in the page, are errors.
+    # The test finds a picture that cannot be drawn and one that is not in the page.
     for fault in ("data:image/png;base64,AAAA", "figures/none.png"):
         _, errors = opened(browser, re.sub(r'src="data:[^"]*"', f'src="{fault}"', page, count=1), tmp_path)
         assert any("no picture" in error for error in errors)
 
 
 def opened(browser, page, folder):
-    """The page as a browser shows it, and what its console said."""
+    """Returns the page as a browser shows it, and the lines of the browser's console."""
     # The page has no script of its own; this one reports a picture that was not drawn.
     check = "for(const i of document.images)if(!i.naturalWidth)console.error('no picture')"
     probe = f"<script>onload=()=>{{{check}}}</script>"

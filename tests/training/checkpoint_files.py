@@ -6,7 +6,6 @@ import numpy as np
 from stochconv_jax.training import mesh
 from stochconv_jax.training.checkpoints import Checkpoints
 
-RANDOM = np.random.default_rng(0)
 PLACE = mesh.placement(mesh.create(), split=True)
 
 
@@ -61,14 +60,16 @@ def names(folder):
 
 
 def flip(file):
-    """Flips one bit, anywhere."""
+    """Flips one bit; which one depends on the file's size only."""
     content = bytearray(file.read_bytes())
-    content[RANDOM.integers(len(content))] ^= 1 << RANDOM.integers(8)
+    random = np.random.default_rng(len(content))
+    content[random.integers(len(content))] ^= 1 << random.integers(8)
     file.write_bytes(content)
 
 
 def truncate(file):
-    file.write_bytes(file.read_bytes()[: RANDOM.integers(file.stat().st_size)])
+    size = file.stat().st_size
+    file.write_bytes(file.read_bytes()[: np.random.default_rng(size).integers(size)])
 
 
 def data_file(checkpoint, item="variables"):

@@ -16,7 +16,6 @@ from stochconv_jax.training.checkpoints import Checkpoints, Damaged, NotSaved
 from tests.conftest import ROOT, free_port
 from tests.training.checkpoint_files import (
     PLACE,
-    RANDOM,
     SHAPES,
     data_file,
     flip,
@@ -54,7 +53,7 @@ def test_the_last_two_and_the_best_are_kept(tmp_path, best_metric, best):
 
 def test_one_that_was_being_removed_when_the_run_was_killed_is_not_taken_for_damaged(tmp_path, monkeypatch, caplog):
     def killed_after_one_file(folder, *_, **__):
-        RANDOM.choice([file for file in pathlib.Path(folder).rglob("*") if file.is_file()]).unlink()
+        next(file for file in sorted(pathlib.Path(folder).rglob("*")) if file.is_file()).unlink()
 
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "rmtree", killed_after_one_file)

@@ -1,0 +1,5 @@
+"""Fixtures that start the program as a real process, as in tests/modes."""
+
+from tests.modes.conftest import finished, main
+
+__all__ = ["finished", "main"]
