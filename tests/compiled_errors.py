@@ -50,7 +50,7 @@ class Error:
 
 
 def batch_of(config) -> dict[str, np.ndarray]:
-    """A batch of images of coloured squares of 8x8 pixels, with random identities."""
+    """Returns a batch of images of coloured squares of 8x8 pixels, with random identities."""
     random, size = np.random.default_rng(SEED), config.batch_size
 
     def squares(sides):
@@ -69,7 +69,7 @@ def batch_of(config) -> dict[str, np.ndarray]:
 
 
 def results(config, *, compiled: bool) -> dict[str, dict[str, np.ndarray]]:
-    """Arrays by kind and name, float64, of one training step and one evaluation step from the same fresh state."""
+    """Returns the results of a training and an evaluation step from one initial state: float64 by kind and name."""
     mesh = meshes.create(jax.devices()[:1])
     gradients_kept = optax.trace(decay=0.0)  # as its state
     experiment = Experiment(config, mesh=mesh, optimizer=gradients_kept)
@@ -93,10 +93,13 @@ def results(config, *, compiled: bool) -> dict[str, dict[str, np.ndarray]]:
 
 @contextlib.contextmanager
 def _one_operation_at_a_time():
-    """No jit, and the library's convolutions in place of ours."""
+    """Replaces our convolutions by the library's, and runs without jit."""
+    # `ops` has a function of the same name as the module in which the stochastic convolution finds window_conv.
+    stochastic_conv = importlib.import_module("stochconv_jax.ops.stochastic_conv")
+    places = {"window_conv": stochastic_conv, "depthwise_conv": ops, "pointwise_conv": ops}
     with contextlib.ExitStack() as stack:
-        for name in ("window_conv", "depthwise_conv", "pointwise_conv"):
-            stack.enter_context(mock.patch.object(ops, name, getattr(references, name)))
+        for name, place in places.items():
+            stack.enter_context(mock.patch.object(place, name, getattr(references, name)))
         stack.enter_context(jax.disable_jit())
         yield
 
@@ -107,7 +110,7 @@ def _by_name(tree) -> dict[str, np.ndarray]:
 
 
 def error_of(config: str, kind: str, got: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]) -> Error:
-    """Compares the arrays of a kind. What is not a number is an infinite error."""
+    """Returns the error of the arrays of a kind; a NaN counts as an infinite error."""
     size = {name: _rms(array) for name, array in expected.items()}
     largest = {
         name: float(np.nan_to_num(np.abs(got[name] - array), nan=np.inf, posinf=np.inf).max())
@@ -125,7 +128,7 @@ def _rms(array: np.ndarray) -> float:
 
 
 def errors(name: str, batch_size: int) -> list[Error]:
-    """The errors of configs/NAME.py, by kind."""
+    """Returns the errors of configs/NAME.py by kind."""
     config = importlib.import_module(f"configs.{name}").get_config()
     config.batch_size = config.eval.batch_size = batch_size
     got, expected = (results(config, compiled=compiled) for compiled in (True, False))
@@ -137,7 +140,7 @@ def _cell(value: str | int | float) -> str:
 
 
 def main() -> None:
-    """Compares, prints and writes."""
+    """Compares the configs, prints the errors and writes them."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.compiled_errors",
         description=__doc__,

@@ -22,6 +22,7 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Tests compile more than they compute, a fifth of it LLVM. `XLA_FLAGS= make test` tests what users compile.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+jax.devices()  # XLA reads its flags once: here, so that no test that sets some changes what others compile
 tiny = variants.get("tiny")
 variants.VARIANTS["two_blocks"] = dataclasses.replace(tiny, name="two_blocks", stages=tiny.stages[1:3])
 # A shell lets tests that run in its background ignore SIGINT, and the processes that they start would ignore it too.

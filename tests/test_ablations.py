@@ -1,4 +1,4 @@
-"""Every ablation in configs/ablations: its runs have lasting names, differ, and are of networks that can be built."""
+"""The runs of every ablation keep their names, differ from each other, and describe networks that can be built."""
 
 import importlib
 import json

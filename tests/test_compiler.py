@@ -1,4 +1,4 @@
-"""What the compiler makes of our programs, and of those that a version of it is known to have computed wrong."""
+"""Checks XLA's results for this package's steps, and for programs that one version of XLA computed wrong."""
 
 import json
 import os
@@ -37,7 +37,7 @@ ZEROS = 2e-4  # seen: 4e-5
 
 
 def as_users_compile(*words):
-    """What Python prints in a process of its own, without the options by which the tests' programs are compiled."""
+    """Returns the output of Python in a new process, without the compiler options of the tests."""
     environ = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"} | {"JAX_PLATFORMS": "cpu"}
     done = subprocess.run([sys.executable, *words], cwd=ROOT, env=environ, capture_output=True, text=True)
     assert done.returncode == 0, f"exit code {done.returncode}: {done.stderr}"

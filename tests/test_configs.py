@@ -1,4 +1,4 @@
-"""Every config describes a network that can be built, of the size that README gives."""
+"""Every config describes a network that can be built and has the size in README.md."""
 
 import importlib
 import pathlib

@@ -1,4 +1,4 @@
-"""No cell that this program writes is a formula, and its readers give every text back."""
+"""No cell that is written is a formula, and every text is read back as it was."""
 
 import csv
 

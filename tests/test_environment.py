@@ -1,4 +1,4 @@
-"""environment.sh: which Python it takes, what it says where there is none, and how it mends an environment."""
+"""environment.sh: which Python it chooses, its message if there is none, and how it repairs an environment."""
 
 import os
 import pathlib
@@ -18,7 +18,7 @@ VERSION = ".".join(map(str, sys.version_info[:3]))
 
 
 class Machine:
-    """A machine with few programs, whose home folder is `home` and where programs lie in `programs`."""
+    """A machine with few programs, which are in `programs`, and with the home folder `home`."""
 
     def __init__(self, folder):
         self.home, self.programs, self.checkout = folder / "home", folder / "bin", folder / "check out"
@@ -31,7 +31,7 @@ class Machine:
         self.lock.write_text("")
 
     def python(self, path, version=None, lacks="", otherwise="exit 1"):
-        """A program at `path` that says to be this version, or the real Python where none is given."""
+        """Installs a program at `path` that claims to be this version of Python; without one, the real Python."""
         path.parent.mkdir(parents=True, exist_ok=True)
         if version is None:
             path.symlink_to(BASE)
@@ -45,7 +45,7 @@ class Machine:
         return self
 
     def start(self, *words, **environ):
-        """environment.sh as a process in a group of its own."""
+        """Starts environment.sh as a process in a group of its own."""
         return subprocess.Popen(
             ["bash", str(ROOT / "environment.sh"), *(words or (".venv", "requirements.txt"))],
             cwd=self.checkout,
@@ -57,14 +57,14 @@ class Machine:
         )
 
     def run(self, *words, code=0, **environ):
-        """What environment.sh prints; it must end with `code`."""
+        """Runs environment.sh, which must end with `code`, and returns its output."""
         process = self.start(*words, **environ)
         output, _ = process.communicate()
         assert process.returncode == code, output
         return output
 
     def works(self):
-        """Whether the environment can run pip, is that of the lock, and is not marked."""
+        """Returns whether the environment runs pip, matches the lock, and is not marked as incomplete."""
         asked = subprocess.run([self.environment / "bin" / "python", "-m", "pip", "--version"], capture_output=True)
         same = (self.environment / "requirements.txt").read_text() == self.lock.read_text()
         return asked.returncode == 0 and same and not self.marker.exists()

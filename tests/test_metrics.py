@@ -1,4 +1,4 @@
-"""Statistics against scikit-learn, brute force and simulation."""
+"""Metrics against scikit-learn, brute force and simulation."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from stochconv_jax import metrics
 
 
 def simulated(random, n, shift=1.0):
-    """Labels and a score whose true ROC AUC is known: normal, the positives moved by `shift`."""
+    """Returns labels and normal scores; those of positives are higher by `shift`, so that the true ROC AUC is known."""
     labels = np.arange(n) % 2
     return labels, random.normal(size=n) + shift * labels
 
@@ -59,7 +59,7 @@ def test_multi_class_area_is_the_mean_of_one_against_rest():
 
 @pytest.mark.parametrize("there", [(0, 1, 3), (1, 2)])
 def test_multi_class_area_is_over_the_classes_that_have_an_image(there):
-    """As of 2019's categories, whose last has none in its training file."""
+    """Averages over the classes that have an image: ISIC 2019, for example, has none of its last category."""
     random = np.random.default_rng(0)
     labels, logits = random.choice(there, 200), random.normal(size=(200, 4))
     p = scipy.special.softmax(logits, axis=1)
@@ -107,14 +107,15 @@ def test_what_is_not_defined_is_nan_and_not_an_error():
 
 
 def two_models(random, n):
-    """Labels and the correlated scores of two models whose true areas are equal."""
+    """Returns labels and the correlated scores of two models with equal true ROC AUC."""
     labels, shared = simulated(random, n)
     return labels, *(shared + random.normal(size=(2, n)))
 
 
 def jackknife_variance(labels, value):
-    """Of `value`, a function of which images are kept. Leaving one out moves an area as the image's placement says:
-    DeLong's variance is the jackknife's.
+    """Returns the jackknife variance of `value`, a function of a mask of the images that are kept.
+
+    It equals DeLong's variance for a ROC AUC.
     """
     variance = 0
     for k in (0, 1):

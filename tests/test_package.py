@@ -1,4 +1,4 @@
-"""The wheel: the package alone, usable without the checkout, and the same program as main.py."""
+"""The wheel contains the package only, works without the checkout, and is the same program as main.py."""
 
 import ast
 import json
@@ -44,7 +44,7 @@ except ImportError:
 
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory):
-    """The wheel, built from a copy of the checkout's files with the tools that are installed."""
+    """Builds the wheel from a copy of the checkout's files, with the installed tools."""
     source, built = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("built")
     ignored = shutil.ignore_patterns("__pycache__")
     for name in ("stochconv_jax", "configs", "tests", "benchmarks"):
@@ -59,7 +59,7 @@ def wheel(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def python(wheel, tmp_path_factory):
-    """Runs a fresh environment's Python in an empty folder: the wheel is in it, and the packages that it needs."""
+    """Returns a function that runs Python in an empty folder, with the wheel and its dependencies installed."""
     folder, empty = tmp_path_factory.mktemp("environment"), tmp_path_factory.mktemp("elsewhere")
     venv.create(folder, symlinks=True)
     executable = folder / "bin" / "python"
@@ -117,7 +117,7 @@ def test_main_py_and_the_module_are_one_program():
 
 
 def test_the_oldest_versions_allowed_are_those_tested():
-    """By `make smoke`; the newest are those of requirements.txt."""
+    """Compares with the locks: `make smoke` tests the oldest versions, requirements.txt has the newest."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     pins = [
         {canonicalize_name(pin.name): pin.specifier for pin in map(Requirement, lines)}
@@ -135,7 +135,7 @@ def test_the_oldest_versions_allowed_are_those_tested():
 
 
 def test_what_is_imported_is_required_and_nothing_else():
-    """Every package that the code imports is a dependency, and every dependency is imported."""
+    """Checks that every imported package is a dependency, and that every dependency is imported."""
     imported = set()
     for file in [*(ROOT / "stochconv_jax").rglob("*.py"), *(ROOT / "configs").rglob("*.py"), ROOT / "main.py"]:
         for node in ast.walk(ast.parse(file.read_text())):

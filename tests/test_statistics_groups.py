@@ -1,4 +1,4 @@
-"""Intervals of ROC AUC where images come in groups, such as a patient's: against the paper's sums and by simulation."""
+"""Intervals of ROC AUC for images in groups, such as patients, against the paper's formula and by simulation."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ PATIENTS, IMAGES = 60, 5
 
 
 def patients(random, count=PATIENTS, *, models=1, label_of="patient"):
-    """Labels, scores `[models, N]` and patients of `count` patients of 1 to 9 images, which share most of a score."""
+    """Returns labels, scores `[models, N]` and patients: `count` patients with 1 to 9 images of similar scores each."""
     sizes = random.integers(1, 2 * IMAGES, count)
     patient = np.repeat(np.arange(count), sizes)
     labels = np.arange(count)[patient] % 2 if label_of == "patient" else random.integers(0, 2, len(patient))
@@ -21,7 +21,7 @@ def patients(random, count=PATIENTS, *, models=1, label_of="patient"):
 
 
 def sums_of_the_paper(labels, first, second, groups):
-    """Covariance of two scores' areas as Obuchowski (1997) has it: a kernel of all pairs, sums patient by patient."""
+    """Returns the covariance of two ROC AUCs by the formula of Obuchowski (1997), with a kernel of all pairs."""
     groups, sums = np.array(groups), []
     positives, negatives = np.flatnonzero(labels == 1), np.flatnonzero(labels == 0)
     for score in (first, second):
@@ -81,7 +81,7 @@ def test_groups_of_one_image_are_no_groups():
 
 
 def test_intervals_of_grouped_images_cover_the_truth_about_95_times_in_100_and_delong_s_do_not():
-    """Of an area, and of the difference of two models that are equally good; 400 times."""
+    """Checks the interval of an area and that of the difference of two equally good models, in 400 simulations."""
     truth = scipy.special.ndtr(1 / np.sqrt(2 * (1 + 0.7**2 + 0.5**2)))
     random, covered = np.random.default_rng(0), np.zeros(4)
     for _ in range(400):

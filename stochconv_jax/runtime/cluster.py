@@ -63,7 +63,9 @@ def detect(
     missing = [f"config.distributed.{key}" for key in KEYS if key not in known]
     if missing:
         address = "" if "coordinator" in known else ", or JAX_COORDINATOR_ADDRESS to host:port of process 0"
-        raise ValueError(f"{found}: several processes, but nothing says {' nor '.join(missing)}: set it{address}")
+        verb, pronoun = ("are", "them") if len(missing) > 1 else ("is", "it")
+        message = f"{found}: several processes, but {' and '.join(missing)} {verb} not known: set {pronoun}{address}"
+        raise ValueError(message)
     if not 0 <= known["process_id"] < known["num_processes"]:
         count = known["num_processes"]
         raise ValueError(f"{found}: process_id is {known['process_id']}, expected 0..{count - 1} of {count} processes")

@@ -138,12 +138,20 @@ def test_settings_come_before_the_environment():
 @pytest.mark.parametrize(
     "environ, keys, words",
     [
-        ({}, {"process_id": 1}, "config.distributed.coordinator nor config.distributed.num_processes"),
-        ({}, KEYS | {"process_id": None}, "nothing says config.distributed.process_id"),
-        ({"JAX_COORDINATOR_ADDRESS": "a:1"}, {}, "num_processes nor config.distributed.process_id"),
-        (MPI, {}, "Open MPI: several processes, but nothing says config.distributed.coordinator: set it, or JAX_COORD"),
-        (PMI, {}, r"\(PMI\): .* config.distributed.coordinator: set it, or JAX_COORDINATOR_ADDRESS to host:port"),
-        ({"PMI_SIZE": "3"}, {"coordinator": "a:1"}, "nothing says config.distributed.process_id: set it$"),
+        (
+            {},
+            {"process_id": 1},
+            "config.distributed.coordinator and config.distributed.num_processes are not known: set them",
+        ),
+        ({}, KEYS | {"process_id": None}, "but config.distributed.process_id is not known"),
+        ({"JAX_COORDINATOR_ADDRESS": "a:1"}, {}, "num_processes and config.distributed.process_id are not known"),
+        (MPI, {}, "Open MPI: several processes, but config.distributed.coordinator is not known: set it, or JAX_COORD"),
+        (
+            PMI,
+            {},
+            r"\(PMI\): .* config.distributed.coordinator is not known: set it, or JAX_COORDINATOR_ADDRESS to host:port",
+        ),
+        ({"PMI_SIZE": "3"}, {"coordinator": "a:1"}, "config.distributed.process_id is not known: set it$"),
         ({}, KEYS | {"process_id": 5}, "process_id is 5, expected 0..4 of 5"),
         ({}, KEYS | {"coordinator": "host"}, "the coordinator is 'host', expected host:port"),
     ],
@@ -154,7 +162,7 @@ def test_what_is_not_known_is_named(environ, keys, words):
 
 
 def test_what_is_half_said_or_no_number_is_named():
-    with pytest.raises(ValueError, match=r"nothing says config.distributed.coordinator: set it, or JAX_COORD"):
+    with pytest.raises(ValueError, match=r"config.distributed.coordinator is not known: set it, or JAX_COORD"):
         launch.detect({"JAX_NUM_PROCESSES": "4", "JAX_PROCESS_ID": "2"})
     with pytest.raises(ValueError, match=r"JAX_NUM_PROCESSES is 'four', expected a whole number"):
         launch.detect({"JAX_NUM_PROCESSES": "four", "JAX_COORDINATOR_ADDRESS": "a"})

@@ -54,7 +54,7 @@ def test_a_signal_at_any_moment_leaves_a_run_that_goes_on_bit_for_bit(main, fini
         saved = {path.name for path in tmp_path.glob("checkpoints/step_*") if checksums.fault(path) is None}
         return output.splitlines()[-1][9:], [row["step"] for row in table], saved
 
-    assert interrupted("modes.data_sources.training_and_validation", code=-signal.SIGTERM)[1:] == ([], set())
+    assert interrupted("experiment.data_sources.training_and_validation", code=-signal.SIGTERM)[1:] == ([], set())
     assert interrupted("training.steps.train_step") == ("stopped and saved at step 1", [], {"step_1"})
     assert interrupted("training.steps.eval_step") == ("stopped and saved at step 7", [], {"step_1", "step_7"})
     killed = interrupted("training.checkpoints.write_text", SIGKILL, code=-signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Coverage and relevance against counting, against another library's regression, and on functions that are known."""
+"""Coverage against counting; relevance against another library's regression and for known functions."""
 
 import numpy as np
 import pytest
@@ -11,20 +11,20 @@ WINDOW = (9, 6)
 
 
 def draw(random, passes, filters, image_size, window_size=WINDOW):
-    """Windows int `[P, F, 2]`, uniform over all that fit."""
+    """Returns windows, int `[P, F, 2]`, uniform over all positions inside the image."""
     limits = [side - length + 1 for side, length in zip(image_size, window_size)]
     return random.integers(0, limits, (passes, filters, 2))
 
 
 def covering(window, image_size, window_size=WINDOW):
-    """Bool `[H, W]`: what the window lies over."""
+    """Returns which pixels the window covers, bool `[H, W]`."""
     inside = np.zeros(image_size, bool)
     inside[window[0] : window[0] + window_size[0], window[1] : window[1] + window_size[1]] = True
     return inside
 
 
 def mean_over_covering(function, image_size, window_size=WINDOW):
-    """Of a function of windows `[tops, lefts]`: its mean over those that cover each pixel, less that over all."""
+    """Averages a function of windows, `[tops, lefts]`, over those that cover each pixel, less its overall mean."""
     total, count = np.zeros(image_size), np.zeros(image_size)
     for place, value in np.ndenumerate(function):
         inside = covering(place, image_size, window_size)

@@ -1,4 +1,4 @@
-"""What the figures hold: the right pixels at the right places."""
+"""Figures show the right pixels in the right places."""
 
 import cv2
 import numpy as np
@@ -24,12 +24,12 @@ def boxes_of(random, *shape):
 
 
 def shown(axes):
-    """What the axes' last picture is made of."""
+    """Returns the array of the last image in the axes."""
     return np.asarray(axes.get_images()[-1].get_array())
 
 
 def corners(axes):
-    """(top, left, height, width) of the frames."""
+    """Returns (top, left, height, width) of each frame."""
     return [(p.get_y() + 0.5, p.get_x() + 0.5, p.get_height(), p.get_width()) for p in axes.patches]
 
 
@@ -97,7 +97,7 @@ def test_filters_and_their_maps_are_in_order(random, tmp_path):
 
 
 def _pairs(row):
-    """Axes of a row of filters and of the row of maps below it, by twos."""
+    """Returns pairs of axes: a filter and the feature map below it."""
     return list(zip(row[: len(row) // 2], row[len(row) // 2 :]))
 
 
