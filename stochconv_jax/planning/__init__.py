@@ -1,1 +1,1 @@
-"""What compiled steps cost on TPUs and GPUs that are not there: memory, operations, launches and collectives."""
+"""Compiles steps for TPUs and GPUs that need not be present, and reports memory, costs and collectives."""

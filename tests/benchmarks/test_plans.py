@@ -11,7 +11,7 @@ from tests.conftest import ROOT
 
 
 def run(out, *configs, topologies=("devices",)):
-    """The exit code."""
+    """Runs the benchmark and returns its exit code."""
     with pytest.raises(SystemExit) as ended:
         plans.main(["--configs", *configs, "--topologies", *topologies, "--out", str(out)])
     return int(ended.value.code)
@@ -34,7 +34,7 @@ def test_a_real_plan_is_a_row_of_its_figures(tmp_path, monkeypatch, capsys):
 
 
 def content(topology, needed=2**30, refusal=""):
-    """A plan as --mode=plan writes it."""
+    """Returns a plan as --mode=plan writes it."""
     step = {"batch_size": 64, "needed": needed, "refusal": refusal, "seconds": 61.2, "moved": ["all of it"]}
     step["costs"] = {} if refusal else {"flops": 3e9}
     step["seconds_by_limit"] = {} if refusal else {"arithmetic": 0.001, "memory traffic": 0.0025}

@@ -16,7 +16,7 @@ MEETINGS = [(("thumbnail",), "head"), (("windows",), "head"), *[(BOTH, m) for m 
 
 
 def pictures(batch, seed):
-    """A batch as the model takes it, of random pixels; non-square on purpose."""
+    """Draws a batch of inputs with random pixels; images are not square on purpose."""
     random = np.random.default_rng(seed)
     return {
         "image": random.integers(0, 256, (batch, *IMAGE, 3), dtype=np.uint8),
@@ -35,7 +35,7 @@ def shapes_of(model, inputs):
 
 
 def random_variables(model, inputs, seed=0):
-    """Random parameters and statistics of a trained network's size: a fresh one ignores half of what it could do."""
+    """Draws variables as large as a trained network's, because a new network makes no use of half of its parts."""
     random = np.random.default_rng(seed)
 
     def draw(path, leaf):
@@ -158,7 +158,7 @@ def test_merge_weights_of_zero_leave_the_thumbnail_model():
 
 
 def _embed(source, target):
-    """Puts a narrow block's arrays into the low corner of a wide block's, the rest zero (variances and scales one)."""
+    """Embeds a narrow block's arrays in a wide block's, with zeros in the rest, or ones for variances and scales."""
     for name, value in source.items():
         if isinstance(value, dict):
             _embed(value, target[name])

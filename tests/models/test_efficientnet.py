@@ -76,7 +76,7 @@ def test_a_block_that_changes_shape_has_no_skip():
 
 @pytest.mark.slow
 def test_rematerialised_training_gives_the_same_bits():
-    """To the bit, where the compiler does not simplify the algebra; it may do so in one program and not in another.
+    """Turns the compiler's algebraic simplification off, which may apply in one program and not in the other.
 
     With its simplifier on, one array of 84 differed: a shift's gradient that the next batch norm makes zero, of which
     only rounding is left, by 3e-8 of the largest gradient.

@@ -20,7 +20,7 @@ compiled = functools.partial(jax.jit, compiler_options={"xla_backend_optimizatio
 
 
 def values(model):
-    """What Keras' `stateless_call` takes: the values of the trainable and of the other variables."""
+    """Returns the arguments of Keras' `stateless_call`: the values of trainable and of other variables."""
     return [v.value for v in model.trainable_variables], [v.value for v in model.non_trainable_variables]
 
 

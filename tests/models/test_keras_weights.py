@@ -12,7 +12,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # Keras' own
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """A B0 saved by layer name and by kind, with its top and without."""
+    """Returns a folder with a B0 saved by layer name and by kind, with and without its last layer."""
     folder, model = tmp_path_factory.mktemp("weights"), keras_model("b0", seed=1, shape=(32, 32, 3))
     from keras.src.legacy.saving import legacy_h5_format
 
@@ -31,7 +31,7 @@ def test_both_kinds_of_file_hold_the_same(saved):
 
 
 def test_files_of_keras_2_are_read(saved, tmp_path):
-    """As keras.applications publishes them: arrays called `kernel:0`; a whole model's are in `model_weights`."""
+    """Files as published by keras.applications: arrays called `kernel:0`, those of a whole model in `model_weights`."""
     h5py = pytest.importorskip("h5py")
     with h5py.File(saved / "names.h5") as new, h5py.File(tmp_path / "old.h5", "w") as old:
         for layer, group in new.items():
@@ -121,9 +121,9 @@ def add_layer(file):
 @pytest.mark.parametrize(
     "change, message",
     [
-        (set_nan, "layer block3a_dwconv holds values that cannot be weights: the file is damaged"),
-        (set_huge, "layer block3a_dwconv holds values that cannot be weights: the file is damaged"),
-        (set_variance, "layer block3a_bn holds values that cannot be weights: the file is damaged"),
+        (set_nan, "layer block3a_dwconv has values that cannot be weights: the file is damaged"),
+        (set_huge, "layer block3a_dwconv has values that cannot be weights: the file is damaged"),
+        (set_variance, "layer block3a_bn has values that cannot be weights: the file is damaged"),
         (remove_layer, "layer block3a_dwconv is missing"),
         (remove_array, "layer block3a_bn cannot be read: the file is damaged"),
         (add_layer, "layer block3c_bn is not in b0"),

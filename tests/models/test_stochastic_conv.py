@@ -27,7 +27,7 @@ def crops(image, windows, kernel):
 
 
 def applied(layer, image, *examples):
-    """Output, parameters with a bias that is not zero, windows."""
+    """Returns the output, parameters with a bias that is not zero, and the windows."""
     variables = layer.init(KEYS, image)
     params = {name: value + float(name == "bias") for name, value in variables["params"].items()}
     rngs = {"windows": jax.random.key(2)}

@@ -1,4 +1,4 @@
-"""The operations, written down as the library has them: slow, and plain enough to be right."""
+"""The operations computed by the library: slow, and simple enough to be right."""
 
 import jax.numpy as jnp
 from jax import lax
@@ -7,7 +7,7 @@ LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
 def window_conv(image, windows, kernel, *, strides, window_size):
-    """Crops of every window, convolved by the library with every filter; each filter keeps its own crops."""
+    """Convolves the crops of all windows with all filters, and keeps the result of each filter for its own crops."""
     batch, features, channels = image.shape[0], kernel.shape[3], image.shape[3]
     corners = jnp.pad(jnp.broadcast_to(windows, (batch, features, 2)), ((0, 0), (0, 0), (0, 1)))
     crops = [
@@ -22,11 +22,11 @@ def window_conv(image, windows, kernel, *, strides, window_size):
 
 
 def depthwise_conv(x, kernel, *, strides, padding="SAME"):
-    """The library's, with a group a channel."""
+    """Convolves with one group per channel."""
     groups = {"dimension_numbers": LAYOUT, "feature_group_count": x.shape[3]}
     return lax.conv_general_dilated(x, kernel[:, :, None], strides, padding, **groups)
 
 
 def pointwise_conv(x, kernel):
-    """A matrix product, differentiated by the library."""
+    """Multiplies by the kernel; the gradients are JAX's own."""
     return jnp.tensordot(x, kernel, 1)

@@ -57,7 +57,7 @@ def test_output_and_gradients_are_the_library_s(shape, size, strides, padding, d
 
 
 def test_the_form_follows_the_platform_that_the_program_is_for():
-    """Lowered, from this host, for each: shifted multiply-adds for the CPU, a convolution elsewhere."""
+    """Lowers for each platform: shifted multiply-adds for the CPU, a convolution elsewhere."""
     x, kernel = jnp.ones((2, 8, 8, 4)), jnp.ones((3, 3, 4))
     step = jax.jit(jax.grad(lambda *args: depthwise_conv(*args, strides=(1, 1)).sum(), argnums=(0, 1)))
     for platform, convolutions in (("cpu", 0), ("tpu", 2), ("cuda", 2)):

@@ -16,7 +16,7 @@ WINDOWS = {"strides": (2, 1), "window_size": (9, 7)}
 
 
 def case(name, batch, dtype, integer=jnp.int32):
-    """An operation of (x, kernel), the library's, and these arrays; for `window_conv` windows of type `integer`."""
+    """Returns an operation of (x, kernel), its reference, x and kernel; the windows have the dtype `integer`."""
     random = np.random.default_rng(0)
     shapes = {
         "depthwise": ((batch, 9, 8, 4), (3, 3, 4)),
@@ -72,7 +72,7 @@ def test_windows_are_the_same_in_x64_mode():
 
 @pytest.mark.parametrize("integer", [jnp.int8, jnp.uint8, jnp.uint32])
 def test_windows_may_be_of_any_integer_type(integer):
-    """Also of one that cannot hold every place of the image."""
+    """The dtype may even be too small for some positions in the image."""
     random = np.random.default_rng(0)
     image, kernel = jnp.asarray(random.normal(size=(2, 300, 12, 1)), jnp.float32), jnp.ones((3, 3, 1, 2))
     windows = jnp.asarray(random.integers(0, 3, (2, 2, 2)), integer)
@@ -85,7 +85,7 @@ def test_windows_may_be_of_any_integer_type(integer):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_bfloat16_is_rounded_once(name):
-    """In either direction: no result is further from the exact one than rounding that to bfloat16 takes it."""
+    """Outputs and gradients are as close to the exact ones as rounding these to bfloat16."""
     ours, library, x, kernel = case(name, 2, jnp.bfloat16)
     got = output_and_gradients(ours, x, kernel)
     with jax.enable_x64(True):
@@ -126,7 +126,7 @@ ONE, TWO = {"rows": 8}, {"data": 4, "model": 2}
 )
 @pytest.mark.parametrize("name", NAMES)
 def test_batches_spread_over_explicit_axes_give_the_same(name, axes, kinds, spec):
-    """Axes of other names, two of them, and beside an Auto one; the result has the batch spread as it was."""
+    """Axes may have other names, be two, or stand beside an Auto axis; the result is sharded like the batch."""
     ours, _, x, kernel = case(name, 16, jnp.float32)
     x = jnp.concatenate([x, x], axis=1)[:, : 2 * (x.shape[1] // 2)]  # rows that two devices can share
     cotangent = jnp.cos(jnp.arange(ours(x, kernel).size, dtype=jnp.float32)).reshape(ours(x, kernel).shape)

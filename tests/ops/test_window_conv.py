@@ -145,7 +145,7 @@ def test_a_batch_that_the_devices_do_not_divide_still_works(mesh):
 
 @pytest.mark.parametrize("kind", [np.uint8, np.float32])
 def test_the_program_has_no_scatter_and_nothing_as_large_as_the_windows(kind):
-    """Temporaries beyond the output's stay below the pixels of the windows, were they copied out."""
+    """Temporaries, without those of the output's size, are smaller than a copy of all windows would be."""
     args = stem_arrays(4)
     image = args[0].astype(kind)
     step = jax.jit(jax.value_and_grad(partial(stem_loss, sampling="per_image"), argnums=2, has_aux=True))
@@ -157,7 +157,7 @@ def test_the_program_has_no_scatter_and_nothing_as_large_as_the_windows(kind):
 
 
 def test_on_a_cpu_windows_are_copied_as_runs_of_bytes():
-    """A gather that is fused with anything, or a transposition of bytes, takes ten times as long (jax 0.12)."""
+    """A gather fused with other operations, or a transposition of bytes, takes ten times as long (JAX 0.12)."""
     image, windows, kernel, g, static = arrays("stem")
     compiled = jax.jit(partial(ours, **static)).lower(image, windows, kernel, g).compile()
     computations = re.split(r"\n(?=\S)", compiled.as_text())

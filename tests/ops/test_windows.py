@@ -15,7 +15,7 @@ SMALL = {"image_size": (12, 10), "window_size": (9, 5), "batch": 4, "features": 
 
 
 def draws(number=4000, **changes):
-    """Windows of many keys: [number, B|1, F|1, 2]."""
+    """Draws the windows of many keys, [number, B or 1, F or 1, 2]."""
     keys = jax.random.split(KEY, number)
     return np.asarray(jax.vmap(lambda key: sample_windows(key, **{**SMALL, **changes}))(keys))
 

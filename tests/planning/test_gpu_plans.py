@@ -55,7 +55,7 @@ def h100():
 
 
 def program(mesh, function, *shapes):
-    """Its text and its temporaries, in bytes."""
+    """Returns the text of a program and the bytes of its temporaries."""
     arguments = [jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=meshes.replicated(mesh)) for s in shapes]
     options = targets.compiler_options(mesh)
     hlo = jax.jit(function).lower(*arguments).compile(compiler_options=options)

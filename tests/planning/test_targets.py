@@ -1,12 +1,9 @@
-"""TPUs that are not there. What compiles for them is skipped without libtpu (requirements-tpu.txt)."""
+"""Topologies of TPUs by name. Tests that compile for them are skipped without libtpu (requirements-tpu.txt)."""
 
-import dataclasses
 import importlib.util
 import math
-import types
 
 import jax
-import numpy as np
 import pytest
 
 from stochconv_jax.planning import cost, targets
@@ -28,24 +25,9 @@ def test_without_libtpu_the_requirements_are_named():
         targets.mesh_of("v5e:2x2")
 
 
-def test_of_the_devices_here_only_what_they_tell_is_known():
+def test_devices_at_hand_have_no_known_peak_rates():
     chip = targets.chip_of(meshes.create())
     assert chip.kind == jax.devices()[0].device_kind and chip.flops == 0
-
-
-@dataclasses.dataclass(frozen=True)
-class Device:
-    id: int
-    process_index: int
-    platform: str = "tpu"
-
-
-def test_the_devices_of_a_process_lie_together(monkeypatch):
-    """As the pipeline's blocks do; along a torus they alternate."""
-    devices = [Device(id=number, process_index=number % 2) for number in range(8)]
-    along_torus = types.SimpleNamespace(devices=np.array(devices[::-1]))
-    monkeypatch.setattr(jax, "make_mesh", lambda *_, **__: along_torus)
-    assert [device.id for device in meshes.create(devices).devices] == [6, 4, 2, 0, 7, 5, 3, 1]
 
 
 @needs_libtpu

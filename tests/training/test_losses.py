@@ -40,7 +40,7 @@ def test_label_smoothing_spreads_the_target_over_all_classes():
 
 
 def rows_of(seed=0, count=24, classes=3, *, mixed=True):
-    """Logits of a batch, and its labels; where images are mixed, the others' labels and shares too."""
+    """Returns logits and labels of a batch, and for mixed images the other labels and their shares."""
     random = np.random.default_rng(seed)
     logits = jnp.asarray(random.normal(size=(count, classes)), jnp.float32)
     rows = {"label": jnp.asarray(random.integers(0, classes, count), jnp.int32)}
@@ -55,7 +55,7 @@ def mean_loss(logits, rows, weights=()):
 
 
 def parts_of_targets(rows):
-    """(row, class, share) of every part of a target."""
+    """Yields (row, class, share) of every part of a target."""
     for row, label in enumerate(np.asarray(rows["label"])):
         share = float(rows["share_mixed"][row]) if "share_mixed" in rows else 0.0
         yield row, int(label), 1 - share
@@ -66,7 +66,7 @@ def parts_of_targets(rows):
 @pytest.mark.parametrize("weights", [(), (1.0, 3.0, 0.5), (0.0, 2.0, 1.0)])
 @pytest.mark.parametrize("mixed", [False, True])
 def test_each_part_of_a_target_has_the_weight_of_its_own_class(mixed, weights):
-    """As scikit-learn weighs examples, with a line for each part of a target."""
+    """Compares with scikit-learn's weighted loss of a table with one row for each part of a target."""
     logits, rows = rows_of(mixed=mixed)
     row, label, share = (np.array(column) for column in zip(*parts_of_targets(rows)))
     probability = np.exp(metrics.log_probabilities(logits))[row]

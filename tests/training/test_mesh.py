@@ -1,5 +1,6 @@
 """The mesh: the order of its devices, and where arrays and rows of batches are placed."""
 
+import dataclasses
 import types
 
 import jax
@@ -10,12 +11,19 @@ from jax.sharding import PartitionSpec as P
 from stochconv_jax.training import mesh as meshes
 
 
-def test_devices_are_in_the_order_of_their_processes(monkeypatch):
-    """`jax.make_mesh` orders devices along a torus, on which those of two processes may alternate."""
-    torus = [types.SimpleNamespace(id=number, process_index=number % 2) for number in range(4)]
-    monkeypatch.setattr(jax, "make_mesh", lambda *_, **__: types.SimpleNamespace(devices=np.array(torus)))
-    monkeypatch.setattr(meshes, "Mesh", lambda devices, axes, **_: ([device.id for device in devices], axes))
-    assert meshes.create(torus) == ([0, 2, 1, 3], (meshes.AXIS,))
+@dataclasses.dataclass(frozen=True)
+class Device:
+    id: int
+    process_index: int
+    platform: str = "tpu"
+
+
+def test_the_devices_of_a_process_lie_together(monkeypatch):
+    """The blocks of a batch are in the order of the hosts too; along a torus, hosts alternate."""
+    devices = [Device(id=number, process_index=number % 2) for number in range(8)]
+    along_torus = types.SimpleNamespace(devices=np.array(devices[::-1]))
+    monkeypatch.setattr(jax, "make_mesh", lambda *_, **__: along_torus)
+    assert [device.id for device in meshes.create(devices).devices] == [6, 4, 2, 0, 7, 5, 3, 1]
 
 
 def test_an_array_is_split_along_its_longest_axis_that_the_devices_divide():

@@ -72,7 +72,7 @@ def test_runs_of_other_seeds_share_their_programs_and_differ_in_their_numbers():
 
 
 def setup_state(mesh):
-    """The fresh state of seed 0."""
+    """Returns the initial state of seed 0."""
     return state.create(setup(1)[1], meshes.replicated(mesh))
 
 
@@ -99,7 +99,7 @@ def test_the_average_follows_parameters_and_statistics():
 
 
 def collectives(text):
-    """(name, elements moved) of every collective of a compiled program."""
+    """Returns (name, elements moved) of every collective of a compiled program."""
     found = []
     pattern = r"= (.*?) (all-gather|all-to-all|all-reduce|collective-permute|reduce-scatter)(?:-start)?\("
     for shapes, name in re.findall(pattern, text):

@@ -22,7 +22,7 @@ WINDOW = ops.window_size(OUTPUT, (3, 3), (2, 2))
 
 
 def network(random, **settings):
-    """A model of windows alone, and random variables of a trained network's size."""
+    """Returns a model with only a window branch, and random variables as large as a trained network's."""
     model = Classifier(variant=variants.get("tiny"), branches=("windows",), window_output=OUTPUT, **settings)
     keys = {"params": jax.random.key(0), "windows": jax.random.key(1)}
     shapes = jax.eval_shape(lambda: model.init(keys, batch_of(np.zeros((2, *IMAGE, 3), np.uint8))))
@@ -44,7 +44,7 @@ def batch_of(images):
 
 
 def inside(windows):
-    """Bool `[H, W]`: what any of the windows `[F, 2]` lies over."""
+    """Returns the pixels that any of the windows [F, 2] covers, bool [H, W]."""
     return attribution.coverage(windows, window_size=WINDOW, image_size=IMAGE) > 0
 
 
@@ -60,7 +60,7 @@ def test_what_lies_outside_the_windows_of_a_pass_does_not_change_evaluation_s_lo
     )
 
     def evaluate(images):
-        """Logits `[passes, B, K]`."""
+        """Returns logits [passes, B, K]."""
         return np.moveaxis(step(variables, batch_of(images)).compute()["rows"]["logits"], 1, 0)
 
     watch = jax.jit(functools.partial(steps.predict_passes, model=model, seed=SEED))
@@ -107,7 +107,7 @@ def test_each_filter_looks_through_the_window_reported_for_it():
 
 
 def test_relevance_finds_a_drawn_lesion():
-    """A random network, whose last layer alone is fitted: to how much of what its filters see is lesion."""
+    """Fits only the last layer of a random network, to the share of lesion in what its filters see."""
     random = np.random.default_rng(0)
     model, variables = network(random)
     drawn = SyntheticSource(size=4, image_size=(2 * IMAGE[0], 2 * IMAGE[1]), seed=int(random.integers(1 << 30)))
