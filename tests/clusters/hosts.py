@@ -70,7 +70,7 @@ class Hosts:
         run("ip", "-n", SWITCH, "link", "set", name, "up")
 
     def disturb(self, name: str, *, rate: str, latency: str, loss: int) -> None:
-        """Lets the host send at most at `rate`, through a queue that delays by up to `latency`, and lose `loss` % of what
+        """Lets the host send at most at `rate`, in a queue of up to `latency`, and lose `loss` % of what
         comes. A queue and a filter do that, for not every kernel has `tc netem`.
         """
         queue = ("tbf", "rate", rate, "burst", "16kb", "latency", latency)
