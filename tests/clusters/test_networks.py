@@ -103,22 +103,6 @@ def test_a_process_that_is_stopped_for_longer_than_the_heartbeat_ends_all(cluste
     assert_goes_on(cluster, tmp_path, whole)
 
 
-def test_a_clock_that_is_moved_changes_nothing(cluster, whole, tmp_path):
-    """By an hour, on the second host, after the first steps; clocks that only go forward are not moved."""
-    moved = tmp_path / "clock"
-    moved.write_text("+0s\n")
-    variables = {"FAKETIME_TIMESTAMP_FILE": moved, "FAKETIME_NO_CACHE": 1, "FAKETIME_DONT_FAKE_MONOTONIC": 1}
-    preload = run("sh", "-c", "ls /usr/lib/*/faketime/libfaketimeMT.so.1").strip()
-    faked = ["env", f"LD_PRELOAD={preload}", *(f"{name}={value}" for name, value in variables.items())]
-    processes = cluster.start(tmp_path / "run", slow=True, first=faked)
-    wait_for_step(processes[0], tmp_path / "run", step=2)
-    moved.write_text("-3600s\n")
-    wait_for_step(processes[0], tmp_path / "run", step=5)
-    moved.write_text("+3600s\n")
-    finish(processes)
-    assert_same_run(tmp_path / "run", whole)
-
-
 def test_a_full_disk_ends_all_in_time_and_is_named(cluster, whole, tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
