@@ -25,7 +25,7 @@ from tests.modes.test_hosts import TRAINED, outputs_of
 from tests.modes.test_main import assert_same_run
 
 BOUND = 20  # seconds after which a process that gives no sign of life counts as dead
-TOO_LONG = 300  # seconds for a start
+TOO_LONG = 900  # seconds for a start, on a machine that has other work
 SETTINGS = TRAINED | {"data__num_workers": 1, "distributed__timeout_seconds": BOUND}
 KILL_ALL, KILL_ONE, TERM = "SIGKILL of all", "SIGKILL of one", "SIGTERM of one"
 
@@ -40,6 +40,15 @@ def start(folder: pathlib.Path, count: int) -> list[subprocess.Popen]:
     ]
 
 
+def ended(processes: list[subprocess.Popen]) -> list[str]:
+    """What each has printed by its end. TimeoutExpired, and none is left, where one takes too long."""
+    try:
+        return outputs_of(processes, timeout=TOO_LONG)
+    finally:
+        for process in processes:
+            process.kill()
+
+
 def interrupt(processes: list[subprocess.Popen], how: str, draws: random.Random) -> None:
     """Ends some of the processes that still run."""
     chosen = processes if how == KILL_ALL else [draws.choice(processes)]
@@ -49,7 +58,7 @@ def interrupt(processes: list[subprocess.Popen], how: str, draws: random.Random)
 
 def run(folder: pathlib.Path, count: int, draws: random.Random, seconds: float) -> collections.Counter:
     """Starts a run again and again until it is finished; `seconds`: of a whole one. Returns what ended its starts."""
-    ended = collections.Counter()
+    interruptions = collections.Counter()
     while True:
         how, processes = draws.choice((KILL_ALL, KILL_ONE, TERM)), start(folder, count)
         deadline = time.monotonic() + draws.uniform(0.0, 1.1 * seconds)
@@ -58,14 +67,14 @@ def run(folder: pathlib.Path, count: int, draws: random.Random, seconds: float) 
         interrupted = all(process.poll() is None for process in processes)
         if interrupted:
             interrupt(processes, how, draws)
-        outputs = outputs_of(processes, timeout=TOO_LONG)
+        outputs = ended(processes)
         codes = [process.returncode for process in processes]
         if codes == [0] * count:
-            return ended
+            return interruptions
         allowed = {STOPPED, -signal.SIGTERM, 0} if how == TERM and count == 1 else None
         if not interrupted or (allowed and not allowed.issuperset(codes)):
             raise AssertionError(f"ended with {codes}\n" + "\n".join(outputs))
-        ended[how] += 1
+        interruptions[how] += 1
 
 
 def soak(minutes: float, seed: int, folder: pathlib.Path) -> collections.Counter:
@@ -74,18 +83,18 @@ def soak(minutes: float, seed: int, folder: pathlib.Path) -> collections.Counter
     for count in (1, 2):
         for attempt in ("compiling", "timed"):
             whole[count], began = folder / f"{attempt}_{count}", time.monotonic()
-            outputs = outputs_of(start(whole[count], count), timeout=TOO_LONG)
+            outputs = ended(start(whole[count], count))
             assert "finished at step" in outputs[0], outputs
             seconds[count] = time.monotonic() - began
     end, number = time.monotonic() + 60 * minutes, 0
     while time.monotonic() < end:
         number, count = number + 1, draws.choice((1, 2))
-        ended = run(folder / "run", count, draws, seconds[count])
+        interruptions = run(folder / "run", count, draws, seconds[count])
         assert_same_run(folder / "run", whole[count])
         assert not list(folder.glob("run/checkpoints/*damaged*"))
         shutil.rmtree(folder / "run")
-        total += ended
-        told = ", ".join(f"{times} x {how}" for how, times in ended.items()) or "not interrupted"
+        total += interruptions
+        told = ", ".join(f"{times} x {how}" for how, times in interruptions.items()) or "not interrupted"
         print(f"run {number}, processes: {count}; {told}; the same bits; {total.total()} in all", flush=True)
     return total
 

@@ -10,8 +10,8 @@ from tests.modes.conftest import Main
 from tests.modes.test_hosts import TRAINED
 
 TOOLS = {
-    "ip": "iproute2", "tc": "iproute2", "munged": "munge", "slurmctld": "slurmctld", "slurmd": "slurmd",
-    "srun": "slurm-client", "mpirun.openmpi": "openmpi-bin", "mpiexec.hydra": "mpich",
+    "ip": "iproute2", "tc": "iproute2", "nft": "nftables", "munged": "munge", "slurmctld": "slurmctld",
+    "slurmd": "slurmd", "srun": "slurm-client", "mpirun.openmpi": "openmpi-bin", "mpiexec.hydra": "mpich",
 }  # fmt: skip
 
 

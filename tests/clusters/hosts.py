@@ -1,6 +1,6 @@
 """Hosts that are hosts, on one machine: network namespaces on a switch, each with an address and a name of its own.
 
-They share the machine's files, as hosts share a file system. Needs root and the tools `ip` and `tc`.
+They share the machine's files, as hosts share a file system. Needs root and the tools `ip`, `tc` and `nft`.
 """
 
 import contextlib
@@ -70,9 +70,15 @@ class Hosts:
         """Plugs it in again."""
         run("ip", "-n", SWITCH, "link", "set", name, "up")
 
-    def disturb(self, name: str, *words) -> None:
-        """Sends what the host sends through `tc netem`, say 'delay', '50ms', 'loss', '2%'."""
-        run("tc", "-n", _space(name), "qdisc", "replace", "dev", "eth0", "root", "netem", *words)
+    def disturb(self, name: str, *, rate: str, latency: str, loss: int) -> None:
+        """Lets the host send at most at `rate`, in a queue of up to `latency`, and lose `loss` % of what
+        comes. A queue and a filter do that, for not every kernel has `tc netem`.
+        """
+        queue = ("tbf", "rate", rate, "burst", "16kb", "latency", latency)
+        run("tc", "-n", _space(name), "qdisc", "replace", "dev", "eth0", "root", *queue)
+        chain = "add table inet loss; add chain inet loss input { type filter hook input priority 0; }"
+        rule = f"add rule inet loss input iifname eth0 numgen random mod 100 < {loss} drop"
+        run("ip", "netns", "exec", _space(name), "nft", f"{chain}; {rule}")
 
     def processes(self, name: str) -> list[int]:
         """The numbers of all processes on a host."""

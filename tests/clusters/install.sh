@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests of clusters need, as root on Debian or Ubuntu; elsewhere says what that is.
 set -euo pipefail
-packages=(faketime iproute2 mpich munge openmpi-bin slurm-client slurmctld slurmd)
+packages=(iproute2 mpich munge nftables openmpi-bin slurm-client slurmctld slurmd)
 missing=()
 for package in "${packages[@]}"; do
   dpkg --status "$package" 2>/dev/null | grep -q '^Status: .* installed' || missing+=("$package")

@@ -48,7 +48,8 @@ class Cluster:
     def close(self):
         for process in self._started:
             process.kill()
-            process.communicate()
+            process.stdout.close()
+            process.wait()
 
 
 @pytest.fixture(scope="module", params=[2], ids=["two"])
@@ -76,17 +77,6 @@ def test_two_hosts_train_as_one(whole, alone):
     assert_same_to_rounding(whole, alone)
 
 
-def test_a_slow_network_that_loses_packets_changes_nothing(cluster, whole, tmp_path):
-    for name in cluster.hosts.names:
-        cluster.hosts.disturb(name, "delay", "10ms", "5ms", "loss", "2%")
-    try:
-        finish(cluster.start(tmp_path))
-        assert_same_run(tmp_path, whole)
-    finally:
-        for name in cluster.hosts.names:
-            cluster.hosts.disturb(name, "delay", "0ms")
-
-
 def test_a_host_that_is_cut_off_ends_all_in_time_and_is_named(cluster, whole, tmp_path):
     processes = cluster.start(tmp_path, slow=True)
     wait_for_step(processes[0], tmp_path, step=2)
@@ -97,7 +87,7 @@ def test_a_host_that_is_cut_off_ends_all_in_time_and_is_named(cluster, whole, tm
         cluster.hosts.mend("n2")
     assert all(process.returncode not in (0, STOPPED) for process in processes)
     assert re.search(HEARTBEAT, first), first
-    assert re.search("coordination service", second, re.IGNORECASE), second
+    assert re.search(r"CoordinationService|coordination service", second), second
     assert_goes_on(cluster, tmp_path, whole)
 
 
@@ -112,22 +102,6 @@ def test_a_process_that_is_stopped_for_longer_than_the_heartbeat_ends_all(cluste
     output, _ = processes[1].communicate(timeout=4 * BOUND)
     assert processes[1].returncode not in (0, STOPPED), output
     assert_goes_on(cluster, tmp_path, whole)
-
-
-def test_a_clock_that_is_moved_changes_nothing(cluster, whole, tmp_path):
-    """By an hour, on the second host, after the first steps; clocks that only go forward are not moved."""
-    moved = tmp_path / "clock"
-    moved.write_text("+0s\n")
-    variables = {"FAKETIME_TIMESTAMP_FILE": moved, "FAKETIME_NO_CACHE": 1, "FAKETIME_DONT_FAKE_MONOTONIC": 1}
-    preload = run("sh", "-c", "ls /usr/lib/*/faketime/libfaketimeMT.so.1").strip()
-    faked = ["env", f"LD_PRELOAD={preload}", *(f"{name}={value}" for name, value in variables.items())]
-    processes = cluster.start(tmp_path / "run", slow=True, first=faked)
-    wait_for_step(processes[0], tmp_path / "run", step=2)
-    moved.write_text("-3600s\n")
-    wait_for_step(processes[0], tmp_path / "run", step=5)
-    moved.write_text("+3600s\n")
-    finish(processes)
-    assert_same_run(tmp_path / "run", whole)
 
 
 def test_a_full_disk_ends_all_in_time_and_is_named(cluster, whole, tmp_path):
@@ -174,3 +148,11 @@ def test_four_hosts_train_as_one_and_go_on_as_two(alone, tmp_path):
         hosts.names = hosts.names[:2]
         assert "finished at step 13" in finish(four.start(tmp_path / "run"))[0]
     assert_same_to_rounding(tmp_path / "run", alone)
+
+
+def test_a_slow_network_that_loses_packets_changes_nothing(whole, tmp_path):
+    with Hosts(2) as hosts, contextlib.closing(Cluster(hosts, tmp_path)) as cluster:
+        for name in hosts.names:
+            hosts.disturb(name, rate="20mbit", latency="50ms", loss=2)
+        finish(cluster.start(tmp_path / "run"))
+    assert_same_run(tmp_path / "run", whole)
