@@ -21,8 +21,8 @@ import time
 from stochconv_jax.runtime.watchdog import STOPPED
 from tests.conftest import free_port
 from tests.modes.conftest import Main
-from tests.modes.test_hosts import TRAINED, outputs_of
-from tests.modes.test_main import assert_same_run
+from tests.modes.runs import assert_same_run
+from tests.runtime.processes import TRAINED, outputs_of
 
 BOUND = 20  # seconds after which a process that gives no sign of life counts as dead
 TOO_LONG = 900  # seconds for a start, on a machine that has other work

@@ -11,7 +11,7 @@ import yaml
 from stochconv_jax.runtime.watchdog import STOPPED
 from tests.clusters.runs import ENVIRON, LAUNCHERS, flags, slow_python
 from tests.conftest import ROOT, free_port
-from tests.modes.test_main import wait_for_step
+from tests.modes.runs import wait_for_step
 
 AGAIN = {STOPPED, 128 + signal.SIGTERM}  # the exit codes after which the same command is to run again
 

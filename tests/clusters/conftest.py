@@ -7,7 +7,7 @@ import pytest
 
 from tests.clusters.runs import pictures
 from tests.modes.conftest import Main
-from tests.modes.test_hosts import TRAINED
+from tests.runtime.processes import TRAINED
 
 TOOLS = {
     "ip": "iproute2", "tc": "iproute2", "nft": "nftables", "munged": "munge", "slurmctld": "slurmctld",

@@ -8,11 +8,11 @@ import sys
 import cv2
 import numpy as np
 
-from stochconv_jax.modes import data_sources, runs
+from stochconv_jax.experiment import data_sources, runs
 from tests.conftest import CACHE, ROOT
 from tests.modes.conftest import CHANGED, TINY
-from tests.modes.test_hosts import ROUNDING, TRAINED, assert_same_to_rounding
-from tests.modes.test_main import rows
+from tests.modes.runs import rows
+from tests.runtime.processes import ROUNDING, TRAINED, assert_same_to_rounding
 
 LAUNCHERS = ROOT / "docs" / "launchers"
 ENVIRON = {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1", "PYTHON": sys.executable, "SLOW_STEP": "1.5"}
@@ -52,7 +52,7 @@ def slow_python(folder: pathlib.Path, unless: str) -> pathlib.Path:
 
 def pictures(workdir, folder) -> pathlib.Path:
     """The validation images of a run as files."""
-    _, config = runs.load({}, workdir)
+    _, config = runs.read_run(workdir, {})
     _, source = data_sources.training_and_validation(config)
     folder.mkdir()
     for index, name in enumerate(source.names):

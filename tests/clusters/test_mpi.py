@@ -12,7 +12,7 @@ from stochconv_jax.runtime.watchdog import STOPPED
 from tests.clusters.hosts import Hosts
 from tests.clusters.runs import LAUNCHERS, assert_same_results, environ, flags, mode_flags, slow_python
 from tests.conftest import ROOT
-from tests.modes.test_main import wait_for_step
+from tests.modes.runs import wait_for_step
 
 pytestmark = pytest.mark.clusters
 OPEN_MPI, MPICH = "openmpi.sh", "mpich.sh"

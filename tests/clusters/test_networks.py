@@ -14,9 +14,8 @@ from stochconv_jax.runtime.watchdog import STOPPED
 from tests.clusters.hosts import Hosts, run
 from tests.clusters.runs import environ, flags, slow_python
 from tests.conftest import ROOT
-from tests.modes.test_faults import last_step
-from tests.modes.test_hosts import assert_same_to_rounding, finish, outputs_of
-from tests.modes.test_main import assert_same_run, wait_for_step
+from tests.modes.runs import assert_same_run, last_step, wait_for_step
+from tests.runtime.processes import assert_same_to_rounding, finish, outputs_of
 
 pytestmark = pytest.mark.clusters
 BOUND = 20  # seconds that a process may give no sign of life, in tests in which one goes

@@ -5,14 +5,12 @@ import time
 
 import pytest
 
-from stochconv_jax.modes import sweep
+from stochconv_jax.experiment import sweep_progress
 from tests.clusters.hosts import Hosts
 from tests.clusters.runs import ENVIRON, LAUNCHERS, assert_same_results, flags, mode_flags, slow_python
 from tests.clusters.slurm import Slurm
-from tests.modes.test_faults import last_step
-from tests.modes.test_hosts import assert_same_to_rounding
-from tests.modes.test_main import assert_same_run
-from tests.modes.test_sweep import ablation, states
+from tests.modes.runs import ablation, assert_same_run, last_step, states
+from tests.runtime.processes import assert_same_to_rounding
 
 pytestmark = pytest.mark.clusters
 RUN, ARRAY = LAUNCHERS / "slurm.sh", LAUNCHERS / "slurm_array.sh"
@@ -64,7 +62,9 @@ def test_an_array_makes_the_shares_of_an_ablation(cluster, tmp_path):
     for task in (f"{job}_1", f"{job}_2"):
         assert cluster.wait(task, "COMPLETED", "FAILED")["JobState"] == "COMPLETED", cluster.log(job)
     for number, name in enumerate(("full_split", "thumbnail_only"), start=1):
-        assert states(tmp_path / "runs", f"sweep_{number}_of_2.csv") == {f"{name}/seed_0": (sweep.FINISHED, "")}
+        assert states(tmp_path / "runs", f"sweep_{number}_of_2.csv") == {
+            f"{name}/seed_0": (sweep_progress.FINISHED, "")
+        }
         assert (tmp_path / "runs" / name / "seed_0" / "evaluation.json").exists()
 
 

@@ -60,3 +60,21 @@ def ablation(folder, variants):
         f"from configs.quickstart import get_config\n\n\ndef sweep():\n    return {variants!r}\n"
     )
     return f"--config={file}"
+
+
+def steps(workdir):
+    return {path.name for path in workdir.glob("checkpoints/step_*")}
+
+
+def step_of(name):
+    """Returns the step of a complete checkpoint's folder; 0 for another folder."""
+    return int(name[5:]) if name[5:].isdigit() else 0
+
+
+def last_step(workdir):
+    return max(map(step_of, steps(workdir)), default=0)
+
+
+def states(workdir, name="sweep.csv"):
+    with (workdir / name).open(newline="") as lines:
+        return {row["run"]: (row["state"], row["reason"]) for row in csv.DictReader(lines)}

@@ -21,19 +21,10 @@ from stochconv_jax.experiment.experiment import Experiment
 from stochconv_jax.runtime.watchdog import STOPPED
 from stochconv_jax.training import mesh, state
 from tests.modes.conftest import LONG
-from tests.modes.runs import assert_same_run, numbers, variables, wait_for_step
+from tests.modes.runs import assert_same_run, last_step, numbers, steps, variables, wait_for_step
 from tests.training.checkpoint_files import data_file, flip
 
 KILLS = 10
-
-
-def steps(workdir):
-    return {path.name for path in workdir.glob("checkpoints/step_*")}
-
-
-def step_of(name):
-    """Returns the step of a complete checkpoint's folder; 0 for another folder."""
-    return int(name[5:]) if name[5:].isdigit() else 0
 
 
 def stop(process):
@@ -52,10 +43,6 @@ def seen(process, condition, seconds=120):
         assert time.monotonic() < deadline, "the run goes on, but what is waited for does not come"
         time.sleep(0.002)
     return False
-
-
-def last_step(workdir):
-    return max(map(step_of, steps(workdir)), default=0)
 
 
 def unfinished(workdir, since):

@@ -1,7 +1,6 @@
 """--mode=sweep as a real process: shares, interruption, failures, what is skipped; and what it refuses."""
 
 import contextlib
-import csv
 import os
 import pathlib
 import re
@@ -18,18 +17,13 @@ from stochconv_jax.reporting import collect
 from stochconv_jax.run_folder import RunFolder, locked
 from stochconv_jax.runtime.watchdog import STOPPED
 from tests.modes.conftest import LONG, TINY
-from tests.modes.runs import ablation, assert_same_run, numbers, wait_for_step
+from tests.modes.runs import ablation, assert_same_run, numbers, states, wait_for_step
 
 VARIANTS = {"full_split": {}, "thumbnail_only": {"model.branches": ("thumbnail",)}}
 SEEDS = (0, 5)
 NAMES = [f"{name}/seed_{seed}" for seed in SEEDS for name in VARIANTS]
 SETTINGS = {key.replace(".", "__"): value for key, value in TINY.items()}
 SETTINGS |= {"sweep__seeds": SEEDS, "sweep__passes": 2, "checkpoint__every_steps": 2}
-
-
-def states(workdir, name="sweep.csv"):
-    with (workdir / name).open(newline="") as lines:
-        return {row["run"]: (row["state"], row["reason"]) for row in csv.DictReader(lines)}
 
 
 @pytest.fixture(scope="module")

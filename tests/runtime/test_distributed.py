@@ -8,7 +8,6 @@ import signal
 import threading
 
 import cv2
-import jax
 import numpy as np
 import pytest
 
@@ -18,20 +17,10 @@ from stochconv_jax.runtime.watchdog import STOPPED
 from stochconv_jax.training import checksums
 from tests.conftest import free_port
 from tests.modes.conftest import SIGKILL, SIGTERM, when
-from tests.modes.runs import assert_same_run, rows, variables, wait_for_step
-from tests.runtime.processes import outputs_of
+from tests.modes.runs import assert_same_run, rows, wait_for_step
+from tests.runtime.processes import ROUNDING, TRAINED, assert_same_to_rounding, finish, outputs_of
 
 pytestmark = pytest.mark.slow
-# The network learns at this rate, and SGD does not amplify rounding from step to step as Adam's division does.
-TRAINED = {
-    "model__merge_after": 0,
-    "model__dropout": 0.3,
-    "optimizer__name": "sgd",
-    "optimizer__learning_rate": 3e-3,
-    "checkpoint__every_steps": 1,
-    "num_epochs": 2,
-}
-ROUNDING = 1e-5
 # Makes the devices of the two processes alternate in the mesh, as they do along the torus of a TPU pod.
 ALTERNATING = """
 import jax
@@ -73,24 +62,9 @@ def start(main):
         process.wait()
 
 
-def finish(processes, code=0):
-    """Returns the output of each process; all must end with `code`."""
-    outputs = outputs_of(processes)
-    assert [process.returncode for process in processes] == [code] * len(processes), "\n".join(outputs)
-    return outputs
-
-
 def own_lines(output):
     """Returns the lines of this program's log, without those of libraries."""
     return re.findall(r"^\d\d:\d\d:\d\d (.*)", output, re.MULTILINE)
-
-
-def assert_same_to_rounding(first, second):
-    for one, other in zip(rows(first / "metrics.csv"), rows(second / "metrics.csv"), strict=True):
-        for name in one.keys() - {"images_per_second", "seconds"}:
-            np.testing.assert_allclose(float(one[name]), float(other[name]), rtol=ROUNDING, err_msg=name)
-    both = variables(first), variables(second)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=ROUNDING), *both)
 
 
 @pytest.fixture(scope="module")
