@@ -3,7 +3,8 @@
 # make test-all    all tests
 # make smoke       a few tests on the oldest Python there is, with the oldest packages allowed
 # make test-plans  what needs the GPU's compiler, which needs no GPU
-# make lint        ruff, its checks and its format, and the types by basedpyright
+# make lint        ruff, its checks and its format
+# make types       basedpyright
 # make test-clusters  SLURM, Open MPI, MPICH and hosts of their own network, for real: as root, on Debian or Ubuntu
 # make soak        kills runs at random for MINUTES=60, lets them go on, and compares the bits; SEED=1 repeats the draws
 # make docs        the pages of docs/ as a site, in site/
@@ -16,14 +17,14 @@ SMOKE_LOCK := requirements-oldest.txt
 UV := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.12 --annotation-style line \
 	--custom-compile-command "make lock" pyproject.toml
 
-.PHONY: quickstart test test-all test-plans test-clusters soak smoke lint docs lock run-environment dev-environment
+.PHONY: quickstart test test-all test-plans test-clusters soak smoke lint types docs lock run-environment dev-environment
 quickstart: run-environment
 	bash quickstart.sh $(BIN)/python
 
 test: lint
 	$(PYTEST) -m "not slow"
 
-test-all: lint
+test-all: lint types
 	$(PYTEST)
 
 smoke:
@@ -45,6 +46,8 @@ soak: dev-environment
 lint: dev-environment
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: dev-environment
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 
 docs:

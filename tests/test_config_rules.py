@@ -252,7 +252,7 @@ def test_of_a_saved_config_a_key_that_says_nothing_of_training_may_be_mended(cap
     assert "run: config.show.passes=1: expected a whole number, 8 or more; its default, 256, is taken" in caplog.text
 
 
-PATHS = [key for key in FREE_TEXT if key.endswith(("path", "labels", "images", "output", "weights", "raw"))]
+PATHS = sorted(key for key in FREE_TEXT if key.endswith(("path", "labels", "images", "output", "weights", "raw")))
 
 
 @pytest.mark.parametrize("key", [*PATHS, "predict.output", "show.output"])

@@ -112,6 +112,7 @@ def test_an_interpreter_that_is_named_must_do(machine):
     assert machine.works()
 
 
+@pytest.mark.slow
 def test_what_was_left_of_an_environment_is_mended_by_the_next_call(machine):
     machine.with_real_python()
     # No network: a line; the environment is kept, and the next call goes on.
@@ -149,6 +150,7 @@ def build_wheel(folder, config_settings=None, metadata_directory=None):
 """
 
 
+@pytest.mark.slow
 def test_after_an_installation_was_interrupted_the_environment_is_made_anew(machine):
     machine.with_real_python()
     package = machine.checkout / "package"
@@ -182,6 +184,7 @@ def test_a_folder_of_something_else_is_left_alone(machine):
     )
 
 
+@pytest.mark.slow
 def test_another_lock_in_the_same_folder_is_installed(machine):
     machine.with_real_python().run()
     (machine.checkout / "requirements-dev.txt").write_text("# more\n")

@@ -25,6 +25,7 @@ def small(monkeypatch):
     monkeypatch.setattr(cases, "config_named", config_named)
 
 
+@pytest.mark.slow
 def test_a_case_is_the_configs_own_training(small):
     case = cases.case(cases.config_named("quickstart", 8))
     (first, metrics), (second, again) = jax.device_get(case.train()), jax.device_get(case.train())

@@ -99,6 +99,7 @@ def copy(finished, tmp_path):
     return tmp_path / "run"
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_set_aside_and_the_run_goes_on_from_the_one_before(main, finished, copy):
     assert {"step_13", "step_20"} <= steps(copy)
     flip(data_file(copy / "checkpoints" / "step_20"))
@@ -139,6 +140,7 @@ def test_a_run_goes_on_with_other_devices_from_the_very_numbers_and_ends_alike(m
             np.testing.assert_allclose(float(row[column]), float(expected[column]), rtol=2e-2, err_msg=column)
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_stops_the_run_keeps_the_last_good_checkpoint_and_names_the_images(main, tmp_path):
     explode = {"optimizer__schedule": "exponential", "optimizer__decay_start_epoch": 1, "optimizer__decay_rate": 1e30}
     output = main(tmp_path, code=1, **explode)

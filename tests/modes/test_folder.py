@@ -43,6 +43,7 @@ def settings(folder):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.smoke
 def test_a_bad_image_ends_the_run_by_name_and_row(main, folder):
     output = main(folder / "run", code=1, **settings(folder))

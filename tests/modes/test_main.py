@@ -63,6 +63,7 @@ def test_sigterm_saves_and_the_run_goes_on_bit_for_bit(main, finished, tmp_path)
     assert_same_run(tmp_path / "run", finished)
 
 
+@pytest.mark.slow
 def test_evaluation_is_the_same_on_other_devices_and_batches(main, finished):
     predictions = []
     for devices, batch in ((1, 8), (8, 3)):
@@ -131,6 +132,7 @@ def test_another_config_is_refused_and_nothing_is_overwritten(main, finished):
     assert before == {file: file.read_bytes() for file in finished.glob("[!.]*.*") if file.is_file()}
 
 
+@pytest.mark.slow
 def test_a_saved_config_repeats_its_run(main, finished, tmp_path):
     process = main.start(tmp_path / "run", f"--config={finished / 'config.json'}", mode=None)
     output, _ = process.communicate(timeout=300)

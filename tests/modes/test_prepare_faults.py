@@ -187,6 +187,7 @@ def test_a_full_disk(archive, tmp_path, prepared, formats):
     assert (tmp_path / "run" / "labels.csv").exists()
 
 
+@pytest.mark.slow
 def test_kill_and_restart_byte_for_byte(tmp_path):
     raw = tmp_path / "raw"
     rows = ["image,target"]

@@ -54,6 +54,7 @@ def test_a_run_is_shown_topic_by_topic(main, finished):
     assert "8 windows of 33x49 pixels" in output and "over 16 passes; places explain" in output
 
 
+@pytest.mark.slow
 def test_without_a_run_the_config_s_model_is_shown_as_far_as_it_goes(main, folder, tmp_path):
     sizes = {name.replace(".", "__"): TINY[name] for name in ("data.image_size", "data.thumbnail_size")}
     config = f"--config={ROOT / 'configs' / 'quickstart.py'}"

@@ -140,6 +140,7 @@ def test_a_failed_run_is_recorded_and_the_others_go_on(main, tmp_path):
     assert reason in (tmp_path / "runs" / "broken" / "seed_3" / "output.log").read_text()
 
 
+@pytest.mark.slow
 def test_a_signal_is_handed_on_and_ends_the_sweep_once_the_run_has_saved(main, config, tmp_path):
     folder = tmp_path / NAMES[0]
     with locked(folder):

@@ -130,6 +130,7 @@ def planned(eight):
     return made, made.plan()
 
 
+@pytest.mark.slow
 def test_memory_is_the_compilers_own(eight, planned):
     made, program = planned
     shapes = made.shapes()

@@ -72,6 +72,7 @@ def test_with_frozen_batch_norm_parts_change_nothing():
     assert_close(metrics, parted)  # rows in their own places, too
 
 
+@pytest.mark.slow
 def test_parts_do_not_depend_on_the_devices():
     (one, metrics), (eight, spread) = (one_step(2, devices, frozen=False) for devices in (1, 8))
     assert_close((one.params, one.batch_stats), (eight.params, eight.batch_stats))

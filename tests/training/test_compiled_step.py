@@ -25,6 +25,7 @@ def eight():
     return meshes.create()
 
 
+@pytest.mark.slow
 def test_on_eight_devices_images_stay_where_they_are(eight):
     check(eight)
 

@@ -56,6 +56,7 @@ def test_the_shapes_of_a_state_and_its_making_share_a_trace():
     assert len(traced) == 1
 
 
+@pytest.mark.slow
 def test_runs_of_other_seeds_share_their_programs_and_differ_in_their_numbers():
     texts, results = [], []
     for seed in np.random.default_rng(0).choice(2**31, 2, replace=False).tolist():
@@ -76,6 +77,7 @@ def setup_state(mesh):
     return state.create(setup(1)[1], meshes.replicated(mesh))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("devices", [1, 8])
 def test_every_step_runs_the_program_of_the_first(devices):
     mesh, init, step = setup(devices)
