@@ -76,8 +76,10 @@ def read(path: pathlib.Path, *, image_column: str = "", target_column: str = "ta
     if {"image_name_1", "image_name_2"} <= table.columns.keys():
         return Contents(path, "2020 duplicates", pairs=tuple(_pairs(table)))
     own = _own_classes(table, image_column, target_column)
-    # A column that the user chose goes before known formats.
-    form = own if own and own.columns[1] != "target" else _format_of(path, list(table.columns), ",".join(header[1]), own)
+    if own and own.columns[1] != "target":  # a column that the user chose goes before known formats
+        form = own
+    else:
+        form = _format_of(path, list(table.columns), ",".join(header[1]), own)
     if not body:
         raise ValueError(f"{path} has no rows below its header")
     return Contents(path, form.name, records=tuple(_records(table, form)))
