@@ -51,8 +51,11 @@ def open_text(path: pathlib.Path) -> Iterator[TextIO]:
     The encoding is UTF-8. A byte of a file's name that is not UTF-8, which Python holds as a surrogate, is written as
     \\udcXX. Raises OSError naming `path` if it cannot be written.
     """
-    encoding = {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
-    with replace(path) as temporary, _explain_write_errors(path), temporary.open("w", **encoding) as file:
+    with (
+        replace(path) as temporary,
+        _explain_write_errors(path),
+        temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
+    ):
         yield file
         file.flush()
         os.fsync(file.fileno())

@@ -48,7 +48,9 @@ class StochasticConv(nnx.Module):
         self.kernel = nnx.Param(kernel_init(rngs.params(), (*kernel_size, in_features, features), param_dtype))
         self.bias = nnx.Param(bias_init(rngs.params(), (features,), param_dtype)) if use_bias else nnx.data(None)
         self.rngs = rngs["windows"].fork()
-        self.output_size, self.strides, self.sampling, self.axes = output_size, strides, sampling, axes
+        self.output_size, self.strides = output_size, strides
+        self.sampling: ops.Sampling = sampling
+        self.axes: ops.Axes = axes
         self.mean, self.std, self.dtype = mean, std, dtype
 
     def __call__(

@@ -5,7 +5,7 @@ import dataclasses
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import jax
 import numpy as np
@@ -136,7 +136,9 @@ class Predictor:
         """
         with _jax_settings_of_the_program():
             if isinstance(images, np.ndarray | jax.Array) or not _are_paths(images):
-                arrays = images[None] if getattr(images, "ndim", 0) == 3 else images
+                arrays: Any = images
+                if getattr(arrays, "ndim", 0) == 3:
+                    arrays = arrays[None]
                 return self._predict(ArraySource(arrays, names), passes)
             if names is not None:
                 raise ValueError("names are for arrays; files have names")
@@ -170,24 +172,25 @@ class Predictor:
         be read unless config.data.on_bad_image is 'skip', and ValueError where no image can be used.
         """
         experiment = self.experiment
-        passes = experiment.config.eval.passes if passes is None else config_rules.read("eval.passes", passes)
-        if passes not in self._eval_steps:
-            self._eval_steps[passes] = experiment.make_eval_step(passes)
+        draws: int = experiment.config.eval.passes if passes is None else config_rules.read("eval.passes", passes)
+        if draws not in self._eval_steps:
+            self._eval_steps[draws] = experiment.make_eval_step(draws)
         progress = Progress(len(source), every=experiment.config.log_every_seconds)
         with (
             jax.set_mesh(experiment.mesh),
             contextlib.closing(experiment.eval_batches(source, rounds=1)) as batches,
         ):
             on_devices = meshes.to_devices(batches, experiment.mesh)
-            step = self._eval_steps[passes]
+            step = self._eval_steps[draws]
             found = evaluation.predict(step, self.variables, on_devices, on_batch=progress.update)
+        assert found is not None, "nothing requests a stop"
         reasons = experiment.explain_skipped(source, found.skipped)
         if not len(found.index):
             raise ValueError(f"none of the {len(source)} images can be used")
         return found, reasons
 
 
-def _are_paths(images: Any) -> bool:
+def _are_paths(images: Any) -> TypeGuard[PathLike | Sequence[PathLike]]:
     if isinstance(images, PathLike):
         return True
     if not len(images):

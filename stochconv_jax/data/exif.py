@@ -23,6 +23,12 @@ def upright(picture: np.ndarray, orientation: int) -> np.ndarray:
     return np.ascontiguousarray(np.rot90(picture, turns))
 
 
+def upright_size(size: tuple[int, int], orientation: int) -> tuple[int, int]:
+    """Returns the height and width that a picture of `size` (height, width) has after `upright`."""
+    height, width = size
+    return (width, height) if orientation in SIDEWAYS else (height, width)
+
+
 def orientation(content: bytes) -> int:
     """Returns the orientation of a JPEG by its EXIF, else by its XMP; 1, upright, if both are missing or damaged.
 

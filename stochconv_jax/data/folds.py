@@ -34,7 +34,7 @@ def k_folds(
 
 
 def _take(values: Sequence[str] | None, indices: np.ndarray) -> list[str] | None:
-    return None if values is None else [values[i] for i in indices]
+    return None if values is None else [values[int(i)] for i in indices]
 
 
 def parse_fold(text: str) -> tuple[int, int]:

@@ -106,7 +106,8 @@ def map_in_threads(
     The first error is raised. Raises Stalled, with the names of what is under way, if nothing is finished within
     `timeout_seconds`. The threads do not keep the process alive.
     """
-    waiting, answers = queue.SimpleQueue(), queue.SimpleQueue()
+    waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
+    answers: queue.SimpleQueue[tuple[int, Any, BaseException | None]] = queue.SimpleQueue()
     under_way: dict[int, str] = {}
     for index in range(len(names)):
         waiting.put(index)

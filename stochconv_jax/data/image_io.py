@@ -68,21 +68,21 @@ def decode(content: bytes, *, least: tuple[int, int] = (1, 1), shrink: int = 1) 
         raise ValueError("the file is empty")
     if content.startswith(jpeg.START):
         size, orientation = jpeg.read_size(content), exif.orientation(content)
-        check_size(size[::-1] if orientation in exif.SIDEWAYS else size, least)
+        check_size(exif.upright_size(size, orientation), least)
         return exif.upright(jpeg.decode(content, size, shrink), orientation)
     try:
         pixels = _decode_by_pillow(content)
     except ValueError as error:
         pixels = _decode_otherwise(content, error)
-    check_size(pixels.shape[:2], least)
+    check_size((pixels.shape[0], pixels.shape[1]), least)
     return pixels
 
 
 def _decode_by_pillow(content: bytes) -> np.ndarray:
     try:
         with _opened(io.BytesIO(content)) as picture:
-            check_size(picture.size[::-1], (1, 1))
-            if picture.format == "TIFF":
+            check_size((picture.height, picture.width), (1, 1))
+            if isinstance(picture, PIL.TiffImagePlugin.TiffImageFile):
                 _check_planes(picture.tag_v2)
             if picture.format == "JPEG2000" and picture.mode != "I;16" and _has_deep_pixels(content):
                 raise _Unknown("a JPEG 2000 of more than 8 bits a channel, which is not read: save it with 8")
@@ -153,9 +153,10 @@ def read_size(file: pathlib.Path | BinaryIO) -> tuple[int, int]:
         if content.startswith(jpeg.START):  # libjpeg finds headers that Pillow does not
             size = jpeg.read_size(content)
             check_size(size, (1, 1))
-            return size[::-1] if exif.orientation(content) in exif.SIDEWAYS else size
+            return exif.upright_size(size, exif.orientation(content))
         if content.startswith(_TIFF):
-            return decode(content).shape[:2]
+            height, width, _ = decode(content).shape
+            return height, width
         if not content.startswith(_PNG):
             raise
     return _read_size_by_pillow(io.BytesIO(_critical_chunks(content)))
@@ -164,7 +165,7 @@ def read_size(file: pathlib.Path | BinaryIO) -> tuple[int, int]:
 def _read_size_by_pillow(file: pathlib.Path | BinaryIO) -> tuple[int, int]:
     try:
         with _opened(file) as picture:
-            size, orientation = picture.size[::-1], _orientation(picture, decoded=False)
+            size, orientation = (picture.height, picture.width), _orientation(picture, decoded=False)
     except OSError as error:
         # Pillow's own errors, about the content, have no number. Seeking where no file can be, after damage, is EINVAL.
         if error.errno in (None, errno.EINVAL):
@@ -175,7 +176,7 @@ def _read_size_by_pillow(file: pathlib.Path | BinaryIO) -> tuple[int, int]:
     except Exception as error:
         raise ValueError(f"the image is damaged: {error}") from error
     check_size(size, (1, 1))
-    return size[::-1] if orientation in exif.SIDEWAYS else size
+    return exif.upright_size(size, orientation)
 
 
 def check_size(size: tuple[int, int], least: tuple[int, int]) -> None:
@@ -273,7 +274,7 @@ def _check_planes(tags: Mapping[int, Any], known: tuple[int, ...] = ()) -> None:
 
 def _rgb(picture: PIL.Image.Image) -> np.ndarray:
     """Returns the pixels of a decoded picture, RGB uint8 `[H, W, 3]`. Raises ValueError if their range is unknown."""
-    tags = picture.tag_v2 if picture.format == "TIFF" else {}
+    tags = picture.tag_v2 if isinstance(picture, PIL.TiffImagePlugin.TiffImageFile) else {}
     if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format == "PPM"):
         grey = (np.asarray(picture) >> 8).astype(np.uint8)
         if tags.get(_PHOTOMETRIC) == 0:  # zero is white; Pillow respects that in pictures of 8 bits only

@@ -27,7 +27,8 @@ _AFTER_SCAN = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 def read_size(content: bytes) -> tuple[int, int]:
     """Returns height and width in pixels before EXIF orientation. Raises ValueError if no header is found."""
     with contextlib.suppress(KeyError):
-        return simplejpeg.decode_jpeg_header(content, strict=False)[:2]
+        height, width, _, _ = simplejpeg.decode_jpeg_header(content, strict=False)
+        return int(height), int(width)
     try:
         simplejpeg.decode_jpeg_header(content)
     except KeyError as error:  # simplejpeg 1.9 lacks a name for 4:4:1, which libjpeg-turbo 3 knows
@@ -80,7 +81,8 @@ def _mended(content: bytes) -> bytes:
     Drops bytes between segments, sets the version of JFIF to 1.1, and sets the parameters of scans and of Adobe's
     segment to those that libjpeg assumes in any case.
     """
-    parts, place, frame, adobe = [START], len(START), None, None
+    parts: list[bytes | bytearray] = [START]
+    place, frame, adobe = len(START), None, None
     while (place := content.find(b"\xff", place)) >= 0 and place + 4 <= len(content):
         code, length = content[place + 1], int.from_bytes(content[place + 2 : place + 4], "big")
         if code == _END:

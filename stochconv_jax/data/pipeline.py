@@ -20,7 +20,6 @@ import math
 from collections.abc import Generator, Iterator
 
 import cv2
-import grain
 import numpy as np
 
 from stochconv_jax.data import augment, orders, streams
@@ -34,7 +33,7 @@ ON_BAD_IMAGE = ("error", "skip")
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainRow(grain.transforms.Map):
+class TrainRow(streams.Rows):
     """Maps a position in this host's stream of training rows to its row.
 
     Place g of the global stream is image g mod N in the order of epoch g // N, for N images. Epochs follow each other
@@ -105,7 +104,7 @@ class TrainRow(grain.transforms.Map):
 
 
 @dataclasses.dataclass(frozen=True)
-class EvalRow(grain.transforms.Map):
+class EvalRow(streams.Rows):
     """Maps a position in this host's stream of evaluation rows to its row.
 
     Rows after the last image, and of unreadable images that are skipped, are masked.

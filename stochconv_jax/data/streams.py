@@ -1,5 +1,6 @@
 """Streams of batches, made by worker processes or threads, that end with the program and never block for ever."""
 
+import abc
 import atexit
 import contextlib
 import itertools
@@ -10,8 +11,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Generator, Iterator
-from typing import Protocol
+from collections.abc import Callable, Generator
 
 import absl.logging
 import grain
@@ -31,15 +31,18 @@ CLOSING_SECONDS = 60.0  # for all workers to end; Grain itself waits 25 seconds 
 _QUIET = "ignore:resource_tracker:UserWarning"
 
 
-class Rows(Protocol):
-    """A `grain.transforms.Map` from a position to a row of a batch, which can also say what it would read there."""
+class Rows(grain.transforms.Map):
+    """A map from a position to a row of a batch, which can also say what it would read there."""
 
+    @abc.abstractmethod
     def map(self, position: int) -> Batch:
         """Returns the row at a position: arrays by name."""
 
+    @abc.abstractmethod
     def where(self, position: int) -> str:
         """Returns the description of the batch that the position is in, for messages."""
 
+    @abc.abstractmethod
     def name(self, position: int) -> str:
         """Returns the name of the image at a position; '' if there is none."""
 
@@ -139,7 +142,7 @@ def _with_timeout(
                 answers.get(timeout=CLOSING_SECONDS)
 
 
-def _answer(iterator: Iterator[Batch], requests: queue.SimpleQueue, answers: queue.SimpleQueue) -> None:
+def _answer(iterator: grain.DatasetIterator[Batch], requests: queue.SimpleQueue, answers: queue.SimpleQueue) -> None:
     """Answers every request True with (batch, None) or (None, error); closes the iterator at the request False."""
     try:
         while requests.get():

@@ -94,7 +94,8 @@ def _texture(random: np.random.Generator, size: Size, *, light_dots: bool) -> np
     right = np.concatenate([np.cos(along_x), np.sin(along_x)], axis=1).astype(np.float32)
     sign = 1 if light_dots else -1
     # OpenCV's product, because the threads of NumPy's in each of several workers would compete for the cores.
-    return cv2.gemm(left, right, sign * np.sqrt(2 / 3), None, 0, flags=cv2.GEMM_2_T)
+    scale = sign * np.sqrt(2 / 3)
+    return cv2.gemm(left, right, scale, None, 0, flags=cv2.GEMM_2_T)  # pyright: ignore[reportCallIssue, reportArgumentType]  # the stub lacks None
 
 
 def _hairs(random: np.random.Generator, picture: np.ndarray) -> np.ndarray:

@@ -30,7 +30,7 @@ class TfdsSource(Source):
         self._ends = np.cumsum(train.shard_lengths)
         _check_sizes(self._folder, self._shards)
         table = table_reader.read(self._folder / "labels.csv")
-        labels = list(map(int, table.columns["target"]))
+        labels = np.array(list(map(int, table.columns["target"])), np.int32)
         super().__init__(table.columns["image"], labels, columns=table.columns, table=table.path)
         if len(self) != train.num_examples:
             raise ValueError(f"{self._folder}: {train.num_examples} images in the shards, {len(self)} in labels.csv")
@@ -44,8 +44,10 @@ class TfdsSource(Source):
         """Overrides `Source.read`."""
         try:
             if self._records is None:
-                self._records = tfds.builder_from_directory(self._folder).as_data_source(
-                    isic_melanoma.SPLITS[0], decoders={"image": tfds.decode.SkipDecoding()}
+                builder = tfds.builder_from_directory(self._folder)
+                self._records = builder.as_data_source(  # TFDS's decorator hides the parameters from the type checker
+                    isic_melanoma.SPLITS[0],  # pyright: ignore[reportCallIssue]
+                    decoders={"image": tfds.decode.SkipDecoding()},
                 )
             record = self._records[index]  # ArrayRecord checks it against its own checksum
         except (OSError, RuntimeError) as error:

@@ -38,7 +38,7 @@ def choose(folder: RunFolder, config: ConfigDict, overrides: Mapping[str, Any]) 
         if not {"data.path", *LABELS}.intersection(changed):
             raise
         raise ValueError(f"{error}; {NAME_A_TEST_SET}") from error
-    data, expected = runs.fingerprint(source), folder.read_config()["data"]["validation"]
+    data, expected = runs.fingerprint(source), runs.recorded(folder)["data"]["validation"]
     redrawn = config.data.source == "synthetic" and "data.seed" in changed  # drawn images have the same names
     if data == expected and not redrawn:
         return VALIDATION, source
@@ -68,7 +68,7 @@ def _warn_of_training_images(folder: RunFolder, config: ConfigDict, source: sour
     except ValueError:
         return
     shared = sorted(set(train.names).intersection(source.names))
-    if shared and runs.fingerprint(train) == folder.read_config()["data"]["train"]:
+    if shared and runs.fingerprint(train) == runs.recorded(folder)["data"]["train"]:
         logger.warning(
             "the run was trained on %d of the %d images of the test set (%s%s): its figures are too good",
             len(shared), len(source), ", ".join(shared[:3]), ", ..." if len(shared) > 3 else "",

@@ -4,7 +4,7 @@ import functools
 import logging
 import math
 import os
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -84,7 +84,9 @@ class Experiment:
 
     def inputs(self, batch_size: int = 1, sharding: Any = None) -> dict[str, jax.ShapeDtypeStruct]:
         """Returns shapes and dtypes of a batch as the model takes it."""
-        shapes = {name: ((batch_size, *self.pixels[f"{name}_size"], 3), jnp.uint8) for name in self.pixels["outputs"]}
+        sizes = {name: self.pixels[f"{name}_size"] for name in self.pixels["outputs"]}
+        shapes: dict[str, tuple[tuple[int, ...], Any]]
+        shapes = {name: ((batch_size, *size, 3), jnp.uint8) for name, size in sizes.items()}
         shapes["example"] = ((batch_size,), jnp.uint32)
         return {name: jax.ShapeDtypeStruct(*spec, sharding=sharding) for name, spec in shapes.items()}
 
@@ -171,7 +173,7 @@ class Experiment:
             for size, images in batches
         )
 
-    def explain_skipped(self, source: sources.Source, skipped: Sequence[int]) -> dict[int, str]:
+    def explain_skipped(self, source: sources.Source, skipped: Iterable[int]) -> dict[int, str]:
         """Logs and returns, by index, why images were skipped.
 
         Each image is read once more, because the workers that skipped it tell its index alone.

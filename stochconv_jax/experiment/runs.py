@@ -75,7 +75,7 @@ def record_start(folder: RunFolder, config: ConfigDict, step: int) -> None:
     """
     if jax.process_index() != 0:
         return
-    about, now = folder.read_config(), provenance.describe(folder.path)
+    about, now = recorded(folder), provenance.describe(folder.path)
     other = {name: value for name, value in now.items() if about.get(name) != value}
     if other:
         logger.warning("not as the run first began: %s; see `starts` in config.json", ", ".join(other))
@@ -92,7 +92,7 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str
     before, after = (flatten(json.loads(json.dumps(config))) for config in (before, after))
     free = FREE_KEYS
     # An earlier version took keys that do not apply to the source; they may be left out since.
-    if known := data_sources.inapplicable(before.get("data.source"), before.get("data.validation_labels")):
+    if known := data_sources.inapplicable(before.get("data.source", ""), before.get("data.validation_labels", "")):
         free += tuple(f"data.{key}" for key in known if not after.get(f"data.{key}"))
     keys = sorted(key for key in before.keys() | after.keys() if not key.startswith(free))
     return {key: (before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)}
@@ -102,6 +102,13 @@ def fingerprint(source: sources.Source) -> dict[str, int]:
     """Returns the number of images and a CRC-32 of their names and labels, wherever the files are."""
     crc = zlib.crc32("\n".join(source.names).encode("utf-8", "surrogateescape"))
     return {"images": len(source), "crc32": zlib.crc32(np.asarray(source.labels, np.int32).tobytes(), crc)}
+
+
+def recorded(folder: RunFolder) -> dict[str, Any]:
+    """Returns the content of config.json of a run that has started, such as one that `claim` or `read_run` accepted."""
+    content = folder.read_config()
+    assert content is not None, f"{folder.path} has no config.json any more"
+    return content
 
 
 def read_run(workdir: str | os.PathLike, overrides: Mapping[str, Any]) -> tuple[RunFolder, ConfigDict]:
@@ -133,6 +140,6 @@ def read_run(workdir: str | os.PathLike, overrides: Mapping[str, Any]) -> tuple[
 
 def changed_keys(folder: RunFolder, overrides: Mapping[str, Any]) -> list[str]:
     """Returns the keys of `overrides` whose values are not those of the run in `folder`."""
-    own = flatten(default_config.get_config().to_dict()) | flatten(folder.read_config()["config"])
+    own = flatten(default_config.get_config().to_dict()) | flatten(recorded(folder)["config"])
     plain = {key: json.loads(json.dumps([value, own[key]])) for key, value in overrides.items()}
     return [key for key, (value, before) in plain.items() if value != before]

@@ -117,7 +117,7 @@ def plan(config: ConfigDict, overrides: Mapping[str, Any], config_file: str, roo
     for_all = {key: value for key, value in overrides.items() if not key.startswith("sweep.")}
     planned = []
     for seed, (name, changes) in itertools.product(seeds, variants.items()):
-        changes = changes | {"seed": seed}
+        changes = {**changes, "seed": seed}
         own = configs[name].copy_and_resolve_references()
         own.seed = seed
         folder = RunFolder(root / name / f"seed_{seed}")
@@ -149,6 +149,7 @@ def _variants(config_file: str) -> Mapping[str, Mapping[str, Any]]:
     """Calls the file's sweep(), which returns by variant the keys that differ from its get_config()."""
     path = config_file.partition(":")[0]
     spec = importlib.util.spec_from_file_location("ablation", path)
+    assert spec is not None and spec.loader is not None, f"{path} is no Python file"
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     if not hasattr(module, "sweep"):
@@ -176,7 +177,7 @@ def _changed(
     if taken := sorted((changes.keys() | {"seed"}) & overrides.keys()):
         raise ValueError(f"{where} and the command line both set config.{taken[0]}: leave it to the sweep")
     try:
-        own = checked(flatten(config.to_dict()) | changes)
+        own = checked({**flatten(config.to_dict()), **changes})
         check_together(own)
     except config_rules.BadValue as error:
         raise config_rules.BadValue(f"{where}: {error}") from None

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Float32, Int32, UInt8, UInt32
 
+from stochconv_jax import ops
 from stochconv_jax.models.efficientnet import (
     Head,
     LayerConfig,
@@ -110,8 +111,8 @@ class Classifier(nn.Module):
     merge_after: int | str = HEAD
     num_classes: int = 1
     window_output: tuple[int, int] = (112, 112)
-    sampling: str = "per_image"
-    axes: str = "independent"
+    sampling: ops.Sampling = "per_image"
+    axes: ops.Axes = "independent"
     dropout: float = 0.2
     stochastic_depth: float = 0.2
     remat: bool = False
@@ -121,7 +122,7 @@ class Classifier(nn.Module):
         self._check()
         variant, layers, last = self.variant, self.layers, len(self.variant.stages)
         self.meet = HEAD if len(self.branches) == 1 else self.merge_after
-        depth = last if self.meet == HEAD else self.meet
+        depth = last if self.meet == HEAD else int(self.meet)
 
         def stages(first: int, last: int, head: bool) -> Stages:
             return Stages(variant, first, last, head, self.stochastic_depth, self.remat, layers)

@@ -58,7 +58,8 @@ class StochasticConv(nn.Module):
     @property
     def window_size(self) -> tuple[int, int]:
         """(height, width) of a window, in pixels."""
-        return ops.window_size(self.output_size, self.kernel_size, self.strides)
+        height, width = ops.window_size(self.output_size, self.kernel_size, self.strides)
+        return height, width
 
     @nn.compact
     def __call__(

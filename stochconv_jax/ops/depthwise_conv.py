@@ -1,7 +1,7 @@
 """Depthwise convolution: shifted multiply-adds on the CPU, XLA's convolution elsewhere."""
 
 from functools import partial
-from typing import Literal
+from typing import Literal, cast
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from stochconv_jax.ops.sharding import map_batch_shards, match_varying_axes
 
 Padding = Literal["SAME", "VALID"]
-Size = tuple[int, int]
+Size = tuple[int, ...]  # two numbers, as in `windows.Size`
 STRIP_ROWS = 7  # rows the kernel's gradient sums at once, roughly: fewer run slower, more compile slower
 
 
@@ -84,7 +84,7 @@ def _shifted(strides: Size, pads: tuple, x: jax.Array, kernel: jax.Array) -> jax
     x, kernel = jnp.pad(x, ((0, 0), *pads, (0, 0))), kernel.astype(wide)
     size = tuple((n - k) // s + 1 for n, k, s in zip(x.shape[1:3], (kh, kw), strides))
     taps = (_shift(x, i, j, size, strides).astype(wide) * kernel[i, j] for i in range(kh) for j in range(kw))
-    return sum(taps).astype(x.dtype)
+    return cast(jax.Array, sum(taps)).astype(x.dtype)  # there is a tap, so this is not the 0 of an empty sum
 
 
 def _shift(x: jax.Array, i: int, j: int, size: Size, strides: Size) -> jax.Array:
@@ -124,7 +124,7 @@ def _input_gradient(strides: Size, pads: tuple, shape: tuple, kernel: jax.Array,
             return jnp.zeros((batch, *size, channels), dtype)
         (top, _), (left, _) = margins
         terms = (_shift(g, top + y, left + x, size, (1, 1)).astype(wide) * kernel[i, j] for i, y, j, x in taps)
-        return sum(terms).astype(dtype)
+        return cast(jax.Array, sum(terms)).astype(dtype)
 
     rows = [jnp.stack([phase_gradient(row, column) for column in column_phases], axis=3) for row in row_phases]
     return jnp.stack(rows, axis=2).reshape(batch, -1, size[1] * strides[1], channels)[:, :height, :width]

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -37,12 +38,12 @@ def map_batch_shards(
     manual = {name for name, kind in kinds.items() if kind == AxisType.Explicit}
     names = _explicit_batch_axes(arrays[0]) if manual else ()
     if manual:
-        arrays = [jax.sharding.reshard(array, P(names) if rows else P()) for array, rows in zip(arrays, batched)]
+        arrays = tuple(jax.sharding.reshard(array, P(names) if rows else P()) for array, rows in zip(arrays, batched))
     shard_rows = len(arrays[0]) // math.prod(mesh.shape[name] for name in names)
     if auto and kinds.get(DATA_AXIS) == AxisType.Auto and shard_rows % mesh.shape[DATA_AXIS] == 0:
         manual, names = manual | {DATA_AXIS}, (*names, DATA_AXIS)
     if manual:
-        batch_spec = P(names if len(names) > 1 else names[0]) if names else P()
+        batch_spec = P(names[0] if len(names) == 1 else names) if names else P()
         in_specs = tuple(batch_spec if rows else P() for rows in batched)
         function = jax.shard_map(function, in_specs=in_specs, out_specs=batch_spec, axis_names=manual)
     return function(*arrays)
@@ -63,5 +64,5 @@ def match_varying_axes(*arrays: jax.Array) -> list[jax.Array]:
     """
     if AxisType.Manual not in jax.sharding.get_abstract_mesh().axis_types:
         return list(arrays)
-    zero = sum((array[(0,) * array.ndim] > 0).astype(jnp.int8) * jnp.int8(0) for array in arrays)
+    zero = cast(jax.Array, sum((array[(0,) * array.ndim] > 0).astype(jnp.int8) * jnp.int8(0) for array in arrays))
     return [array + zero.astype(array.dtype) for array in arrays]

@@ -65,7 +65,7 @@ def stochastic_conv(
         axes=axes,
         examples=examples,
     )
-    if mean is None:
+    if mean is None or std is None:
         out = window_conv(image, windows, kernel, strides=strides, window_size=size)
     else:
         scaled, offset = _fold_normalisation(kernel, mean, std)
@@ -82,8 +82,8 @@ def _fold_normalisation(
     Both are float32, or float64 for a float64 kernel.
     """
     wide = kernel if kernel.dtype.itemsize >= 4 else kernel.astype(jnp.float32)
-    mean, std = jnp.asarray(mean, wide.dtype), jnp.asarray(std, wide.dtype)
-    scaled = wide / (255.0 * std)[:, None]
+    means, deviations = jnp.asarray(mean, wide.dtype), jnp.asarray(std, wide.dtype)
+    scaled = wide / (255.0 * deviations)[:, None]
     # An elementwise product and a sum: accelerators would round the operands of a matrix product to bfloat16.
-    offset = (wide * (mean / std)[:, None]).sum((0, 1, 2))
+    offset = (wide * (means / deviations)[:, None]).sum((0, 1, 2))
     return scaled, offset

@@ -5,6 +5,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, Integer, UInt8
 
 from stochconv_jax.ops import window_platforms
@@ -84,7 +85,7 @@ def _check(image: jax.Array, windows: jax.Array, kernel: jax.Array, window_size:
         raise ValueError(f"the image ({height}x{width} pixels) is smaller than the window ({wh}x{ww})")
     if wh < kh or ww < kw:
         raise ValueError(f"the window ({wh}x{ww} pixels) is smaller than the kernel ({kh}x{kw})")
-    if not isinstance(windows, jax.core.Tracer):
+    if not isinstance(windows, Tracer):
         outside = np.argwhere((np.asarray(windows) < 0) | (np.asarray(windows) > (height - wh, width - ww)))
         if outside.size:
             b, f, _ = outside[0]

@@ -7,6 +7,7 @@ which has only one layout.
 """
 
 from collections.abc import Iterator
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +25,8 @@ def forward(image, windows, kernel, *, strides: Size, window_size: Size, dtype) 
     size = tuple((n - k) // s + 1 for n, k, s in zip(window_size, kernel.shape[:2], strides))
     weights = jnp.moveaxis(kernel, 3, 0).astype(dtype).reshape(kernel.shape[3], -1)
     pixels_read = _pixels_read(_crops(image, windows, window_size), kernel.shape[:3], size, strides)
-    out = sum(weights[:, tap, None, None] * pixels.astype(dtype) for tap, pixels in enumerate(pixels_read))
+    products = (weights[:, tap, None, None] * pixels.astype(dtype) for tap, pixels in enumerate(pixels_read))
+    out = cast(jax.Array, sum(products))
     return jnp.moveaxis(with_layout_constraint(out.astype(kernel.dtype), Layout((0, 1, 2, 3))), 1, 3)
 
 

@@ -99,6 +99,7 @@ def _by_accelerator(
     The platform is the one that the program is lowered for. In x64 mode TPUs run the loops too, since the kernels count
     in 32 bits.
     """
-    use_kernels = tiles is not None and not jax.config.jax_enable_x64
-    forms = {"cuda": gpu, "rocm": gpu} | ({"tpu": partial(tpu_kernels, tiles)} if use_kernels else {})
+    forms = {"cuda": gpu, "rocm": gpu}
+    if tiles is not None and tpu_kernels is not None and not jax.config.jax_enable_x64:
+        forms["tpu"] = partial(tpu_kernels, tiles)
     return lambda *args: lax.platform_dependent(*args, **forms, default=loops)

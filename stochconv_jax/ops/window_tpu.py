@@ -20,6 +20,7 @@ the window (see `_pixel_scratch`).
 """
 
 from functools import partial
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +40,7 @@ def forward(tiles: list[list[OutputTile]], image: jax.Array, windows: jax.Array,
 
 def kernel_gradient(tiles: list[list[OutputTile]], image: jax.Array, windows: jax.Array, g: jax.Array) -> jax.Array:
     """Returns the gradient of the kernel, float32 [kh, kw, C, F], from the cotangent g [B, h, w, F]."""
-    return sum(_tile_gradient(tile, image, windows, g) for row in tiles for tile in row)
+    return cast(jax.Array, sum(_tile_gradient(tile, image, windows, g) for row in tiles for tile in row))
 
 
 def _tile_forward(tile: OutputTile, image, windows, kernel):

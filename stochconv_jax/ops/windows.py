@@ -1,6 +1,6 @@
 """The random windows of a stochastic convolution: their size and their positions."""
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ from jaxtyping import Array, Int32, Integer, PRNGKeyArray
 
 Sampling = Literal["per_image", "per_batch", "shared"]
 Axes = Literal["independent", "diagonal"]
-Size = tuple[int, int]
+Size = tuple[int, ...]  # two numbers, (height, width); a type checker cannot count those of a slice of a shape
 
 
 def window_size(output_size: Size, kernel_size: Size, strides: Size) -> Size:
@@ -90,6 +90,6 @@ def _draw(key: jax.Array, number: int, positions: Size, axes: Axes) -> jax.Array
     return along_longer * jnp.array(positions, jnp.int32) // max(positions)
 
 
-def _check_choice(name: str, value: str, choices: type) -> None:
+def _check_choice(name: str, value: str, choices: Any) -> None:
     if value not in get_args(choices):
         raise ValueError(f"{name} must be one of {', '.join(get_args(choices))}, not {value!r}")

@@ -38,7 +38,7 @@ class Program:
     batch_size: int
     devices: int
     parts: int
-    memory: dict[str, float]
+    memory: Mapping[str, float]
     costs: dict[str, float]
     moved: list[tuple[hlo.Collective, str]]
     seconds: float
@@ -150,7 +150,7 @@ def largest_rows(program: Callable[[int], Program], first: int, memory: float, t
         rows = _proposal([(rows, tried[rows].needed) for rows in fits[-2:]], memory) if fits else above // 2
         if rows >= above:
             rows = (fits[-1] + above) // 2
-        rows = min(rows // 8 * 8 if rows > 16 else rows, MAX_ROWS)
+        rows = int(min(rows // 8 * 8 if rows > 16 else rows, MAX_ROWS))
         if rows < 1 or (fits and rows < 1.05 * fits[-1]):
             break
         tried[rows] = program(rows)

@@ -202,6 +202,7 @@ def memory(compiled: jax.stages.Compiled) -> dict[str, int]:
     time: all kinds together, or the compiler's own 'peak' if that is more.
     """
     stats = compiled.memory_analysis()
+    assert stats is not None, "the compilers for CPUs, GPUs and TPUs all count memory"
     kinds = {
         "arguments": stats.argument_size_in_bytes,
         "outputs": stats.output_size_in_bytes,

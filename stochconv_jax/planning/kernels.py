@@ -117,8 +117,10 @@ def _flops(one: Instruction, shapes: dict) -> float:
     elements = sum(math.prod(shape) for _, shape in one.shapes)
     if one.kind == "convolution" or (one.kind == "custom-call" and _LABELS.search(one.line)):
         return _convolution(one, shapes)
-    if one.kind == "dot" or (one.kind == "custom-call" and _CONTRACTED.search(one.line)):
-        contracted = [int(n) for n in re.findall(r"\d+", _CONTRACTED.search(one.line)[1])]
+    axes = _CONTRACTED.search(one.line)
+    if one.kind == "dot" or (one.kind == "custom-call" and axes):
+        assert axes is not None, f"a product without contracted axes: {one.line}"
+        contracted = [int(n) for n in re.findall(r"\d+", axes[1])]
         left = shapes[one.operands[0]][0][1]
         return 2.0 * math.prod(one.shapes[0][1]) * math.prod(left[axis] for axis in contracted)
     if one.kind in ("reduce", "reduce-window"):
@@ -133,7 +135,9 @@ def _convolution(one: Instruction, shapes: dict) -> float:
     The dimension labels and cuDNN's name of the function tell which of the three arrays are kernel and output of the
     forward convolution.
     """
-    labels = _LABELS.search(one.line)[1]
+    found = _LABELS.search(one.line)
+    assert found is not None, f"a convolution without dimension labels: {one.line}"
+    labels = found[1]
     arrays = [shapes[name][0][1] for name in one.operands[:2] if name in shapes] + [one.shapes[0][1]]
     if "BackwardFilter" in one.line:
         kernel, output = arrays[2], arrays[1]

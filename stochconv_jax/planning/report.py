@@ -170,7 +170,7 @@ def _describe_limit(plan: Plan, train: cost.Program) -> list[str]:
     times = {} if train.refusal else cost.times(train, plan.chip)
     if not times:
         return []
-    limit = max(times, key=times.get)
+    limit = max(times, key=lambda name: times[name])
     advice = {
         "arithmetic": "only more chips help",
         "memory traffic": "model.dtype=bfloat16 halves the activations",

@@ -63,8 +63,8 @@ class Goodput:
         self.state = RUNNING
         self._folder, self._writes, self._timeout = folder, writes, timeout_seconds
         self._advice, self._clock = advice, clock
-        self._seconds = dict.fromkeys(PARTS, 0.0)
-        self._parts = [START]  # within each other; the last one is under way
+        self._seconds: dict[str, float] = dict.fromkeys(PARTS, 0.0)
+        self._parts: list[str] = [START]  # within each other; the last one is under way
         self._since = began
         self._written = -math.inf
         self._time = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

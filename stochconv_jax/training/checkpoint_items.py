@@ -68,11 +68,10 @@ def read_back(checkpoint: pathlib.Path, shapes: Items) -> None:
 
     Raises what Orbax raises where it cannot be restored. `shapes`: see `shapes_of`.
     """
-    alone = {
-        "multiprocessing_options": ocp.options.MultiprocessingOptions(
-            primary_host=0, active_processes={0}, barrier_sync_key_prefix="read_back"
-        )
-    }
-    with ocp.Checkpointer(ocp.StandardCheckpointHandler(**alone), **alone) as reader:
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=0, active_processes={0}, barrier_sync_key_prefix="read_back"
+    )
+    handler = ocp.StandardCheckpointHandler(multiprocessing_options=alone)
+    with ocp.Checkpointer(handler, multiprocessing_options=alone) as reader:
         for name, tree in shapes.items():
             reader.restore(checkpoint / name, args=ocp.args.StandardRestore(tree))

@@ -128,6 +128,7 @@ class Checkpoints:
         try:
             for unnamed in self.folder.glob(f"{PREFIX}_{self._saving}.*tmp*"):
                 if not self._read_back:
+                    assert self._unread is not None, "`save` has set it"
                     checkpoint_items.read_back(unnamed, self._unread)
                     self._read_back, self._unread = True, None
                 checksums.write(unnamed)
@@ -228,11 +229,12 @@ class Checkpoints:
             others = [step for step in saved if step not in there]
             advice = f"choose another of {others}" if others else "bring back a copy, or take another --workdir"
             raise Damaged(f"no checkpoint asked for is sound; {advice}:\n{listing}")
-        metrics = {step: self._metrics(step) for step in sound}
-        if which == BEST and (ranked := [step for step in sound if metrics[step] is not None]):
-            if all(self._unranked(metrics[step]) for step in ranked):
-                logger.warning("%s is defined at none of the steps %s: the last is taken", self._best_metric, ranked)
-            return max(ranked, key=lambda step: (self._quality(metrics[step]), step))
+        metrics = {step: row for step in sound if (row := self._metrics(step)) is not None}
+        if which == BEST and metrics:
+            if all(map(self._unranked, metrics.values())):
+                steps = list(metrics)
+                logger.warning("%s is defined at none of the steps %s: the last is taken", self._best_metric, steps)
+            return max(metrics, key=lambda step: (self._quality(metrics[step]), step))
         return sound[-1] if sound else None
 
     def _steps(self) -> list[int]:

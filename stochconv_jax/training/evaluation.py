@@ -42,7 +42,7 @@ class Predictions:
         `groups`: the group of each image of the source, where known.
         """
         log_p = metrics.log_probabilities(self.logits)
-        known = None if groups is None else [groups[index] for index in self.index]
+        known = None if groups is None else [groups[int(index)] for index in self.index]
         by_passes = [
             metrics.roc_auc(self.label, metrics.mean_log_probabilities(log_p[:passes]))
             for passes in range(1, len(log_p) + 1)

@@ -79,7 +79,7 @@ class EpochAccumulator:
             return cls()
         steps, rows = len(saved["loss"]), len(saved["label"])
         # Version 0.1 did not save these two; later steps do not need them.
-        saved = {"norm": [math.nan] * steps, "index": [-1] * rows} | saved
+        saved = {"norm": [math.nan] * steps, "index": [-1] * rows, **saved}
         names = {np.float32: ("loss", "norm", "logits"), np.int32: ("label", "index", "skipped")}
         arrays = {name: np.asarray(saved[name], dtype) for dtype, group in names.items() for name in group}
         return cls(TrainMetrics.single_from_model_output(**arrays), steps, saved["seconds"])
@@ -136,10 +136,10 @@ def train(
     save: Callable[..., None],
     accumulator: EpochAccumulator,
     log_epoch: Callable[[dict[str, float]], None],
-    learning_rate: Callable[[int], float],
+    learning_rate: Callable[[int], Any],
     save_every: int,
     stop_requested: Callable[[], bool],
-    log_skipped: Callable[[list[int]], None],
+    log_skipped: Callable[[list[int]], object],
     progress: Progress,
     clock: Callable[[], float] = time.monotonic,
 ) -> tuple[TrainState, bool]:

@@ -52,7 +52,7 @@ def placement(mesh: Mesh, *, split: bool) -> Callable[[Sequence[int]], NamedShar
     return place
 
 
-def constrain(tree: Any, place: Callable[[Sequence[int]], NamedSharding]) -> Any:
+def constrain(tree: Any, place: Callable[[Sequence[int]], jax.sharding.Sharding]) -> Any:
     """Returns, inside jit, the arrays of `tree` with the sharding that `place` returns for their shapes."""
     return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, place(x.shape)), tree)
 

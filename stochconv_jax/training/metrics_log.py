@@ -56,5 +56,5 @@ class MetricsLog:
         with explain_os_errors("write into", self._folder.events, WORKDIR_ADVICE):
             for name, value in row.items():
                 if name not in NOT_DRAWN:
-                    self._events.add_scalar(name, value, row["step"])
+                    self._events.add_scalar(name, value, int(row["step"]))
             self._events.flush()

@@ -35,7 +35,12 @@ def create_schedule(
     """
     if schedule not in SCHEDULES:
         raise ValueError(f"schedule={schedule!r}: choose one of {', '.join(SCHEDULES)}")
-    exponential = optax.exponential_decay(learning_rate, decay_every_epochs, decay_rate, staircase=True)
+    exponential = optax.exponential_decay(
+        learning_rate,
+        decay_every_epochs,  # pyright: ignore[reportArgumentType]  # optax divides by it: a fraction will do
+        decay_rate,
+        staircase=True,
+    )
 
     def rate(step):
         epoch = jnp.asarray(step, jnp.float32) / steps_per_epoch

@@ -29,7 +29,7 @@ class Seeded:
     share one program in the compilation cache.
     """
 
-    def __init__(self, function: Callable, seed: int):
+    def __init__(self, function: Callable, seed: int | np.integer):
         self.function, self.seed = function, np.int64(seed).astype(np.int32)  # jax.random.key uses these bits only
 
     def __call__(self, *arguments):

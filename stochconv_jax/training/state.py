@@ -1,5 +1,6 @@
 """The train state: how it is made, where its arrays lie, and what of it a checkpoint keeps."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -37,7 +38,7 @@ class TrainState:
         """Returns the state with these {'params', 'batch_stats'}, which also become the average where one is kept."""
         placed = jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), variables, self.trained())
         ema = None if self.ema is None else jax.tree.map(jnp.copy, placed)
-        return self.replace(params=placed["params"], batch_stats=placed["batch_stats"], ema=ema)
+        return dataclasses.replace(self, params=placed["params"], batch_stats=placed["batch_stats"], ema=ema)
 
     def trained(self) -> dict[str, Any]:
         """Returns {'params', 'batch_stats'} as the optimiser left them."""
@@ -55,7 +56,7 @@ class TrainState:
     @classmethod
     def from_items(cls, items: Mapping[str, Mapping[str, Any]]) -> "TrainState":
         """Returns the state that `to_items` took apart."""
-        return cls(**{"ema": None} | items[VARIABLES] | items[OPTIMIZER])
+        return cls(**{"ema": None, **items[VARIABLES], **items[OPTIMIZER]})
 
 
 def variables_initializer(model: nn.Module, inputs: Any, *, seed: int) -> rngs.Seeded:

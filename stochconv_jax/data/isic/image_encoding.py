@@ -68,8 +68,8 @@ def hash_encoded(content: bytes) -> int:
     """Returns the `perceptual_hash` of an encoded picture. Raises ValueError if it is damaged."""
     if content.startswith(jpeg.START):
         try:
-            reduced = {"min_height": _HASH_SIDE, "min_width": _HASH_SIDE}
-            return perceptual_hash(simplejpeg.decode_jpeg(content, "GRAY", **reduced)[..., 0])
+            grey = simplejpeg.decode_jpeg(content, "GRAY", min_height=_HASH_SIDE, min_width=_HASH_SIDE)
+            return perceptual_hash(grey[..., 0])
         except ValueError:  # `image_io.decode` reads more files, or says what is wrong
             pass
     return perceptual_hash(cv2.cvtColor(image_io.decode(content), cv2.COLOR_RGB2GRAY))
@@ -94,9 +94,9 @@ def decode_reduced(content: bytes, height: int, width: int) -> np.ndarray:
 
 def same_picture(first: np.ndarray, second: np.ndarray) -> bool:
     """Returns whether two pictures, RGB uint8 `[H, W, 3]`, differ by no more than size and compression make them."""
-    grey = [cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in (first, second)]
+    first_grey, second_grey = (cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in (first, second))
     return (
-        _mean_difference(*grey, _GREY_SIDE) <= _GREY_LEVELS
+        _mean_difference(first_grey, second_grey, _GREY_SIDE) <= _GREY_LEVELS
         and _mean_difference(first, second, _COLOR_SIDE) <= _COLOR_LEVELS
     )
 

@@ -12,6 +12,7 @@ How each year names diagnoses, and how they become 2019's categories:
 import dataclasses
 import pathlib
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from stochconv_jax.data import table_reader
 from stochconv_jax.data.isic.records import Record, image_id, split_name
@@ -75,8 +76,10 @@ def read(path: pathlib.Path, *, image_column: str = "", target_column: str = "ta
     if {"image_name_1", "image_name_2"} <= table.columns.keys():
         return Contents(path, "2020 duplicates", pairs=tuple(_pairs(table)))
     own = _own_classes(table, image_column, target_column)
-    chosen = own is not None and own.columns[1] != "target"  # a column that the user chose goes before known formats
-    form = own if chosen else _format_of(path, list(table.columns), ",".join(header[1]), own)
+    if own and own.columns[1] != "target":  # a column that the user chose goes before known formats
+        form = own
+    else:
+        form = _format_of(path, list(table.columns), ",".join(header[1]), own)
     if not body:
         raise ValueError(f"{path} has no rows below its header")
     return Contents(path, form.name, records=tuple(_records(table, form)))
@@ -92,7 +95,7 @@ def _records(table: table_reader.TextTable, form: _Format) -> Iterable[Record]:
         if not image:
             raise ValueError(f"{table.where(row)}: no image is named")
         try:
-            fields = {"year": form.year} | form.read(cells)
+            fields: dict[str, Any] = {"year": form.year} | form.read(cells)
             yield Record(table.path, table.lines[row], image, folder=folder, **fields)
         except ValueError as error:
             raise ValueError(f"{table.where(row)}: {error}") from error

@@ -68,8 +68,8 @@ def split_rows(labels: Sequence[Mapping], *, fraction: float, num_folds: int, se
 def check_sides(labels: Sequence[Mapping], train: np.ndarray, validation: np.ndarray) -> None:
     """Raises folds.Leak if a patient, a lesion, a group or an image is on both sides; the sides are indices."""
     columns = ("image", "patient_id", "lesion_id", "group")
-    sides = [{name: [labels[i][name] for i in side] for name in columns} for side in (train, validation)]
-    folds.refuse_leaks(*sides, "the groups should have kept them together: please report this")
+    one, other = ({name: [labels[i][name] for i in side] for name in columns} for side in (train, validation))
+    folds.refuse_leaks(one, other, "the groups should have kept them together: please report this")
 
 
 def conflict_rows(conflicts: Iterable[Conflict], rule: Rule) -> list[dict]:

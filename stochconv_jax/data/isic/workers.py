@@ -67,5 +67,7 @@ def _start_worker() -> None:
 
 def _end_with_parent() -> None:
     """Ends the worker when its parent was killed; else it would wait for work for ever."""
-    multiprocessing.parent_process().join()
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "only workers call this"
+    parent.join()
     os._exit(1)
