@@ -63,7 +63,7 @@ class Goodput:
         self.state = RUNNING
         self._folder, self._writes, self._timeout = folder, writes, timeout_seconds
         self._advice, self._clock = advice, clock
-        self._seconds = dict.fromkeys(PARTS, 0.0)
+        self._seconds: dict[str, float] = dict.fromkeys(PARTS, 0.0)
         self._parts = [START]  # within each other; the last one is under way
         self._since = began
         self._written = -math.inf
