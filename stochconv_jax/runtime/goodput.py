@@ -75,8 +75,7 @@ class Goodput:
 
     def __enter__(self) -> "Goodput":
         if self._writes:
-            self._earlier = (self._folder.read_json(FILE) or {}).get("starts", [])
-            self._reached = max((start["step"] for start in self._earlier), default=0)
+            self._read()
         return self
 
     def __exit__(self, kind, *_) -> None:
@@ -165,6 +164,16 @@ class Goodput:
         starts = [*self._earlier, this | {"seconds": dict(self._seconds)}]
         total = {part: sum(start["seconds"].get(part, 0.0) for start in starts) for part in PARTS}
         return {"wall_seconds": sum(total.values()), "seconds": total, "starts": starts}
+
+    def _read(self) -> None:
+        """Takes over the records of earlier starts. A file that cannot be used ends nothing: the record begins anew."""
+        try:
+            self._earlier = (self._folder.read_json(FILE) or {}).get("starts", [])
+            self._reached = max((int(start["step"]) for start in self._earlier), default=0)
+            self._content()
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            logger.warning("%s is not used, and begins anew: %r", self._folder.path / FILE, error)
+            self._earlier, self._reached = [], 0
 
     def _write(self, content: Mapping[str, Any]) -> None:
         """A file that cannot be written ends nothing: the next save fails too, if that goes on."""

@@ -28,27 +28,24 @@ def create_schedule(
       steps_per_epoch: steps in an epoch; a fraction if the last batch of an epoch reaches into the next epoch.
       num_epochs: length of the training, in epochs.
       warmup_epochs: epochs in which the rate rises linearly from zero, as a factor of what the schedule says; 0 for
-      none. decay_start_epoch, decay_every_epochs, decay_rate: see 'exponential'.
+        none.
+      decay_start_epoch, decay_every_epochs, decay_rate: see 'exponential'.
 
     Raises:
       ValueError: `schedule` is not one of `SCHEDULES`.
     """
     if schedule not in SCHEDULES:
         raise ValueError(f"schedule={schedule!r}: choose one of {', '.join(SCHEDULES)}")
-    exponential = optax.exponential_decay(
-        learning_rate,
-        decay_every_epochs,  # pyright: ignore[reportArgumentType]  # optax divides by it: a fraction will do
-        decay_rate,
-        staircase=True,
-    )
 
+    # optax's own schedules round differently, which would change the rates, and so the results, of earlier runs.
     def rate(step):
         epoch = jnp.asarray(step, jnp.float32) / steps_per_epoch
         value = jnp.float32(learning_rate)
         if schedule == "exponential":
-            # optax decays first after one interval. The small term makes up for rounding at the end of an epoch.
-            value = exponential(epoch - decay_start_epoch + decay_every_epochs * (1 + 1e-5))
-        if schedule == "cosine":  # optax's differs from this one in its rounding, which would change earlier runs
+            # The small term makes up for rounding at the end of an epoch.
+            decays = jnp.floor((epoch - decay_start_epoch) / decay_every_epochs + 1e-5) + 1
+            value *= jnp.float32(decay_rate) ** jnp.maximum(decays, 0)
+        if schedule == "cosine":
             done = (epoch - warmup_epochs) / max(num_epochs - warmup_epochs, 1e-9)
             value *= 0.5 * (1 + jnp.cos(jnp.pi * jnp.clip(done, 0, 1)))
         if warmup_epochs:

@@ -128,6 +128,17 @@ def test_a_record_that_cannot_be_written_is_named_and_ends_nothing(folder, clock
     assert f"cannot write {folder.path / goodput.FILE}: Is a directory" in caplog.text
 
 
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"starts": 3}', '{"starts": [{}]}', '{"starts": [{"step": 9, "seconds": {"steps": "x"}}]}']
+)
+def test_a_record_that_cannot_be_read_is_named_and_ends_nothing(folder, clock, caplog, text):
+    (folder.path / goodput.FILE).write_text(text)
+    with measured(folder, clock) as spent:
+        train(clock, spent, 0, 3)
+    assert f"{folder.path / goodput.FILE} is not used, and begins anew" in caplog.text
+    assert len(written(folder)["starts"]) == 1 and written(folder)["seconds"]["repeated"] == 0
+
+
 def test_the_line_of_the_log_has_the_parts_that_took_time():
     content = {"wall_seconds": 10.0, "seconds": {"start": 2.5, "steps": 7.5, "repeated": 0.0}, "starts": [1, 2]}
     assert goodput.in_words(content) == "10.0 s in 2 starts: start 2.5 s (25%), steps 7.5 s (75%)"

@@ -39,6 +39,13 @@ def test_decay_falls_on_the_first_step_of_an_epoch_also_where_epochs_are_no_whol
     np.testing.assert_allclose(before, 1e-3 * 0.9 ** np.arange(10), rtol=1e-5)
 
 
+def test_a_decay_comes_at_the_step_of_earlier_runs():
+    """At a step that is 1.05e-5 decays short of the twelfth, which optax.exponential_decay rounds up."""
+    settings = {"steps_per_epoch": 47443 / 25, "decay_start_epoch": 10.0, "decay_every_epochs": 2.0}
+    got = rates("exponential", [60726, 60727, 60728], **settings)
+    np.testing.assert_allclose(got, 1e-3 * 0.9 ** np.array([11, 11, 12]), rtol=1e-5)
+
+
 def test_cosine_falls_from_the_end_of_the_warm_up_to_zero():
     got = rates("cosine", [0, 25, 50, 325, 600], warmup_epochs=5.0)
     np.testing.assert_allclose(got, [0, 0.5e-3, 1e-3, 0.5e-3, 0], atol=1e-9)
