@@ -23,6 +23,12 @@ from stochconv_jax.data import exif, jpeg
 MAX_PIXELS = 2**30  # of one picture, as in OpenCV; a header that says more is damaged or made to do harm
 # Pillow's names of the formats that are read, if it was built with them. Others run programs, or hold no pixels.
 _FORMATS = ("JPEG", "PNG", "BMP", "DIB", "GIF", "TIFF", "WEBP", "AVIF", "JPEG2000", "PPM", "TGA", "PCX", "SGI", "HEIF")
+# Beginnings of files.
+_JPEG2000 = (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
+_TIFF = (b"II*\0", b"MM\0*")
+_PNG = b"\x89PNG\r\n\x1a\n"
+# TIFF's tags (TIFF 6.0, section 8).
+_BITS, _PHOTOMETRIC, _CHANNELS, _PLANAR = 258, 262, 277, 284
 HEIF = "its format, HEIC, is not read: pip install pillow-heif (the extra `heif`), or save it as JPEG or PNG"
 
 
@@ -122,11 +128,6 @@ def _has_deep_pixels(jpeg2000: bytes) -> bool:
     """Returns whether the first channel has more than 8 bits: Pillow would turn the largest values into 0."""
     place = jpeg2000.find(_JPEG2000[1]) + 42  # Ssiz in the codestream's header (ISO/IEC 15444-1, A.5.1)
     return (jpeg2000[place] & 0x7F) + 1 > 8
-
-
-_JPEG2000 = (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
-_TIFF = (b"II*\0", b"MM\0*")
-_PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def _critical_chunks(png: bytes) -> bytes:
@@ -243,10 +244,6 @@ def _read_start(file: pathlib.Path | BinaryIO, count: int) -> bytes:
             return stream.read(count)
     file.seek(0)
     return file.read(count)
-
-
-# TIFF's tags (TIFF 6.0, section 8).
-_BITS, _PHOTOMETRIC, _CHANNELS, _PLANAR = 258, 262, 277, 284
 
 
 def _tags(tiff: bytes) -> Mapping[int, Any]:

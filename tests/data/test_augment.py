@@ -1,4 +1,4 @@
-"""The geometry of augmentation, seen in the matrix and, apart from it, in the pixels."""
+"""The geometry of augmentation, in the affine map and, independently, in the pixels."""
 
 import cv2
 import numpy as np
@@ -18,13 +18,13 @@ def random_picture(size):
 
 
 def maps(ranges, size=SIZE, count=400):
-    """Many random maps `[count, 2, 3]`."""
+    """Returns random affine maps, `[count, 2, 3]`."""
     random = np.random.default_rng(0)
     return np.array([augment.random_affine(random, size, ranges) for _ in range(count)])
 
 
 def place(affine, x, y):
-    """Where in the source the output's pixel (x, y) is read."""
+    """Returns the place in the source from which the output's pixel (x, y) is read."""
     return affine @ [x, y, 1]
 
 
@@ -154,7 +154,7 @@ def test_fitting_cuts_the_sides_and_averages():
 
 
 def area_means(length, count):
-    """How much of each of `length` pixels is in each of `count` of their area means, `[count, length]`."""
+    """Returns the share of each of `length` pixels in each of `count` area means, `[count, length]`."""
     edges = np.arange(count + 1)[:, None] * (length / count)
     covered = np.clip(edges - np.arange(length), 0, 1)
     return np.diff(covered, axis=0) * (count / length)

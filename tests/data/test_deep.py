@@ -1,4 +1,4 @@
-"""16 bits a channel: TIFFs in all their arrangements, written here, and JPEG 2000; Pillow misreads some of both."""
+"""TIFFs of 16 bits a channel, in all arrangements, and JPEGs 2000; Pillow misreads some of both."""
 
 import io
 import struct
@@ -12,7 +12,7 @@ from tests.data.drawn import random_picture
 
 
 def tiff(pixels: np.ndarray, *, photometric: int, planes: bool = False, order: str = "<") -> bytes:
-    """An uncompressed TIFF 6.0 of `pixels`, uint8 or uint16 `[H, W, C]`, in a strip or a plane a channel."""
+    """Returns an uncompressed TIFF 6.0 of `pixels`, uint8 or uint16 `[H, W, C]`, in one strip or a plane a channel."""
     height, width, channels = pixels.shape
     parts = np.moveaxis(pixels, 2, 0) if planes else pixels[None]
     strips = [part.astype(part.dtype.newbyteorder(order)).tobytes() for part in parts]

@@ -1,4 +1,4 @@
-"""Files in a folder: the pictures among them, and what is said of the others."""
+"""Finds the pictures among files and describes the others."""
 
 import importlib.util
 import pathlib

@@ -1,4 +1,4 @@
-"""Every kind of picture: its pixels, its size before they are decoded, and what damage is."""
+"""Every kind of picture: its pixels, its size by the header, and damage."""
 
 import contextlib
 import io
@@ -47,7 +47,7 @@ XMP = b'<x:xmpmeta><rdf:RDF><rdf:Description tiff:Orientation="%d"/></rdf:RDF></
 
 
 def turned(kind, how, orientation):
-    """A picture's file, and what Pillow makes of it."""
+    """Returns the content of a picture's file, and the pixels that Pillow reads from it."""
     picture = np.zeros((64, 96, 3), np.uint8)
     picture[:20, :30], picture[:20, 60:] = (255, 0, 0), (0, 255, 0)
     exif, file = PIL.Image.Exif(), io.BytesIO()
@@ -83,7 +83,7 @@ LEAST_MODES = {"PNG": 7, "TIFF": 8, "GIF": 6, "JPEG2000": 6, "AVIF": 8}
 
 
 def saved(picture, kind, mode):
-    """The file's content; None where the format has no such mode."""
+    """Returns the file's content; None if the format has no such mode."""
     image, file, options = PIL.Image.fromarray(picture), io.BytesIO(), {}
     if mode == "P with transparency":
         image, options = image.quantize(64), {"transparency": bytes([0, 128] + [255] * 62)}
@@ -101,7 +101,7 @@ def saved(picture, kind, mode):
 
 @pytest.mark.parametrize("kind", [*SAVED, *LOSSY])
 def test_pictures_of_every_mode_become_the_rgb_that_they_show(kind):
-    """Against Pillow's conversions; of 16 bits, which those cut off at 255, the upper eight count."""
+    """Compares with Pillow's conversions, except for 16 bits, of which the upper eight are kept."""
     picture, modes = random_picture(40, 60), []
     for mode in ("RGB", "L", "P", "P with transparency", "1", "RGBA", "LA", "CMYK", "I;16"):
         content = saved(picture, kind, mode)
@@ -140,7 +140,7 @@ def png_chunk(kind, content):
 
 
 def test_the_libraries_say_nothing_of_their_own(capfd, recwarn):
-    """Lines without a file's name help nobody; what matters is in the error."""
+    """Pillow's libraries would print lines without the file's name; the error has both."""
     png, tiff = encoded(random_picture()), io.BytesIO()
     chunks = png_chunk(b"iCCP", b"no profile\0\0") + png_chunk(b"tIME", b"\0" * 3) + png_chunk(b"cHRM", bytes(32))
     PIL.Image.fromarray(random_picture()).save(tiff, "TIFF", compression="tiff_lzw", tiffinfo={50000: "x", 37000: "y"})
@@ -206,7 +206,7 @@ def test_exif_of_either_byte_order_is_read_at_any_size_of_image(endian, monkeypa
 
 
 def test_damaged_exif_does_not_matter():
-    """The picture is whole: it is read, as it lies in the file or turned, without a warning."""
+    """The pixels are sound, so the picture is read without a warning, turned or not."""
     random, exif = np.random.default_rng(0), PIL.Image.Exif()
     exif[0x0112] = 6
     content = with_exif(exif)
@@ -222,7 +222,7 @@ def test_damaged_exif_does_not_matter():
 
 @pytest.mark.parametrize("kind", [*SAVED, *LOSSY])
 def test_a_file_cut_anywhere_is_an_error_and_never_a_part_of_a_picture(kind):
-    """What ends a file may be missing without loss: the mark of a PNG's end, a BMP's padding."""
+    """The end mark of a PNG or the padding of a BMP may be missing without loss of pixels."""
     file = io.BytesIO()
     PIL.Image.fromarray(random_picture(60, 90)).save(file, kind)
     content, errors = file.getvalue(), 0
@@ -266,7 +266,7 @@ def test_random_damage_is_never_another_error():
 
 
 def test_several_pictures_are_open_at_once_and_python_and_pillow_are_left_as_they_were():
-    """As of threads, each of which waits for a disk; inside there are no warnings, whoever is the first to leave."""
+    """No thread sees a warning while another one is still inside, whichever leaves first."""
     before, limit = list(warnings.filters), PIL.Image.MAX_IMAGE_PIXELS
     opened = [contextlib.ExitStack(), contextlib.ExitStack()]
     for stack in opened:

@@ -1,4 +1,4 @@
-"""JPEGs that libjpeg warns of: read where every pixel is there, refused with the reason where one is lost."""
+"""JPEGs of which libjpeg warns are read if they have all pixels, and refused with the reason otherwise."""
 
 import io
 
@@ -23,7 +23,7 @@ def by_pillow(content: bytes) -> np.ndarray:
 
 
 def scans(content: bytes) -> list[int]:
-    """Where each scan's header begins."""
+    """Returns the place at which each scan's header begins."""
     places, place = [], content.find(b"\xff\xda")
     while place >= 0:
         places.append(place)
@@ -115,7 +115,7 @@ def test_damage_inside_a_scan_behind_an_oddity_is_no_picture(progressive):
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP", "AVIF", "BMP"])
 def test_a_header_of_absurd_size_is_refused_before_memory_is_taken(kind, monkeypatch):
-    """Also above the limits that Pillow has of its own, which warn and refuse at sizes that may be honest."""
+    """Pillow's own limits are lower, and warn of or refuse pictures that may be sound."""
     file = io.BytesIO()
     PIL.Image.fromarray(random_picture(64, 96)).save(file, kind)
     plugin = type(PIL.Image.open(file))

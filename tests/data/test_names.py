@@ -1,4 +1,4 @@
-"""Which file a name in a table means."""
+"""Finds the file that a name in a table means."""
 
 import os
 import unicodedata
@@ -12,7 +12,7 @@ COMPOSED, DECOMPOSED = (unicodedata.normalize(form, "naïve") for form in ("NFC"
 
 @pytest.fixture
 def folder(tmp_path):
-    """Files by their paths, each empty; returns what makes them."""
+    """Returns a function that makes empty files at paths, and returns their index."""
 
     def make(*paths):
         for path in paths:

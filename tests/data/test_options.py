@@ -1,4 +1,4 @@
-"""What is off by default: colour, cutout, and classes in equal shares."""
+"""Options that are off by default: colour, cutout, mixup and balanced classes."""
 
 import itertools
 
@@ -76,7 +76,7 @@ def test_a_balanced_epoch_has_equal_shares_and_wastes_no_image_of_a_small_class(
 
 
 def batches(start, stop, order="balanced", **options):
-    """Batches of steps start..stop."""
+    """Returns the batches of the steps from start to before stop."""
     stream = pipeline.train_batches(
         Noise(30),
         seed=7,

@@ -115,7 +115,7 @@ def test_image_and_thumbnail_show_the_same_scene():
 
 @pytest.mark.parametrize("outputs", [("thumbnail",), ("image",)])
 def test_one_output_alone_is_that_of_both(outputs):
-    """Exactly so where the thumbnail is too large for its source to be decoded at a reduced size."""
+    """The thumbnail is too large for pictures to be decoded at a reduced size, so both are equal bit for bit."""
     sizes = {"thumbnail_size": (13, 17)}
     source = Noise(9)
     for batches, both in (
@@ -129,7 +129,7 @@ def test_one_output_alone_is_that_of_both(outputs):
 
 @pytest.mark.parametrize(("factor", "shrink"), [(2, 2), (3, 2), (6, 4), (8, 8), (1, 1)])
 def test_a_thumbnail_alone_is_that_of_both_though_decoded_at_a_reduced_size(tmp_path, factor, shrink):
-    """As close as rounding and filters allow, and at the same place: moved by half a pixel it is another one."""
+    """The thumbnails differ by less than a quarter of what a shift of half a pixel would make."""
     height, width = 24, 40
     files = [tmp_path / f"{index}.jpg" for index in range(4)]
     for file in files:

@@ -1,4 +1,4 @@
-"""The images that predict and show are asked for."""
+"""Finds the images that a user asks predict and show for."""
 
 import pytest
 

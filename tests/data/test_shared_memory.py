@@ -1,4 +1,4 @@
-"""Workers that find no room in shared memory, or were killed: foreseen where that can be, and called what it is."""
+"""A lack of shared memory is found before training; a worker's end is explained."""
 
 import collections
 import os
@@ -16,7 +16,7 @@ MIB = 2**20
 
 @pytest.fixture
 def free(monkeypatch):
-    """Sets what /dev/shm seems to have free, in MiB, of 64."""
+    """Returns a function that makes /dev/shm seem to have so many of 64 MiB free."""
 
     def free(mebibytes):
         space = collections.namedtuple("space", "f_blocks f_bavail f_frsize")(64 * 256, int(mebibytes * 256), 4096)
@@ -54,7 +54,7 @@ def test_a_worker_s_death_is_called_what_it_is(free, number, words):
 
 
 def test_what_is_counted_does_wait_there():
-    """While nobody fetches, as where the first step is compiled."""
+    """Batches wait in shared memory while none is fetched, as during the first step's compilation."""
     rows, deadline = 4, time.monotonic() + 60
     made = streams.batches(WideRows(), 0, rows, 1, timeout_seconds=60)
     next(made)

@@ -1,4 +1,4 @@
-"""Folders, their CSV files and the images in them: what is read, and how each fault is named."""
+"""Sources read images by a table or a list of files, and name each fault."""
 
 import pathlib
 import pickle
@@ -15,7 +15,7 @@ from tests.data.drawn import Noise, encoded, random_picture
 
 @pytest.fixture
 def folder(tmp_path):
-    """Three images and no CSV."""
+    """A folder with three images and no CSV."""
     (images := tmp_path / "images").mkdir()
     for name in ("a.png", "b.jpg", "c.d.jpg"):
         (images / name).write_bytes(encoded(random_picture(), pathlib.Path(name).suffix))
@@ -23,7 +23,7 @@ def folder(tmp_path):
 
 
 def from_csv(folder, text, num_classes=2):
-    """The source of a CSV with this text (or these bytes)."""
+    """Returns the source of a CSV with this text or these bytes."""
     path = folder.parent / "labels.csv"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     return FolderSource.from_csv(str(folder), str(path), num_classes=num_classes)
@@ -126,7 +126,7 @@ def test_a_subset_is_the_images_at_its_indices(folder):
 
 
 def test_a_source_without_columns_files_or_table_says_so(folder):
-    """As that of drawn images; also through a subset."""
+    """Holds for a source of drawn images and for a subset."""
     for source in (SyntheticSource(size=4, image_size=(8, 8), seed=0), Subset(Noise(4), range(4))):
         assert source.texts == source.names and not source.files and not source.columns
         with pytest.raises(ValueError, match="no such column in the images' source, which has no columns"):
@@ -138,7 +138,7 @@ def test_class_counts_include_classes_without_images():
 
 
 def damaged():
-    """Contents that are no whole image, by what is wrong with them."""
+    """Returns the contents of damaged files by the kind of damage."""
     jpeg, png = encoded(random_picture(200, 300), ".jpg"), encoded(random_picture(200, 300))
     header = bytearray(encoded(random_picture(), ".bmp"))
     header[18:26] = b"\xff\xff\xff\x7f" * 2  # width and height

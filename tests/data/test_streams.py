@@ -64,7 +64,7 @@ def test_closing_does_not_wait_for_a_read_that_never_returns(pipe, monkeypatch):
 
 
 def test_workers_leave_signals_to_the_main_process_and_end_with_it():
-    """SIGTERM reaches every process of a job; kill -9 only one."""
+    """Launchers send SIGTERM to every process of a job; kill -9 ends the main process only."""
     code = (
         "import itertools, os, signal, sys, time\n"
         "from stochconv_jax.data import streams\n"

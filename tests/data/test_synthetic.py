@@ -1,4 +1,4 @@
-"""Drawn images: the same whenever drawn, and their class is in what the thumbnail loses."""
+"""Drawn images are functions of seed and index, and thumbnails do not show their class."""
 
 import cv2
 import numpy as np
@@ -18,7 +18,7 @@ SIZE = (512, 512)
 
 @pytest.fixture(scope="module")
 def many():
-    """Labels `[N]` and N augmented images."""
+    """Returns labels `[N]` and N augmented images."""
     random = np.random.default_rng(0)
     source = SyntheticSource(size=600, image_size=SIZE, seed=int(random.integers(1 << 30)))
     maps = [augment.random_affine(random, SIZE, Augmentation()) for _ in range(600)]
@@ -26,7 +26,7 @@ def many():
 
 
 def statistics(picture):
-    """What tells textures apart: energy in each direction, spread and skew, at four scales of the middle."""
+    """Returns features of a texture: energy by direction, spread and skew, at four scales of the middle."""
     grey, found = picture.astype(np.float32).mean(-1), []
     for _ in range(4):
         rows, columns = (slice(side // 3, 2 * side // 3) for side in grey.shape)
@@ -41,7 +41,7 @@ def statistics(picture):
 
 
 def learned_auc(labels, features):
-    """ROC AUC of logistic regression on images that it was not fitted to."""
+    """Returns the ROC AUC of logistic regression on images that it was not fitted to."""
     model = sklearn.pipeline.make_pipeline(
         sklearn.preprocessing.StandardScaler(), sklearn.linear_model.LogisticRegression(C=0.1, max_iter=1000)
     )

@@ -23,7 +23,7 @@ def folder(tmp_path):
 
 
 def text(separator=",", head=("image", "target"), name="{}", target="{}", end="\n"):
-    """A table of all images."""
+    """Returns the text of a table of all images."""
     rows = [(name.format(image), target.format(number)) for image, number in zip(NAMES, TARGETS)]
     return "".join(separator.join(row) + end for row in (head, *rows))
 
@@ -139,7 +139,7 @@ def test_what_a_class_is():
 
 
 def test_random_tables_come_back_whatever_separates_them(folder):
-    """Against csv's own writer: cells with separators, quotes, line breaks and letters of any kind."""
+    """Compares with csv's own writer: cells with separators, quotes, line breaks and letters of any kind."""
     import csv
 
     random, letters = np.random.default_rng(0), list(" ,;\t\n\"'=+-@ab1é\u0301日")

@@ -1,4 +1,4 @@
-"""The tfds source: the folder source's pictures and batches from shards; damage is found and named."""
+"""TfdsSource gives the pictures and batches of FolderSource from shards, and names damage."""
 
 import csv
 import itertools
@@ -61,7 +61,7 @@ def config_for(workdir, source, *, num_workers=0, **data):
 
 
 def all_batches(config):
-    """Some batches to train on and all to evaluate on."""
+    """Returns some training batches and all evaluation batches."""
     experiment = Experiment(config)
     stream = experiment.train_batches(start_step=3)
     batches = [*itertools.islice(stream, 4)]
@@ -122,7 +122,7 @@ def test_it_can_be_sent_to_a_worker_after_reading(workdir):
 
 @pytest.fixture
 def copy(workdir, tmp_path):
-    """A data set to spoil."""
+    """A copy of the prepared data set, to spoil."""
     shutil.copytree(workdir / "tfds", tmp_path / "tfds")
     return tmp_path / "tfds"
 

@@ -1,4 +1,4 @@
-"""An archive with something of every kind that goes wrong, and --mode=prepare applied to it."""
+"""An archive with every kind of fault, and --mode=prepare applied to it."""
 
 import csv
 import os
@@ -21,7 +21,7 @@ SHARDS = "tfds/isic_melanoma/64/1.0.0"
 
 
 def run(workdir, **keys) -> pathlib.Path:
-    """The mode, in this process, on small images."""
+    """Runs --mode=prepare in this process on small images, and returns the workdir."""
     config = isic_prepare.get_config()
     small = {"size": 64, "images_per_shard": 4, "num_workers": 1, "folds": 2}
     keys = {key: str(value) if key in ("raw", "labels") else value for key, value in (small | keys).items()}
@@ -36,19 +36,19 @@ def table(file: pathlib.Path) -> list[dict]:
 
 
 def tree(folder: pathlib.Path) -> dict[str, bytes]:
-    """All files with their content."""
+    """Returns the content of all files by their paths."""
     return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
 def times(folder: pathlib.Path) -> dict[str, int]:
-    """When each file was written last, in nanoseconds; without the lock, which every run writes into."""
+    """Returns the time of change of each file in ns, without the lock, which every run writes into."""
     files = (file for file in folder.rglob("*") if file.is_file() and file.name != ".lock")
     return {str(file.relative_to(folder)): file.stat().st_mtime_ns for file in files}
 
 
 @pytest.fixture(scope="session")
 def archive(tmp_path_factory) -> pathlib.Path:
-    """A folder as the archives give it, with something of every kind that goes wrong."""
+    """A folder like the archives', with every kind of fault."""
     raw = tmp_path_factory.mktemp("archive")
     write_all(raw, FILES.keys() - {"own.csv"})
     for number in range(1, 6):
@@ -82,12 +82,12 @@ def _png(content) -> bytes:
 
 @pytest.fixture(scope="session")
 def prepared(archive, tmp_path_factory) -> pathlib.Path:
-    """The archive, prepared."""
+    """The workdir of the prepared archive."""
     return run(tmp_path_factory.mktemp("prepared") / "run", raw=archive)
 
 
 def start(workdir, **keys) -> subprocess.Popen:
-    """main.py as a process."""
+    """Starts --mode=prepare of main.py as a process."""
     settings = [f"--config.prepare.{key}={value}" for key, value in keys.items()]
     config = ROOT / "configs" / "isic_prepare.py"
     return subprocess.Popen(

@@ -1,4 +1,4 @@
-"""--mode=prepare: reasons to drop, what is written, and the same bytes whoever makes them."""
+"""--mode=prepare: reasons to drop images, the files written, and equal bytes for any number of workers."""
 
 import csv
 import functools
@@ -130,7 +130,7 @@ def test_splits_csv_is_what_training_makes_of_labels_csv(prepared):
 
 
 def test_the_sides_are_the_same_on_every_machine(prepared):
-    """Pinned, by name: whoever prepares the same images with the same seed gets the same split."""
+    """Pinned: the same images and seed give the same split on every machine."""
     rows = table(prepared / "splits.csv")
     validation = [row["image"] for row in rows if row["split"] == "validation"]
     assert validation == [f"ISIC_30000{number}.jpg" for number in ("06", "07", "12", "13")]

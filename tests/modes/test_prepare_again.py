@@ -29,8 +29,8 @@ def test_what_other_versions_have_prepared_is_made_again_and_said_once(
         run(workdir, raw=archive)
     assert "0 of 25 images are prepared already" in caplog.text
     assert caplog.text.count(f"{workdir} holds images prepared with {words}; it is made again") == 1
-    units = {file for file in before if file.startswith("units")}
-    assert units and all(times(workdir)[file] > before[file] for file in units)
+    outcomes = {file for file in before if file.startswith("units")}
+    assert outcomes and all(times(workdir)[file] > before[file] for file in outcomes)
     caplog.clear()
     with caplog.at_level("INFO"):
         run(workdir, raw=archive)
@@ -76,7 +76,7 @@ def test_another_size_beside_the_shards_of_an_earlier_run_is_refused(archive, ag
 
 
 def fail_after(monkeypatch, count: int) -> None:
-    """Lets `count` units be made, and no more: the next one breaks off when its first image is written."""
+    """Lets `count` shards be made; the next one fails after its first image is written."""
     examples, started = preparation._examples, []
 
     def break_off(*arguments):
@@ -123,7 +123,7 @@ def test_a_labels_csv_of_others_does_not_give_way_to_tables_alone(archive, tmp_p
 
 @pytest.mark.parametrize("name", ["images/mine.jpg", "test/mine.jpg", "images/ISIC_0025030.jpg"])
 def test_files_that_others_put_beside_prepared_ones_are_not_removed(archive, again, name):
-    """ISIC_0025030 is an image of the plan that was dropped: there is no file of it that would be ours."""
+    """ISIC_0025030 is in the plan but was dropped, so a file of it is not from the preparation."""
     write_jpeg(again / name, 10, 10)
     before = tree(again)
     with pytest.raises(ValueError, match=f"{name} is not from a preparation and would be lost"):
@@ -147,7 +147,7 @@ def test_what_a_broken_off_run_has_written_is_its_own_though_the_plan_has_change
         with pytest.raises(OSError, match="broken off"):
             run(tmp_path / "run", raw=raw)
     left = sorted(file.name for file in (tmp_path / "run" / "images").iterdir())
-    assert len(left) > 4  # the first unit's, and one that no record names
+    assert len(left) > 4  # the first shard's, and one that no outcome names
     (original,) = raw.rglob(left[-1])
     original.unlink()
     run(tmp_path / "run", raw=raw)

@@ -1,4 +1,4 @@
-"""--mode=prepare: what is refused, damaged, killed, or has no room."""
+"""--mode=prepare: refused settings, damaged files, killed runs and full disks."""
 
 import errno
 import os
@@ -96,7 +96,7 @@ def test_refused(archive, tmp_path, keys, words):
 
 
 def test_a_folder_of_labels_around_the_workdir_is_refused_at_once(archive, tmp_path):
-    """Not only when a later run would find the tables of the first among the label files."""
+    """Without the check a later run would find the tables of the first among the label files."""
     (tmp_path / "mine.csv").write_text("image,target\nmine,1\n")
     with pytest.raises(ValueError, match="must not lie in each other"):
         run(tmp_path / "run", raw=archive, labels=tmp_path)
@@ -170,7 +170,7 @@ def test_two_at_once(archive, tmp_path):
 
 @pytest.mark.parametrize("formats", [("folder",), ("tfds",)])
 def test_a_full_disk(archive, tmp_path, prepared, formats):
-    """Files that may not grow beyond a limit stand in for it: writing fails in the same place."""
+    """A limit on the size of files stands in for a full disk: writing fails at the same place."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (3000 if formats == ("folder",) else 60_000, hard))

@@ -59,7 +59,7 @@ def test_where_the_largest_file_of_an_image_proves_damaged_the_next_is_used(raw,
 
 @pytest.mark.parametrize("when", ["measured", "decoded"])
 def test_an_original_that_cannot_be_read_ends_the_run(archive, tmp_path, monkeypatch, when):
-    """A disk in trouble is no damage of the image: the image is not dropped."""
+    """A failing disk does not mean a damaged image, so the image is not dropped."""
     reader = (PIL.Image, "open") if when == "measured" else (pathlib.Path, "read_bytes")
     read = getattr(*reader)
 

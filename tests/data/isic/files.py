@@ -40,13 +40,13 @@ def write_all(folder: pathlib.Path, names=FILES) -> list[pathlib.Path]:
 
 
 def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
-    """Smooth coloured noise, RGB uint8 `[height, width, 3]`."""
+    """Returns smooth coloured noise, RGB uint8 `[height, width, 3]`."""
     noise = np.random.default_rng(seed).integers(0, 256, (-(-height // 8), -(-width // 8), 3), np.uint8)
     return np.ascontiguousarray(cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC))
 
 
 def write_jpeg(file: pathlib.Path, height: int, width: int, seed: int = 0) -> pathlib.Path:
-    """Writes such a picture."""
+    """Writes a `picture` as a JPEG and returns its path."""
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(simplejpeg.encode_jpeg(picture(height, width, seed), quality=95))
     return file

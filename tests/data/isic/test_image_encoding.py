@@ -1,4 +1,4 @@
-"""Crop, area resize, every kind of file, and how alike pictures are, against NumPy and PIL."""
+"""Crop, area resize, kinds of files and perceptual hashes, compared with NumPy and PIL."""
 
 import io
 
@@ -22,7 +22,7 @@ def encoded(content: np.ndarray, kind: str = "PNG", **options) -> bytes:
 
 
 def area_weights(source: int, target: int) -> np.ndarray:
-    """How much of each source pixel is in each target pixel, float64 `[target, source]`; rows sum to 1."""
+    """Returns the share of each source pixel in each target pixel, float64 `[target, source]`; rows sum to 1."""
     edges = np.arange(target + 1) * source / target
     pixels = np.arange(source)
     low, high = np.maximum(edges[:-1, None], pixels), np.minimum(edges[1:, None], pixels + 1)
@@ -30,7 +30,7 @@ def area_weights(source: int, target: int) -> np.ndarray:
 
 
 def area_resize(content: np.ndarray, size: int) -> np.ndarray:
-    """Independent of OpenCV: each pixel is the mean of what it covers."""
+    """Resizes by area without OpenCV: each pixel is the mean of what it covers."""
     rows, columns = area_weights(content.shape[0], size), area_weights(content.shape[1], size)
     return np.einsum("ih,hwc,jw->ijc", rows, content.astype(float), columns, optimize=True)
 
@@ -148,7 +148,7 @@ def test_damaged(spoil, words):
 
 @pytest.mark.parametrize("place", [2**40, 2**62, 2**63 - 1, 2**63, 2**64 - 1])
 def test_a_tiff_whose_directory_is_at_a_place_that_no_file_has_is_damaged(tmp_path, place):
-    """Going there fails with a number of the system's, as a bad disk does."""
+    """Seeking to such a place fails with an errno, as reading from a bad disk does."""
     file = tmp_path / "ISIC_0000001.tif"
     file.write_bytes(b"II+\0\x08\0\0\0" + place.to_bytes(8, "little"))
     with pytest.raises(ValueError):

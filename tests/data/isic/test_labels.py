@@ -1,4 +1,4 @@
-"""Every official file against counts that awk made; every format, and every way to spoil one, on files of our own."""
+"""Official label files have the counts that awk finds; small files test each format and each way to spoil it."""
 
 import pytest
 
@@ -56,7 +56,7 @@ def test_every_official_file_is_counted(shared_data):
 
 @pytest.fixture
 def read(tmp_path):
-    """Reads a file of that content."""
+    """Returns a function that reads a label file with this content."""
 
     def read_content(content: bytes):
         file = tmp_path / "labels.csv"

@@ -20,7 +20,7 @@ def read_all(folder: pathlib.Path) -> list[labels.Contents]:
 
 @pytest.fixture
 def drawn(tmp_path):
-    """Our own small files of each year."""
+    """The contents of small label files of each year."""
     write_all(tmp_path, FILES.keys() - {"own.csv"})
     return read_all(tmp_path)
 
@@ -115,7 +115,7 @@ def test_a_diagnosis_without_a_class_is_dropped(drawn):
 
 @pytest.mark.parametrize("seed", range(20))
 def test_connected_names_are_one_set_and_no_others(seed):
-    """Against sets that are joined until no pair joins any more."""
+    """Compares with sets that are joined until no two have a name in common."""
     random = np.random.default_rng(seed)
     pairs = [tuple(pair) for pair in random.choice(list("abcdefghijkl"), (random.integers(0, 12), 2)).tolist()]
     sets = [set(pair) for pair in pairs]
@@ -154,7 +154,7 @@ def test_a_copy_that_was_dropped_ties_the_kept_image_to_its_patient(drawn):
 @pytest.mark.parametrize("between", ["damaged", "without a class", "in no label file"])
 @pytest.mark.parametrize("official", [0, 1, 2])
 def test_pairs_tie_through_an_image_that_is_not_in_the_data(drawn, between, official):
-    """Of A-B and B-C, A and C show the same whatever became of B, and whichever list has which pair."""
+    """The pairs A-B and B-C say that A and C show one picture, whatever became of B, from whichever lists."""
     entries, _ = merge.merge(drawn, REPORT)
     middle = "ISIC_9999999" if between == "in no label file" else "ISIC_0060000"
     dropped = {middle: merge.Drop("no image file")} if between == "damaged" else {}

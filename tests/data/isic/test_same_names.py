@@ -1,4 +1,4 @@
-"""Files of one name: one picture, several, or nobody knows which is meant."""
+"""Files of one name in several folders: one picture, different ones, or ambiguous labels."""
 
 import pathlib
 import unicodedata
@@ -19,13 +19,13 @@ def jpeg(content, quality=95):
 
 
 def noisy(seed):
-    """Pictures of one layout that differ in their grain alone."""
+    """Returns a picture that differs from that of another seed only in its grain."""
     grain = np.random.default_rng(seed).normal(0, 8, (96, 96, 3))
     return np.clip(picture(96, 96, 1) + grain, 0, 255).astype(np.uint8)
 
 
 def prepare(tmp_path, files, rows):
-    """The preparation of files of these contents by these rows, and of two more pictures, y and z."""
+    """Prepares files with these contents and two more pictures, y and z; returns the workdir."""
     more = {f"raw/more/{name}.jpg": jpeg(picture(80, 80, ord(name))) for name in "yz"}
     for path, content in (files | more).items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
