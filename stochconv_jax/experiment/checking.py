@@ -57,7 +57,7 @@ def _check(folder: RunFolder, config: ConfigDict, train: sources.Source, validat
     settings = [config.data.check, config.data.hash_distance, list(config.data.image_size)]
     before = _checked_before(folder)
     if before.get("of") == _fingerprint(settings, sides, config.data.timeout_seconds):
-        logger.info("images: checked before (%s)", FILE)
+        logger.info("images: already checked (%s)", FILE)
         _refuse_bad(config, before["bad"], len(train) + len(validation))
         return
     found = _check_each(config, sides)

@@ -129,6 +129,6 @@ def _check_classes(sides: dict[str, sources.Source], num_classes: int) -> None:
             raise ValueError(f"{where}: {there if len(source) else f'no {side} image'}, and ROC AUC needs two classes")
         if missing := [str(number) for number, count in enumerate(counts) if not count]:
             logger.warning(
-                "no %s image is of class %s (config.data.num_classes=%d): ROC AUC is over the classes that are there",
+                "no %s image is of class %s (config.data.num_classes=%d): ROC AUC is over the other classes",
                 *(side, " or ".join(missing), num_classes),
             )

@@ -33,7 +33,7 @@ def _with_pretrained(experiment: Experiment, fresh: state.TrainState) -> state.T
     if not file:
         return fresh
     variables, report = keras_weights.load(file, experiment.model.variant, fresh.trained())
-    lists = {"initialised at random": report.fresh, "not used, for they fit nowhere": report.unused}
+    lists = {"initialised at random": report.fresh, "not used, because they fit nowhere": report.unused}
     logger.info("%d arrays from %s", report.loaded, file)
     for what, names in lists.items():
         logger.info("%s: %s", what, "".join(f"\n  {name}" for name in names) or "none")

@@ -49,5 +49,5 @@ def further_columns(columns: Mapping[str, list[str]], row: Mapping) -> dict[str,
     """Returns the columns whose names are not in `row`, ignoring case. Logs which are left out."""
     taken = [name for name in columns if table_reader.find_column(row, name)]
     if lost := [name for name in taken if name.casefold() not in ("image", "target")]:
-        logger.warning("the table's own %s is left out: the predictions have such a column", " and ".join(lost))
+        logger.warning("the table's %s is left out: the predictions have a column of that name", " and ".join(lost))
     return {name: texts for name, texts in columns.items() if name not in taken}

@@ -78,7 +78,7 @@ def record_start(folder: RunFolder, config: ConfigDict, step: int) -> None:
     about, now = folder.read_config(), provenance.describe(folder.path)
     other = {name: value for name, value in now.items() if about.get(name) != value}
     if other:
-        logger.warning("not as the run first began: %s; see `starts` in config.json", ", ".join(other))
+        logger.warning("different from the run's first start: %s; see `starts` in config.json", ", ".join(other))
     time = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     start = {"time": time, "step": step, "devices": now["devices"], "git": now["git"]} | other
     known = flatten(about["config"])
@@ -127,7 +127,7 @@ def read_run(workdir: str | os.PathLike, overrides: Mapping[str, Any]) -> tuple[
     check_together(config)
     model = config.model
     branches = "+".join(model.branches)
-    logger.info("%s: %s, branches %s, meeting %s", folder.path, model.variant, branches, model.merge_after)
+    logger.info("%s: model %s, branches %s, merge_after %s", folder.path, model.variant, branches, model.merge_after)
     return folder, config
 
 

@@ -231,7 +231,7 @@ class Checkpoints:
         metrics = {step: self._metrics(step) for step in sound}
         if which == BEST and (ranked := [step for step in sound if metrics[step] is not None]):
             if all(self._unranked(metrics[step]) for step in ranked):
-                logger.warning("%s is defined at none of the steps %s: the last is taken", self._best_metric, ranked)
+                logger.warning("%s is defined at none of the steps %s: the last is used", self._best_metric, ranked)
             return max(ranked, key=lambda step: (self._quality(metrics[step]), step))
         return sound[-1] if sound else None
 
@@ -261,7 +261,7 @@ class Checkpoints:
             while (aside := path.with_name(f"{path.name}.damaged{count if count > 1 else ''}")).exists():
                 count += 1
             path.rename(aside)
-            logger.warning("%s is set aside as %s", path, aside.name)
+            logger.warning("%s is renamed to %s", path, aside.name)
         self._faults.clear()
 
     def _metrics(self, step: int) -> dict[str, float] | None:
