@@ -50,7 +50,7 @@ def choose(folder: RunFolder, config: ConfigDict, overrides: Mapping[str, Any]) 
             f"{expected} there), so some may have been trained on. Give the files that it was trained with, or, "
             f"{NAME_A_TEST_SET}"
         )
-    logger.warning("the validation images are not those of the run, because of %s", ", ".join(asked_for))
+    logger.warning("other validation images than the run's own, because of %s", ", ".join(asked_for))
     return OTHER, source
 
 
