@@ -1,16 +1,16 @@
 # make quickstart  trains the quickstart's two networks and draws their curves
-# make test        the tests but the slow ones
+# make test        the tests that are not slow
 # make test-all    all tests
-# make smoke       a few tests on the oldest Python there is, with the oldest packages allowed
-# make test-plans  what needs the GPU's compiler, which needs no GPU
+# make smoke       a few tests with the oldest Python that is installed and the oldest packages allowed
+# make test-plans  the tests that need the compiler for GPUs, but no GPU
 # make lint        ruff, its checks and its format
-# make types       basedpyright
-# make test-clusters  SLURM, Open MPI, MPICH and hosts of their own network, for real: as root, on Debian or Ubuntu
-# make soak        kills runs at random for MINUTES=60, lets them go on, and compares the bits; SEED=1 repeats the draws
+# make types       basedpyright, over the package
+# make test-clusters  tests with real SLURM, Open MPI and MPICH, and simulated hosts: as root, on Debian or Ubuntu
+# make soak        kills runs at random for MINUTES=60, resumes them and compares the bits; SEED=1 repeats the draws
 # make docs        the pages of docs/ as a site, in site/
 # make lock        writes requirements*.txt, the exact versions, from the ranges of pyproject.toml
 #
-# Each makes or mends its own environment first, see environment.sh. PYTHON=python3.12 make test chooses the interpreter.
+# Each makes or repairs its own environment first, see environment.sh. PYTHON=python3.12 make test chooses the interpreter.
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 SMOKE_LOCK := requirements-oldest.txt
@@ -35,7 +35,7 @@ test-plans:
 	@bash environment.sh .venv-gpu-plan requirements-gpu-plan.txt
 	.venv-gpu-plan/bin/python -m pytest tests/planning/test_gpu_plans.py
 
-# Not with the machine's own services: SLURM's are started by the tests, in a folder of theirs.
+# The machine's own SLURM services are not used: the tests start theirs in a separate folder.
 test-clusters: dev-environment
 	@bash tests/clusters/install.sh
 	$(BIN)/python -m pytest -m clusters tests/clusters --durations=0

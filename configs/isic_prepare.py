@@ -3,8 +3,8 @@ r"""Prepares the images of the ISIC challenges of 2016 to 2020 as the report did
     python main.py --mode=prepare --config=configs/isic_prepare.py --workdir=isic_1024 \
         --config.prepare.raw=ARCHIVES --config.prepare.labels=ARCHIVES
 
-See docs/isic.md. The report kept 47,557 images of about 71,000 labelled rows (project report, 2021). The speed of the
-preparation is in README.md.
+See docs/isic.md. The report kept 47,557 images of about 71,000 labelled rows (project report, 2021). The speed of
+the preparation is in docs/speed.md.
 """
 
 from configs import default

@@ -48,7 +48,7 @@ def complete(saved: Mapping[str, Any], where: Any) -> ConfigDict:
         raise ValueError(f"{where} has keys that this version does not know: {', '.join(removed)}")
     for key in sorted(defaults.keys() - values.keys()):
         logger.warning(
-            "%s is from an older version and lacks config.%s; its default, %r, is taken", where, key, defaults[key]
+            "%s is from an older version and lacks config.%s; its default, %r, is used", where, key, defaults[key]
         )
     for key, value in values.items():
         try:
@@ -56,7 +56,7 @@ def complete(saved: Mapping[str, Any], where: Any) -> ConfigDict:
         except config_rules.BadValue as error:
             if not key.startswith(FREE_KEYS):
                 raise config_rules.BadValue(f"{where}: {error}") from None
-            logger.warning("%s: %s; its default, %r, is taken", where, error, defaults[key])
+            logger.warning("%s: %s; its default, %r, is used", where, error, defaults[key])
             values[key] = defaults[key]
     return checked(defaults | values, str(where))
 

@@ -36,11 +36,11 @@ def load(
 ) -> "Predictor":
     """Loads the variables and the config of a run; no optimiser is made or read.
 
-    The caller's settings of JAX stay as they are. 64-bit types, dtype promotion, the implementation of random keys and
-    a mesh of the caller's have no influence on predictions; the precision of products (`jax_default_matmul_precision`)
-    has, as in the program. On a CPU the program compiles with an option that changes the order of sums, see
-    `runtime.compiler_flags`. `load` adds it to XLA_FLAGS, which works before the first use of a device in this process;
-    after that, predictions are those of the program to float32 rounding.
+    The caller's JAX settings stay as they are. 64-bit types, dtype promotion, the implementation of random keys and a
+    mesh set by the caller do not affect predictions; the precision of products (`jax_default_matmul_precision`) does,
+    as on the command line. On a CPU the command line compiles with a flag that changes the order of sums, see
+    `runtime.compiler_flags`. `load` adds it to XLA_FLAGS, which has an effect only before this process first uses a
+    device; after that, predictions equal those of the command line to float32 rounding.
 
     Args:
       run: the folder of the run, --workdir of its training.
@@ -52,7 +52,8 @@ def load(
     Raises:
       ValueError: there is no run or no such checkpoint in the folder, or it is damaged.
     """
-    compiler_flags.add(os.environ, plugins=())  # plugins=(): what it adds for GPUs could refuse the caller's programs
+    # No plug-ins: the flags for GPUs could make the caller's own programs fail to compile.
+    compiler_flags.add(os.environ, plugins=())
     # Images are read in threads: worker processes would run the caller's script again.
     overrides = {"eval.checkpoint": str(checkpoint), "data.on_bad_image": "skip", "data.num_workers": 0}
     if batch_size is not None:
@@ -67,7 +68,7 @@ class ImageProbabilities:
     """Predicted probabilities of N images.
 
     Attributes:
-      names: N texts, what the images are called.
+      names: N texts, the names of the images.
       probability: float64 `[N, classes]`, the mean over passes; NaN for an image that cannot be used.
       std: float64 `[N, classes]`, the standard deviation of the probability over passes; 0 for one pass.
       reasons: N texts, why an image cannot be used; '' for one that can.
@@ -80,13 +81,13 @@ class ImageProbabilities:
 
 
 class Predictor:
-    """The restored variables of a run, and what computes predictions with them. Made by `load`.
+    """Computes predictions with the restored variables of a run. Created by `load`.
 
     Attributes:
       folder: the run's folder.
       experiment: the objects that its config describes, such as `experiment.model`.
       step: the step of the checkpoint.
-      variables: {'params', 'batch_stats'}, on the devices; the moving averages where the run keeps them.
+      variables: {'params', 'batch_stats'}, on the devices; their moving averages if the run keeps them.
     """
 
     def __init__(self, folder: RunFolder, experiment: Experiment):
@@ -117,19 +118,19 @@ class Predictor:
         passes: int | None = None,
         names: Sequence[str] | None = None,
     ) -> ImageProbabilities:
-        """Predicts images. The numbers are those that --mode=predict writes, on the same CPU bit for bit, see `load`.
+        """Predicts images, with the same results as --mode=predict, on the same CPU bit for bit, see `load`.
 
         Windows are drawn from the run's seed, the number of the pass and the image's identity, so a prediction does not
-        depend on the other images. The identity is that of the file's name without folder and ending.
+        depend on the other images. The identity is computed from the file's name without folder and ending.
 
-        The first call for a number of passes compiles. Every batch has the same size, the last one is padded.
+        The first call with a given number of passes compiles. All batches have the same size; the last one is padded.
 
         Args:
           images: a folder, a file, a glob pattern or a table (CSV) of image names, as config.predict.images, or a list
             of these; or RGB images as uint8 arrays `[N, H, W, 3]`, `[H, W, 3]`, or a list of `[H, W, 3]` of any sizes.
-          passes: draws of windows an image; by default config.eval.passes of the run.
-          names: of arrays, the file names that give their identities. By default the identity of an array is computed
-            from its pixels.
+          passes: draws of windows per image; by default config.eval.passes of the run.
+          names: for arrays only, file names from which their identities are computed. By default the identity of an
+            array is computed from its pixels.
 
         Raises:
           ValueError: nothing is found, no image can be used, or an array is not uint8 `[H, W, 3]`.
@@ -147,7 +148,7 @@ class Predictor:
             return self.predict_files(_joined([_find(os.fspath(path), column) for path in paths]), passes)
 
     def predict_files(self, asked: requested.RequestedImages, passes: int | None = None) -> ImageProbabilities:
-        """Predicts the files that were asked for; the result has a row for each, in that order."""
+        """Predicts the requested files; the result has a row for each, in their order."""
         found, count = self._predict(asked.source(), passes), len(asked.texts)
         probability, std = (np.full((count, found.probability.shape[1]), np.nan) for _ in range(2))
         probability[asked.found], std[asked.found] = found.probability, found.std
@@ -214,7 +215,7 @@ def _joined(parts: Sequence[requested.RequestedImages]) -> requested.RequestedIm
 
 @contextlib.contextmanager
 def _jax_settings_of_the_program() -> Iterator[None]:
-    """Sets what decides dtypes, random keys and errors in JAX to its defaults, for this thread and meanwhile."""
+    """Sets JAX's options for dtypes, random keys and errors to their defaults, in this thread and context."""
     with (
         jax.enable_x64(False),
         jax.numpy_dtype_promotion("standard"),

@@ -1,5 +1,5 @@
 #!/bin/bash
-# One run under MPICH or Intel MPI, one process on each host of the file HOSTS, a name a line. From the checkout's folder:
+# One run under MPICH or Intel MPI, one process on each host of the file HOSTS (one name per line). From the checkout's folder:
 #
 #   HOSTS=hosts.txt bash docs/launchers/mpich.sh --config=configs/b0_full_split.py --workdir=/shared/runs/first \
 #       --config.data.path=/shared/images --config.data.labels=/shared/labels.csv

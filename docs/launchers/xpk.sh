@@ -1,5 +1,5 @@
 #!/bin/bash
-# One run on TPUs of Google Kubernetes Engine by XPK, with /shared a file system that the cluster mounts. Not run.
+# One run on TPUs of Google Kubernetes Engine by XPK; /shared is a file system that the cluster mounts. Not tested.
 #
 #   CLUSTER=my-cluster IMAGE=my-image bash docs/launchers/xpk.sh --config=configs/b0_full_split.py \
 #       --workdir=/shared/runs/first --config.data.path=/shared/images --config.data.labels=/shared/labels.csv

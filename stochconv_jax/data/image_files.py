@@ -46,13 +46,13 @@ def why_unread(file: pathlib.Path) -> str:
     """Returns the reason why an existing file is not read, for messages."""
     if file.suffix.lower() in _HEIF_ENDINGS:
         return image_io.HEIF
-    return f"its format is not read; read are {', '.join(image_io.formats())}"
+    return f"its format is not supported; supported are {', '.join(image_io.formats())}"
 
 
 def describe_no_image(others: Iterable[pathlib.Path]) -> str:
     """Returns the message that there is no picture, only the files `others`."""
     found = f", only {description}" if (description := describe_others(others)) else ""
-    return f"no image is there that is read{found}; read are {', '.join(image_io.formats())}"
+    return f"there is no image in a supported format{found}; supported are {', '.join(image_io.formats())}"
 
 
 def describe_others(files: Iterable[pathlib.Path], max_names: int = 3) -> str:

@@ -64,14 +64,14 @@ def find(images: str, key: str, image_column: str = "") -> RequestedImages:
     elif glob.has_magic(images):
         folder, found = match_pattern(path)
         if not found:
-            raise ValueError(f"{setting}: no image found, for no file matches this pattern")
+            raise ValueError(f"{setting}: no image found, because no file matches this pattern")
     else:
-        raise ValueError(f"{setting}: no image found, for there is no such file or folder")
+        raise ValueError(f"{setting}: no image found, because there is no such file or folder")
     found, others = image_files.sort_out(found)
     if not found:
         raise ValueError(f"{setting}: {image_files.describe_no_image(others)}")
     if others:
-        logger.warning("config.%s: passed over: %s", key, image_files.describe_others(others))
+        logger.warning("config.%s: files that are not read: %s", key, image_files.describe_others(others))
     return RequestedImages([file.relative_to(folder).as_posix() for file in found], found, [""] * len(found), {})
 
 

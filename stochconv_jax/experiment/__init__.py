@@ -1,1 +1,1 @@
-"""From a config to the objects that it describes, and the files of the run that it belongs to."""
+"""The objects that a config describes, the files of its run, and sweeps of runs."""

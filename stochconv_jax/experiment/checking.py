@@ -1,4 +1,4 @@
-"""The check of all images before the first step: each can be used, and none is on both sides of the split."""
+"""Checks before the first step that all images can be used and that none is on both sides of the split."""
 
 import hashlib
 import json
@@ -18,17 +18,17 @@ from stochconv_jax.training.progress import Progress
 
 logger = logging.getLogger(__name__)
 
-FILE = "checked.json"  # in a run's folder: what was checked, so that a run that goes on does not repeat it
-NAMED = 5  # most images that an error names
+FILE = "checked.json"  # in the run's folder: the result of the check, so that a resumed run does not repeat it
+NAMED = 5  # the largest number of images that an error names
 
 
 def check_images(
     folder: RunFolder, config: ConfigDict, devices: jax.sharding.Mesh, train: sources.Source, validation: sources.Source
 ) -> None:
-    """Checks all images as config.data.check says. Process 0 does, and the others wait for its verdict.
+    """Checks all images as config.data.check says. Process 0 checks, and the others wait for its result.
 
-    Raises BadImage, naming the first images that cannot be used, unless config.data.on_bad_image is 'skip': then they
-    are logged. Raises Leak where a validation image is a copy of a training image.
+    Raises BadImage, naming the first images that cannot be used; if config.data.on_bad_image is 'skip', they are logged
+    instead. Raises Leak if a validation image is a copy of a training image.
     """
     if config.data.check == "none":
         return
@@ -45,19 +45,19 @@ def check_images(
 
 
 def _in_any_process(failed: bool, devices: jax.sharding.Mesh) -> bool:
-    """Returns whether `failed` in any process, by the sum that `distributed.join` has compiled in all of them."""
+    """Returns whether `failed` is true in any process, by the sum that `distributed.join` has compiled in each."""
     ones = np.full(jax.local_device_count(), failed, np.float32)
     ones = jax.make_array_from_process_local_data(meshes.batch_sharding(devices), ones)
     return bool(jax.jit(lambda x: x.sum(), out_shardings=meshes.replicated(devices))(ones))
 
 
 def _check(folder: RunFolder, config: ConfigDict, train: sources.Source, validation: sources.Source) -> None:
-    """Checks all images in this process, or reads from checked.json what the same check has found before."""
+    """Checks all images in this process, or reads the result of the same check from checked.json."""
     sides = {"training": train, "validation": validation}
     settings = [config.data.check, config.data.hash_distance, list(config.data.image_size)]
     before = _checked_before(folder)
     if before.get("of") == _fingerprint(settings, sides, config.data.timeout_seconds):
-        logger.info("images: checked before (%s)", FILE)
+        logger.info("images: already checked (%s)", FILE)
         _refuse_bad(config, before["bad"], len(train) + len(validation))
         return
     found = _check_each(config, sides)
@@ -68,13 +68,13 @@ def _check(folder: RunFolder, config: ConfigDict, train: sources.Source, validat
             raise sources.BadImage(f"none of the {len(source)} {name} images can be used")
     _refuse_copies(config, train, validation, found)
     if train.files:
-        # The files' states from before they were read: a file that has changed since will be checked again.
+        # The states are from before the files were read, so a file that changes meanwhile will be checked again.
         states = [one.file for side in found for one in side]
         folder.write_json(FILE, {"of": _digest(settings, sides, states), "bad": bad})
 
 
 def _checked_before(folder: RunFolder) -> dict[str, Any]:
-    """Returns the content of checked.json; {} where it cannot be read, and then all images are checked."""
+    """Returns the content of checked.json, or {} if it cannot be read, so that all images are checked."""
     try:
         before = folder.read_json(FILE) or {}
     except ValueError:
@@ -83,7 +83,7 @@ def _checked_before(folder: RunFolder) -> dict[str, Any]:
 
 
 def _check_each(config: ConfigDict, sides: dict[str, sources.Source]) -> tuple[list[image_checks.CheckedImage], ...]:
-    """Returns what was found of each image, by side; logs progress."""
+    """Returns the result for each image, by side; logs progress."""
     progress, done = Progress(sum(map(len, sides.values())), every=config.log_every_seconds), 0
 
     def on_image() -> None:
@@ -119,7 +119,7 @@ def _refuse_bad(config: ConfigDict, bad: Sequence[str], count: int) -> None:
 
 
 def _refuse_copies(config: ConfigDict, train: sources.Source, validation: sources.Source, found: Any) -> None:
-    """Raises Leak where a validation image is a copy of a training image, or looks like one."""
+    """Raises Leak if a validation image is a copy of a training image or looks like one."""
     distance = config.data.hash_distance
     kinds = {
         "are copies, byte for byte,": image_checks.identical_pairs(
@@ -138,13 +138,13 @@ def _refuse_copies(config: ConfigDict, train: sources.Source, validation: source
 
 
 def _first_of(texts: Sequence[str]) -> str:
-    """Returns the first `NAMED` texts and the number of the others."""
+    """Returns the first `NAMED` texts and the number of the remaining ones."""
     more = f"; and {len(texts) - NAMED} more" if len(texts) > NAMED else ""
     return "; ".join(texts[:NAMED]) + more
 
 
 def _fingerprint(settings: Sequence[Any], sides: dict[str, sources.Source], timeout_seconds: float) -> str:
-    """Returns a digest of the settings and of each file's name, length and time of change, as they are now."""
+    """Returns a digest of the settings and of each file's current name, length and modification time."""
     files = [file for source in sides.values() for file in source.files]
     names = list(map(str, files))
     states = dict(
@@ -156,6 +156,6 @@ def _fingerprint(settings: Sequence[Any], sides: dict[str, sources.Source], time
 
 
 def _digest(settings: Sequence[Any], sides: dict[str, sources.Source], states: Sequence[tuple[int, int]]) -> str:
-    """Returns a SHA-256 of the settings, of names and of files' states, see `image_checks.state`."""
+    """Returns a SHA-256 of the settings, the names and the states of the files, see `image_checks.state`."""
     names = [source.names for source in sides.values()]
     return hashlib.sha256(json.dumps([settings, names, states]).encode()).hexdigest()

@@ -14,8 +14,8 @@ logger = logging.getLogger(__name__)
 def training_and_validation(config: ConfigDict) -> tuple[sources.Source, sources.Source]:
     """Returns the training images and the validation images; logs classes that have no image.
 
-    Raises Leak, a ValueError, if both have images of one patient, lesion or group, or the same image. Raises ValueError
-    if either has images of one class only, or if a key is set that does not apply to such a source.
+    Raises Leak, a ValueError, if both have images of the same patient, lesion or group, or the same image. Raises
+    ValueError if either has images of one class only, or if a key is set that does not apply to the source.
     """
     data = config.data
     advice = "set config.data.group_by to a column that keeps them together"
@@ -42,8 +42,8 @@ def training_and_validation(config: ConfigDict) -> tuple[sources.Source, sources
 def test_set(config: ConfigDict) -> sources.Source:
     """Returns all images of the test set that config.eval.path and config.eval.labels name.
 
-    Its table is read with the run's own settings, such as the columns' names. Raises ValueError as
-    `training_and_validation` does, which names the keys of eval.
+    Its table is read with the run's own settings, such as the names of columns. Raises ValueError as
+    `training_and_validation` does, with the keys of eval in the message.
     """
     if not config.eval.labels:
         raise ValueError("config.eval.path names the images of a test set: config.eval.labels must name its CSV")
@@ -57,7 +57,7 @@ def test_set(config: ConfigDict) -> sources.Source:
 
 
 def inapplicable(source: str, validation_labels: str) -> tuple[str, ...]:
-    """Returns the keys of data that have no meaning for such a source of images."""
+    """Returns the keys of data that do not apply to the source."""
     if source == "synthetic":
         return ("path", "labels", "validation_labels", "fold", "group_by", "stratify_by")
     return ("fold", "stratify_by") if validation_labels else ()
@@ -66,7 +66,7 @@ def inapplicable(source: str, validation_labels: str) -> tuple[str, ...]:
 def _refuse(data: ConfigDict, why: str) -> None:
     for key in inapplicable(data.source, data.validation_labels):
         if data[key]:
-            raise ValueError(f"config.data.{key}={data[key]!r} does not apply, for {why}: leave it out")
+            raise ValueError(f"config.data.{key}={data[key]!r} does not apply, because {why}: leave it out")
 
 
 def _labelled(data: ConfigDict, key: str) -> sources.Source:
@@ -80,13 +80,15 @@ def _labelled(data: ConfigDict, key: str) -> sources.Source:
             raise ValueError(f"config.data.{key}={data[key]!r}: there is no such file")
         columns = {"image_column": data.image_column, "target_column": data.target_column}
         return sources.FolderSource.from_csv(data.path, data[key], num_classes=data.num_classes, **columns)
-    from stochconv_jax.data import tfds_source  # TFDS takes half a second that other sources need not wait for
+    from stochconv_jax.data import (
+        tfds_source,
+    )  # imported here because TFDS takes half a second, which other sources need not wait for
 
     return tfds_source.TfdsSource(data.path, num_classes=data.num_classes)
 
 
 def _sides(data: ConfigDict, labelled: sources.Source) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the indices of the training and of the validation images: a fold, or a share of all."""
+    """Returns the indices of the training images and of the validation images, which are a fold or a share of all."""
     together = {
         "groups": _groups(data, labelled).get(data.group_by),
         "strata": _column(data, "stratify_by", labelled) if data.stratify_by else None,
@@ -99,14 +101,14 @@ def _sides(data: ConfigDict, labelled: sources.Source) -> tuple[np.ndarray, np.n
 
 
 def _kept_apart(source: sources.Source) -> dict[str, list[str]]:
-    """Returns by column the values that must not be on both sides of a split, as far as the source has them."""
+    """Returns {column: values} for the columns of the source whose values must not be on both sides of a split."""
     columns = {name.lower(): values for name, values in source.columns.items()}
     known = {name: columns[name] for name in ("patient_id", "lesion_id", "group") if name in columns}
     return {"image": list(source.names), **known}
 
 
 def _groups(data: ConfigDict, source: sources.Source) -> dict[str, list[str]]:
-    """Returns the column that config.data.group_by names, if it names one."""
+    """Returns {name: values} of the column config.data.group_by, or {} if that is not set."""
     return {data.group_by: _column(data, "group_by", source)} if data.group_by else {}
 
 
@@ -119,7 +121,7 @@ def _column(data: ConfigDict, key: str, source: sources.Source) -> list[str]:
 
 
 def _check_classes(sides: dict[str, sources.Source], num_classes: int) -> None:
-    """Raises ValueError if a side has images of fewer than two classes; logs the classes without any."""
+    """Raises ValueError if a side has images of fewer than two classes; logs the classes without images."""
     for side, source in sides.items():
         counts = sources.class_counts(source.labels, num_classes)
         if sum(map(bool, counts)) < 2:
@@ -127,6 +129,6 @@ def _check_classes(sides: dict[str, sources.Source], num_classes: int) -> None:
             raise ValueError(f"{where}: {there if len(source) else f'no {side} image'}, and ROC AUC needs two classes")
         if missing := [str(number) for number, count in enumerate(counts) if not count]:
             logger.warning(
-                "no %s image is of class %s (config.data.num_classes=%d): ROC AUC is over the classes that are there",
+                "no %s image is of class %s (config.data.num_classes=%d): ROC AUC is over the other classes",
                 *(side, " or ".join(missing), num_classes),
             )

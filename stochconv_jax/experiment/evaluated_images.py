@@ -1,4 +1,4 @@
-"""The images that --mode=evaluate measures, and the folder that their figures belong in."""
+"""The images that --mode=evaluate evaluates, and the folder for the results."""
 
 import logging
 import pathlib
@@ -21,11 +21,10 @@ NAME_A_TEST_SET = "to measure the run on a test set, name all of it by config.ev
 
 
 def choose(folder: RunFolder, config: ConfigDict, overrides: Mapping[str, Any]) -> tuple[str, sources.Source]:
-    """Returns the kind of the images to measure, VALIDATION, TEST or OTHER, and their source.
+    """Returns the kind of the images to evaluate, VALIDATION, TEST or OTHER, and their source.
 
-    `overrides`: the values set on the command line, by dotted key. Raises ValueError for images that are neither a test
-    set nor those that the run validated on, unless a key that says which images are meant has another value than the
-    run's.
+    `overrides` are the values set on the command line, by dotted key. Raises ValueError if the images are neither a
+    test set nor the run's validation images, unless an override changes a key that selects images.
     """
     if config.eval.path or config.eval.labels:
         source = data_sources.test_set(config)
@@ -51,14 +50,14 @@ def choose(folder: RunFolder, config: ConfigDict, overrides: Mapping[str, Any]) 
             f"{expected} there), so some may have been trained on. Give the files that it was trained with, or, "
             f"{NAME_A_TEST_SET}"
         )
-    logger.warning("other validation images than the run's own, as %s asks for", ", ".join(asked_for))
+    logger.warning("other validation images than the run's own, because of %s", ", ".join(asked_for))
     return OTHER, source
 
 
 def _warn_of_training_images(folder: RunFolder, config: ConfigDict, source: sources.Source) -> None:
-    """Logs how many images of a test set the run was trained on, where that can be seen.
+    """Logs how many images of a test set the run was trained on, if that can be found out.
 
-    Names tell images apart in one folder only, and the training files need not be there.
+    Names identify images within one folder only, and the training files may be missing.
     """
     one, other = (pathlib.Path(path).expanduser().resolve() for path in (config.data.path, config.eval.path or "."))
     if config.eval.path and one != other:
@@ -76,10 +75,10 @@ def _warn_of_training_images(folder: RunFolder, config: ConfigDict, source: sour
 
 
 def output_folder(folder: RunFolder, config: ConfigDict, kind: str, data: Mapping[str, int]) -> RunFolder:
-    """Returns the folder to write the figures into, which is created.
+    """Creates and returns the folder to write the results into.
 
-    `kind`: of the images, see `choose`; `data`: their fingerprint. Raises ValueError where the folder holds figures of
-    other images, or has to be named; OSError where it cannot be written.
+    `kind` is that of the images, see `choose`, and `data` is their fingerprint. Raises ValueError if the folder holds
+    results of other images, or if config.eval.output must name one; OSError if the folder cannot be written.
     """
     own = {VALIDATION: ".", TEST: f"test_{pathlib.Path(config.eval.labels).stem}", OTHER: ""}
     name = config.eval.output or own[kind]

@@ -27,13 +27,13 @@ DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
 class Experiment:
-    """The objects that a config describes. Each is made once, when it is first asked for.
+    """The objects that a config describes. Each is created once, when it is first used.
 
-    Evaluation asks for no optimiser, and a plan for no image, so none is made.
+    Evaluation therefore creates no optimiser, and a plan reads no images.
 
     Args:
-      config: a checked config, which must not change any more.
-      given: objects to use in place of those that the config describes, by property: mesh=..., optimizer=...
+      config: a checked config, which must not change afterwards.
+      given: objects that replace those of the config, by property name: mesh=..., optimizer=...
     """
 
     def __init__(self, config: ConfigDict, **given: Any):
@@ -74,7 +74,7 @@ class Experiment:
 
     @functools.cached_property
     def pixels(self) -> dict[str, Any]:
-        """`image_size` and `thumbnail_size` in pixels, and in `outputs` which of both the branches read."""
+        """`image_size` and `thumbnail_size` in pixels, and `outputs`, the images that the branches read."""
         needed = {"windows": "image", "thumbnail": "thumbnail"}
         return {
             "image_size": tuple(self.config.data.image_size),
@@ -83,7 +83,7 @@ class Experiment:
         }
 
     def inputs(self, batch_size: int = 1, sharding: Any = None) -> dict[str, jax.ShapeDtypeStruct]:
-        """Returns shapes and dtypes of a batch as the model takes it."""
+        """Returns the shapes and dtypes of the model's inputs for a batch."""
         sizes = {name: self.pixels[f"{name}_size"] for name in self.pixels["outputs"]}
         shapes: dict[str, tuple[tuple[int, ...], Any]]
         shapes = {name: ((batch_size, *size, 3), jnp.uint8) for name, size in sizes.items()}
@@ -91,7 +91,7 @@ class Experiment:
         return {name: jax.ShapeDtypeStruct(*spec, sharding=sharding) for name, spec in shapes.items()}
 
     def batch_shapes(self, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
-        """Returns shapes, dtypes and shardings of a batch as the steps take it, see data/pipeline.py."""
+        """Returns the shapes, dtypes and shardings of a batch for the compiled steps, see data/pipeline.py."""
         sharding = meshes.batch_sharding(self.mesh)
         rows = {"label": jnp.int32, "index": jnp.int32, "skipped": jnp.int32, "mask": jnp.bool_}
         if self.config.augment.mixup:
@@ -117,7 +117,7 @@ class Experiment:
 
     @functools.cached_property
     def epochs(self) -> Epochs:
-        """Where epochs end. Raises ValueError if a batch is larger than an epoch."""
+        """The steps at which epochs end. Raises ValueError if a batch is larger than an epoch."""
         num_images, batch_size = len(self.train_source), self.config.batch_size
         if batch_size > num_images:
             raise ValueError(
@@ -132,7 +132,7 @@ class Experiment:
         return -(-self.config.eval.batch_size // self.mesh.size) * self.mesh.size
 
     def train_batches(self, start_step: int) -> Generator[dict[str, Any]]:
-        """Returns this host's rows of the training batches from `start_step` on, without end. Close it when done."""
+        """Yields this host's rows of the training batches from `start_step` on, without end. Close it when done."""
         return pipeline.train_batches(
             self.train_source,
             seed=self.config.seed,
@@ -157,14 +157,14 @@ class Experiment:
         return hosts | {name: self.config.data[name] for name in names}
 
     def check_batch_size(self) -> None:
-        """Raises ValueError if a batch cannot be split over the devices, and there into parts."""
+        """Raises ValueError if a batch cannot be split over the devices and into the parts of accumulate_steps."""
         parts = self.config.optimizer.accumulate_steps
         meshes.check_batch_size(self.config.batch_size, self.mesh, "config.batch_size", parts)
 
     def check_shared_memory(self, *, trains: bool = False, eval_images: float = math.inf) -> None:
-        """Raises ValueError if the batches that worker processes make do not fit into shared memory.
+        """Raises ValueError if the batches of the worker processes do not fit into shared memory.
 
-        `trains`: whether there are batches of training; `eval_images`: how many images are evaluated in all.
+        `trains` says whether there are training batches; `eval_images` is the number of images to evaluate.
         """
         batches = [(self.eval_batch_size, eval_images)] + [(self.config.batch_size, math.inf)] * trains
         row_bytes, num_workers = reader.row_bytes(**self.pixels), self.config.data.num_workers
@@ -176,7 +176,7 @@ class Experiment:
     def explain_skipped(self, source: sources.Source, skipped: Iterable[int]) -> dict[int, str]:
         """Logs and returns, by index, why images were skipped.
 
-        Each image is read once more, because the workers that skipped it tell its index alone.
+        Each image is read once more, because the workers that skipped it report only its index.
         """
         images, found = pipeline.Reader(source, **self.pixels), {}
         for index in sorted(set(map(int, skipped))):
@@ -195,12 +195,12 @@ class Experiment:
 
     @functools.cached_property
     def steps_per_epoch(self) -> float:
-        """Steps of an epoch; a fraction where its last batch reaches into the next."""
+        """The number of steps per epoch, a fraction if the last batch reaches into the next epoch."""
         return self.epochs.steps_per_epoch
 
     @functools.cached_property
     def schedule(self) -> optax.Schedule:
-        """The learning rate as a function of the steps done."""
+        """The learning rate as a function of the number of steps done."""
         names = ("learning_rate", "warmup_epochs", "decay_start_epoch", "decay_every_epochs", "decay_rate")
         return optimizers.create_schedule(
             self.config.optimizer.schedule,
@@ -218,7 +218,7 @@ class Experiment:
 
     @functools.cached_property
     def initializer(self) -> rngs.Seeded:
-        """A function that makes a fresh train state."""
+        """A function that initialises a train state."""
         ema = self.config.optimizer.ema_decay is not None
         return state.initializer(self.model, self.optimizer, self.inputs(), seed=self.config.seed, ema=ema)
 
@@ -239,14 +239,14 @@ class Experiment:
 
     @functools.cached_property
     def variable_shapes(self) -> dict[str, Any]:
-        """Shapes, dtypes and shardings of the variables to evaluate with; no optimiser is made for them."""
+        """Shapes, dtypes and shardings of the variables for evaluation. Creates no optimiser."""
         init = state.variables_initializer(self.model, self.inputs(), seed=self.config.seed)
         with jax.set_mesh(self.mesh):
             return state.shapes(init, self.state_sharding)
 
     @functools.cached_property
     def train_step(self) -> rngs.Seeded:
-        """The compiled training step. The state that it is given is donated."""
+        """The compiled training step, which donates its train state."""
         return compiled_steps.train_step(
             self.model,
             self.optimizer,
@@ -261,14 +261,14 @@ class Experiment:
 
     @functools.cached_property
     def eval_step(self) -> rngs.Seeded:
-        """The compiled evaluation step, of config.eval.passes passes."""
+        """The compiled evaluation step with config.eval.passes passes."""
         return self.make_eval_step(self.config.eval.passes)
 
     def make_eval_step(self, passes: int) -> rngs.Seeded:
-        """Returns a compiled evaluation step of so many passes."""
+        """Returns a compiled evaluation step with the given number of passes."""
         return compiled_steps.eval_step(self.model, self.mesh, seed=self.config.seed, passes=passes)
 
     def use_compilation_cache(self) -> None:
-        """Keeps the programs that this process compiles in the folder config.compilation_cache, if it names one."""
+        """Stores compiled programs in the folder config.compilation_cache, unless that is ''."""
         if self.config.compilation_cache:
             jax.config.update("jax_compilation_cache_dir", os.path.expanduser(self.config.compilation_cache))

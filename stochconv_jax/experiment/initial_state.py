@@ -1,4 +1,4 @@
-"""The train state that a start of a run begins with."""
+"""The train state with which training starts: restored, initialised at random, or from pretrained weights."""
 
 import logging
 
@@ -12,10 +12,10 @@ logger = logging.getLogger(__name__)
 
 
 def restore_or_create(experiment: Experiment, checkpoints: Checkpoints) -> tuple[state.TrainState, EpochAccumulator]:
-    """Returns the state of the last sound checkpoint and the metrics of the epoch under way, or a fresh state.
+    """Returns the state of the last intact checkpoint and the metrics of its unfinished epoch, or a fresh state.
 
-    Before a fresh state is made, a small checkpoint is saved and restored on trial. Raises ValueError where that fails,
-    or where nothing of config.init.weights fits.
+    Before a fresh state is made, a small checkpoint is saved and restored as a trial. Raises ValueError if that fails,
+    or if nothing of config.init.weights fits.
     """
     shapes = experiment.state_shapes
     found = checkpoints.restore(LAST, shapes.to_items())
@@ -28,12 +28,12 @@ def restore_or_create(experiment: Experiment, checkpoints: Checkpoints) -> tuple
 
 
 def _with_pretrained(experiment: Experiment, fresh: state.TrainState) -> state.TrainState:
-    """Returns `fresh` with the weights of config.init.weights, if it names a file, where they fit. Logs which do."""
+    """Returns `fresh` with those weights of config.init.weights, if set, that fit. Logs which weights fit."""
     file = experiment.config.init.weights
     if not file:
         return fresh
     variables, report = keras_weights.load(file, experiment.model.variant, fresh.trained())
-    lists = {"initialised at random": report.fresh, "not used, for they fit nowhere": report.unused}
+    lists = {"initialised at random": report.fresh, "not used, because they fit nowhere": report.unused}
     logger.info("%d arrays from %s", report.loaded, file)
     for what, names in lists.items():
         logger.info("%s: %s", what, "".join(f"\n  {name}" for name in names) or "none")

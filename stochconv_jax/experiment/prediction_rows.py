@@ -1,4 +1,4 @@
-"""Rows of the tables of predictions, predictions.csv and predicted.csv."""
+"""The rows of predictions.csv and predicted.csv."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ logger = logging.getLogger(__name__)
 
 
 def group_of_each(source: sources.Source, group_by: str) -> Sequence[str] | None:
-    """Returns the group of each image, from the column `group_by`; None where the source has no such column."""
+    """Returns the group of each image, from the column `group_by`, or None if the source has no such column."""
     name = table_reader.find_column(source.columns, group_by) if group_by else None
     return source.columns[name] if name else None
 
@@ -20,8 +20,8 @@ def group_of_each(source: sources.Source, group_by: str) -> Sequence[str] | None
 def prediction_rows(source: sources.Source, predictions: Predictions, groups: Sequence[str] | None) -> list[dict]:
     """Returns the rows of predictions.csv: image, target, probability and std, see `probability_cells`.
 
-    `image` is what the user calls it. Where `groups` are known, `group` is the image's. The source's own columns
-    follow, such as year and patient_id.
+    `image` is the name in the user's table. If `groups` are given, a column `group` follows. The other columns of the
+    source, such as year and patient_id, come last.
     """
     rows = []
     probability, std = np.exp(predictions.log_p()), predictions.spread()
@@ -34,9 +34,9 @@ def prediction_rows(source: sources.Source, predictions: Predictions, groups: Se
 
 
 def probability_cells(probability: np.ndarray, std: np.ndarray) -> dict[str, float]:
-    """Returns an image's cells by column, from `[classes]` each.
+    """Returns an image's cells by column; `probability` and `std` are `[classes]`.
 
-    The columns are probability and std of class 1 of two classes, and probability_0, std_0, probability_1, ... of more.
+    The columns are probability and std of class 1 for two classes, and probability_0, std_0, ... for more.
     """
     columns = {"": 1} if len(probability) == 2 else {f"_{k}": k for k in range(len(probability))}
     cells = {}
@@ -46,8 +46,8 @@ def probability_cells(probability: np.ndarray, std: np.ndarray) -> dict[str, flo
 
 
 def further_columns(columns: Mapping[str, list[str]], row: Mapping) -> dict[str, list[str]]:
-    """Returns the columns whose names `row` does not have, whatever their capitals. Logs which are left out."""
+    """Returns the columns whose names are not in `row`, ignoring case. Logs which are left out."""
     taken = [name for name in columns if table_reader.find_column(row, name)]
     if lost := [name for name in taken if name.casefold() not in ("image", "target")]:
-        logger.warning("the table's own %s is left out: the predictions have such a column", " and ".join(lost))
+        logger.warning("the table's %s is left out: the predictions have a column of that name", " and ".join(lost))
     return {name: texts for name, texts in columns.items() if name not in taken}

@@ -1,4 +1,4 @@
-"""The run in --workdir: its config is read, and config.json is written and compared."""
+"""Reads, writes and compares config.json of the run in --workdir."""
 
 import datetime
 import json
@@ -21,12 +21,12 @@ from stochconv_jax.runtime import provenance
 
 logger = logging.getLogger(__name__)
 
-# Files that an evaluation writes, and the lock that it holds.
+# The files that an evaluation writes, and its lock file.
 EVALUATION, PREDICTIONS, EVALUATE_LOCK = "evaluation.json", "predictions.csv", ".evaluate.lock"
 # Keys, or beginnings of keys, that determine which arrays a checkpoint holds.
 RESTORED_KEYS = ("model.", "optimizer.", "data.num_classes")
 SIZE_KEYS = ("data.image_size", "data.thumbnail_size")
-# Keys of data that do not determine which images are meant.
+# Keys of data that do not affect which images are used.
 FREE_DATA_KEYS = (
     "data.path", "data.num_workers", "data.timeout_seconds", "data.on_bad_image", "data.order", "data.check",
     "data.hash_distance", *SIZE_KEYS
@@ -36,18 +36,18 @@ FREE_DATA_KEYS = (
 def claim(folder: RunFolder, config: ConfigDict, *, size: Mapping[str, int], data: Mapping[str, Any]) -> None:
     """Writes config.json of a new run, or checks that the run in `folder` is the one that `config` describes.
 
-    A run that ended before its first epoch and its first checkpoint has nothing to keep: it counts as new.
+    A run that ended before its first epoch and its first checkpoint has nothing worth keeping and counts as new.
 
     Args:
-      folder: of the run.
-      config: what is to be trained.
+      folder: the folder of the run.
+      config: the config to train.
       size: parameters and multiply-adds of the model.
-      data: `fingerprint` of the training and of the validation images.
+      data: `fingerprint` of the training images and of the validation images.
 
     Raises:
-      ValueError: `folder` holds another run, with the keys that differ; or its checkpoints are gone.
+      ValueError: `folder` holds another run, and the message lists the keys that differ; or its checkpoints are gone.
     """
-    # The processes of this start are no part of the run; a later start may have others.
+    # The processes belong to a start and not to the run; a later start may have others.
     content = config.to_dict() | {"distributed": default_config.distributed().to_dict()}
     old = folder.read_config()
     saved_once, epochs = folder.has_checkpoint(), len(folder.read_metrics())
@@ -56,7 +56,7 @@ def claim(folder: RunFolder, config: ConfigDict, *, size: Mapping[str, int], dat
         if found := differences(before, {"data_set": data} | config.to_dict()):
             listing = "\n".join(f"  {key}: {there!r} there, {now!r} now" for key, (there, now) in found.items())
             raise ValueError(f"{folder.path} holds another run; choose another --workdir. What differs:\n{listing}")
-        # A row is written before its checkpoint, so up to two rows may be there before a first checkpoint is complete.
+        # A row is written before its checkpoint, so there may be two rows before the first checkpoint is complete.
         if not saved_once and (epochs > 2 or (folder.path / EVALUATION).exists()):
             raise ValueError(
                 f"the checkpoints of {folder.path} are gone: it would be trained again, from the beginning. Bring them "
@@ -70,15 +70,15 @@ def claim(folder: RunFolder, config: ConfigDict, *, size: Mapping[str, int], dat
 def record_start(folder: RunFolder, config: ConfigDict, step: int) -> None:
     """Appends to `starts` in config.json the time, step, devices and commit of this start of the run.
 
-    What differs from the first start is written there too and logged, such as versions; so are the values of keys that
-    an older version of the config did not have.
+    Also writes and logs differences from the first start, such as versions, and the values of keys that an older
+    version of the config did not have.
     """
     if jax.process_index() != 0:
         return
     about, now = recorded(folder), provenance.describe(folder.path)
     other = {name: value for name, value in now.items() if about.get(name) != value}
     if other:
-        logger.warning("not as the run first began: %s; see `starts` in config.json", ", ".join(other))
+        logger.warning("different from the run's first start: %s; see `starts` in config.json", ", ".join(other))
     time = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     start = {"time": time, "step": step, "devices": now["devices"], "git": now["git"]} | other
     known = flatten(about["config"])
@@ -91,7 +91,7 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str
     """Returns {key: (value in `before`, value in `after`)} for every key that makes the two configs different runs."""
     before, after = (flatten(json.loads(json.dumps(config))) for config in (before, after))
     free = FREE_KEYS
-    # An earlier version took keys that do not apply to the source; they may be left out since.
+    # An earlier version accepted keys that do not apply to the source; they may now be left out.
     if known := data_sources.inapplicable(before.get("data.source", ""), before.get("data.validation_labels", "")):
         free += tuple(f"data.{key}" for key in known if not after.get(f"data.{key}"))
     keys = sorted(key for key in before.keys() | after.keys() if not key.startswith(free))
@@ -99,7 +99,7 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str
 
 
 def fingerprint(source: sources.Source) -> dict[str, int]:
-    """Returns the number of images and a CRC-32 of their names and labels, wherever the files are."""
+    """Returns the number of images and a CRC-32 of their names and labels, which do not depend on the folder."""
     crc = zlib.crc32("\n".join(source.names).encode("utf-8", "surrogateescape"))
     return {"images": len(source), "crc32": zlib.crc32(np.asarray(source.labels, np.int32).tobytes(), crc)}
 
@@ -112,9 +112,9 @@ def recorded(folder: RunFolder) -> dict[str, Any]:
 
 
 def read_run(workdir: str | os.PathLike, overrides: Mapping[str, Any]) -> tuple[RunFolder, ConfigDict]:
-    """Reads the config of the run in `workdir` and lays `overrides`, values by dotted key, over it.
+    """Returns the folder and the config of the run in `workdir`, with `overrides`, values by dotted key, applied to it.
 
-    Raises ValueError where there is no run, or where an override would change the arrays of its checkpoints.
+    Raises ValueError if there is no run, or if an override would change the arrays of its checkpoints.
     """
     folder = RunFolder(workdir)
     about = folder.read_config()
@@ -134,12 +134,12 @@ def read_run(workdir: str | os.PathLike, overrides: Mapping[str, Any]) -> tuple[
     check_together(config)
     model = config.model
     branches = "+".join(model.branches)
-    logger.info("%s: %s, branches %s, meeting %s", folder.path, model.variant, branches, model.merge_after)
+    logger.info("%s: model %s, branches %s, merge_after %s", folder.path, model.variant, branches, model.merge_after)
     return folder, config
 
 
 def changed_keys(folder: RunFolder, overrides: Mapping[str, Any]) -> list[str]:
-    """Returns the keys of `overrides` whose values are not those of the run in `folder`."""
+    """Returns the keys of `overrides` whose values differ from those of the run in `folder`."""
     own = flatten(default_config.get_config().to_dict()) | flatten(recorded(folder)["config"])
     plain = {key: json.loads(json.dumps([value, own[key]])) for key, value in overrides.items()}
     return [key for key, (value, before) in plain.items() if value != before]

@@ -1,4 +1,4 @@
-"""The processes in which a sweep trains and evaluates a run."""
+"""Starts the processes in which a sweep trains and evaluates a run."""
 
 import errno
 import logging
@@ -21,13 +21,13 @@ logger = logging.getLogger(__name__)
 
 PACKAGE = pathlib.Path(__file__).parents[1]
 POLL_SECONDS = 0.5
-ERROR_PREFIX = "stochconv_jax: "  # of the line of an error that the program raises itself, see modes.run
+ERROR_PREFIX = "stochconv_jax: "  # beginning of the line with an error that the program itself raises, see modes.run
 
 
 def make(run: SweepRun, received: list[int], progress: SweepProgress) -> tuple[str, str]:
-    """Trains and evaluates `run`, as far as that is not done. Returns its state and the reason of a failure.
+    """Trains and evaluates `run`, unless that is done already. Returns its state and the reason for a failure.
 
-    `received`: signals, to which a handler appends meanwhile; the run ends when there is one.
+    `received` is a list to which a handler appends signals meanwhile; the run ends when there is one.
     """
     try:
         run.folder.create()
@@ -40,7 +40,7 @@ def make(run: SweepRun, received: list[int], progress: SweepProgress) -> tuple[s
                     code = _run_process(command(), log, received, lambda: progress.tick(run))
                     log.seek(start)
                     output = log.read().decode(errors="replace")
-                    # In use: another sweep, whose share holds this run too, has begun it before.
+                    # Another sweep, whose share contains this run too, is working on it.
                     if not (done() or received or _in_use(run)):
                         return FAILED, _reason(code, output)
                     _wait_for_others(run, received)
@@ -50,7 +50,7 @@ def make(run: SweepRun, received: list[int], progress: SweepProgress) -> tuple[s
 
 
 def _wait_for_others(run: SweepRun, received: list[int]) -> None:
-    """Waits until no other process works in the run's folder, such as one that a killed sweep has left."""
+    """Waits until no other process works in the run's folder, such as one left over from a killed sweep."""
     logged = False
     while not received and _in_use(run):
         if not logged:
@@ -72,7 +72,8 @@ def _in_use(run: SweepRun) -> bool:
 def _run_process(command: Sequence[str], log: IO[bytes], received: list[int], tick: Callable[[], None]) -> int:
     """Runs `command`, sends it SIGTERM for each signal received, and returns its exit code.
 
-    It is not in the terminal's foreground: Ctrl-C, which would end it unsaved, reaches this process alone.
+    The command does not run in the terminal's foreground, so Ctrl-C, which would end it unsaved, reaches only this
+    process.
     """
     log.write(f"$ {shlex.join(command)}\n".encode())
     log.flush()

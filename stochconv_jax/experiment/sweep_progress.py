@@ -24,7 +24,7 @@ class SweepStates:
         write_csv(file, COLUMNS, self._rows.values())
 
     def set(self, run: SweepRun, state: str, reason: str = "") -> None:
-        """Writes that `run` is in `state`; logs the reason of one that failed."""
+        """Records that `run` is in `state`; logs the reason for a failure."""
         self._rows[run.name] = self._row(run, state, reason)
         write_csv(self.file, COLUMNS, self._rows.values())
         if state == FAILED:
@@ -42,8 +42,8 @@ class SweepStates:
 class SweepProgress:
     """Logs one line for the whole sweep.
 
-    The time left is that of the epochs and evaluations left, at the pace since the start. `every`: least seconds
-    between lines while a run is under way.
+    The time left is estimated from the remaining epochs and evaluations, at the pace since the start. `every` is the
+    least number of seconds between two lines during a run.
     """
 
     def __init__(
@@ -56,20 +56,20 @@ class SweepProgress:
     ):
         self._every, self._clock, self._emit = every, clock, emit
         self._left = {run.name: run.work_left() for run in runs}
-        # Work that failed runs leave undone is given up: neither done nor left.
+        # The remaining work of failed runs is dropped: it counts neither as done nor as left.
         self._total, self._given_up = sum(self._left.values()), 0
         self._runs, self._ended = len(runs), 0
         self._start = self._last = clock()
 
     def tick(self, run: SweepRun) -> None:
-        """Logs at times how far `run` is. To be called often while it is under way."""
+        """Logs the progress of `run` every `every` seconds. Call it often during the run."""
         left = run.work_left()
         if left != self._left[run.name] and self._clock() - self._last >= self._every:
             self._left[run.name] = left
             self._log(f"{run.name} at epoch {run.epochs()} of {run.config.num_epochs}")
 
     def end(self, run: SweepRun, state: str) -> None:
-        """Logs that `run` is over, in `state`."""
+        """Logs that `run` has ended in `state`."""
         del self._left[run.name]
         self._given_up += run.work_left()
         self._ended += 1

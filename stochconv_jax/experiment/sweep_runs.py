@@ -1,4 +1,4 @@
-"""The runs that the config file of an ablation describes, and how far each has come."""
+"""The runs that the config file of an ablation describes, and the progress of each."""
 
 import dataclasses
 import importlib.util
@@ -17,20 +17,20 @@ from stochconv_jax.experiment import runs
 from stochconv_jax.run_folder import RunFolder
 from stochconv_jax.training.checkpoints import LAST
 
-LOG = "output.log"  # in a run's folder: what its processes printed
+LOG = "output.log"  # in a run's folder: the output of its processes
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 
 
 @dataclasses.dataclass(frozen=True)
 class SweepRun:
-    """A variant of an ablation with a seed. How far it has come is read from its folder.
+    """A variant of an ablation with one seed. Its progress is read from its folder.
 
     Attributes:
       name: VARIANT/seed_SEED, its folder below the sweep's.
-      folder: of the run.
-      config: all its keys.
-      config_file: of the ablation.
-      flags: the keys to set on the command line, by dotted key.
+      folder: the folder of the run.
+      config: the complete config of the run.
+      config_file: the config file of the ablation.
+      flags: the values to set on the command line, by dotted key.
     """
 
     name: str
@@ -40,11 +40,11 @@ class SweepRun:
     flags: Mapping[str, Any]
 
     def epochs(self) -> int:
-        """Returns the number of epochs done; 0 where metrics.csv is damaged, which the run itself will report."""
+        """Returns the number of epochs done, or 0 if metrics.csv is damaged, which the run itself will report."""
         return self._last_row("epoch")
 
     def trained(self) -> bool:
-        """Returns whether the last epoch is done with this very config, and saved or evaluated.
+        """Returns whether the last epoch is done with exactly this config, and is saved or evaluated.
 
         A run with a damaged file counts as not trained.
         """
@@ -59,13 +59,13 @@ class SweepRun:
             return False
 
     def evaluated(self) -> bool:
-        """Returns whether the last checkpoint was evaluated, asked for as the last, with config.sweep.passes passes."""
+        """Returns whether eval.checkpoint=last was evaluated for the last step, with config.sweep.passes passes."""
         try:
             summary = self.folder.read_json(runs.EVALUATION) or {}
         except ValueError:
             return False
         wanted = (LAST, self._last_step(), self.config.sweep.passes)
-        # Earlier versions did not write which was asked for.
+        # Earlier versions did not record which checkpoint was asked for.
         asked_for = summary.get("checkpoint_asked_for", LAST)
         return (asked_for, summary.get("checkpoint_step"), summary.get("passes")) == wanted
 
@@ -74,12 +74,12 @@ class SweepRun:
         return self.trained() and (self.evaluated() or not self.config.sweep.passes)
 
     def work_left(self) -> int:
-        """Returns the number of epochs left; an evaluation that is left counts as one."""
+        """Returns the number of epochs left; a missing evaluation counts as one epoch."""
         evaluation = bool(self.config.sweep.passes) and not self.evaluated()
         return max(0, self.config.num_epochs - self.epochs()) + evaluation
 
     def train_command(self) -> list[str]:
-        """Returns the command that trains, or goes on."""
+        """Returns the command that starts or continues training."""
         return self._command(f"--config={self.config_file}", keys=self.flags)
 
     def evaluate_command(self) -> list[str]:
@@ -98,7 +98,7 @@ class SweepRun:
             return 0
 
     def _command(self, *words: str, keys: Mapping[str, Any]) -> list[str]:
-        # One process, also where a launcher's variables say that several belong together: those are several sweeps.
+        # One process, even if a launcher's variables describe several: each of those runs its own sweep.
         settings = [f"--config.{key}={value}" for key, value in {**keys, "distributed.num_processes": 1}.items()]
         return [sys.executable, "-P", "-m", "stochconv_jax", *words, f"--workdir={self.folder.path}", *settings]
 
@@ -106,8 +106,8 @@ class SweepRun:
 def plan(config: ConfigDict, overrides: Mapping[str, Any], config_file: str, root: pathlib.Path) -> list[SweepRun]:
     """Returns all runs of the ablation in `config_file`: every variant with the first seed, then with the next.
 
-    `config`: the config of that file with the command line's `overrides`; `root`: the folder of the sweep. Raises
-    ValueError if the file describes no ablation, or two runs that are the same.
+    `config` is the config of that file with the command line's `overrides`, and `root` is the folder of the sweep.
+    Raises ValueError if the file describes no ablation, or the same run twice.
     """
     variants, seeds = _variants(config_file), config.sweep.seeds
     configs = {
@@ -131,8 +131,8 @@ def plan(config: ConfigDict, overrides: Mapping[str, Any], config_file: str, roo
 def share(planned: Sequence[SweepRun], number: int, count: int) -> list[SweepRun]:
     """Returns the `number`-th of `count` shares of the runs, 1-based, in the order of `planned`.
 
-    Every share has the same number of runs of each variant, give or take one. Variants differ in what a run costs, so
-    that jobs with a share each end at about the same time.
+    Every share has the same number of runs of each variant, give or take one. Since variants differ in cost, jobs with
+    one share each then end at about the same time.
     """
     by_variant = sorted(planned, key=lambda run: run.folder.path.parent)
     mine = {run.name for run in by_variant[number - 1 :: count]}
@@ -146,7 +146,7 @@ def parse_shard(text: str) -> tuple[int, int]:
 
 
 def _variants(config_file: str) -> Mapping[str, Mapping[str, Any]]:
-    """Calls the file's sweep(), which returns by variant the keys that differ from its get_config()."""
+    """Returns the result of the file's sweep(): for each variant the values that differ from its get_config()."""
     path = config_file.partition(":")[0]
     spec = importlib.util.spec_from_file_location("ablation", path)
     assert spec is not None and spec.loader is not None, f"{path} is no Python file"
@@ -168,7 +168,7 @@ def _variants(config_file: str) -> Mapping[str, Mapping[str, Any]]:
 def _changed(
     where: str, name: str, changes: Mapping[str, Any], config: ConfigDict, overrides: Mapping[str, Any]
 ) -> ConfigDict:
-    """Returns the config of a variant. Raises ValueError, beginning with `where`, for a name or keys that cannot be."""
+    """Returns the config of a variant. Raises ValueError, beginning with `where`, for an invalid name or key."""
     if not _NAME.fullmatch(name):
         raise ValueError(f"{where}: the name becomes a folder's; use letters, digits, '_', '.', '+' and '-'")
     for key in changes:

@@ -21,7 +21,7 @@ NAMES = (*TOGETHER, "sweep", "report", "show", "plan", "prepare")
 def run(mode: str, config: Any, overrides: Mapping[str, Any], workdir: str, config_file: str) -> int | None:
     """Runs `mode` and returns the process's exit code (None for success).
 
-    An error of this package that the user can mend ends the process with one line; other errors keep their traceback.
+    An error that the user can fix ends the process with one line; other errors keep their traceback.
 
     Args:
       mode: one of `NAMES`.
@@ -57,9 +57,9 @@ def run(mode: str, config: Any, overrides: Mapping[str, Any], workdir: str, conf
 
 
 def _is_for_the_user(error: Exception) -> bool:
-    """Returns whether this package has raised `error` by a statement of its own, for something the user can mend.
+    """Returns whether `error` was raised by a statement of this package and is something that the user can fix.
 
-    The error of a library, and a fault in this package, is none.
+    Returns False for errors of a library and for bugs in this package.
     """
     last = traceback.extract_tb(error.__traceback__)[-1]
     ours = pathlib.Path(last.filename).is_relative_to(pathlib.Path(__file__).parents[1])

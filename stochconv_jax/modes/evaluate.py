@@ -57,8 +57,8 @@ def run(_, overrides, workdir) -> None:
     logger.info("written: %s, %s", output.path / EVALUATION, output.path / PREDICTIONS)
     if kind == VALIDATION and summary["checkpoint_chosen_on"] == VALIDATION:
         logger.warning(
-            "the checkpoint is the best by %s on these very images, so its figures flatter and their interval, which "
-            "ignores the choice, is too narrow: evaluate with --config.eval.checkpoint=last, or a test set",
+            "the checkpoint is the best by %s on these same images, so its results are optimistic and their interval, "
+            "which ignores the choice, is too narrow: evaluate with --config.eval.checkpoint=last, or a test set",
             summary["checkpoint_chosen_by"],
         )
 

@@ -84,13 +84,13 @@ def _possible_topics(config: ConfigDict, trained: bool) -> list[str]:
     """Returns the topics of config.show.topics that apply to this model; logs why others are left out."""
     left_out = {}
     if not trained:
-        why = "there is no checkpoint in --workdir, and fresh weights have nothing to say"
+        why = "there is no checkpoint in --workdir, and untrained weights show nothing"
         left_out = dict.fromkeys(topics.NEED_TRAINING, why)
     if "windows" not in config.model.branches:
         left_out |= dict.fromkeys(topics.NEED_WINDOWS, "the model has no window branch")
     for topic in config.show.topics:
         if topic in left_out:
-            logger.warning("%s: left out, for %s", topic, left_out[topic])
+            logger.warning("%s: left out, because %s", topic, left_out[topic])
     return [topic for topic in config.show.topics if topic not in left_out]
 
 

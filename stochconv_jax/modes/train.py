@@ -41,7 +41,7 @@ def run(config, overrides, workdir) -> int:
     _log_balance(experiment.train_source, experiment.val_source, config.data.num_classes)
     overview = parameter_overview.get_parameter_overview(experiment.state_shapes.params, include_stats=False)
     folder.create()
-    logger.info("the parameters:\n%s", overview)
+    logger.info("parameters:\n%s", overview)
     with contextlib.ExitStack() as stack:
         if jax.process_index() == 0:
             stack.enter_context(locked(folder.path))
@@ -73,7 +73,7 @@ def _train(folder: RunFolder, experiment: Experiment, wall_time: Goodput, stack:
     start = int(train_state.step)
     runs.record_start(folder, config, start)
     wall_time.go_on_at(start)
-    logger.info("%s: step %d of %d", folder.path, start, epochs.total_steps)
+    logger.info("%s: starting at step %d of %d", folder.path, start, epochs.total_steps)
     batches = stack.enter_context(contextlib.closing(experiment.train_batches(start)))
     val_batches = stack.enter_context(contextlib.closing(experiment.eval_batches(experiment.val_source)))
     stop_requested = wall_time.recording(preemption.on_sigterm(grace_seconds))

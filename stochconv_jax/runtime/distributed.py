@@ -37,7 +37,7 @@ def join(settings: ConfigDict, *, stops_together: bool) -> None:
     given = {name: settings[name] for name in names}
     place = cluster.detect(os.environ, metadata=_metadata if _on_tpu_vm() else lambda name: None, **given)
     if place is None:
-        logger.info("one process")
+        logger.info("running in one process")
         return
     timeout = int(settings.timeout_seconds)
     about = (place.found, place.process_id, place.num_processes, place.coordinator)

@@ -1,6 +1,6 @@
-"""Goodput: where the wall time of a run went, over all its starts. No JAX here.
+"""Measures goodput: how the wall time of all starts of a run was spent. No JAX here.
 
-Each moment of a start belongs to one of `PARTS`, so that their seconds add up to the start's wall time:
+Each moment of a start belongs to exactly one of `PARTS`, so their seconds add up to the start's wall time:
 
     start        imports, joining the other processes, checking images, restoring a checkpoint
     compilation  the first call of each compiled step, which traces it and compiles it or reads it from the cache
@@ -8,7 +8,7 @@ Each moment of a start belongs to one of `PARTS`, so that their seconds add up t
     steps        training steps, and everything that is not named here
     evaluation   evaluation at the end of an epoch
     saves        waiting for a checkpoint to be written
-    repeated     input, steps, evaluation and saves of steps that an earlier start had made and not saved
+    repeated     input, steps, evaluation and saves of steps that an earlier start had done but not saved
 """
 
 import contextlib
@@ -30,23 +30,23 @@ START, COMPILATION, INPUT, STEPS, EVALUATION, SAVES, REPEATED = PARTS = (
     "start", "compilation", "input", "steps", "evaluation", "saves", "repeated",
 )  # fmt: skip
 RUNNING, FAILED = "running", "failed"
-WRITE_SECONDS = 10.0  # between two records of a start under way; a kill loses what came after the last one
-WAITING_SHARE = 0.2  # of the time of input and steps; longer waits for input are worth a warning
-ENOUGH_SECONDS = 60.0  # of input and steps; in less time the first batch, which is slow, would count for too much
+WRITE_SECONDS = 10.0  # between two records of this start; a kill loses the time after the last record
+WAITING_SHARE = 0.2  # a warning is logged if input takes more than this share of the time of input and steps
+ENOUGH_SECONDS = 60.0  # of input and steps before the warning; earlier, the slow first batch would dominate
 Item = TypeVar("Item")
 
 
 class Goodput:
-    """Measures this start and records it in goodput.json, behind the earlier starts. A context, which ends the start.
+    """A context manager that measures this start and appends it to the earlier starts in goodput.json.
 
-    `state` is recorded: set it to how the start ended; an exception makes it 'failed'.
+    Set `state` to how the start ended, which is recorded. An exception sets it to 'failed'.
 
     Args:
-      folder: of the run.
-      writes: whether this process records; of several processes one does.
-      timeout_seconds: the longest wait for the last record; after it the process is ended.
-      advice: what to do where input is waited for too long, for the warning.
-      began: seconds on `clock` when this start began.
+      folder: the folder of the run.
+      writes: whether this process writes the file; exactly one process should.
+      timeout_seconds: the longest wait for the last record. After it the watchdog ends the process.
+      advice: the end of the warning about long waits for input: what to do about them.
+      began: the time on `clock` when this start began, in seconds.
       clock: returns seconds and never goes back.
     """
 
@@ -64,7 +64,7 @@ class Goodput:
         self._folder, self._writes, self._timeout = folder, writes, timeout_seconds
         self._advice, self._clock = advice, clock
         self._seconds: dict[str, float] = dict.fromkeys(PARTS, 0.0)
-        self._parts: list[str] = [START]  # within each other; the last one is under way
+        self._parts: list[str] = [START]  # nested parts, the innermost last
         self._since = began
         self._written = -math.inf
         self._time = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -91,17 +91,17 @@ class Goodput:
                 self._write(content)
 
     def go_on_at(self, step: int) -> None:
-        """The step from which this start goes on: those of earlier starts that lie beyond it are made again."""
+        """Sets the step from which this start continues. Later steps of earlier starts count as repeated."""
         self._first = self._step = step
 
     def begin(self, part: str) -> None:
-        """Counts from now on as `part`, but for other parts within it."""
+        """Counts the time from now on as `part`, except for parts that are nested in it."""
         self._count()
         self._parts[0] = part
 
     @contextlib.contextmanager
     def during(self, part: str) -> Iterator[None]:
-        """Counts what is inside as `part` and as nothing else."""
+        """Counts the time inside the context as `part` only."""
         self._count()
         self._parts.append(part)
         try:
@@ -111,7 +111,7 @@ class Goodput:
             self._parts.pop()
 
     def timed(self, part: str, function: Callable[..., Item]) -> Callable[..., Item]:
-        """`function`, whose calls count as `part`."""
+        """Returns `function`, with the time of its calls counted as `part`."""
 
         def call(*arguments):
             with self.during(part):
@@ -120,12 +120,12 @@ class Goodput:
         return call
 
     def compiled(self, step: Callable[..., Item]) -> Callable[..., Item]:
-        """A step whose first call counts as compilation."""
+        """Returns `step`, with the time of its first call counted as compilation."""
         first = iter([self.timed(COMPILATION, step)])
         return lambda *arguments: next(first, step)(*arguments)
 
     def batches(self, batches: Iterator[Item]) -> Iterator[Item]:
-        """The batches of training, each of which begins a step. The wait for one counts as input."""
+        """Returns the training batches. Each of them begins a step, and the time to wait for it counts as input."""
 
         def following() -> Item:
             self._count()
@@ -136,14 +136,14 @@ class Goodput:
         return _Calls(following)
 
     def recording(self, function: Callable[..., Item]) -> Callable[..., Item]:
-        """`function`, which is called often: at its calls the start is recorded from time to time."""
+        """Returns `function`, whose calls also record the start every WRITE_SECONDS seconds. Call it often."""
 
         def call(*arguments):
             if self._clock() - self._written >= WRITE_SECONDS and not self._writer.is_alive():
                 self._written = self._clock()
                 self._warn()
                 if self._writes:
-                    # The training does not wait for it: a record is not worth that.
+                    # In a thread, so that training does not wait for the file.
                     self._writer = threading.Thread(target=self._write, args=(self._content(),), daemon=True)
                     self._writer.start()
             return function(*arguments)
@@ -166,7 +166,7 @@ class Goodput:
         return {"wall_seconds": sum(total.values()), "seconds": total, "starts": starts}
 
     def _read(self) -> None:
-        """Takes over the records of earlier starts. A file that cannot be used ends nothing: the record begins anew."""
+        """Reads the records of earlier starts. A file that cannot be used is logged, and the record begins anew."""
         try:
             self._earlier = (self._folder.read_json(FILE) or {}).get("starts", [])
             self._reached = max((int(start["step"]) for start in self._earlier), default=0)
@@ -176,7 +176,7 @@ class Goodput:
             self._earlier, self._reached = [], 0
 
     def _write(self, content: Mapping[str, Any]) -> None:
-        """A file that cannot be written ends nothing: the next save fails too, if that goes on."""
+        """Writes the file. A failure is only logged, because the next save fails too if the cause persists."""
         try:
             self._folder.write_json(FILE, content)
         except OSError as error:
@@ -191,7 +191,7 @@ class Goodput:
 
 
 class _Calls(Iterator[Item]):
-    """The results of calls of a function. It holds none of them, as a generator would: a batch is large."""
+    """An iterator over the results of calls of a function. Unlike a generator, it keeps no reference to a batch."""
 
     def __init__(self, function: Callable[[], Item]):
         self._function = function
@@ -201,7 +201,7 @@ class _Calls(Iterator[Item]):
 
 
 def in_words(content: Mapping[str, Any]) -> str:
-    """The content of goodput.json in a line."""
+    """Returns the content of goodput.json as one line of text."""
     wall, count = content["wall_seconds"], len(content["starts"])
     spent = {part: seconds for part, seconds in content["seconds"].items() if seconds}
     shares = [f"{part} {seconds:.1f} s ({seconds / wall:.0%})" for part, seconds in spent.items()]

@@ -233,7 +233,7 @@ class Checkpoints:
         if which == BEST and metrics:
             if all(map(self._unranked, metrics.values())):
                 steps = list(metrics)
-                logger.warning("%s is defined at none of the steps %s: the last is taken", self._best_metric, steps)
+                logger.warning("%s is defined at none of the steps %s: the last is used", self._best_metric, steps)
             return max(metrics, key=lambda step: (self._quality(metrics[step]), step))
         return sound[-1] if sound else None
 
@@ -263,7 +263,7 @@ class Checkpoints:
             while (aside := path.with_name(f"{path.name}.damaged{count if count > 1 else ''}")).exists():
                 count += 1
             path.rename(aside)
-            logger.warning("%s is set aside as %s", path, aside.name)
+            logger.warning("%s is renamed to %s", path, aside.name)
         self._faults.clear()
 
     def _metrics(self, step: int) -> dict[str, float] | None:

@@ -37,7 +37,7 @@ class MetricsLog:
         rows = {step: row for step, row in sorted((rows | lost).items()) if step < first_step}
         self._rows = list(rows.values())
         if back := [str(row["epoch"]) for step, row in rows.items() if step in lost]:
-            logger.warning("metrics.csv had lost the row of epoch %s; it is that of the checkpoint", ", ".join(back))
+            logger.warning("metrics.csv had lost the row of epoch %s; it is read from the checkpoint", ", ".join(back))
         there = {int(row["epoch"]) for row in self._rows}
         if gone := [str(epoch) for epoch in range(1, ended + 1) if epoch not in there]:
             logger.warning("metrics.csv has lost the row of epoch %s, and no checkpoint has it", ", ".join(gone))

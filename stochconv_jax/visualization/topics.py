@@ -110,7 +110,7 @@ def _coverage(model: ShownModel, images: Sequence[ShownImage], settings: TopicSe
 def _sampling(model: ShownModel, images: Sequence[ShownImage], settings: TopicSettings) -> Iterator[Drawing]:
     del settings
     if len(images) < 2:
-        logger.warning("sampling: left out, for it compares the images of a batch, and there is one only")
+        logger.warning("sampling: left out, because it compares several images, and there is only one")
         return
     batch = {name: np.concatenate([image.batch[name] for image in images]) for name in images[0].batch}
     drawn = {sampling: model.with_sampling(sampling).windows(batch, 1)[0] for sampling in Sampling.__args__}

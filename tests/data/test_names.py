@@ -65,7 +65,7 @@ def test_a_name_means_a_file(folder, name, path):
     [
         ("", "no image is named"),
         ("i2", "there is no image 'i2' in "),
-        ("b", r"no image 'b' in .*: .*/b\.dcm is there, but its format is not read"),
+        ("b", r"no image 'b' in .*: .*/b\.dcm is there, but its format is not supported"),
         ("two", r"'two' may be any of two\.jpg, two\.png in .*; give the ending"),
         ("same", r"'same' may be any of x/same\.png, y/same\.png in .*; give the folder too"),
         ("z/same", r"there is no image 'z/same' in "),

@@ -43,9 +43,9 @@ def test_what_is_there_goes_before_a_pattern(folder, monkeypatch):
     [
         ("nowhere", "there is no such file or folder"),
         ("nowhere.csv", "there is no such file or folder"),
-        ("empty", "no image is there that is read"),
+        ("empty", "there is no image in a supported format"),
         ("*.bmp", "no file matches this pattern"),
-        ("*.txt", "no image is there that is read"),
+        ("*.txt", "there is no image in a supported format"),
     ],
 )
 def test_what_is_missing_is_told_from_what_is_empty(folder, name, message):

@@ -86,7 +86,10 @@ def test_a_listed_file_of_another_format_is_called_that(folder):
     for name, content in {"e.xyz": png, "f": png, "g.HEIC": b"", "h.dcm": b"DICM", "notes.txt": b"a.png"}.items():
         (folder / name).write_bytes(content)
     assert from_csv(folder, "image,target\na.png,0\ne.xyz,1\nf,1\n").names == ["a.png", "e.xyz", "f"]
-    for name, words in (("h.dcm", "its format is not read; read are JPEG"), ("notes", "its format is not read")):
+    for name, words in (
+        ("h.dcm", "its format is not supported; supported are JPEG"),
+        ("notes", "its format is not supported"),
+    ):
         with pytest.raises(ValueError, match=rf"row 3: .*images/{name}.* is there, but {words}"):
             from_csv(folder, f"image,target\na,0\n{name},1\n")
     for name in ("../images", "nowhere", "../images/g"):
@@ -103,7 +106,7 @@ def test_missing_and_empty_places(folder, tmp_path):
         FolderSource.from_csv(str(tmp_path / "nowhere"), str(labels), num_classes=2)
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "notes.txt").write_text("no image")
-    with pytest.raises(ValueError, match=r"path='.*empty': no image is there .* 1 \.txt \(notes\.txt\).* JPEG,"):
+    with pytest.raises(ValueError, match=r"path='.*empty': there is no image in .* 1 \.txt \(notes\.txt\).* JPEG,"):
         FolderSource.from_csv(str(tmp_path / "empty"), str(labels), num_classes=2)
 
 

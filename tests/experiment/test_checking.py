@@ -101,7 +101,7 @@ def test_a_run_that_goes_on_does_not_look_again_but_where_something_has_changed(
     caplog.clear()
     with caplog.at_level(logging.INFO):
         checked(images, on_bad_image="skip", check="full")
-    assert not looked and "checked before" in caplog.text and "1 of 12 images" in caplog.text
+    assert not looked and "already checked" in caplog.text and "1 of 12 images" in caplog.text
     with pytest.raises(BadImage, match="1 of 12 images"):
         checked(images, check="full")
     changes = [{"check": "headers"}, {"check": "full", "hash_distance": 0}, {"check": "full", "image_size": (80, 80)}]

@@ -175,7 +175,7 @@ def test_how_the_checkpoint_was_chosen_is_said(run, caplog, asked_for, metric, b
     names = ("step", "epoch", "asked_for", "chosen_by", "chosen_on")
     expected = (step, None if step == 15 else step // 10, asked_for, by, on)
     assert tuple(summary[f"checkpoint_{name}"] for name in names) == expected and summary["run_step"] == LAST
-    assert ("best by val_roc_auc on these very images" in caplog.text) == (on == "validation")
+    assert ("best by val_roc_auc on these same images" in caplog.text) == (on == "validation")
 
 
 def test_one_process_evaluates_into_a_folder_at_a_time(run):

@@ -109,7 +109,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_run_goes_on_from_the_one_befo
         assert ("step_13 is used instead" if which == "last" else "choose another of [") in output
     assert json.loads((copy / "evaluation.json").read_text())["checkpoint_step"] == 13
     output = main(copy)
-    assert f"{copy / 'checkpoints' / 'step_20'} is set aside as step_20.damaged" in output
+    assert f"{copy / 'checkpoints' / 'step_20'} is renamed to step_20.damaged" in output
     assert "step 13 of 20" in output and {"step_13", "step_20", "step_20.damaged"} <= steps(copy)
     assert_same_run(copy, finished)
 

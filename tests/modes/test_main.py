@@ -148,7 +148,7 @@ def test_a_run_of_an_older_version_goes_on_with_new_keys_at_their_defaults(main,
     about = json.loads(file.read_text())
     del about["config"]["optimizer"]["rms_decay"]
     file.write_text(json.dumps(about))
-    assert "lacks config.optimizer.rms_decay; its default, 0.99, is taken" in main(tmp_path / "run")
+    assert "lacks config.optimizer.rms_decay; its default, 0.99, is used" in main(tmp_path / "run")
     assert json.loads(file.read_text())["starts"][-1]["new_keys"] == {"optimizer.rms_decay": 0.99}
     about["config"]["optimizer"]["nesterov"] = True
     file.write_text(json.dumps(about))

@@ -75,7 +75,7 @@ def test_a_planted_leak_ends_the_preparation(archive, tmp_path, monkeypatch, col
         ({"raw": ""}, r"needs --config\.prepare\.labels"),
         ({"labels": "/nowhere/*.csv"}, "names no CSV file"),
         ({"raw": "/nowhere", "labels": "{archive}"}, "'/nowhere' is not a folder"),
-        ({"raw": "{empty}", "labels": "{archive}"}, "no image is there"),
+        ({"raw": "{empty}", "labels": "{archive}"}, "there is no image in a supported format"),
         ({"raw": "{archive}", "size": 2049}, r"size=2049 with config\.prepare\.crop='report'.*enlarged"),
         ({"raw": "{parent}", "labels": "{archive}"}, r"--workdir=.*config\.prepare\.raw=.*must not lie in each other"),
         ({"raw": "{archive}", "labels": "{parent}"}, r"config\.prepare\.labels=.*must not lie in each other"),

@@ -63,7 +63,7 @@ def test_without_a_run_the_config_s_model_is_shown_as_far_as_it_goes(main, folde
     check_pictures(tmp_path / "run" / "show", names | {"batch_sampling.png"})
     assert "broken.jpg" in output and "small.png: 40x200 pixels" in output
     for topic in ("filters", "relevance"):
-        assert f"{topic}: left out, for there is no checkpoint in" in output
+        assert f"{topic}: left out, because there is no checkpoint in" in output
     assert not (tmp_path / "run" / "config.json").exists()
 
 
@@ -74,8 +74,8 @@ def test_a_model_without_windows_says_what_it_cannot_show(folder, tmp_path, capl
     names = {"001_mole_0", "002_mole_1", "003_mole_udce9"}
     check_pictures(tmp_path / "run" / "show", {f"{name}_augmentation.png" for name in names})
     for topic in ("windows", "coverage", "sampling", "relevance"):
-        assert f"{topic}: left out, for the model has no window branch" in caplog.text
-    assert "filters: left out, for there is no checkpoint" in caplog.text
+        assert f"{topic}: left out, because the model has no window branch" in caplog.text
+    assert "filters: left out, because there is no checkpoint" in caplog.text
 
 
 def test_one_image_has_no_batch_to_compare(folder, tmp_path, caplog):

@@ -117,7 +117,7 @@ def test_every_start_is_recorded_and_another_version_seen(checkout, run, monkeyp
     assert [start.keys() - {"time", "step", "devices", "git"} for start in about["starts"]] == [set(), set(), {"flags"}]
     commits = [start["git"]["commit"] for start in about["starts"]]
     assert commits == git("rev-parse", "HEAD~", "HEAD~", "HEAD", cwd=checkout).split()
-    assert "not as the run first began: flags, git" in caplog.text
+    assert "different from the run's first start: flags, git" in caplog.text
 
 
 def test_a_run_is_the_same_whoever_started_it_and_repeats_from_its_config(checkout, run, monkeypatch):
