@@ -249,7 +249,7 @@ def test_of_a_saved_config_a_key_that_says_nothing_of_training_may_be_mended(cap
     saved = default.get_config().to_dict()
     saved["show"]["passes"] = 1
     assert config.complete(saved, "run").show.passes == default.get_config().show.passes
-    assert "run: config.show.passes=1: expected a whole number, 8 or more; its default, 256, is taken" in caplog.text
+    assert "run: config.show.passes=1: expected a whole number, 8 or more; its default, 256, is used" in caplog.text
 
 
 PATHS = sorted(key for key in FREE_TEXT if key.endswith(("path", "labels", "images", "output", "weights", "raw")))
