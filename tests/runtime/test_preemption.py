@@ -52,7 +52,8 @@ def test_a_signal_at_any_moment_leaves_a_run_that_goes_on_bit_for_bit(main, fini
         output = main(tmp_path, before=when(function, action, call), code=code)
         table = rows(tmp_path / "metrics.csv") if (tmp_path / "metrics.csv").exists() else []
         saved = {path.name for path in tmp_path.glob("checkpoints/step_*") if checksums.fault(path) is None}
-        return output.splitlines()[-1][9:], [row["step"] for row in table], saved
+        ended = [line[9:] for line in output.splitlines() if "stopped and saved at step" in line]
+        return "".join(ended), [row["step"] for row in table], saved
 
     assert interrupted("experiment.data_sources.training_and_validation", code=-signal.SIGTERM)[1:] == ([], set())
     assert interrupted("training.steps.train_step") == ("stopped and saved at step 1", [], {"step_1"})
