@@ -57,7 +57,7 @@ def load(
     # Images are read in threads: worker processes would run the caller's script again.
     overrides = {"eval.checkpoint": str(checkpoint), "data.on_bad_image": "skip", "data.num_workers": 0}
     if batch_size is not None:
-        overrides["eval.batch_size"] = config_rules.read("eval.batch_size", batch_size)
+        overrides["eval.batch_size"] = _checked("eval.batch_size", batch_size)
     with _jax_settings_of_the_program():
         folder, config = runs.read_run(run, overrides)
         return Predictor(folder, Experiment(config, mesh=meshes.create(devices)))
@@ -173,7 +173,7 @@ class Predictor:
         be read unless config.data.on_bad_image is 'skip', and ValueError where no image can be used.
         """
         experiment = self.experiment
-        draws: int = experiment.config.eval.passes if passes is None else config_rules.read("eval.passes", passes)
+        draws: int = experiment.config.eval.passes if passes is None else _checked("eval.passes", passes)
         if draws not in self._eval_steps:
             self._eval_steps[draws] = experiment.make_eval_step(draws)
         progress = Progress(len(source), every=experiment.config.log_every_seconds)
@@ -189,6 +189,14 @@ class Predictor:
         if not len(found.index):
             raise ValueError(f"none of the {len(source)} images can be used")
         return found, reasons
+
+
+def _checked(key: str, value: Any) -> Any:
+    """Returns `value` as the config key `key` takes it. Raises ValueError that names the argument."""
+    try:
+        return config_rules.read(key, value)
+    except config_rules.BadValue as error:
+        raise ValueError(str(error).replace(f"config.{key}", key.rpartition(".")[2])) from None
 
 
 def _are_paths(images: Any) -> TypeGuard[PathLike | Sequence[PathLike]]:
