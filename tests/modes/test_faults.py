@@ -114,6 +114,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_run_goes_on_from_the_one_befo
     assert_same_run(copy, finished)
 
 
+@pytest.mark.slow
 def test_where_all_checkpoints_are_damaged_they_are_named_and_nothing_is_touched(main, copy):
     for checkpoint in (copy / "checkpoints").iterdir():
         flip(data_file(checkpoint))

@@ -82,6 +82,7 @@ def test_a_run_that_cannot_save_ends_in_time_and_says_what_it_waits_for(main, fi
     assert_same_run(tmp_path, finished)
 
 
+@pytest.mark.slow
 def test_the_seconds_of_all_starts_add_up_to_their_wall_time(main, tmp_path):
     began = time.monotonic()
     main(tmp_path, before=when("training.steps.train_step", SIGTERM), code=STOPPED)
