@@ -155,7 +155,7 @@ def test_a_signal_is_handed_on_and_ends_the_sweep_once_the_run_has_saved(main, c
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == STOPPED, output
-    assert re.search(r"stopped and saved at step \d+\n$", (folder / "output.log").read_text())
+    assert re.search(r"^.*stopped and saved at step \d+$", (folder / "output.log").read_text(), re.MULTILINE)
     assert [state for state, _ in states(tmp_path).values()] == ["stopped", "waiting", "waiting", "waiting"]
     assert not (tmp_path / NAMES[1]).exists()
 
