@@ -26,9 +26,9 @@ def get_config() -> ConfigDict:
             "augment": augment(),
             "optimizer": optimizer(),
             "sharding": {
-                # Where parameters and optimiser state are kept. replicated: a full copy on every device. sharded: each
+                # Placement of parameters and optimiser state. replicated: a full copy on every device. sharded: each
                 # array is split along its longest axis that the number of devices divides, and gathered in each step.
-                # That takes less memory and more communication; the results are equal to rounding.
+                # Sharding takes less memory and more communication; the results are equal to rounding.
                 "parameters": "replicated",
             },
             "loss": {
@@ -122,7 +122,7 @@ def model() -> ConfigDict:
             "variant": "b0",  # EfficientNet b0 .. b7 | b0_wide_stem | tiny, a network for tests and the quickstart
             "branches": ("thumbnail", "windows"),  # inputs of the network: one of the two or both
             "merge_after": "head",  # stage after which two branches are concatenated: '0' (the stem) .. '7', or 'head'
-            # Who gets its own window. per_image: each filter in each image. per_batch: each filter, the same one in all
+            # Which filters share a window. per_image: each filter in each image. per_batch: each filter, the same one in all
             # images of a batch. shared: each image, the same one for all filters.
             "sampling": "per_image",
             # independent: a window's row and column are drawn separately. diagonal: one draw serves both, so that

@@ -1,4 +1,4 @@
-"""Where should the two branches be merged, and does a larger image help more than a larger network?
+"""Compares the places to merge the two branches, and a larger image with a larger network.
 
 The report (2021) tried the stem, stage 3 and the head on B0, and the stem on B4. The full split was best: mean over
 runs of each run's best epoch 0.9586, against 0.9566 for B0, 0.9576 for B0 with a wide stem, 0.9565 for B4, 0.9555 for

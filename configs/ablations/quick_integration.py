@@ -1,4 +1,4 @@
-"""Where should the branches be merged? With drawn images and a tiny network of four stages, in minutes.
+"""Compares the places to merge the branches in minutes, on drawn images with a tiny network of four stages.
 
     python main.py --mode=sweep --config=configs/ablations/quick_integration.py --workdir=runs/quick_integration
     python main.py --mode=report --workdir=runs/quick_integration

@@ -143,7 +143,7 @@ def _warn_of_missing_labels(contents: Sequence[labels.Contents], entries: merge.
 
 @dataclasses.dataclass(frozen=True)
 class _Result:
-    """What became of the images.
+    """The outcome of a preparation.
 
     `dropped`: the images that are not in the data set. `conflicts`: between duplicates. `similar`: pairs of images that
     look the same. `unused`: rows of report.csv for files that were not used. `finish`: the last step, after the tables.

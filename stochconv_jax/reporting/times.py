@@ -1,4 +1,4 @@
-"""Where the wall time of runs went, of their goodput.json."""
+"""Tabulates how runs spent their wall time, from their goodput.json."""
 
 from collections.abc import Sequence
 
@@ -6,9 +6,9 @@ from stochconv_jax.reporting.collect import Group
 from stochconv_jax.reporting.page import Table
 
 ABOUT = (
-    "Of all starts of a model's runs, finished or not, from goodput.json: the hours, and the share of each part of "
-    "them. start: until training begins, restarts included; input: waits for batches; repeated: work that an earlier "
-    "start had done and not saved. Of a start that was killed the last seconds are not known."
+    "Hours over all starts of a model's runs, finished or not, and the share of each part, from goodput.json. start: the "
+    "time until training begins, at restarts too; input: waits for batches; repeated: work that an earlier start had "
+    "done and not saved. The last seconds before a kill are not recorded."
 )
 
 
