@@ -122,8 +122,8 @@ def model() -> ConfigDict:
             "variant": "b0",  # EfficientNet b0 .. b7 | b0_wide_stem | tiny, a network for tests and the quickstart
             "branches": ("thumbnail", "windows"),  # inputs of the network: one of the two or both
             "merge_after": "head",  # stage after which two branches are concatenated: '0' (the stem) .. '7', or 'head'
-            # Which filters share a window. per_image: each filter in each image. per_batch: each filter, the same one in all
-            # images of a batch. shared: each image, the same one for all filters.
+            # Which filters share a window. per_image: each filter of each image has its own. per_batch: each filter has
+            # its own, the same in all images of a batch. shared: each image has its own, the same for all filters.
             "sampling": "per_image",
             # independent: a window's row and column are drawn separately. diagonal: one draw serves both, so that
             # windows lie on the image's diagonal, as in the report's published code.
