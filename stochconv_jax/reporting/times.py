@@ -7,8 +7,8 @@ from stochconv_jax.reporting.page import Table
 
 ABOUT = (
     "Hours over all starts of a model's runs, finished or not, and the share of each part, from goodput.json. start: "
-    "the time until training begins, at restarts too; input: waits for batches; repeated: work that an earlier start had "
-    "done and not saved. The last seconds before a kill are not recorded."
+    "the time until training begins, at restarts too; input: waits for batches; repeated: work that an earlier start "
+    "had done and not saved. The last seconds before a kill are not recorded."
 )
 
 

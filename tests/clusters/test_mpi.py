@@ -85,4 +85,4 @@ def test_sigterm_to_one_process_stops_all_and_the_same_launch_goes_on(mpi, tmp_p
     stopped = re.search(r"stopped and saved at step (\d+)", output)
     assert process.returncode == STOPPED and stopped, output
     output = mpi(recipe, *words)
-    assert f": step {stopped[1]} of 13" in output and "finished at step 13" in output
+    assert f": starting at step {stopped[1]} of 13" in output and "finished at step 13" in output

@@ -68,7 +68,7 @@ def whole(cluster, tmp_path_factory):
 def assert_goes_on(cluster, workdir, whole):
     """The same command ends like the run that nothing has interrupted."""
     saved = last_step(workdir)
-    assert f": step {saved} of 13" in finish(cluster.start(workdir))[0] and saved
+    assert f": starting at step {saved} of 13" in finish(cluster.start(workdir))[0] and saved
     assert_same_run(workdir, whole)
 
 

@@ -88,7 +88,7 @@ def ends_like(cluster, job, workdir, done):
     about = cluster.wait(job, *ENDED)
     output = cluster.log(job)
     assert (about["JobState"], about["Restarts"]) == ("COMPLETED", "1"), output
-    gone_on = [int(step) for step in re.findall(r"run: step (\d+) of 13", output)]
+    gone_on = [int(step) for step in re.findall(r"run: starting at step (\d+) of 13", output)]
     assert gone_on[0] == 0 < gone_on[-1], output
     assert_same_run(workdir, done)
     return output

@@ -119,7 +119,7 @@ def test_sigterm_in_one_process_stops_all_at_a_step_and_one_alone_and_two_go_on(
     interrupted = {"before": when("training.steps.train_step", SIGTERM), "code": STOPPED}
     output = main(tmp_path, devices=4, **interrupted, **TRAINED)
     assert f"stopped and saved at step {stopped + 1}" in output
-    assert f": step {stopped + 1} of 13" in finish(start(tmp_path, **TRAINED))[0]
+    assert f": starting at step {stopped + 1} of 13" in finish(start(tmp_path, **TRAINED))[0]
     assert_same_to_rounding(tmp_path, alone)
 
 
