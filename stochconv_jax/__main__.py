@@ -132,7 +132,8 @@ def _describe(error: Exception) -> str:
         return str(cause)
     last = traceback.extract_tb(cause.__traceback__)[-1]
     file, line = (cause.filename, cause.lineno) if isinstance(cause, SyntaxError) else (last.filename, last.lineno)
-    return f"{'' if raised_anew else f'{type(cause).__name__}: '}{cause} ({file}, line {line})"
+    message = config.name_keys(str(cause), ["model"])
+    return f"{'' if raised_anew else f'{type(cause).__name__}: '}{message} ({file}, line {line})"
 
 
 class _ValueParser(flags.ArgumentParser):

@@ -5,12 +5,11 @@
 repeats a run: the program calls `get_config` below for a `--config` that ends in .json.
 """
 
-import contextlib
 import json
 import logging
 import pathlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -76,20 +75,20 @@ def check_together(config: ConfigDict) -> None:
     config_rules.check_together(flatten(config.to_dict()))
 
 
-@contextlib.contextmanager
-def keys_in_errors(section: str) -> Iterator[None]:
-    """Lets a ValueError of the block name a config key where it begins with the name of an argument.
+def name_keys(message: str, sections: Iterable[str]) -> str:
+    """Returns a message in which each argument in backquotes has become its config key.
 
-    Modules that see no config name their arguments: with the section 'report', 'baseline=...' becomes
-    'config.report.baseline=...'.
+    Modules that see no config name their arguments. `size` becomes config.prepare.size if 'prepare' is the first of
+    `sections` with such a key. A word that is no key of these sections, nor of exactly one other, stays as it is.
     """
-    try:
-        yield
-    except ValueError as error:
-        argument = re.match(r"\w+(?==)", str(error))
-        if argument and f"{section}.{argument[0]}" in config_rules.RULES:
-            error.args = (f"config.{section}.{error}",)
-        raise
+
+    def key(found: re.Match[str]) -> str:
+        first = [f"{section}.{found[1]}" for section in sections if f"{section}.{found[1]}" in config_rules.RULES]
+        others = [key for key in config_rules.RULES if key.endswith(f".{found[1]}")]
+        known = first or (others if len(others) == 1 else [])
+        return f"config.{known[0]}" if known else found[0]
+
+    return re.sub(r"`(\w+)`", key, message)
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -17,8 +17,8 @@ from stochconv_jax.experiment import runs
 from stochconv_jax.experiment.experiment import Experiment
 from stochconv_jax.run_folder import RunFolder
 from stochconv_jax.runtime import compiler_flags
+from stochconv_jax.runtime import mesh as meshes
 from stochconv_jax.training import evaluation, state
-from stochconv_jax.training import mesh as meshes
 from stochconv_jax.training.checkpoints import Checkpoints
 from stochconv_jax.training.progress import Progress
 

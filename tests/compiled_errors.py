@@ -25,7 +25,7 @@ from clu import parameter_overview
 from stochconv_jax import ops
 from stochconv_jax.experiment.experiment import Experiment
 from stochconv_jax.runtime import compiler_flags
-from stochconv_jax.training import mesh as meshes
+from stochconv_jax.runtime import mesh as meshes
 from stochconv_jax.training import state
 from tests.ops import references
 

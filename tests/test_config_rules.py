@@ -203,15 +203,17 @@ def test_values_that_do_not_fit_each_other(keys, words):
         config_rules.check_together(DEFAULTS | keys)
 
 
-def test_an_error_that_begins_with_an_argument_names_its_key():
-    for message, expected in (
-        ("fold='7/5': no such fold", "config.data.fold='7/5': no such fold"),
-        ("fold 7 has no images", "fold 7 has no images"),
-        ("size=3: too small", "size=3: too small"),  # no key of this section
-    ):
-        with pytest.raises(ValueError) as caught, config.keys_in_errors("data"):
-            raise ValueError(message)
-        assert str(caught.value) == expected
+@pytest.mark.parametrize(
+    "message, expected",
+    [
+        ("`fold`='7/5': no such fold", "config.data.fold='7/5': no such fold"),
+        ("no room: lower `num_workers`, or `seed`", "no room: lower config.prepare.num_workers, or config.data.seed"),
+        ("`variant`='b9' is unknown", "config.model.variant='b9' is unknown"),  # the only key of this name
+        ("no column `target`, nor `output`", "no column `target`, nor `output`"),  # no key, and a key of other sections
+    ],
+)
+def test_an_argument_in_a_message_becomes_its_config_key(message, expected):
+    assert config.name_keys(message, ["prepare", "data"]) == expected
 
 
 def test_a_config_file_may_set_what_the_command_line_may():

@@ -133,8 +133,8 @@ def map_in_threads(
                 index, result, error = answers.get(timeout=min(timeout_seconds, threading.TIMEOUT_MAX))
             except queue.Empty:
                 raise Stalled(
-                    f"the check of images (config.data.check) got no answer within {timeout_seconds:g} seconds "
-                    f"(config.data.timeout_seconds): reading hangs, of {', '.join(list(under_way.values())[:5])}"
+                    f"the check of images got no answer within {timeout_seconds:g} seconds "
+                    f"(`timeout_seconds`): reading hangs, of {', '.join(list(under_way.values())[:5])}"
                 ) from None
             if error is not None:
                 raise error

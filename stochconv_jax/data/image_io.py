@@ -184,7 +184,7 @@ def check_size(size: tuple[int, int], least: tuple[int, int]) -> None:
     """Raises ValueError if `size` (height, width) is below `least` on a side or has more than `MAX_PIXELS`."""
     pixels = f"{size[0]}x{size[1]} pixels (height x width)"
     if size[0] < least[0] or size[1] < least[1]:
-        raise ValueError(f"{pixels} is smaller than config.data.image_size, {least[0]}x{least[1]}")
+        raise ValueError(f"{pixels} is smaller than `image_size`, {least[0]}x{least[1]}")
     if size[0] * size[1] > MAX_PIXELS:
         raise ValueError(f"{pixels}, says its header: more than {MAX_PIXELS} in all are not read")
 

@@ -91,7 +91,7 @@ def _from_table(table: table_reader.TextTable, image_column: str) -> RequestedIm
     if not column:
         raise ValueError(
             f"{table.path}: expected a column `image`, found {list(table.columns)}; name the right one with "
-            "config.data.image_column"
+            "`image_column`"
         )
     index, files, reasons = names.FileIndex(table.path.parent), [], []
     for text in table.columns[column]:

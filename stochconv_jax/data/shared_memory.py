@@ -26,7 +26,7 @@ def check(streams: Iterable[int]) -> None:
     wanted = sum(streams)
     if wanted and FOLDER.exists() and wanted > _total_and_free()[1]:
         raise ValueError(
-            f"worker processes (config.data.num_workers) keep {_mebibytes(wanted)} of batches in {FOLDER}, of which "
+            f"worker processes (`num_workers`) keep {_mebibytes(wanted)} of batches in {FOLDER}, of which "
             f"{_free_memory()}: {_remedies(wanted)}"
         )
 
@@ -43,7 +43,7 @@ def explain_worker_end(error: Exception, batch_bytes: int) -> Exception:
     if number == signal.SIGKILL:
         return RuntimeError(
             "a worker process was killed (signal 9), as the system does where memory runs out; it held batches of "
-            f"{_mebibytes(batch_bytes)}: give the job more memory, set config.data.num_workers lower (0: no worker "
+            f"{_mebibytes(batch_bytes)}: give the job more memory, set `num_workers` lower (0: no worker "
             "processes), or lower the batch size"
         )
     return error
@@ -64,7 +64,7 @@ def _remedies(wanted: int) -> str:
     size = max(1, -(-wanted * 5 // 4 // 2**30))
     return (
         f"give the container more (docker run --shm-size={size}g; Kubernetes: an emptyDir of medium Memory at "
-        f"{FOLDER}), set config.data.num_workers=0, or lower the batch size"
+        f"{FOLDER}), set `num_workers`=0, or lower the batch size"
     )
 
 

@@ -161,17 +161,17 @@ class FolderSource(Source):
 def _file_index(folder: pathlib.Path) -> file_names.FileIndex:
     """Returns the index of the image files in `folder`. Raises ValueError if it is no folder, or has no image."""
     if not folder.is_dir():
-        raise ValueError(f"config.data.path={str(folder)!r} is not a folder")
+        raise ValueError(f"`path`={str(folder)!r} is not a folder")
     index = file_names.FileIndex(folder)
     if not index.directly_inside and not index.inside:
-        raise ValueError(f"config.data.path={str(folder)!r}: {image_files.describe_no_image(folder.iterdir())}")
+        raise ValueError(f"`path`={str(folder)!r}: {image_files.describe_no_image(folder.iterdir())}")
     return index
 
 
 def _missing_columns(table: table_reader.TextTable, asked: dict[str, tuple[str | None, str]]) -> ValueError:
     """Returns the error that says which columns are missing, and by which config keys others can be named."""
     missing = {key: asked_for or key for key, (found, asked_for) in asked.items() if found is None}
-    keys = " and ".join(f"config.data.{key}_column" for key in missing)
+    keys = " and ".join(f"`{key}_column`" for key in missing)
     return ValueError(
         f"{table.path}: no column {' nor '.join(missing.values())}; its columns are {list(table.columns)}: name the "
         f"right one with {keys}"
@@ -180,9 +180,9 @@ def _missing_columns(table: table_reader.TextTable, asked: dict[str, tuple[str |
 
 def _class(text: str, num_classes: int) -> int:
     number = table_reader.class_number(text)
-    hint = "" if number else "; classes are numbers, in the column that config.data.target_column names"
+    hint = "" if number else "; classes are numbers, in the column that `target_column` names"
     if number is None or number >= num_classes:
-        raise ValueError(f"target {text!r} is not a class 0..{num_classes - 1} (config.data.num_classes){hint}")
+        raise ValueError(f"target {text!r} is not a class 0..{num_classes - 1} (`num_classes`){hint}")
     return number
 
 

@@ -26,7 +26,7 @@ def stratified_split(
     Raises ValueError if `fraction` is not between 0 and 1, or if a side would lack a class.
     """
     if not 0 < fraction < 1:
-        raise ValueError(f"config.data.validation_fraction={fraction}: expected a share between 0 and 1")
+        raise ValueError(f"`validation_fraction`={fraction}: expected a share between 0 and 1")
     labels = np.asarray(labels)
     if not len(labels):
         raise ValueError("there is no labelled image to split into training and validation")
@@ -49,7 +49,7 @@ def stratified_split(
         if missing or len(set(labels[side].tolist())) < 2:
             raise ValueError(
                 f"the {name} side of the split ({len(side)} of {len(labels)} images) has no image of class "
-                f"{missing or 'any other'}: add images or change config.data.validation_fraction"
+                f"{missing or 'any other'}: add images or change `validation_fraction`"
             )
     return train, validation
 

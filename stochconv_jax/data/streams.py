@@ -80,7 +80,7 @@ def batches(
         names = ", ".join(filter(None, map(row.name, positions)))
         return Stalled(
             f"{row.where(positions[0])} did not come within {timeout_seconds:g} seconds "
-            f"(config.data.timeout_seconds): reading hangs, or is too slow. Its images here: {names}"
+            f"(`timeout_seconds`): reading hangs, or is too slow. Its images here: {names}"
         )
 
     stream = _with_timeout(

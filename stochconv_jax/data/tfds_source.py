@@ -35,7 +35,7 @@ class TfdsSource(Source):
         if len(self) != train.num_examples:
             raise ValueError(f"{self._folder}: {train.num_examples} images in the shards, {len(self)} in labels.csv")
         if self.labels.max() >= num_classes:
-            raise ValueError(f"{self._folder}: class {self.labels.max()}, and config.data.num_classes={num_classes}")
+            raise ValueError(f"{self._folder}: class {self.labels.max()}, and `num_classes`={num_classes}")
 
     def __getstate__(self) -> dict:
         return self.__dict__ | {"_records": None}  # each process opens the files itself
@@ -72,7 +72,7 @@ def _find_data_set(path: pathlib.Path) -> pathlib.Path:
     found = [folder for folder in found if not folder.name.startswith(".")]  # left by a killed preparation
     if len(found) != 1:
         there = f"it holds {len(found)}: {', '.join(map(str, found))}" if found else "it holds none"
-        raise ValueError(f"config.data.path={str(path)!r}: expected one prepared data set (--mode=prepare); {there}")
+        raise ValueError(f"`path`={str(path)!r}: expected one prepared data set (--mode=prepare); {there}")
     return found[0]
 
 

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from stochconv_jax.data import image_checks, sources
 from stochconv_jax.data.folds import Leak
 from stochconv_jax.run_folder import RunFolder
-from stochconv_jax.training import mesh as meshes
+from stochconv_jax.runtime import mesh as meshes
 from stochconv_jax.training.progress import Progress
 
 logger = logging.getLogger(__name__)

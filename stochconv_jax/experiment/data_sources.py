@@ -6,6 +6,7 @@ import os
 import numpy as np
 from ml_collections import ConfigDict
 
+from stochconv_jax.config import name_keys
 from stochconv_jax.data import folds, sources, splits, synthetic
 
 logger = logging.getLogger(__name__)
@@ -52,8 +53,7 @@ def test_set(config: ConfigDict) -> sources.Source:
     try:
         return _labelled(data, "labels")
     except ValueError as error:
-        message = str(error).replace("config.data.labels", "config.eval.labels")
-        raise ValueError(message.replace("config.data.path", "config.eval.path")) from error
+        raise ValueError(name_keys(str(error), ["eval", "data"])) from error
 
 
 def inapplicable(source: str, validation_labels: str) -> tuple[str, ...]:
@@ -72,12 +72,12 @@ def _refuse(data: ConfigDict, why: str) -> None:
 def _labelled(data: ConfigDict, key: str) -> sources.Source:
     """Returns the images of the table that `data[key]` names, or of the prepared data set."""
     if not data.path:
-        raise ValueError(f"config.data.path is not set: the folder of a source {data.source!r}")
+        raise ValueError(f"`path` is not set: the folder of a source {data.source!r}")
     if data.source == "folder":
         if not data[key]:
-            raise ValueError(f"config.data.{key} is not set: the CSV of the images in config.data.path")
+            raise ValueError(f"`{key}` is not set: the CSV of the images in `path`")
         if not os.path.exists(os.path.expanduser(data[key])):
-            raise ValueError(f"config.data.{key}={data[key]!r}: there is no such file")
+            raise ValueError(f"`{key}`={data[key]!r}: there is no such file")
         columns = {"image_column": data.image_column, "target_column": data.target_column}
         return sources.FolderSource.from_csv(data.path, data[key], num_classes=data.num_classes, **columns)
     from stochconv_jax.data import (

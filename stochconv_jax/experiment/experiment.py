@@ -17,8 +17,8 @@ from stochconv_jax.experiment import data_sources
 from stochconv_jax.models import variants
 from stochconv_jax.models.classifier import HEAD, Classifier
 from stochconv_jax.models.efficientnet import CONVENTIONS, LayerConfig
+from stochconv_jax.runtime import mesh as meshes
 from stochconv_jax.training import compiled_steps, optimizers, rngs, state
-from stochconv_jax.training import mesh as meshes
 from stochconv_jax.training.loop import Epochs
 
 logger = logging.getLogger(__name__)

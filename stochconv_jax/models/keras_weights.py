@@ -140,7 +140,7 @@ def _read(path: pathlib.Path, variant: Variant) -> dict[tuple[str, ...], np.ndar
 def _open(path: pathlib.Path):
     """Opens the file and yields the group that contains the weights."""
     if not path.is_file():
-        raise ValueError(f"config.init.weights={str(path)!r}: there is no such file")
+        raise ValueError(f"`weights`={str(path)!r}: there is no such file")
     with _refuse_unreadable(f"{path}: not an HDF5 file of Keras weights, or a damaged one"), h5py.File(path) as file:
         yield file.get("model_weights", file)
 

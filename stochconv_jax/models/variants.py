@@ -136,5 +136,5 @@ VARIANTS = {
 def get(name: str) -> Variant:
     """Returns the variant called `name`. Raises ValueError with the known names if there is none."""
     if name not in VARIANTS:
-        raise ValueError(f"config.model.variant={name!r} is unknown; choose one of {', '.join(VARIANTS)}")
+        raise ValueError(f"`variant`={name!r} is unknown; choose one of {', '.join(VARIANTS)}")
     return VARIANTS[name]

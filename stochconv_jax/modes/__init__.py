@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Mapping
 from typing import Any
 
-from stochconv_jax.config import check_together
+from stochconv_jax.config import check_together, name_keys
 from stochconv_jax.runtime import compiler_flags, distributed, host_memory, rendezvous, watchdog
 
 BEGAN = time.monotonic()  # seconds; shortly after the program began, and before JAX is imported
@@ -41,16 +41,18 @@ def run(mode: str, config: Any, overrides: Mapping[str, Any], workdir: str, conf
     more = {"config_file": config_file} if mode == "sweep" else {}
     try:
         if mode in TOGETHER:
-            distributed.join(config.distributed, stops_together=mode == "train")
+            distributed.join(**config.distributed, stops_together=mode == "train")
         return importlib.import_module(f"stochconv_jax.modes.{mode}").run(config, overrides, workdir, **more)
     except rendezvous.RendezvousError as error:
-        sys.exit(f"stochconv_jax: {error}")
-    except watchdog.Stalled:
+        sys.exit(f"stochconv_jax: {name_keys(str(error), ['distributed'])}")
+    except watchdog.Stalled as error:
+        error.args = (name_keys(str(error), [mode, "data"]),)
         traceback.print_exc()
         watchdog.end_process(1)
     except Exception as error:
         if _is_for_the_user(error):
-            sys.exit(f"stochconv_jax: {getattr(error, 'strerror', None) or error}")
+            message = getattr(error, "strerror", None) or str(error)
+            sys.exit(f"stochconv_jax: {name_keys(message, [mode, 'data'])}")
         # JAX and Grain add such a note at the end, where the error itself is to stand.
         error.__notes__ = [n for n in getattr(error, "__notes__", ()) if "removed its internal frames" not in n]
         raise

@@ -11,8 +11,8 @@ from stochconv_jax.experiment.experiment import Experiment
 from stochconv_jax.models import summary
 from stochconv_jax.planning import cost, hlo, report, targets
 from stochconv_jax.run_folder import RunFolder
+from stochconv_jax.runtime import mesh as meshes
 from stochconv_jax.runtime import provenance
-from stochconv_jax.training import mesh as meshes
 
 logger = logging.getLogger(__name__)
 

@@ -4,7 +4,6 @@ import logging
 import pathlib
 
 from stochconv_jax import atomic_files
-from stochconv_jax.config import keys_in_errors
 from stochconv_jax.reporting import charts, collect, page, results, tables, times
 
 logger = logging.getLogger(__name__)
@@ -25,8 +24,7 @@ def run(config, overrides, workdir) -> None:
     for remark in remarks:
         logger.warning("%s", remark)
     found = [results.summarise(group) for group in groups]
-    with keys_in_errors("report"):
-        baseline = results.choose_baseline(found, config.report.baseline)
+    baseline = results.choose_baseline(found, config.report.baseline)
     # By the last epoch; models without a finished run come last.
     found.sort(key=lambda result: (result.last.count == 0, -result.last.value if result.last.count else 0))
     compared = [results.compare(result, baseline) for result in found if result is not baseline]

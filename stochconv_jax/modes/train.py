@@ -12,14 +12,20 @@ from ml_collections import ConfigDict
 
 from stochconv_jax import modes
 from stochconv_jax.atomic_files import write_text
+from stochconv_jax.config import name_keys
 from stochconv_jax.data import sources
 from stochconv_jax.experiment import checking, initial_state, runs
 from stochconv_jax.experiment.experiment import Experiment
 from stochconv_jax.models import summary
 from stochconv_jax.run_folder import RunFolder, locked
-from stochconv_jax.runtime import goodput, preemption, watchdog
+from stochconv_jax.runtime import (
+    goodput,
+    mesh,  # MERGE
+    preemption,
+    watchdog,
+)
 from stochconv_jax.runtime.goodput import Goodput
-from stochconv_jax.training import evaluation, loop, mesh, progress, storage_check
+from stochconv_jax.training import evaluation, loop, progress, storage_check
 from stochconv_jax.training.checkpoints import Checkpoints
 from stochconv_jax.training.metrics_log import MetricsLog
 
@@ -142,7 +148,7 @@ def _write_bad_batch(folder: RunFolder, error: loop.NonFiniteLoss, names: list[s
     file = folder.path / "bad_batch.json"
     logger.error("the images of step %d, which %s lists: %s", error.step, file, ", ".join(names))
     if jax.process_index() == 0:
-        folder.write_json(file.name, {"step": error.step, "reason": str(error), "images": names})
+        folder.write_json(file.name, {"step": error.step, "reason": name_keys(str(error), ()), "images": names})
 
 
 def _log_balance(train: sources.Source, validation: sources.Source, num_classes: int) -> None:

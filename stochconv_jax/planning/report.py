@@ -108,7 +108,7 @@ def conclusions(plan: Plan) -> list[str]:
     sentences = []
     if train.batch_size != plan.configured_batch_size:
         sentences.append(
-            f"config.batch_size={plan.configured_batch_size} cannot be split evenly over {plan.chips} chips"
+            f"the configured batch of {plan.configured_batch_size} cannot be split evenly over {plan.chips} chips"
             + (f", {train.parts} parts each" if train.parts > 1 else "")
             + f", and training would refuse it: planned for {train.batch_size}."
         )

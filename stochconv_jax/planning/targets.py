@@ -13,7 +13,7 @@ from jax.experimental import topologies
 from jax.sharding import Mesh
 
 from stochconv_jax.planning.gpu_cards import CARDS, GIB, Card
-from stochconv_jax.training import mesh as meshes
+from stochconv_jax.runtime import mesh as meshes
 
 # Without the card, Triton's matrix products cannot be compiled, because they are tuned on it. All-reduces that the
 # compiler combines would lose the names of their purposes; a real run has fewer of them, with the same bytes.
@@ -91,7 +91,7 @@ def mesh_of(topology: str) -> Mesh:
         name = topology.partition(":")[0].lower()
         near = difflib.get_close_matches(name, (*CHIPS, *CARDS), n=1)
         raise ValueError(
-            f"config.plan.topology={topology!r}: expected '', 'devices', a TPU as KIND:AxB or KIND:AxBxC with KIND one "
+            f"`topology`={topology!r}: expected '', 'devices', a TPU as KIND:AxB or KIND:AxBxC with KIND one "
             f"of {', '.join(CHIPS)}, for example 'v5e:16x16', or GPUs as KIND:HOSTSxGPUS with KIND one of "
             f"{', '.join(CARDS)}, for example 'h100:4x8'" + (f". Did you mean {near[0]!r}?" if near else "")
         )
@@ -103,16 +103,16 @@ def mesh_of(topology: str) -> Mesh:
 def _gpus(topology: str, kind: str, shape: tuple[int, ...]) -> list[jax.Device]:
     if missing := _missing_gpu_compiler():
         raise RuntimeError(
-            f"config.plan.topology={topology!r} needs the GPU's compiler, but {missing}: in an environment of its own, "
+            f"`topology`={topology!r} needs the GPU's compiler, but {missing}: in an environment of its own, "
             "pip install -r requirements-gpu-plan.txt"
         )
     if len(shape) != 2:
-        raise ValueError(f"config.plan.topology={topology!r}: expected {kind}:HOSTSxGPUS, for example '{kind}:1x8'")
+        raise ValueError(f"`topology`={topology!r}: expected {kind}:HOSTSxGPUS, for example '{kind}:1x8'")
     layout = "x".join(map(str, (1, *shape)))
     try:
         found = topologies.get_topology_desc(platform="cuda", topology=layout, target_config=CARDS[kind].target())
     except jax.errors.JaxRuntimeError as error:
-        raise ValueError(f"config.plan.topology={topology!r}: {error}") from error
+        raise ValueError(f"`topology`={topology!r}: {error}") from error
     return found.devices
 
 
@@ -131,7 +131,7 @@ def _missing_gpu_compiler() -> str:
 def _tpus(topology: str, kind: str, shape: tuple[int, ...]) -> list[jax.Device]:
     if importlib.util.find_spec("libtpu") is None:
         raise RuntimeError(
-            f"config.plan.topology={topology!r} needs libtpu, the TPU's compiler: in an environment of its own, "
+            f"`topology`={topology!r} needs libtpu, the TPU's compiler: in an environment of its own, "
             "pip install -r requirements-tpu.txt"
         )
     # Keep the compiler from querying the machine, and let several compilers run at a time.
@@ -147,4 +147,4 @@ def _tpus(topology: str, kind: str, shape: tuple[int, ...]) -> list[jax.Device]:
     try:
         return topologies.get_topology_desc(topology, platform="tpu", **options).devices
     except jax.errors.JaxRuntimeError as error:
-        raise ValueError(f"config.plan.topology={topology!r}: {error}") from error
+        raise ValueError(f"`topology`={topology!r}: {error}") from error

@@ -222,7 +222,7 @@ def choose_baseline(results: Sequence[Result], name: str = "") -> Result:
             if result.group.name == name:
                 return result
         names = ", ".join(result.group.name for result in results)
-        raise ValueError(f"baseline={name!r}: no such model; there are {names}")
+        raise ValueError(f"`baseline`={name!r}: no such model; there are {names}")
     named = {result.group.first.settings.get("report.baseline") or "" for result in results} - {""}
 
     def rank(result: Result):

@@ -33,7 +33,7 @@ ABOUT_IMAGES = (
     "the checkpoints and passes in the table of predictions; mean over common seeds, with DeLong's paired interval. "
     "The interval covers the choice of images, not that of seeds, and takes images as independent. Checkpoints that "
     "were chosen on these images, as the best are, are left out, because interval and p would ignore the choice; "
-    "evaluate with --config.eval.checkpoint=last to include a run."
+    "evaluate the last checkpoint to include a run."
 )
 ABOUT_GROUPS = (
     "Intervals by group take the images of a group, such as a patient, as one draw (Obuchowski, 1997), by the column "

@@ -51,7 +51,7 @@ def detect(
         return None
     given = {"coordinator": coordinator or None, "num_processes": num_processes, "process_id": process_id}
     launcher, method, fields = _launcher(environ, metadata)
-    sources = {launcher: fields, "JAX_COORDINATOR_ADDRESS": _jax_variables(environ), "config.distributed": given}
+    sources = {launcher: fields, "JAX_COORDINATOR_ADDRESS": _jax_variables(environ), "the given values": given}
     known, found = {}, []
     for name, fields in sources.items():
         if fields := {field: value for field, value in fields.items() if value is not None}:
@@ -60,7 +60,7 @@ def detect(
     if not known or known.get("num_processes") == 1:
         return None
     found = " and ".join(reversed(found))
-    missing = [f"config.distributed.{key}" for key in KEYS if key not in known]
+    missing = [f"`{key}`" for key in KEYS if key not in known]
     if missing:
         address = "" if "coordinator" in known else ", or JAX_COORDINATOR_ADDRESS to host:port of process 0"
         verb, pronoun = ("are", "them") if len(missing) > 1 else ("is", "it")
@@ -102,7 +102,7 @@ def _launcher(environ: Mapping[str, str], metadata: Callable[[str], str | None])
         if not (endpoints := metadata("worker-network-endpoints")):
             raise ValueError(
                 f"Cloud TPU VM: this is worker {number}, but the metadata has no worker-network-endpoints, the list of "
-                "all workers: set config.distributed.coordinator, num_processes and process_id"
+                "all workers: set `coordinator`, `num_processes` and `process_id`"
             )
         workers = [worker.split(":")[-1] for worker in endpoints.split(",")]
         return "Cloud TPU VM", "deactivate", _tpu(workers, number, slices.get, port)

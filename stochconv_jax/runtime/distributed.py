@@ -7,9 +7,9 @@ import sys
 import threading
 import time
 import urllib.request
+from typing import Any
 
 import numpy as np
-from ml_collections import ConfigDict
 
 from stochconv_jax.runtime import cluster, rendezvous
 
@@ -23,23 +23,25 @@ METADATA = "http://{}/computeMetadata/v1/instance/attributes/{}"
 PAUSES = (1, 2, 4, 8)  # seconds between attempts to read metadata; the server may be busy when a whole pod starts
 
 
-def join(settings: ConfigDict, *, stops_together: bool) -> None:
+def join(
+    *, coordinator: str, num_processes: int | None, process_id: int | None, timeout_seconds: float, stops_together: bool
+) -> None:
     """Connects this process with the other processes of the run, if there are any.
 
-    Call it before JAX looks for devices. `settings` is config.distributed. With `stops_together` SIGTERM in one process
-    stops all of them, see `preemption`; without it SIGTERM ends the process that receives it.
+    Call it before JAX looks for devices. The first three settings take precedence over what the launcher's variables
+    say, see `cluster.detect`. With `stops_together` SIGTERM in one process stops all of them, see `preemption`; without
+    it SIGTERM ends the process that receives it.
 
     Raises rendezvous.RendezvousError, which names the missing processes.
     """
     import jax  # imported here because it takes half a second; its import also sets the TPU variables in os.environ
 
-    names = ("coordinator", "num_processes", "process_id")
-    given = {name: settings[name] for name in names}
+    given: Any = {"coordinator": coordinator, "num_processes": num_processes, "process_id": process_id}
     place = cluster.detect(os.environ, metadata=_metadata if _on_tpu_vm() else lambda name: None, **given)
     if place is None:
         logger.info("running in one process")
         return
-    timeout = int(settings.timeout_seconds)
+    timeout = int(timeout_seconds)
     about = (place.found, place.process_id, place.num_processes, place.coordinator)
     logger.info("%s: process %d of %d, coordinator %s", *about)
     rendezvous.meet(place, timeout)
@@ -74,7 +76,7 @@ def _begin_together() -> None:
     import jax
     from jax.experimental import multihost_utils
 
-    from stochconv_jax.training import mesh
+    from stochconv_jax.runtime import mesh
 
     multihost_utils.sync_global_devices("joined")
     devices = mesh.create()
@@ -117,5 +119,5 @@ def _metadata(name: str) -> str | None:
                 return None
             if pause is None:
                 message = f"which worker of the TPU this is cannot be told: {url}: {error}; if it is the only one, "
-                raise OSError(f"{message}set config.distributed.num_processes=1") from error
+                raise OSError(f"{message}set `num_processes`=1") from error
         time.sleep(pause)

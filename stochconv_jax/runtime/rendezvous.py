@@ -198,7 +198,7 @@ def _missing_message(place: Place, arrived: dict[int, socket.socket], timeout: f
     return (
         f"{who} {place.num_processes} {'have' if len(missing) > 1 else 'has'} not come to {place.coordinator} within "
         f"{timeout:g} s ({ranges([0, *arrived])} there): see why in its log, or raise "
-        "config.distributed.timeout_seconds"
+        "`timeout_seconds`"
     )
 
 

@@ -21,8 +21,7 @@ class Stalled(TimeoutError):
 def end_within(seconds: float, since: str) -> threading.Timer:
     """Starts a timer that ends this process with code 1 in `seconds` seconds and prints which line it was waiting in.
 
-    `since` names the event that starts the timer, for the message. `seconds` is config.checkpoint.grace_seconds, which
-    the message names. Returns the timer, which can be cancelled.
+    `since` names the event that starts the timer, for the message. Returns the timer, which can be cancelled.
     """
     timer = threading.Timer(min(seconds, threading.TIMEOUT_MAX), _end, (seconds, since))
     timer.daemon = True  # a process that has finished exits without waiting for the timer
@@ -60,7 +59,7 @@ def _end(seconds: float, since: str) -> NoReturn:
     others = "; the logs of the other processes may show the cause" if jax.process_count() > 1 else ""
     print(
         f"stochconv_jax: process {jax.process_index()} has not ended within {seconds:g} s of {since} "
-        f"(config.checkpoint.grace_seconds): it waits in {place.filename}, line {place.lineno}, for {place.line}"
+        f"(`grace_seconds`): it waits in {place.filename}, line {place.lineno}, for {place.line}"
         f"{others}. Complete checkpoints are unchanged; run the same command again",
         file=sys.stderr,
     )

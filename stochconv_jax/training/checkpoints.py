@@ -215,7 +215,7 @@ class Checkpoints:
         """Returns the step of a sound checkpoint, or None where there is no checkpoint."""
         saved = self._steps()
         if which not in (BEST, LAST) and not (which.isdigit() and int(which) in saved):
-            raise ValueError(f"config.eval.checkpoint={which!r}: expected 'best', 'last' or one of the steps {saved}")
+            raise ValueError(f"`checkpoint`={which!r}: expected 'best', 'last' or one of the steps {saved}")
         candidates = saved if which in (BEST, LAST) else [int(which)]
         for step in candidates:
             if step not in self._faults and (fault := self._fault(step)) and self._path(step).exists():

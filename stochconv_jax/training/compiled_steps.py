@@ -7,7 +7,7 @@ import jax
 import optax
 
 from stochconv_jax.models.classifier import Classifier
-from stochconv_jax.training import mesh as meshes
+from stochconv_jax.runtime import mesh as meshes
 from stochconv_jax.training import rngs, steps
 
 

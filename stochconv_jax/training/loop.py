@@ -17,13 +17,13 @@ from stochconv_jax.training.state import TrainState
 from stochconv_jax.training.step_metrics import TrainMetrics
 
 
-class NonFiniteLoss(FloatingPointError):
+class NonFiniteLoss(RuntimeError):
     """The loss or a variable is no longer finite. `images` are the indices of the images in the batch of `step`."""
 
     def __init__(self, step: int, loss: float, norm: float, images: list[int]):
         super().__init__(
             f"loss is {loss} and the norm of all variables {norm} at step {step}; the last checkpoint before it is "
-            "intact. Lower config.optimizer.learning_rate or set config.optimizer.clip_norm, and look at the images of "
+            "intact. Lower `learning_rate` or set `clip_norm`, and look at the images of "
             "that batch: bad_batch.json in the run's folder lists them"
         )
         self.step, self.images = step, images

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import optax
 
 from stochconv_jax.models.classifier import Classifier, sown_windows
+from stochconv_jax.runtime import mesh as meshes
 from stochconv_jax.training import losses, rngs
-from stochconv_jax.training import mesh as meshes
 from stochconv_jax.training.state import TrainState
 from stochconv_jax.training.step_metrics import EvalMetrics, TrainMetrics
 

@@ -69,7 +69,7 @@ def mpi(tmp_path_factory):
 @pytest.mark.parametrize(("recipe", "found"), [(OPEN_MPI, "Open MPI"), (MPICH, r"MPICH, Intel MPI or Cray \(PMI\)")])
 def test_a_process_a_host_trains_evaluates_and_predicts_as_one_process(mpi, alone, tmp_path, recipe, found):
     output = mpi(recipe, *flags(tmp_path / "run"))
-    assert re.search(rf"config.distributed and {found}: process 0 of 2, coordinator n1:12355", output), output
+    assert re.search(rf"the given values and {found}: process 0 of 2, coordinator n1:12355", output), output
     mpi(recipe, *mode_flags(tmp_path / "run", "evaluate"))
     mpi(recipe, *mode_flags(tmp_path / "run", "predict", predict__images=alone.parent / "pictures"))
     assert_same_results(tmp_path / "run", alone)

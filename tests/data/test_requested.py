@@ -70,7 +70,7 @@ def test_a_table_gives_every_row_in_its_order_with_the_reason_where_there_is_no_
 
 def test_tables_that_are_of_no_use(folder):
     (folder / "list.tsv").write_text("file\tage\nb.png\t1\n")
-    with pytest.raises(ValueError, match=r"list\.tsv: .*column `image`, found \['file', 'age'\].*data\.image_column"):
+    with pytest.raises(ValueError, match=r"list\.tsv: .*column `image`, found \['file', 'age'\].*`image_column`"):
         find(folder / "list.tsv", image_column="name")
     assert find(folder / "list.tsv", image_column="file").texts == ["b.png"]
     (folder / "list.csv").write_text("image\ngone\n")

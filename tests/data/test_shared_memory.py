@@ -32,7 +32,7 @@ def test_what_will_not_fit_is_refused_with_the_sizes_and_the_remedies(free):
     shared_memory.check(each)
     with pytest.raises(ValueError, match=r"65 MiB of batches in /dev/shm, of which 64 MiB of 64 MiB") as caught:
         shared_memory.check([32 * MIB, 33 * MIB])
-    for remedy in ("--shm-size=1g", "config.data.num_workers=0", "batch size"):
+    for remedy in ("--shm-size=1g", "`num_workers`=0", "batch size"):
         assert remedy in str(caught.value)
     free(0)
     shared_memory.check([shared_memory.needed(MIB, 100, 0, np.inf)])  # threads put nothing there
@@ -42,7 +42,7 @@ def test_what_will_not_fit_is_refused_with_the_sizes_and_the_remedies(free):
     "number, words",
     [
         (signal.SIGBUS, r"no room in /dev/shm for a batch of 3 MiB; of it 7 MiB of 64 MiB are free: .*--shm-size"),
-        (signal.SIGKILL, r"killed \(signal 9\), .*batches of 3 MiB: give the job more memory.*data.num_workers lower"),
+        (signal.SIGKILL, r"killed \(signal 9\), .*batches of 3 MiB: give the job more memory.*`num_workers` lower"),
         (signal.SIGSEGV, r"Worker process was terminated unexpectedly with exit code -11"),
     ],
 )

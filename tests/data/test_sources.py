@@ -59,7 +59,7 @@ def test_csv_dialects(folder, text):
         ("image,target\na,0\nd.jpg,1\n", r"labels\.csv, row 3: there is no image 'd\.jpg' in .*images"),
         ("image,target\na,0\n,1\n", r"row 3: no image is named"),
         ("image,target\na,0\nb,1\na.png,0\n", r"row 4: row 2 names image 'a\.png' already"),
-        ("image,target\na,2\n", r"row 2: target '2' is not a class 0\.\.1 \(config\.data\.num_classes\)"),
+        ("image,target\na,2\n", r"row 2: target '2' is not a class 0\.\.1 \(`num_classes`\)"),
         ("image,target\na,-1\n", r"row 2: target '-1' is not a class"),
         ("image,target\na,0.5\n", r"row 2: target '0\.5' is not a class"),
         ("image,target\na,malignant\n", r"row 2: target 'malignant' is not a class"),
@@ -102,11 +102,11 @@ def test_missing_and_empty_places(folder, tmp_path):
     with pytest.raises(ValueError, match=r"labels\.csv cannot be read: No such file"):
         FolderSource.from_csv(str(folder), str(labels), num_classes=2)
     labels.write_text("image,target\na,0\n")
-    with pytest.raises(ValueError, match=r"config\.data\.path='.*nowhere' is not a folder"):
+    with pytest.raises(ValueError, match=r"`path`='.*nowhere' is not a folder"):
         FolderSource.from_csv(str(tmp_path / "nowhere"), str(labels), num_classes=2)
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "notes.txt").write_text("no image")
-    with pytest.raises(ValueError, match=r"path='.*empty': there is no image in .* 1 \.txt \(notes\.txt\).* JPEG,"):
+    with pytest.raises(ValueError, match=r"`path`='.*empty': there is no image in .* 1 \.txt \(notes\.txt\).* JPEG,"):
         FolderSource.from_csv(str(tmp_path / "empty"), str(labels), num_classes=2)
 
 

@@ -80,7 +80,7 @@ def test_one_group_of_all_images_is_refused():
 
 @pytest.mark.parametrize("fraction", [0.0, 1.0, -0.1])
 def test_a_fraction_that_leaves_a_side_empty_is_refused(fraction):
-    with pytest.raises(ValueError, match=r"config\.data\.validation_fraction=.* between 0 and 1"):
+    with pytest.raises(ValueError, match=r"`validation_fraction`=.* between 0 and 1"):
         stratified_split(np.tile([0, 1], 20), fraction, seed=0)
 
 

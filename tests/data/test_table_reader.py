@@ -88,7 +88,7 @@ def test_columns_are_named_by_key(folder):
     assert [row.image for row in rows] == NAMES and [row.target for row in rows] == TARGETS
     assert list(requested.find(str(file), "predict.images", "FILE").texts) == NAMES
     for key, right in columns.items():
-        with pytest.raises(ValueError, match=rf"table\.csv: no column colour; .*with config\.data\.{key}$"):
+        with pytest.raises(ValueError, match=rf"table\.csv: no column colour; .*with `{key}`$"):
             wrong = columns | {key: "colour"}
             FolderSource.from_csv(str(folder / "images"), str(file), num_classes=2, **wrong)
         assert right

@@ -164,7 +164,7 @@ def test_labels_of_another_data_set_are_refused(copy):
 
 
 def test_where_there_is_no_data_set_or_too_many_classes(workdir, tmp_path):
-    with pytest.raises(ValueError, match=r"config\.data\.path=.*it holds none"):
+    with pytest.raises(ValueError, match=r"`path`=.*it holds none"):
         TfdsSource(str(tmp_path), num_classes=2)
-    with pytest.raises(ValueError, match=r"class 1, and config\.data\.num_classes=1"):
+    with pytest.raises(ValueError, match=r"class 1, and `num_classes`=1"):
         TfdsSource(str(workdir), num_classes=1)

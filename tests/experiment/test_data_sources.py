@@ -120,7 +120,7 @@ def test_classes_without_an_image_are_named_at_the_start(folder, caplog):
 
 
 def test_tables_that_are_not_set_are_named(folder):
-    with pytest.raises(ValueError, match=r"config\.data\.labels is not set"):
+    with pytest.raises(ValueError, match=r"`labels` is not set"):
         sides(folder)
-    with pytest.raises(ValueError, match=r"config\.data\.labels is not set"):
+    with pytest.raises(ValueError, match=r"`labels` is not set"):
         sides(folder, validation_labels=table(folder, "validation.csv", VALIDATION))

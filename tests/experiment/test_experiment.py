@@ -8,7 +8,8 @@ from configs import quickstart
 from stochconv_jax.experiment import data_sources
 from stochconv_jax.experiment.experiment import Experiment
 from stochconv_jax.models import variants
-from stochconv_jax.training import mesh, optimizers
+from stochconv_jax.runtime import mesh
+from stochconv_jax.training import optimizers
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import numpy as np
 from stochconv_jax.experiment import runs
 from stochconv_jax.experiment.experiment import Experiment
 from stochconv_jax.predictor import Predictor
-from stochconv_jax.training import mesh
+from stochconv_jax.runtime import mesh
 
 TIMES = ("images_per_second", "seconds")
 

@@ -16,7 +16,7 @@ from stochconv_jax.experiment import data_sources, runs
 from stochconv_jax.experiment.prediction_rows import group_of_each, prediction_rows
 from stochconv_jax.modes import evaluate, predict, report, show
 from stochconv_jax.run_folder import METRICS, RunFolder, locked, write_csv
-from stochconv_jax.training import mesh as meshes
+from stochconv_jax.runtime import mesh as meshes
 from stochconv_jax.training.evaluation import Predictions
 
 COLUMNS = {"image": ["a", "b", "c"], "patient_id": ["p1", "p2", "p1"], "site": ["x", "y", "z"]}

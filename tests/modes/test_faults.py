@@ -18,8 +18,9 @@ from configs import default
 from stochconv_jax.data.synthetic import SyntheticSource
 from stochconv_jax.experiment import runs
 from stochconv_jax.experiment.experiment import Experiment
+from stochconv_jax.runtime import mesh
 from stochconv_jax.runtime.watchdog import STOPPED
-from stochconv_jax.training import mesh, state
+from stochconv_jax.training import state
 from tests.modes.conftest import LONG
 from tests.modes.runs import assert_same_run, last_step, numbers, steps, variables, wait_for_step
 from tests.training.checkpoint_files import data_file, flip

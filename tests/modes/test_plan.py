@@ -14,7 +14,7 @@ from stochconv_jax.experiment.experiment import Experiment
 from stochconv_jax.modes import plan
 from stochconv_jax.planning import hlo
 from stochconv_jax.run_folder import RunFolder
-from stochconv_jax.training import mesh as meshes
+from stochconv_jax.runtime import mesh as meshes
 from stochconv_jax.training import steps
 from tests.conftest import ROOT
 from tests.planning.small_configs import tiny_full_split

@@ -13,7 +13,7 @@ import pytest
 
 import stochconv_jax
 from stochconv_jax.data.array_source import ArraySource
-from stochconv_jax.training import mesh
+from stochconv_jax.runtime import mesh
 from tests.conftest import ROOT
 from tests.modes.runs import rows
 

@@ -11,7 +11,7 @@ import pytest
 
 from stochconv_jax.ops import sample_windows, window_conv
 from stochconv_jax.planning import kernels, targets
-from stochconv_jax.training import mesh as meshes
+from stochconv_jax.runtime import mesh as meshes
 from tests.training.compiled_step_checks import check
 
 missing = targets._missing_gpu_compiler()
@@ -22,7 +22,7 @@ G_BYTES = 4 * BATCH * 112 * 112 * FEATURES
 
 @pytest.mark.parametrize("topology", ["h1000:1x8", "h100", "h100:8", "h100:1x8x2x2", "h100:axb"])
 def test_an_unknown_topology_is_refused_with_the_known_ones(topology):
-    with pytest.raises(ValueError, match=r"config.plan.topology=.*a100, h100, h200, b200.*'h100:4x8'"):
+    with pytest.raises(ValueError, match=r"`topology`=.*a100, h100, h200, b200.*'h100:4x8'"):
         targets.mesh_of(topology)
 
 

@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec as P
 
 from stochconv_jax.models import summary
 from stochconv_jax.planning import hlo
-from stochconv_jax.training import mesh as meshes
+from stochconv_jax.runtime import mesh as meshes
 from tests.planning.small_configs import tiny_full_split
 from tests.training.step_cases import case
 

@@ -18,7 +18,7 @@ def test_conclusions_say_what_fits_what_limits_and_what_to_change():
     assert "limits training is arithmetic" in said and "To fit" not in said and "No image crosses chips" in said
     said = "\n".join(report.conclusions(plan(program(total=20 * GIB), batch_size=7)))
     assert "train step DOES NOT FIT: 20.00 GiB" in said and "optimizer.accumulate_steps" in said
-    assert "config.batch_size=7 cannot be split evenly over 4 chips" in said
+    assert "the configured batch of 7 cannot be split evenly over 4 chips" in said
 
 
 def test_a_refusal_is_told_and_is_valid_json():

@@ -7,7 +7,7 @@ import jax
 import pytest
 
 from stochconv_jax.planning import cost, targets
-from stochconv_jax.training import mesh as meshes
+from stochconv_jax.runtime import mesh as meshes
 
 HAS_LIBTPU = importlib.util.find_spec("libtpu") is not None
 needs_libtpu = pytest.mark.skipif(not HAS_LIBTPU, reason="libtpu is not installed: see requirements-tpu.txt")
@@ -15,7 +15,7 @@ needs_libtpu = pytest.mark.skipif(not HAS_LIBTPU, reason="libtpu is not installe
 
 @pytest.mark.parametrize("topology", ["v9:2x2", "v5e", "v5e:4", "v5e:2x2x2x2", "v5e:axb"])
 def test_an_unknown_topology_is_refused_with_the_known_ones(topology):
-    with pytest.raises(ValueError, match=r"config.plan.topology=.*v4, v5e, v5p, v6e.*'v5e:16x16'"):
+    with pytest.raises(ValueError, match=r"`topology`=.*v4, v5e, v5p, v6e.*'v5e:16x16'"):
         targets.mesh_of(topology)
 
 

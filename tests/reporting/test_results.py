@@ -217,5 +217,5 @@ def test_the_baseline_is_the_first_thumbnail_only_model_or_the_one_named(tmp_pat
     assert results.choose_baseline(found, "").group.name == "b"
     assert results.choose_baseline(found[:1], "").group.name == "a"
     assert results.choose_baseline(found, "c").group.name == "c"
-    with pytest.raises(ValueError, match=r"baseline='x': no such model; there are a, b, c"):
+    with pytest.raises(ValueError, match=r"`baseline`='x': no such model; there are a, b, c"):
         results.choose_baseline(found, "x")

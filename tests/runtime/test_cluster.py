@@ -112,7 +112,7 @@ def test_with_pmi_only_the_address_is_to_be_given():
     named = launch.detect(PMI, coordinator="host:1234")
     by_variable = launch.detect(PMI | {"JAX_COORDINATOR_ADDRESS": "host:1234"})
     assert known(named) == known(by_variable) == ("host:1234", 3, 2)
-    assert named.found == "config.distributed and MPICH, Intel MPI or Cray (PMI)"
+    assert named.found == "the given values and MPICH, Intel MPI or Cray (PMI)"
     assert by_variable.found == "JAX_COORDINATOR_ADDRESS and MPICH, Intel MPI or Cray (PMI)"
     assert named.method == by_variable.method == "deactivate"
 
@@ -131,7 +131,7 @@ def test_settings_come_before_the_environment():
     environ = SLURM | {"SLURM_STEP_NODELIST": "node001"}
     assert known(launch.detect(environ, **KEYS)) == ("host:1234", 5, 3)
     mixed = launch.detect(environ, coordinator="other:77")
-    assert known(mixed) == ("other:77", 6, 4) and mixed.found == "config.distributed and SLURM"
+    assert known(mixed) == ("other:77", 6, 4) and mixed.found == "the given values and SLURM"
     assert launch.detect(environ, num_processes=1) is None
 
 
@@ -141,17 +141,17 @@ def test_settings_come_before_the_environment():
         (
             {},
             {"process_id": 1},
-            "config.distributed.coordinator and config.distributed.num_processes are not known: set them",
+            "`coordinator` and `num_processes` are not known: set them",
         ),
-        ({}, KEYS | {"process_id": None}, "but config.distributed.process_id is not known"),
-        ({"JAX_COORDINATOR_ADDRESS": "a:1"}, {}, "num_processes and config.distributed.process_id are not known"),
-        (MPI, {}, "Open MPI: several processes, but config.distributed.coordinator is not known: set it, or JAX_COORD"),
+        ({}, KEYS | {"process_id": None}, "but `process_id` is not known"),
+        ({"JAX_COORDINATOR_ADDRESS": "a:1"}, {}, "num_processes` and `process_id` are not known"),
+        (MPI, {}, "Open MPI: several processes, but `coordinator` is not known: set it, or JAX_COORD"),
         (
             PMI,
             {},
-            r"\(PMI\): .* config.distributed.coordinator is not known: set it, or JAX_COORDINATOR_ADDRESS to host:port",
+            r"\(PMI\): .* `coordinator` is not known: set it, or JAX_COORDINATOR_ADDRESS to host:port",
         ),
-        ({"PMI_SIZE": "3"}, {"coordinator": "a:1"}, "config.distributed.process_id is not known: set it$"),
+        ({"PMI_SIZE": "3"}, {"coordinator": "a:1"}, "`process_id` is not known: set it$"),
         ({}, KEYS | {"process_id": 5}, "process_id is 5, expected 0..4 of 5"),
         ({}, KEYS | {"coordinator": "host"}, "the coordinator is 'host', expected host:port"),
     ],
@@ -162,7 +162,7 @@ def test_what_is_not_known_is_named(environ, keys, words):
 
 
 def test_what_is_half_said_or_no_number_is_named():
-    with pytest.raises(ValueError, match=r"config.distributed.coordinator is not known: set it, or JAX_COORD"):
+    with pytest.raises(ValueError, match=r"`coordinator` is not known: set it, or JAX_COORD"):
         launch.detect({"JAX_NUM_PROCESSES": "4", "JAX_PROCESS_ID": "2"})
     with pytest.raises(ValueError, match=r"JAX_NUM_PROCESSES is 'four', expected a whole number"):
         launch.detect({"JAX_NUM_PROCESSES": "four", "JAX_COORDINATOR_ADDRESS": "a"})

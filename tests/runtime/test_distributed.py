@@ -77,7 +77,7 @@ def together(start, tmp_path_factory):
 def test_two_processes_train_as_one(together, alone):
     workdir, (first, second) = together
     assert_same_to_rounding(workdir, alone)
-    assert "config.distributed: process 0 of 2" in first and "finished at step 13" in first
+    assert "the given values: process 0 of 2" in first and "finished at step 13" in first
     # Only process 0 logs and writes; the other one logs its number and then nothing.
     assert len(own_lines(second)) == 1
     assert len(list(workdir.glob("events/*"))) == 1

@@ -22,12 +22,11 @@ from tests.runtime.processes import outputs_of
 PARTED = """
 import os, signal, sys, time
 from jax.experimental import multihost_utils
-from ml_collections import ConfigDict
 from stochconv_jax.runtime import distributed, preemption
 
 where, number = sys.argv[1], int(sys.argv[2])
 place = {"coordinator": where, "num_processes": 2, "process_id": number, "timeout_seconds": 10}
-distributed.join(ConfigDict(place), stops_together=True)
+distributed.join(**place, stops_together=True)
 stop = preemption.on_sigterm(2.0)
 then
 time.sleep(1e6) if number else multihost_utils.sync_global_devices("saved")
@@ -70,12 +69,12 @@ def test_a_run_that_cannot_save_ends_in_time_and_says_what_it_waits_for(main, fi
     broken = when("training.checksums.write", HANG, call=2)
     broken += when("training.evaluation.predict", 'raise OSError("no")', call=2)
     output = main(tmp_path / "broken", before=broken, code=1, checkpoint__grace_seconds=3)
-    assert "not ended within 3 s of OSError: no (config.checkpoint.grace_seconds)" in output.splitlines()[-1]
+    assert "not ended within 3 s of OSError: no (`grace_seconds`)" in output.splitlines()[-1]
     assert not [path for path in (tmp_path / "broken/checkpoints").iterdir() if "tmp" not in path.name]
     hanging = when("training.checksums.write", HANG, call=3) + when("training.evaluation.predict", SIGTERM, call=2)
     output = main(tmp_path, before=hanging, code=1, checkpoint__grace_seconds=3)
     last = output.splitlines()[-1]
-    assert "not ended within 3 s of SIGTERM (config.checkpoint.grace_seconds)" in last and "Traceback" not in output
+    assert "not ended within 3 s of SIGTERM (`grace_seconds`)" in last and "Traceback" not in output
     assert re.search(r"checkpoints\.py, line \d+, for self\._manager\.close\(\)", last)
     assert [path.name for path in tmp_path.glob("checkpoints/*") if "tmp" not in path.name] == ["step_7"]
     assert "step 7 of 20" in main(tmp_path)
@@ -112,7 +111,7 @@ def two(then):
 def test_of_two_processes_that_wait_for_each_other_each_ends_in_time_and_says_so():
     for number, (process, output) in enumerate(zip(*two(AGREE))):
         assert process.returncode == 1, output
-        assert f"process {number} has not ended within 2 s of SIGTERM (config.checkpoint.grace_seconds)" in output
+        assert f"process {number} has not ended within 2 s of SIGTERM (`grace_seconds`)" in output
 
 
 @pytest.mark.slow

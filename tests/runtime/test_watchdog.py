@@ -21,7 +21,5 @@ def test_what_ends_in_time_is_left_alone_and_what_does_not_ends_the_process_and_
     settings = {"capture_output": True, "text": True, "cwd": ROOT, "timeout": 60}
     ended = subprocess.run([sys.executable, "-c", WAITS], **settings)
     assert ended.returncode == 1 and ended.stdout == "still there\n", ended
-    start = (
-        "stochconv_jax: process 0 has not ended within 0.5 s of a test (config.checkpoint.grace_seconds): it waits in"
-    )
+    start = "stochconv_jax: process 0 has not ended within 0.5 s of a test (`grace_seconds`): it waits in"
     assert ended.stderr.startswith(start) and "the other processes" not in ended.stderr, ended

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from stochconv_jax.training import mesh
+from stochconv_jax.runtime import mesh
 from stochconv_jax.training.checkpoints import Checkpoints
 
 PLACE = mesh.placement(mesh.create(), split=True)

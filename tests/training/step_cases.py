@@ -10,7 +10,7 @@ from configs import quickstart
 from stochconv_jax.experiment.experiment import Experiment
 from stochconv_jax.models.classifier import Classifier
 from stochconv_jax.planning import cost
-from stochconv_jax.training import mesh as meshes
+from stochconv_jax.runtime import mesh as meshes
 from stochconv_jax.training import rngs, state
 
 BATCH, IMAGE, THUMBNAIL = 16, (96, 80), (32, 32)

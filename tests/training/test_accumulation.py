@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from stochconv_jax.planning import hlo
-from stochconv_jax.training import mesh as meshes
+from stochconv_jax.runtime import mesh as meshes
 from stochconv_jax.training import state, steps
 from tests.training.step_cases import BATCH, batch_of, case, step_config
 

@@ -12,7 +12,7 @@ import pytest
 
 from stochconv_jax.models.stochastic_conv import StochasticConv
 from stochconv_jax.planning import targets
-from stochconv_jax.training import mesh as meshes
+from stochconv_jax.runtime import mesh as meshes
 from tests.training.compiled_step_checks import check, float_images, lower_step
 
 needs_libtpu = pytest.mark.skipif(

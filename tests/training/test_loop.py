@@ -7,7 +7,8 @@ import jax
 import numpy as np
 import pytest
 
-from stochconv_jax.training import evaluation, loop, mesh
+from stochconv_jax.runtime import mesh
+from stochconv_jax.training import evaluation, loop
 from stochconv_jax.training.progress import Progress
 from stochconv_jax.training.step_metrics import EvalMetrics, TrainMetrics
 

@@ -3,8 +3,8 @@
 import jax
 import numpy as np
 
+from stochconv_jax.runtime import mesh as meshes
 from stochconv_jax.training import losses, state
-from stochconv_jax.training import mesh as meshes
 from tests.training.step_cases import BATCH, batch_of, setup
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from stochconv_jax.models import variants
 from stochconv_jax.planning import hlo, report
-from stochconv_jax.training import mesh as meshes
+from stochconv_jax.runtime import mesh as meshes
 from tests.planning.small_configs import tiny_full_split
 from tests.training.step_cases import case
 

@@ -6,7 +6,7 @@ import pytest
 
 from configs import quickstart
 from stochconv_jax.planning import hlo
-from stochconv_jax.training import mesh as meshes
+from stochconv_jax.runtime import mesh as meshes
 from stochconv_jax.training import state
 from stochconv_jax.training.checkpoints import Checkpoints
 from tests.training.step_cases import BATCH, IMAGE, THUMBNAIL, batch_of, case

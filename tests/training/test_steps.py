@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from stochconv_jax.training import mesh as meshes
+from stochconv_jax.runtime import mesh as meshes
 from stochconv_jax.training import state
 from tests.training.step_cases import BATCH, IMAGE, batch_of, setup
 

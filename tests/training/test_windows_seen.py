@@ -13,7 +13,7 @@ from stochconv_jax import ops
 from stochconv_jax.data.synthetic import SyntheticSource
 from stochconv_jax.models import variants
 from stochconv_jax.models.classifier import Classifier
-from stochconv_jax.training import mesh as meshes
+from stochconv_jax.runtime import mesh as meshes
 from stochconv_jax.training import steps
 from stochconv_jax.visualization import attribution
 

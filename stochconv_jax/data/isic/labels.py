@@ -239,7 +239,7 @@ def _format_of(path: pathlib.Path, header: list[str], as_written: str, other: _F
     if form is None:
         raise ValueError(
             f"{path}: no known label file has the header {as_written!r}; columns image,target of your own can be "
-            "named by config.data.image_column and config.data.target_column"
+            "named by `image_column` and `target_column`"
         )
     if form in _METADATA and (unread := [name for name in header if name in _CLASS_COLUMNS]):
         raise ValueError(

@@ -46,13 +46,13 @@ def refuse_outdated_files(folder: pathlib.Path, settings: Settings) -> None:
         left = [folder / place for place in places[name] if _has_files(folder / place)]
         if left:
             raise ValueError(
-                f"config.prepare.formats={settings.formats}, but {' and '.join(map(str, left))} of an earlier run with "
+                f"`formats`={settings.formats}, but {' and '.join(map(str, left))} of an earlier run with "
                 f"{name!r} would be left out of date: add {name!r}, remove what is there, or choose another --workdir"
             )
     wanted = shards.folder(folder / "tfds", settings.size).parent
     if others := sorted(place for place in set(wanted.parent.glob("*/")) - {wanted} if _has_files(place)):
         raise ValueError(
-            f"config.prepare.size={settings.size}, but {others[0]} of an earlier run with another size would be left "
+            f"`size`={settings.size}, but {others[0]} of an earlier run with another size would be left "
             "out of date: set that size, remove what is there, or choose another --workdir"
         )
 

@@ -50,8 +50,7 @@ class Workers:
                 on_result(future.result())
         except BrokenProcessPool as error:
             raise RuntimeError(
-                "a worker was killed, perhaps for want of memory: run again to go on, with a smaller "
-                "config.prepare.num_workers"
+                "a worker was killed, perhaps for want of memory: run again to go on, with a smaller `num_workers`"
             ) from error
         except BaseException:
             self._pool.shutdown(cancel_futures=True)

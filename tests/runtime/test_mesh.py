@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from stochconv_jax.training import mesh as meshes
+from stochconv_jax.runtime import mesh as meshes
 
 
 @dataclasses.dataclass(frozen=True)
