@@ -54,6 +54,7 @@ RULES: Mapping[str, Kind] = {
     "model.branches": subset(("thumbnail", "windows")),
     "model.merge_after": choice((*map(str, range(8)), "head")),
     "model.sampling": choice(("per_image", "per_batch", "shared")),
+    "model.filters_per_window": integer(1),
     "model.axes": choice(("independent", "diagonal")),
     "model.dropout": fraction(),
     "model.stochastic_depth": fraction(),
@@ -213,10 +214,17 @@ def check_together(values: Mapping[str, Any]) -> None:
             f"config.loss.class_weights={weights}: expected {classes} weights, one per class (config.data.num_classes)"
         )
     branches, merge_after = values["model.branches"], values["model.merge_after"]
-    stages = len(variants.get(values["model.variant"]).stages)
+    variant, filters_per_window = variants.get(values["model.variant"]), values["model.filters_per_window"]
+    if variant.stem_filters % filters_per_window:
+        raise BadValue(
+            f"config.model.filters_per_window={filters_per_window}: expected a divisor of {variant.stem_filters}, the "
+            f"number of filters in the stem of {variant.name}"
+        )
+    stages = len(variant.stages)
     if len(branches) == 2 and merge_after != "head" and int(merge_after) > stages:
-        variant = values["model.variant"]
-        raise BadValue(f"config.model.merge_after={merge_after!r}: {variant} has stages 0..{stages}, or choose 'head'")
+        raise BadValue(
+            f"config.model.merge_after={merge_after!r}: {variant.name} has stages 0..{stages}, or choose 'head'"
+        )
     # A 3x3 convolution with stride 2 and no padding turns a window of this size into a map of half the thumbnail's
     # size.
     window = tuple(2 * math.ceil(side / 2) + 1 for side in values["data.thumbnail_size"])

@@ -125,6 +125,9 @@ def model() -> ConfigDict:
             # Which filters share a window. per_image: each filter of each image has its own. per_batch: each filter has
             # its own, the same in all images of a batch. shared: each image has its own, the same for all filters.
             "sampling": "per_image",
+            # Filters of the window branch that share a window: 1, as in the report, up to all. Filters with windows of
+            # their own see more places; the layers above can combine only what filters see at the same place.
+            "filters_per_window": 1,
             # independent: a window's row and column are drawn separately. diagonal: one draw serves both, so that
             # windows lie on the image's diagonal, as in the report's published code.
             "axes": "independent",

@@ -35,6 +35,7 @@ class StochasticConv(nnx.Module):
         strides: tuple[int, int] = (2, 2),
         *,
         sampling: ops.Sampling = "per_image",
+        filters_per_window: int = 1,
         axes: ops.Axes = "independent",
         use_bias: bool = True,
         mean: tuple[float, ...] | None = None,
@@ -50,6 +51,7 @@ class StochasticConv(nnx.Module):
         self.rngs = rngs["windows"].fork()
         self.output_size, self.strides = output_size, strides
         self.sampling: ops.Sampling = sampling
+        self.filters_per_window = filters_per_window
         self.axes: ops.Axes = axes
         self.mean, self.std, self.dtype = mean, std, dtype
 
@@ -81,6 +83,7 @@ class StochasticConv(nnx.Module):
             output_size=self.output_size,
             strides=self.strides,
             sampling=self.sampling,
+            filters_per_window=self.filters_per_window,
             axes=self.axes,
             examples=examples,
             mean=self.mean,

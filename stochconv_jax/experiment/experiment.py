@@ -61,6 +61,7 @@ class Experiment:
             num_classes=1 if data.num_classes == 2 else data.num_classes,
             window_output=tuple(-(-size // 2) for size in data.thumbnail_size),
             sampling=model.sampling,
+            filters_per_window=model.filters_per_window,
             axes=model.axes,
             dropout=model.dropout,
             stochastic_depth=model.stochastic_depth,

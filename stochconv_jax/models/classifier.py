@@ -99,7 +99,7 @@ class Classifier(nn.Module):
       num_classes: number of logits; 1 for two classes.
       window_output: (height, width) of the window stem's output. Where branches meet before the head it must be half
         the thumbnail's size, rounded up.
-      sampling, axes: how windows are drawn, see `ops.sample_windows`.
+      sampling, filters_per_window, axes: how windows are drawn, see `ops.sample_windows`.
       dropout: rate before the dense layer.
       stochastic_depth: the largest rate at which a block may be dropped, see `survival_scales`.
       remat: whether to recompute activations in the backward pass, stage by stage, instead of keeping them.
@@ -112,6 +112,7 @@ class Classifier(nn.Module):
     num_classes: int = 1
     window_output: tuple[int, int] = (112, 112)
     sampling: ops.Sampling = "per_image"
+    filters_per_window: int = 1
     axes: ops.Axes = "independent"
     dropout: float = 0.2
     stochastic_depth: float = 0.2
@@ -144,6 +145,7 @@ class Classifier(nn.Module):
             self.variant.stem_filters,
             self.window_output,
             sampling=self.sampling,
+            filters_per_window=self.filters_per_window,
             axes=self.axes,
             use_bias=False,
             mean=self.variant.mean,

@@ -30,6 +30,8 @@ class StochasticConv(nn.Module):
       strides: (vertical, horizontal) strides of the filters, in pixels.
       sampling: 'per_image' draws one window per image and filter, 'per_batch' one per filter for the whole batch,
         'shared' one per image for all filters.
+      filters_per_window: number of consecutive filters that share a window. More filters a window see one place
+        together, and fewer places are seen.
       axes: 'independent' draws top and left independently, 'diagonal' draws one number for both; see
         `ops.sample_windows`.
       use_bias: whether to add a bias to each filter's output.
@@ -46,6 +48,7 @@ class StochasticConv(nn.Module):
     kernel_size: tuple[int, int] = (3, 3)
     strides: tuple[int, int] = (2, 2)
     sampling: ops.Sampling = "per_image"
+    filters_per_window: int = 1
     axes: ops.Axes = "independent"
     use_bias: bool = True
     mean: tuple[float, ...] | None = None
@@ -95,6 +98,7 @@ class StochasticConv(nn.Module):
             output_size=self.output_size,
             strides=self.strides,
             sampling=self.sampling,
+            filters_per_window=self.filters_per_window,
             axes=self.axes,
             examples=examples,
             mean=self.mean,

@@ -19,6 +19,7 @@ def stochastic_conv(
     output_size: Size,
     strides: Size = (2, 2),
     sampling: Sampling = "per_image",
+    filters_per_window: int = 1,
     axes: Axes = "independent",
     examples: Integer[Array, " batch"] | None = None,
     mean: Sequence[float] | None = None,
@@ -40,6 +41,7 @@ def stochastic_conv(
       output_size: (height, width) of the output.
       strides: (vertical, horizontal) strides, in pixels.
       sampling: which images and filters share a window, see `sample_windows`.
+      filters_per_window: number of consecutive filters that share a window, see `sample_windows`.
       axes: how a window's position is drawn, see `sample_windows`.
       examples: integers [B], the identity of each image, see `sample_windows`; by default 0, ..., B - 1.
       mean, std: C numbers each. If given, the filters see (image / 255 - mean) / std; otherwise they see the image.
@@ -49,8 +51,8 @@ def stochastic_conv(
       [B or 1, F or 1, 2].
 
     Raises:
-      ValueError: the image is smaller than a window, shapes or dtypes disagree, or only one of `mean` and `std` is
-        given.
+      ValueError: the image is smaller than a window, shapes or dtypes disagree, `filters_per_window` does not divide F,
+        or only one of `mean` and `std` is given.
     """
     if (mean is None) != (std is None):
         raise ValueError("mean and std must be given together or not at all")
@@ -62,6 +64,7 @@ def stochastic_conv(
         batch=image.shape[0],
         features=kernel.shape[3],
         sampling=sampling,
+        filters_per_window=filters_per_window,
         axes=axes,
         examples=examples,
     )

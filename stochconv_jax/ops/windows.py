@@ -33,6 +33,7 @@ def sample_windows(
     batch: int,
     features: int,
     sampling: Sampling = "per_image",
+    filters_per_window: int = 1,
     axes: Axes = "independent",
     examples: Integer[Array, " batch"] | None = None,
 ) -> Int32[Array, "#batch #features 2"]:
@@ -49,6 +50,8 @@ def sample_windows(
       features: number of filters, F.
       sampling: 'per_image' draws one window per image and filter. 'per_batch' draws one window per filter, which all
         images share. 'shared' draws one window per image, which all filters share: a random crop.
+      filters_per_window: number of consecutive filters that share a window; it must divide `features`. 1, as in the
+        report, gives each filter a window of its own. Ignored by 'shared'.
       axes: 'independent' draws top and left independently. 'diagonal' draws one number along the axis with more
         positions and scales it to the other axis. On a square image that gives top == left, as in the published code.
       examples: integers [B], the identity of each image; by default 0, ..., B - 1. The windows of an image are a
@@ -59,10 +62,13 @@ def sample_windows(
       int32 (top, left) in pixels: [B, F, 2] for 'per_image', [1, F, 2] for 'per_batch', [B, 1, 2] for 'shared'.
 
     Raises:
-      ValueError: `sampling` or `axes` is unknown, a window is larger than the image, or `examples` are not B integers.
+      ValueError: `sampling` or `axes` is unknown, `filters_per_window` does not divide `features`, a window is larger
+        than the image, or `examples` are not B integers.
     """
     _check_choice("sampling", sampling, Sampling)
     _check_choice("axes", axes, Axes)
+    if filters_per_window < 1 or features % filters_per_window:
+        raise ValueError(f"`filters_per_window`={filters_per_window} does not divide {features} filters")
     positions = tuple(i - w + 1 for i, w in zip(image_size, window_size, strict=True))
     if min(positions) < 1:
         raise ValueError(
@@ -70,16 +76,18 @@ def sample_windows(
             f"{image_size[0]}x{image_size[1]}: use larger images or a smaller output"
         )
     if sampling == "per_batch":
-        return _draw(key, features, positions, axes)[None]
+        windows = _draw(key, features // filters_per_window, positions, axes)[None]
+        return jnp.repeat(windows, filters_per_window, axis=1)
     examples = jnp.arange(batch) if examples is None else jnp.asarray(examples)
     if examples.shape != (batch,) or not jnp.issubdtype(examples.dtype, jnp.integer):
         raise ValueError(f"examples must be {batch} integers, not {examples.dtype}{list(examples.shape)}")
-    windows_per_image = features if sampling == "per_image" else 1
+    windows_per_image = features // filters_per_window if sampling == "per_image" else 1
 
     def draw_for(example):
         return _draw(jax.random.fold_in(key, example), windows_per_image, positions, axes)
 
-    return jax.vmap(draw_for)(examples)
+    windows = jax.vmap(draw_for)(examples)
+    return windows if sampling == "shared" else jnp.repeat(windows, filters_per_window, axis=1)
 
 
 def _draw(key: jax.Array, number: int, positions: Size, axes: Axes) -> jax.Array:

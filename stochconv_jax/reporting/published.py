@@ -47,7 +47,8 @@ def lookup(settings: Mapping[str, Any]) -> Published | None:
     expected = COMMON_SETTINGS | {"data.thumbnail_size": [side, side]}
     merge_after, passes = "", "1"
     if branches != ["thumbnail"]:
-        if branches not in BOTH_BRANCHES or settings.get("model.sampling") == "shared":
+        shared = settings.get("model.sampling") == "shared" or settings.get("model.filters_per_window", 1) != 1
+        if branches not in BOTH_BRANCHES or shared:
             return None
         merge_after, passes = (str(settings.get(key)) for key in ("model.merge_after", "eval.passes"))
     if settings.get("data.source") == "synthetic" or any(settings.get(k) != v for k, v in expected.items()):

@@ -36,10 +36,12 @@ def applied(layer, image, *examples):
 
 
 @pytest.mark.parametrize(("channels", "dtype"), [(3, np.uint8), (1, np.uint8), (5, np.float32)])
-@pytest.mark.parametrize("sampling", ["per_image", "per_batch", "shared"])
+@pytest.mark.parametrize(
+    "sampling", [{"sampling": name} for name in ("per_image", "per_batch", "shared")] + [{"filters_per_window": 2}]
+)
 def test_the_layer_convolves_crops_of_any_number_of_channels(channels, dtype, sampling):
     image = images(channels, dtype)
-    out, params, windows = applied(stochconv_jax.StochasticConv(**SETTINGS, sampling=sampling), image)
+    out, params, windows = applied(stochconv_jax.StochasticConv(**SETTINGS, **sampling), image)
     assert out.shape == (2, 5, 7, 4) and params["kernel"].shape == (3, 2, channels, 4)
     np.testing.assert_allclose(out, crops(image, windows, params["kernel"]) + 1, rtol=1e-4, atol=2e-3)
 
@@ -84,7 +86,12 @@ def test_an_image_keeps_its_windows_in_any_batch():
 
 
 def test_linen_and_nnx_compute_the_same():
-    settings = SETTINGS | {"mean": (0.4, 0.5, 0.6), "std": (0.2, 0.3, 0.25), "dtype": jnp.bfloat16}
+    settings = SETTINGS | {
+        "mean": (0.4, 0.5, 0.6),
+        "std": (0.2, 0.3, 0.25),
+        "dtype": jnp.bfloat16,
+        "filters_per_window": 2,
+    }
     linen = stochconv_jax.StochasticConv(**settings)
     layer = NnxStochasticConv(3, **settings, rngs=nnx.Rngs(0))
     params = {"kernel": layer.kernel[...], "bias": layer.bias[...] + 1}

@@ -45,6 +45,21 @@ def test_windows_of_one_image_and_of_two_are_drawn_apart():
         assert is_uniform(tops[:, 0, 0] * 4 + other, 16)
 
 
+@pytest.mark.parametrize("sampling, rows", [("per_image", 4), ("per_batch", 1)])
+def test_consecutive_filters_share_a_window_drawn_apart_from_those_of_other_filters(sampling, rows):
+    shared = {"features": 6, "filters_per_window": 2, "sampling": sampling}
+    windows = draws(**shared)
+    assert windows.shape[1:] == (rows, 6, 2)
+    np.testing.assert_array_equal(windows[:, :, 0::2], windows[:, :, 1::2])
+    np.testing.assert_array_equal(windows[:, :, 0::2], draws(features=3, sampling=sampling))
+    with pytest.raises(ValueError, match=r"`filters_per_window`=4 does not divide 6 filters"):
+        draws(1, **shared | {"filters_per_window": 4})
+
+
+def test_all_filters_in_one_window_are_a_random_crop():
+    np.testing.assert_array_equal(draws(features=3, filters_per_window=3)[:, :, :1], draws(sampling="shared"))
+
+
 def test_diagonal_windows_share_one_draw_and_reach_both_ends():
     square = draws(image_size=(10, 10), window_size=(5, 5), axes="diagonal")
     assert (square[..., 0] == square[..., 1]).all() and is_uniform(square[..., 0], 6)
