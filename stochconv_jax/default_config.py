@@ -119,7 +119,7 @@ def model() -> ConfigDict:
     """Returns the settings of the network."""
     return ConfigDict(
         {
-            "variant": "b0",  # EfficientNet b0 .. b7 | b0_wide_stem | tiny, a network for tests and the quickstart
+            "variant": "b0",  # EfficientNet b0 .. b7, lite0 .. lite4 | b0_wide_stem | tiny, for tests and quickstart
             "branches": ("thumbnail", "windows"),  # inputs of the network: one of the two or both
             "merge_after": "head",  # stage after which two branches are concatenated: '0' (the stem) .. '7', or 'head'
             # Which filters share a window. per_image: each filter of each image has its own. per_batch: each filter has

@@ -3,6 +3,7 @@
 Every model of the report is a choice of `branches` and `merge_after`; the README has a table of them.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,7 +30,7 @@ HEAD = "head"
 
 
 class WindowStem(nn.Module):
-    """The stem of the window branch: a stochastic convolution, batch norm and swish.
+    """The stem of the window branch: a stochastic convolution, batch norm and activation.
 
     Maps pixels [B, H, W, 3] and the examples' identities [B] to [B, *conv.output_size, conv.features].
     """
@@ -42,7 +43,7 @@ class WindowStem(nn.Module):
         self, pixels: UInt8[Array, "batch height width 3"], examples: UInt32[Array, " batch"], *, train: bool
     ) -> Float[Array, "batch stem_height stem_width filters"]:
         x = self.conv(pixels, examples)
-        return nn.swish(self.layers.norm(x, train=train, name="norm"))
+        return self.layers.conventions.activation(self.layers.norm(x, train=train, name="norm"))
 
 
 class Stages(nn.Module):
@@ -121,7 +122,9 @@ class Classifier(nn.Module):
 
     def setup(self):
         self._check()
-        variant, layers, last = self.variant, self.layers, len(self.variant.stages)
+        variant, last = self.variant, len(self.variant.stages)
+        conventions = self.layers.conventions.of_variant(variant)
+        layers = dataclasses.replace(self.layers, conventions=conventions)
         self.meet = HEAD if len(self.branches) == 1 else self.merge_after
         depth = last if self.meet == HEAD else int(self.meet)
 

@@ -4,6 +4,7 @@ Padding is TensorFlow's 'SAME'. A 1x1 convolution is computed as a dense layer o
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -35,8 +36,10 @@ class Conventions:
 
     Attributes:
       share_repeats: whether all blocks of a stage after its first are one block with one set of weights.
-      project_activation: whether swish follows a block's projection.
-      head_activation: whether swish follows the head's convolution.
+      activation: the function that follows batch norms.
+      squeeze_excite: whether blocks have squeeze-and-excite layers.
+      project_activation: whether the activation follows a block's projection too.
+      head_activation: whether the activation follows the head's convolution.
       squeeze_bias: whether squeeze-and-excite layers have a bias.
       stem_bias: whether the ordinary stem has a bias; the stochastic stem never has one.
       stem_padding: padding of the ordinary stem, as `nn.Conv` takes it. 'SAME' is TensorFlow's: of an image with even
@@ -45,12 +48,20 @@ class Conventions:
     """
 
     share_repeats: bool = False
+    activation: Callable[[jax.Array], jax.Array] = nn.swish
+    squeeze_excite: bool = True
     project_activation: bool = False
     head_activation: bool = True
     squeeze_bias: bool = True
     stem_bias: bool = False
     stem_padding: Any = "SAME"
     batch_norm_epsilon: float = 1e-3
+
+    def of_variant(self, variant: Variant) -> "Conventions":
+        """Returns the conventions of the network `variant`: those of Lite networks differ in two."""
+        if not variant.lite:
+            return self
+        return dataclasses.replace(self, activation=nn.relu6, squeeze_excite=False)
 
 
 CONVENTIONS = {
@@ -166,16 +177,17 @@ class MBConv(nn.Module):
     def __call__(
         self, x: Float[Array, "batch height width channels"], survival: Float32[Array, " batch"] | None, *, train: bool
     ) -> Float[Array, "batch _ _ {self.filters}"]:
-        layers, filters_in, y = self.layers, x.shape[-1], x
+        layers, conventions, filters_in, y = self.layers, self.layers.conventions, x.shape[-1], x
         if self.expansion != 1:
             y = layers.pointwise(filters_in * self.expansion, name="expand")(y)
-            y = nn.swish(layers.norm(y, train=train, name="expand_norm"))
+            y = conventions.activation(layers.norm(y, train=train, name="expand_norm"))
         y = DepthwiseConv(self.kernel, self.stride, layers, name="depthwise")(y)
-        y = nn.swish(layers.norm(y, train=train, name="depthwise_norm"))
-        y = SqueezeExcite(max(1, int(0.25 * filters_in)), layers, name="squeeze_excite")(y)
+        y = conventions.activation(layers.norm(y, train=train, name="depthwise_norm"))
+        if conventions.squeeze_excite:
+            y = SqueezeExcite(max(1, int(0.25 * filters_in)), layers, name="squeeze_excite")(y)
         y = layers.pointwise(self.filters, name="project")(y)
         y = layers.norm(y, train=train, name="project_norm")
-        y = nn.swish(y) if layers.conventions.project_activation else y
+        y = conventions.activation(y) if conventions.project_activation else y
         if x.shape != y.shape:
             return y
         return x + (y if survival is None else y * survival.astype(y.dtype)[:, None, None, None])
@@ -218,7 +230,7 @@ def survival_scales(
 
 
 class Stem(nn.Module):
-    """The ordinary stem: normalisation, 3x3 convolution with stride 2, batch norm and swish.
+    """The ordinary stem: normalisation, 3x3 convolution with stride 2, batch norm and activation.
 
     Maps pixels [B, H, W, 3], uint8 or float in 0..255, to [B, ceil(H / 2), ceil(W / 2), filters]. `mean` and `std`
     normalise pixels in 0..1.
@@ -244,11 +256,11 @@ class Stem(nn.Module):
             kernel_init=conv_init,
             name="conv",
         )(x)
-        return nn.swish(self.layers.norm(x, train=train, name="norm"))
+        return self.layers.conventions.activation(self.layers.norm(x, train=train, name="norm"))
 
 
 class Head(nn.Module):
-    """1x1 convolution, batch norm, swish and mean over the image: maps [B, H, W, C] to float32 [B, filters]."""
+    """1x1 convolution, batch norm, activation and mean over the image: maps [B, H, W, C] to float32 [B, filters]."""
 
     filters: int
     layers: LayerConfig
@@ -258,6 +270,6 @@ class Head(nn.Module):
         self, x: Float[Array, "batch height width channels"], *, train: bool
     ) -> Float32[Array, "batch {self.filters}"]:
         x = self.layers.pointwise(self.filters, name="conv")(x)
-        x = self.layers.norm(x, train=train, name="norm")
-        x = nn.swish(x) if self.layers.conventions.head_activation else x
+        conventions, x = self.layers.conventions, self.layers.norm(x, train=train, name="norm")
+        x = conventions.activation(x) if conventions.head_activation else x
         return x.mean(axis=(1, 2), dtype=jnp.float32)

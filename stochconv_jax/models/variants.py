@@ -1,7 +1,8 @@
 """The sizes of the EfficientNets: one baseline and its compound scaling (Tan & Le, 2019, table 1 and section 3.3).
 
-`VARIANTS` is the only table of networks. B0 to B7 are `BASELINE` with other widths and depths; `tiny` has the same
-structure and is small enough for tests and for the quickstart on a laptop.
+`VARIANTS` is the only table of networks. B0 to B7 are `BASELINE` with other widths and depths; Lite0 to Lite4 are the
+official variants for mobile devices, with simpler blocks. `tiny` has the structure of the baseline and is small enough
+for tests and for the quickstart on a laptop.
 """
 
 import dataclasses
@@ -9,6 +10,9 @@ import math
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+# Lite networks were trained on (pixels - 127) / 128.
+LITE_MEAN = (127 / 255,) * 3
+LITE_STD = (128 / 255,) * 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +45,7 @@ class Variant:
       stem_filters: output channels of the stem.
       stages: the stages, in order.
       head_filters: output channels of the head.
+      lite: whether blocks have no squeeze-and-excite, and ReLU6 in place of swish.
       mean, std: mean and standard deviation of RGB pixels in 0..1, by which they are normalised.
     """
 
@@ -50,6 +55,7 @@ class Variant:
     stem_filters: int
     stages: tuple[StageSpec, ...]
     head_filters: int
+    lite: bool = False
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
 
@@ -101,6 +107,28 @@ def scaled(name: str, *, width: float, depth: float, resolution: int, dropout: f
     )
 
 
+def scaled_lite(name: str, *, width: float, depth: float, resolution: int, dropout: float) -> Variant:
+    """Returns a Lite variant: the stem, the head, and the repeats of the first and last stage are not scaled.
+
+    Source: the official implementation, which sets `fix_head_stem` for them.
+    """
+    whole = scaled(name, width=width, depth=depth, resolution=resolution, dropout=dropout)
+    first, *middle, last = whole.stages
+    return dataclasses.replace(
+        whole,
+        stem_filters=BASELINE_STEM_FILTERS,
+        stages=(
+            dataclasses.replace(first, repeats=BASELINE[0].repeats),
+            *middle,
+            dataclasses.replace(last, repeats=BASELINE[-1].repeats),
+        ),
+        head_filters=BASELINE_HEAD_FILTERS,
+        lite=True,
+        mean=LITE_MEAN,
+        std=LITE_STD,
+    )
+
+
 B0 = scaled("b0", width=1.0, depth=1.0, resolution=224, dropout=0.2)
 
 VARIANTS = {
@@ -114,6 +142,11 @@ VARIANTS = {
         scaled("b5", width=1.6, depth=2.2, resolution=456, dropout=0.4),
         scaled("b6", width=1.8, depth=2.6, resolution=528, dropout=0.5),
         scaled("b7", width=2.0, depth=3.1, resolution=600, dropout=0.5),
+        scaled_lite("lite0", width=1.0, depth=1.0, resolution=224, dropout=0.2),
+        scaled_lite("lite1", width=1.0, depth=1.1, resolution=240, dropout=0.2),
+        scaled_lite("lite2", width=1.1, depth=1.2, resolution=260, dropout=0.3),
+        scaled_lite("lite3", width=1.2, depth=1.4, resolution=280, dropout=0.3),
+        scaled_lite("lite4", width=1.4, depth=1.8, resolution=300, dropout=0.3),
         # The report's control with a stem of equal cost: 64 ordinary filters instead of 32 ordinary and 32 stochastic.
         dataclasses.replace(B0, name="b0_wide_stem", stem_filters=64),
         Variant(

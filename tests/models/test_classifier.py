@@ -57,7 +57,7 @@ def count(tree):
     return sum(leaf.size for leaf in jax.tree.leaves(tree["params"]))
 
 
-# The counts of keras.applications for 1000 classes, less batch norm's statistics, and those for one logit.
+# The counts for 1000 classes, of keras.applications less batch norm's statistics and of timm, and those for one logit.
 @pytest.mark.parametrize(
     "name, one_logit, thousand",
     [
@@ -69,6 +69,11 @@ def count(tree):
         ("b5", 28_342_833, 30_389_784),
         ("b6", 40_738_009, 43_040_704),
         ("b7", 63_789_521, 66_347_960),
+        ("lite0", 3_372_289, 4_652_008),
+        ("lite1", 4_136_961, 5_416_680),
+        ("lite2", 4_812_353, 6_092_072),
+        ("lite3", 6_917_377, 8_197_096),
+        ("lite4", 11_726_849, 13_006_568),
     ],
 )
 def test_parameter_counts_are_the_official_ones(name, one_logit, thousand):

@@ -13,6 +13,7 @@ from stochconv_jax.models.efficientnet import CONVENTIONS, Conventions, LayerCon
 from stochconv_jax.models.variants import StageSpec
 
 PUBLISHED = CONVENTIONS["as_published"]
+LITE = Conventions().of_variant(variants.get("lite0"))
 BOTH = ("thumbnail", "windows")
 
 
@@ -70,7 +71,8 @@ def test_every_difference_makes_one(name):
     tiny = variants.get("tiny")
     spec = dataclasses.replace(tiny.stages[1], repeats=3)
     small = dataclasses.replace(tiny, stages=(spec,), head_filters=16)
-    changed = dataclasses.replace(Conventions(), **{name: getattr(PUBLISHED, name)})
+    (other,) = {getattr(one, name) for one in (PUBLISHED, LITE)} - {getattr(Conventions(), name)}
+    changed = dataclasses.replace(Conventions(), **{name: other})
     inputs = {"thumbnail": np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)}
     results = []
     for conventions in (Conventions(), changed):
@@ -79,3 +81,13 @@ def test_every_difference_makes_one(name):
         results.append((jax.tree.structure(variables), np.asarray(jax.jit(model.apply)(variables, inputs))))
     (structure, output), (other_structure, other_output) = results
     assert structure != other_structure or not np.allclose(output, other_output, rtol=1e-6, atol=0)
+
+
+def test_a_lite_network_has_no_squeeze_excite_and_bounded_activations():
+    inputs = {"thumbnail": np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), dtype=np.uint8)}
+    model = Classifier(variant=variants.get("lite0"), branches=("thumbnail",))
+    variables = jax.jit(model.init)(jax.random.key(0), inputs)
+    assert not any("squeeze_excite" in str(path) for path, _ in jax.tree_util.tree_leaves_with_path(variables))
+    large = jax.tree_util.tree_map_with_path(lambda path, x: 1e4 * x if "scale" in str(path) else x, variables)
+    (pooled,) = jax.jit(lambda v: (model.apply(v, "thumbnail", inputs, method="encode"),))(large)
+    assert pooled.min() >= 0 and pooled.max() <= 6 and pooled.max() > 1
