@@ -77,6 +77,11 @@ RULES: Mapping[str, Kind] = {
     "data.stratify_by": TEXT,
     "data.image_column": TEXT,
     "data.target_column": text(".+", "the name of a column"),
+    "data.classes": sequence(
+        text(".+"),
+        "two or more different names of classes, or ()",
+        lambda names: len(names) != 1 and len(set(names)) == len(names),
+    ),
     "data.num_classes": integer(2),
     "data.image_size": size(),
     "data.thumbnail_size": size(),
@@ -211,6 +216,11 @@ def check_together(values: Mapping[str, Any]) -> None:
     if weights and len(weights) != classes:
         raise BadValue(
             f"config.loss.class_weights={weights}: expected {classes} weights, one per class (config.data.num_classes)"
+        )
+    if values["data.classes"] and len(values["data.classes"]) != classes:
+        raise BadValue(
+            f"config.data.classes={values['data.classes']}: expected {classes} names, one per class "
+            "(config.data.num_classes)"
         )
     branches, merge_after = values["model.branches"], values["model.merge_after"]
     stages = len(variants.get(values["model.variant"]).stages)

@@ -48,10 +48,12 @@ def get_config() -> ConfigDict:
                 "passes": 1,  # draws of windows per image; their probabilities are averaged
                 "checkpoint": "best",  # best | last | number of a saved step; what evaluate, predict and show restore
                 "path": "",  # evaluate: folder of the images of a test set; '': data.path
-                # evaluate: CSV of a test set, all of whose images are evaluated; '': evaluates the validation images.
+                # evaluate: CSV of a test set, all of whose images are evaluated. '': the class folders in `path`, or in
+                # its subfolder test; without a `path`, the validation images.
                 "labels": "",
                 # evaluate: folder to write into, relative to the run folder or absolute. '': the run folder for the
-                # validation images, and its subfolder test_NAME for a test set, where NAME is that of eval.labels.
+                # validation images, and its subfolder test_NAME for a test set, where NAME is that of eval.labels or,
+                # without it, of eval.path.
                 "output": "",
             },
             "predict": {
@@ -146,10 +148,15 @@ def data() -> ConfigDict:
             "seed": 0,  # of the split and of synthetic images; not `seed`, so that runs of all seeds share their data
             "source": "folder",  # folder | tfds: made by --mode=prepare | synthetic: drawn images of the quickstart
             "path": "",  # folder: where the images are; tfds: the --workdir of --mode=prepare
-            "labels": "",  # folder: CSV of image names and classes
-            "validation_labels": "",  # folder: CSV of the validation images; '': `labels` is split
+            # folder: CSV of image names and classes. '': images are in a folder for each class in `path`, or in its
+            # subfolders train, val and test.
+            "labels": "",
+            "validation_labels": "",  # folder: CSV of the validation images; '': the subfolder val, else a split
             "image_column": "",  # CSV column of image names; '': image, image_name, image_id or isic_id
-            "target_column": "target",  # CSV column of the classes 0, 1, ...
+            "target_column": "target",  # CSV column of the classes: the numbers 0, 1, ..., or words
+            # Names of the classes 0, 1, ..., e.g. ('nevus', 'melanoma'); (): the words in the target column, or the
+            # names of the class folders, in sorted order. A run's config.json has those that were found.
+            "classes": (),
             "validation_fraction": 0.2,  # share of the images used for validation, if they are split
             "fold": "",  # '2/5': the second of five folds is used for validation, instead of validation_fraction
             "group_by": "",  # CSV column whose equal values stay on one side of the split, e.g. patient_id; '': none
