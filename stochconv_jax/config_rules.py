@@ -57,7 +57,7 @@ RULES: Mapping[str, Kind] = {
     "model.axes": choice(("independent", "diagonal")),
     "model.dropout": fraction(),
     "model.stochastic_depth": fraction(),
-    "model.conventions": choice(("official", "as_published")),
+    "model.conventions": choice(("official", "torch", "as_published")),
     "model.batch_norm_momentum": fraction(),
     "model.dtype": choice(("float32", "bfloat16")),
     "model.remat": boolean(),
@@ -235,8 +235,8 @@ def check_together(values: Mapping[str, Any]) -> None:
             f"config.data.image_size={values['data.image_size']}: smaller than a window of {window[0]}x{window[1]} "
             f"pixels, the size that belongs to config.data.thumbnail_size={values['data.thumbnail_size']}"
         )
-    if values["init.weights"] and values["model.conventions"] != "official":
-        raise BadValue("config.init.weights needs the official network: set config.model.conventions=official")
+    if values["init.weights"] and values["model.conventions"] == "as_published":
+        raise BadValue("config.init.weights needs a usual network: set config.model.conventions to official or torch")
     if values["data.source"] == "tfds" and (values["data.labels"] or values["data.validation_labels"]):
         raise BadValue(
             "config.data.source='tfds' reads labels from its own folder: config.data.labels must be '', and "

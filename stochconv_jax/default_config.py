@@ -19,7 +19,10 @@ def get_config() -> ConfigDict:
             "batch_size": 100,  # images per step, over all devices of all hosts
             "model": model(),
             "init": {
-                "weights": "",  # Keras EfficientNet weights to start from, .h5 or .weights.h5; '': random weights
+                # Weights of an EfficientNet to start from: a file, .safetensors (timm, torchvision) or .h5 (Keras); a
+                # name, such as 'timm/tf_efficientnet_b0.ns_jft_in1k' or 'keras/efficientnetb0'; or 'auto', timm's
+                # ImageNet weights of model.variant. '': random weights.
+                "weights": "",
             },
             "distributed": distributed(),
             "data": data(),
@@ -132,7 +135,9 @@ def model() -> ConfigDict:
             "axes": "independent",
             "dropout": 0.3,  # rate before the dense layer
             "stochastic_depth": 0.2,  # drop rate that the last block approaches; it grows linearly over the blocks
-            "conventions": "official",  # details of the blocks: official | as_published, as in the report's code
+            # Details of the blocks. official: TensorFlow's padding, as in keras.applications and timm's tf_*. torch:
+            # symmetric padding, as in torchvision and timm's other networks. as_published: as in the report's code.
+            "conventions": "official",
             "batch_norm_momentum": 0.99,  # share of the running statistics that a step keeps; the official value
             "dtype": "float32",  # of activations: float32 | bfloat16; parameters and statistics are always float32
             "remat": False,  # recompute each stage in the backward pass: less memory, more time, the same numbers

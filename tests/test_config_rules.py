@@ -193,7 +193,10 @@ def test_words_are_those_that_the_modules_know():
         ({"loss.class_weights": (1.0, 2.0, 3.0)}, r"config.loss.class_weights=.*: expected 2 weights, one per class"),
         ({"model.variant": "tiny", "model.merge_after": "5"}, "config.model.merge_after='5': tiny has stages 0..4"),
         ({"data.image_size": (224, 300)}, r"config.data.image_size=.*: smaller than a window of 225x225"),
-        ({"init.weights": "w.h5", "model.conventions": "as_published"}, "set config.model.conventions=official"),
+        (
+            {"init.weights": "w.h5", "model.conventions": "as_published"},
+            "set config.model.conventions to official or torch",
+        ),
         ({"data.source": "tfds", "data.labels": "l.csv"}, "config.data.labels must be ''"),
     ],
 )
