@@ -58,7 +58,7 @@ RULES: Mapping[str, Kind] = {
     "model.axes": choice(("independent", "diagonal")),
     "model.dropout": fraction(),
     "model.stochastic_depth": fraction(),
-    "model.conventions": choice(("official", "as_published")),
+    "model.conventions": choice(("official", "torch", "as_published")),
     "model.batch_norm_momentum": fraction(),
     "model.dtype": choice(("float32", "bfloat16")),
     "model.remat": boolean(),
@@ -78,6 +78,11 @@ RULES: Mapping[str, Kind] = {
     "data.stratify_by": TEXT,
     "data.image_column": TEXT,
     "data.target_column": text(".+", "the name of a column"),
+    "data.classes": sequence(
+        text(".+"),
+        "two or more different names of classes, or ()",
+        lambda names: len(names) != 1 and len(set(names)) == len(names),
+    ),
     "data.num_classes": integer(2),
     "data.image_size": size(),
     "data.thumbnail_size": size(),
@@ -213,6 +218,11 @@ def check_together(values: Mapping[str, Any]) -> None:
         raise BadValue(
             f"config.loss.class_weights={weights}: expected {classes} weights, one per class (config.data.num_classes)"
         )
+    if values["data.classes"] and len(values["data.classes"]) != classes:
+        raise BadValue(
+            f"config.data.classes={values['data.classes']}: expected {classes} names, one per class "
+            "(config.data.num_classes)"
+        )
     branches, merge_after = values["model.branches"], values["model.merge_after"]
     variant, filters_per_window = variants.get(values["model.variant"]), values["model.filters_per_window"]
     if variant.stem_filters % filters_per_window:
@@ -233,8 +243,8 @@ def check_together(values: Mapping[str, Any]) -> None:
             f"config.data.image_size={values['data.image_size']}: smaller than a window of {window[0]}x{window[1]} "
             f"pixels, the size that belongs to config.data.thumbnail_size={values['data.thumbnail_size']}"
         )
-    if values["init.weights"] and values["model.conventions"] != "official":
-        raise BadValue("config.init.weights needs the official network: set config.model.conventions=official")
+    if values["init.weights"] and values["model.conventions"] == "as_published":
+        raise BadValue("config.init.weights needs a usual network: set config.model.conventions to official or torch")
     if values["data.source"] == "tfds" and (values["data.labels"] or values["data.validation_labels"]):
         raise BadValue(
             "config.data.source='tfds' reads labels from its own folder: config.data.labels must be '', and "

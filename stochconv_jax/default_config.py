@@ -19,7 +19,10 @@ def get_config() -> ConfigDict:
             "batch_size": 100,  # images per step, over all devices of all hosts
             "model": model(),
             "init": {
-                "weights": "",  # Keras EfficientNet weights to start from, .h5 or .weights.h5; '': random weights
+                # Weights of an EfficientNet to start from: a file, .safetensors (timm, torchvision) or .h5 (Keras); a
+                # name, such as 'timm/tf_efficientnet_b0.ns_jft_in1k' or 'keras/efficientnetb0'; or 'auto', timm's
+                # ImageNet weights of model.variant. '': random weights.
+                "weights": "",
             },
             "distributed": distributed(),
             "data": data(),
@@ -48,10 +51,12 @@ def get_config() -> ConfigDict:
                 "passes": 1,  # draws of windows per image; their probabilities are averaged
                 "checkpoint": "best",  # best | last | number of a saved step; what evaluate, predict and show restore
                 "path": "",  # evaluate: folder of the images of a test set; '': data.path
-                # evaluate: CSV of a test set, all of whose images are evaluated; '': evaluates the validation images.
+                # evaluate: CSV of a test set, all of whose images are evaluated. '': the class folders in `path`, or in
+                # its subfolder test; without a `path`, the validation images.
                 "labels": "",
                 # evaluate: folder to write into, relative to the run folder or absolute. '': the run folder for the
-                # validation images, and its subfolder test_NAME for a test set, where NAME is that of eval.labels.
+                # validation images, and its subfolder test_NAME for a test set, where NAME is that of eval.labels or,
+                # without it, of eval.path.
                 "output": "",
             },
             "predict": {
@@ -133,7 +138,9 @@ def model() -> ConfigDict:
             "axes": "independent",
             "dropout": 0.3,  # rate before the dense layer
             "stochastic_depth": 0.2,  # drop rate that the last block approaches; it grows linearly over the blocks
-            "conventions": "official",  # details of the blocks: official | as_published, as in the report's code
+            # Details of the blocks. official: TensorFlow's padding, as in keras.applications and timm's tf_*. torch:
+            # symmetric padding, as in torchvision and timm's other networks. as_published: as in the report's code.
+            "conventions": "official",
             "batch_norm_momentum": 0.99,  # share of the running statistics that a step keeps; the official value
             "dtype": "float32",  # of activations: float32 | bfloat16; parameters and statistics are always float32
             "remat": False,  # recompute each stage in the backward pass: less memory, more time, the same numbers
@@ -149,10 +156,15 @@ def data() -> ConfigDict:
             "seed": 0,  # of the split and of synthetic images; not `seed`, so that runs of all seeds share their data
             "source": "folder",  # folder | tfds: made by --mode=prepare | synthetic: drawn images of the quickstart
             "path": "",  # folder: where the images are; tfds: the --workdir of --mode=prepare
-            "labels": "",  # folder: CSV of image names and classes
-            "validation_labels": "",  # folder: CSV of the validation images; '': `labels` is split
+            # folder: CSV of image names and classes. '': images are in a folder for each class in `path`, or in its
+            # subfolders train, val and test.
+            "labels": "",
+            "validation_labels": "",  # folder: CSV of the validation images; '': the subfolder val, else a split
             "image_column": "",  # CSV column of image names; '': image, image_name, image_id or isic_id
-            "target_column": "target",  # CSV column of the classes 0, 1, ...
+            "target_column": "target",  # CSV column of the classes: the numbers 0, 1, ..., or words
+            # Names of the classes 0, 1, ..., e.g. ('nevus', 'melanoma'); (): the words in the target column, or the
+            # names of the class folders, in sorted order. A run's config.json has those that were found.
+            "classes": (),
             "validation_fraction": 0.2,  # share of the images used for validation, if they are split
             "fold": "",  # '2/5': the second of five folds is used for validation, instead of validation_fraction
             "group_by": "",  # CSV column whose equal values stay on one side of the split, e.g. patient_id; '': none

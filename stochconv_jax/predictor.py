@@ -104,6 +104,11 @@ class Predictor:
         self._eval_steps: dict[int, Any] = {}
         logger.info("restored step %d of %s", self.step, folder.path)
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes 0, 1, ..., which are the columns of predictions; () if they have none."""
+        return tuple(self.experiment.config.data.classes)
+
     def __repr__(self) -> str:
         model, devices = self.experiment.config.model, self.experiment.mesh.devices.flat
         merge = f", merge_after={model.merge_after}" if len(model.branches) > 1 else ""

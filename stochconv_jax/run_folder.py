@@ -40,6 +40,7 @@ FREE_KEYS = (
     "data.validation_labels",
     "data.image_column",
     "data.target_column",
+    "data.classes",
     "data.num_workers",
     "data.timeout_seconds",
     "data.check",

@@ -1,14 +1,18 @@
 """Sources of labelled images with random access: files listed in a table, a list of files, a subset of a source."""
 
 import abc
+import logging
 import os
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from stochconv_jax.data import image_files, image_io, table_reader
+from stochconv_jax.data import class_names, image_files, image_io, table_reader
 from stochconv_jax.data import names as file_names
+
+logger = logging.getLogger(__name__)
 
 UNKNOWN = -1  # the label of an image without one
 
@@ -23,7 +27,8 @@ class Source(abc.ABC):
     `names`: N different names, from which the images' identities are made. `labels`: int32 `[N]`, classes or `UNKNOWN`.
     `texts`: N texts by which the user knows the images, such as the cells of a table; the names by default. `files`:
     the file of each image, or empty if images are not in files of their own. `columns`: further texts about the images,
-    N a column, by the column's name. `table`: the file that the columns are from, or None.
+    N a column, by the column's name. `table`: the file that the columns are from, or None. `classes`: the names of the
+    classes 0, 1, ..., or () if they have none.
     """
 
     def __init__(
@@ -35,10 +40,12 @@ class Source(abc.ABC):
         files: Sequence[pathlib.Path] = (),
         columns: Mapping[str, list[str]] | None = None,
         table: pathlib.Path | None = None,
+        classes: Sequence[str] = (),
     ):
         self.names, self.labels = list(names), np.asarray(labels, np.int32)
         self.texts = self.names if texts is None else list(texts)
         self.files, self.columns, self.table = list(files), dict(columns or {}), table
+        self.classes = tuple(classes)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -84,6 +91,7 @@ class Subset(Source):
             files=chosen(source.files) if source.files else (),
             columns={name: chosen(values) for name, values in source.columns.items()},
             table=source.table,
+            classes=source.classes,
         )
 
     def read(self, index: int, **limits) -> np.ndarray:
@@ -118,32 +126,67 @@ class FolderSource(Source):
 
     @classmethod
     def from_csv(
-        cls, folder: str, csv_path: str, *, num_classes: int, image_column: str = "", target_column: str = "target"
+        cls,
+        folder: str,
+        csv_path: str,
+        *,
+        num_classes: int,
+        classes: Sequence[str] = (),
+        image_column: str = "",
+        target_column: str = "target",
     ) -> "FolderSource":
-        """Returns a source of the images that a table lists, with their classes, which are below `num_classes`.
+        """Returns a source of the images that a table lists, with their classes: numbers below `num_classes`, or words.
 
-        `image_column`: the column that names files in `folder`, as `names.FileIndex` finds them; '' means the first of
-        `table_reader.IMAGE_COLUMNS`. All columns are kept. Raises ValueError, naming the file and the row, if the table
-        cannot be read, or if a row names no image, one that an earlier row names, or no such class.
+        `classes`: the words of the classes 0, 1, ..., see `class_names.find`. `image_column`: the column that names
+        files in `folder`, as `names.FileIndex` finds them; '' means the first of `table_reader.IMAGE_COLUMNS`. All
+        columns are kept. Raises ValueError, naming the file and the row, if the table cannot be read, or if a row names
+        no image, one that an earlier row names, or no such class.
         """
         table = table_reader.read(pathlib.Path(os.path.expanduser(csv_path)))
         column, target = table.image_column(image_column), table_reader.find_column(table.columns, target_column)
         if column is None or target is None:
             raise _missing_columns(table, {"image": (column, image_column), "target": (target, target_column)})
         index = _file_index(pathlib.Path(os.path.expanduser(folder)))
+        classes = _naming(table.path, class_names.find, table.columns[target], num_classes, classes)
         files, labels, first_row = [], [], {}
         for row, (name, text) in enumerate(zip(table.columns[column], table.columns[target])):
             try:
                 file = index.find_one(name)
                 if file in first_row:
                     raise ValueError(f"row {table.lines[first_row[file]]} names image {name!r} already")
-                labels.append(_class(text, num_classes))
+                labels.append(class_names.number(text, num_classes, classes))
             except (OSError, ValueError) as error:
                 raise ValueError(f"{table.where(row)}: {error}") from error
             first_row[file] = row
             files.append(file)
         about = {"texts": table.columns[column], "table": table.path, "lines": table.lines, "columns": table.columns}
-        return cls(files, list(map(index.name, files)), np.array(labels), **about)
+        return cls(files, list(map(index.name, files)), np.array(labels), classes=classes, **about)
+
+    @classmethod
+    def from_class_folders(
+        cls, root: str, subfolder: str = "", *, num_classes: int, classes: Sequence[str] = ()
+    ) -> "FolderSource":
+        """Returns a source of the images in the folders of `root`/`subfolder`, one folder for each class.
+
+        The classes are the folders' names: numbers below `num_classes`, or words, as in `from_csv`. Images are named by
+        their paths from `root`; those outside class folders are left out, with a warning. Raises ValueError, naming the
+        folder, if it is missing, has no class folder with an image, or has one that is none of the classes.
+        """
+        top = pathlib.Path(os.path.expanduser(root))
+        index, folder, prefix = _file_index(top), top / subfolder, os.path.join(subfolder, "")
+        names = {index.name(file): file for file in index.inside}
+        names = {name: file for name, file in names.items() if name.startswith(prefix)}
+        class_of = {name: name.removeprefix(prefix).partition("/") for name in names}
+        chosen = [name for name, (text, below, _) in class_of.items() if below and not text.startswith(".")]
+        if not chosen:
+            raise ValueError(f"`labels` is not set, and {folder} has no folder of images for each class: give either")
+        if others := len(names) - len(chosen):
+            logger.warning("%s: %d images outside the class folders are not used", folder, others)
+        texts = [class_of[name][0] for name in chosen]
+        classes = _naming(folder, class_names.find, texts, num_classes, classes)
+        numbers = {text: _naming(folder / text, class_names.number, text, num_classes, classes) for text in set(texts)}
+        labels = np.array([numbers[text] for text in texts])
+        return cls([names[name] for name in chosen], chosen, labels, classes=classes)
 
     def read(self, index: int, **limits) -> np.ndarray:
         """Overrides `Source.read`."""
@@ -178,12 +221,12 @@ def _missing_columns(table: table_reader.TextTable, asked: dict[str, tuple[str |
     )
 
 
-def _class(text: str, num_classes: int) -> int:
-    number = table_reader.class_number(text)
-    hint = "" if number else "; classes are numbers, in the column that `target_column` names"
-    if number is None or number >= num_classes:
-        raise ValueError(f"target {text!r} is not a class 0..{num_classes - 1} (`num_classes`){hint}")
-    return number
+def _naming(place: pathlib.Path, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Returns the result of `function`, and names the `place` in its ValueError."""
+    try:
+        return function(*arguments)
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}") from error
 
 
 def class_counts(labels: np.ndarray, num_classes: int) -> list[int]:

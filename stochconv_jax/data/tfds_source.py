@@ -18,11 +18,12 @@ class TfdsSource(Source):
     """The labelled images of the prepared data set at `path`, in the order of its labels.csv.
 
     `path`: the folder of dataset_info.json, or a folder above it that has no other data set. `num_classes`: labels are
-    below it. Raises ValueError naming the shard that is missing or does not have the size that was written. A shard
-    with damaged content is found when the damaged record is read, see `read`.
+    below it. `classes`: the names of the classes, if any. Raises ValueError naming the shard that is missing or does
+    not have the size that was written. A shard with damaged content is found when the damaged record is read, see
+    `read`.
     """
 
-    def __init__(self, path: str, *, num_classes: int):
+    def __init__(self, path: str, *, num_classes: int, classes: Sequence[str] = ()):
         self._folder = _find_data_set(pathlib.Path(os.path.expanduser(path)))
         self._records = None
         train = tfds.builder_from_directory(self._folder).info.splits[isic_melanoma.SPLITS[0]]
@@ -31,7 +32,7 @@ class TfdsSource(Source):
         _check_sizes(self._folder, self._shards)
         table = table_reader.read(self._folder / "labels.csv")
         labels = np.array(list(map(int, table.columns["target"])), np.int32)
-        super().__init__(table.columns["image"], labels, columns=table.columns, table=table.path)
+        super().__init__(table.columns["image"], labels, columns=table.columns, table=table.path, classes=classes)
         if len(self) != train.num_examples:
             raise ValueError(f"{self._folder}: {train.num_examples} images in the shards, {len(self)} in labels.csv")
         if self.labels.max() >= num_classes:

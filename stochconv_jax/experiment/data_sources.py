@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Sequence
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -11,6 +12,9 @@ from stochconv_jax.data import folds, sources, splits, synthetic
 
 logger = logging.getLogger(__name__)
 
+# Subfolders of config.data.path with class folders of their own.
+TRAIN, VALIDATION, TEST = "train", ("val", "valid", "validation"), "test"
+
 
 def training_and_validation(config: ConfigDict) -> tuple[sources.Source, sources.Source]:
     """Returns the training images and the validation images; logs classes that have no image.
@@ -19,22 +23,26 @@ def training_and_validation(config: ConfigDict) -> tuple[sources.Source, sources
     ValueError if either has images of one class only, or if a key is set that does not apply to the source.
     """
     data = config.data
+    apart = data.validation_labels or _validation_folder(data)
     advice = "set config.data.group_by to a column that keeps them together"
     if data.source == "synthetic":
-        _refuse(data, "config.data.source='synthetic' draws its images")
+        _refuse(data, "", "config.data.source='synthetic' draws its images")
         drawn = synthetic.SyntheticSource(
             size=data.num_train + data.num_validation, image_size=tuple(data.image_size), seed=data.seed
         )
         train, validation = (sources.Subset(drawn, i) for i in np.split(np.arange(len(drawn)), [data.num_train]))
-    elif data.validation_labels:
-        train, validation = (_labelled(data, key) for key in ("labels", "validation_labels"))
-        advice = "take them out of config.data.labels or out of config.data.validation_labels"
+    elif apart:
+        tables, folders = ("config.data.labels", "config.data.validation_labels"), (f"the folder {TRAIN}", apart)
+        advice = "take them out of {} or out of {}".format(*(tables if data.validation_labels else folders))
+        train = _labelled(data, "labels", TRAIN)
+        validation = _same_classes(_labelled(data, "validation_labels", apart, train.classes), train.classes)
     else:
-        labelled = _labelled(data, "labels")
+        labelled = _labelled(data, "labels", TRAIN)
         train, validation = (sources.Subset(labelled, side) for side in _sides(data, labelled))
     folds.refuse_leaks(_kept_apart(train), _kept_apart(validation), advice)
-    if data.validation_labels:
-        _refuse(data, "config.data.validation_labels names the validation images")
+    if apart:
+        where = "config.data.validation_labels names" if data.validation_labels else f"the folder {apart} has"
+        _refuse(data, apart, f"{where} the validation images")
         folds.refuse_leaks(_groups(data, train), _groups(data, validation), advice)
     _check_classes({"training": train, "validation": validation}, data.num_classes)
     return train, validation
@@ -43,48 +51,77 @@ def training_and_validation(config: ConfigDict) -> tuple[sources.Source, sources
 def test_set(config: ConfigDict) -> sources.Source:
     """Returns all images of the test set that config.eval.path and config.eval.labels name.
 
-    Its table is read with the run's own settings, such as the names of columns. Raises ValueError as
+    They are read with the run's own settings, such as the names of columns and of classes. Raises ValueError as
     `training_and_validation` does, with the keys of eval in the message.
     """
-    if not config.eval.labels:
-        raise ValueError("config.eval.path names the images of a test set: config.eval.labels must name its CSV")
     data = config.data.copy_and_resolve_references().unlock()
     data.update({"source": "folder", "path": config.eval.path or data.path, "labels": config.eval.labels})
     try:
-        return _labelled(data, "labels")
+        found = _labelled(data, "labels", TEST)
     except ValueError as error:
         raise ValueError(name_keys(str(error), ["eval", "data"])) from error
+    return _same_classes(found, data.classes)
 
 
-def inapplicable(source: str, validation_labels: str) -> tuple[str, ...]:
-    """Returns the keys of data that do not apply to the source."""
+def inapplicable(source: str, validation: str) -> tuple[str, ...]:
+    """Returns the keys of data that do not apply to the source.
+
+    `validation`: the table or the folder of validation images; '' if there is none.
+    """
     if source == "synthetic":
-        return ("path", "labels", "validation_labels", "fold", "group_by", "stratify_by")
-    return ("fold", "stratify_by") if validation_labels else ()
+        return ("path", "labels", "validation_labels", "classes", "fold", "group_by", "stratify_by")
+    return ("fold", "stratify_by") if validation else ()
 
 
-def _refuse(data: ConfigDict, why: str) -> None:
-    for key in inapplicable(data.source, data.validation_labels):
+def _refuse(data: ConfigDict, validation: str, why: str) -> None:
+    for key in inapplicable(data.source, validation):
         if data[key]:
             raise ValueError(f"config.data.{key}={data[key]!r} does not apply, because {why}: leave it out")
 
 
-def _labelled(data: ConfigDict, key: str) -> sources.Source:
-    """Returns the images of the table that `data[key]` names, or of the prepared data set."""
+def _labelled(data: ConfigDict, key: str, subfolder: str, classes: Sequence[str] = ()) -> sources.Source:
+    """Returns the images of the table `data[key]`, or of the prepared data set.
+
+    Without a table they are those of the class folders in config.data.path, or in its `subfolder` if there is one.
+    `classes`: names of the classes that other images have; () for config.data.classes.
+    """
     if not data.path:
         raise ValueError(f"`path` is not set: the folder of a source {data.source!r}")
+    names = {"num_classes": data.num_classes, "classes": classes or data.classes}
+    if data.source == "folder" and not data[key]:
+        return sources.FolderSource.from_class_folders(data.path, _existing(data, (subfolder,)), **names)
     if data.source == "folder":
-        if not data[key]:
-            raise ValueError(f"`{key}` is not set: the CSV of the images in `path`")
         if not os.path.exists(os.path.expanduser(data[key])):
             raise ValueError(f"`{key}`={data[key]!r}: there is no such file")
         columns = {"image_column": data.image_column, "target_column": data.target_column}
-        return sources.FolderSource.from_csv(data.path, data[key], num_classes=data.num_classes, **columns)
+        return sources.FolderSource.from_csv(data.path, data[key], **names, **columns)
     from stochconv_jax.data import (
         tfds_source,
     )  # imported here because TFDS takes half a second, which other sources need not wait for
 
-    return tfds_source.TfdsSource(data.path, num_classes=data.num_classes)
+    return tfds_source.TfdsSource(data.path, **names)
+
+
+def _validation_folder(data: ConfigDict) -> str:
+    """Returns the subfolder of config.data.path that has the class folders of the validation images, or ''."""
+    has_train = data.source == "folder" and not data.labels and _existing(data, (TRAIN,))
+    return _existing(data, VALIDATION) if has_train else ""
+
+
+def _existing(data: ConfigDict, subfolders: Sequence[str]) -> str:
+    """Returns the first of `subfolders` that is in config.data.path, or ''."""
+    folder = os.path.expanduser(data.path)
+    return next((name for name in subfolders if os.path.isdir(os.path.join(folder, name))), "")
+
+
+def _same_classes(source: sources.Source, classes: Sequence[str]) -> sources.Source:
+    """Returns `source`. Raises ValueError if its classes are words where those of the training images are numbers."""
+    if source.classes != tuple(classes):
+        raise ValueError(
+            f"{source.origin}: its classes are words ({', '.join(source.classes)}), and those of the training images "
+            "are numbers: list the words of the classes 0, 1, ... as config.data.classes"
+        )
+    return source
 
 
 def _sides(data: ConfigDict, labelled: sources.Source) -> tuple[np.ndarray, np.ndarray]:
@@ -127,7 +164,7 @@ def _check_classes(sides: dict[str, sources.Source], num_classes: int) -> None:
         if sum(map(bool, counts)) < 2:
             where, there = source.origin, f"all {len(source)} {side} images are of one class"
             raise ValueError(f"{where}: {there if len(source) else f'no {side} image'}, and ROC AUC needs two classes")
-        if missing := [str(number) for number, count in enumerate(counts) if not count]:
+        if missing := [source.classes[k] if source.classes else str(k) for k, count in enumerate(counts) if not count]:
             logger.warning(
                 "no %s image is of class %s (config.data.num_classes=%d): ROC AUC is over the other classes",
                 *(side, " or ".join(missing), num_classes),

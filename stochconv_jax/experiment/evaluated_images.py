@@ -80,7 +80,7 @@ def output_folder(folder: RunFolder, config: ConfigDict, kind: str, data: Mappin
     `kind` is that of the images, see `choose`, and `data` is their fingerprint. Raises ValueError if the folder holds
     results of other images, or if config.eval.output must name one; OSError if the folder cannot be written.
     """
-    own = {VALIDATION: ".", TEST: f"test_{pathlib.Path(config.eval.labels).stem}", OTHER: ""}
+    own = {VALIDATION: ".", TEST: f"test_{pathlib.Path(config.eval.labels or config.eval.path).stem}", OTHER: ""}
     name = config.eval.output or own[kind]
     if not name:
         raise ValueError("config.eval.output must name a folder for the figures of other images than the run's own")

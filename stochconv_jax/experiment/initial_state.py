@@ -3,7 +3,7 @@
 import logging
 
 from stochconv_jax.experiment.experiment import Experiment
-from stochconv_jax.models import keras_weights
+from stochconv_jax.models import pretrained
 from stochconv_jax.training import state, storage_check
 from stochconv_jax.training.checkpoints import LAST, Checkpoints
 from stochconv_jax.training.loop import EpochAccumulator
@@ -29,12 +29,12 @@ def restore_or_create(experiment: Experiment, checkpoints: Checkpoints) -> tuple
 
 def _with_pretrained(experiment: Experiment, fresh: state.TrainState) -> state.TrainState:
     """Returns `fresh` with those weights of config.init.weights, if set, that fit. Logs which weights fit."""
-    file = experiment.config.init.weights
-    if not file:
+    weights = experiment.config.init.weights
+    if not weights:
         return fresh
-    variables, report = keras_weights.load(file, experiment.model.variant, fresh.trained())
+    variables, report = pretrained.load(weights, experiment.model, fresh.trained())
     lists = {"initialised at random": report.fresh, "not used, because they fit nowhere": report.unused}
-    logger.info("%d arrays from %s", report.loaded, file)
+    logger.info("%d arrays from %s", report.loaded, weights)
     for what, names in lists.items():
         logger.info("%s: %s", what, "".join(f"\n  {name}" for name in names) or "none")
     return fresh.with_variables(variables)

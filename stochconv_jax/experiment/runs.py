@@ -5,7 +5,7 @@ import json
 import logging
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -33,7 +33,14 @@ FREE_DATA_KEYS = (
 )  # fmt: skip
 
 
-def claim(folder: RunFolder, config: ConfigDict, *, size: Mapping[str, int], data: Mapping[str, Any]) -> None:
+def claim(
+    folder: RunFolder,
+    config: ConfigDict,
+    *,
+    size: Mapping[str, int],
+    data: Mapping[str, Any],
+    classes: Sequence[str] = (),
+) -> None:
     """Writes config.json of a new run, or checks that the run in `folder` is the one that `config` describes.
 
     A run that ended before its first epoch and its first checkpoint has nothing worth keeping and counts as new.
@@ -43,12 +50,14 @@ def claim(folder: RunFolder, config: ConfigDict, *, size: Mapping[str, int], dat
       config: the config to train.
       size: parameters and multiply-adds of the model.
       data: `fingerprint` of the training images and of the validation images.
+      classes: names of the classes as they were found, which config.data.classes in config.json becomes.
 
     Raises:
       ValueError: `folder` holds another run, and the message lists the keys that differ; or its checkpoints are gone.
     """
     # The processes belong to a start and not to the run; a later start may have others.
     content = config.to_dict() | {"distributed": default_config.distributed().to_dict()}
+    content["data"] |= {"classes": tuple(classes)}
     old = folder.read_config()
     saved_once, epochs = folder.has_checkpoint(), len(folder.read_metrics())
     if old is not None and (saved_once or epochs):

@@ -1,11 +1,12 @@
 """The parts of EfficientNet (Tan & Le, 2019): stem, MBConv blocks, stages and head, as Flax modules on NHWC arrays.
 
-Padding is TensorFlow's 'SAME'. A 1x1 convolution is computed as a dense layer over the channels, which is the same.
+Padding is TensorFlow's 'SAME' unless `Conventions` say otherwise. A 1x1 convolution is computed as a dense layer over
+the channels, which is the same.
 """
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -44,6 +45,7 @@ class Conventions:
       stem_bias: whether the ordinary stem has a bias; the stochastic stem never has one.
       stem_padding: padding of the ordinary stem, as `nn.Conv` takes it. 'SAME' is TensorFlow's: of an image with even
         sides it pads only below and on the right.
+      depthwise_padding: padding of depthwise convolutions, as `ops.depthwise_conv` takes it.
       batch_norm_epsilon: added to the variance in batch norm.
     """
 
@@ -55,6 +57,7 @@ class Conventions:
     squeeze_bias: bool = True
     stem_bias: bool = False
     stem_padding: Any = "SAME"
+    depthwise_padding: Literal["SAME", "SYMMETRIC"] = "SAME"
     batch_norm_epsilon: float = 1e-3
 
     def of_variant(self, variant: Variant) -> "Conventions":
@@ -66,6 +69,8 @@ class Conventions:
 
 CONVENTIONS = {
     "official": Conventions(),
+    # The networks of timm whose names do not begin with tf_, and those of torchvision.
+    "torch": Conventions(stem_padding=((1, 1), (1, 1)), depthwise_padding="SYMMETRIC", batch_norm_epsilon=1e-5),
     # The report's published code, which differs from the text of the report and from EfficientNet.
     "as_published": Conventions(
         share_repeats=True,
@@ -119,7 +124,7 @@ def _over_channels(x: jax.Array, kernel: jax.Array, dimension_numbers, precision
 
 
 class DepthwiseConv(nn.Module):
-    """A depthwise convolution with padding 'SAME': one filter of `kernel` x `kernel` pixels per channel.
+    """A depthwise convolution that pads by the conventions: one filter of `kernel` x `kernel` pixels per channel.
 
     Maps [B, H, W, C] to [B, ceil(H / stride), ceil(W / stride), C].
     """
@@ -132,7 +137,8 @@ class DepthwiseConv(nn.Module):
     def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch _ _ channels"]:
         kernel = self.param("kernel", depthwise_init, (self.kernel, self.kernel, x.shape[-1]))
         strides = (self.stride, self.stride)
-        return ops.depthwise_conv(x, kernel.astype(self.layers.dtype), strides=strides, padding="SAME")
+        padding = self.layers.conventions.depthwise_padding
+        return ops.depthwise_conv(x, kernel.astype(self.layers.dtype), strides=strides, padding=padding)
 
 
 class SqueezeExcite(nn.Module):

@@ -1,7 +1,7 @@
 """Reads the weights of a Keras EfficientNet from files as keras.applications publishes and saves them.
 
 Two formats are read, with or without the last layer: HDF5 with layer names (`.h5`, Keras 2 and 3), and `.weights.h5`
-(Keras 3), which numbers the layers of each kind in their order instead. Weights are never downloaded.
+(Keras 3), which numbers the layers of each kind in their order instead.
 """
 
 import collections
@@ -9,11 +9,9 @@ import contextlib
 import dataclasses
 import pathlib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
 
 import h5py
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -34,54 +32,6 @@ class Layer:
     kind: str  # a key of KINDS
     path: tuple[str, ...]  # of its counterpart, within a branch
     arrays: int  # number of arrays
-
-
-@dataclasses.dataclass(frozen=True)
-class Report:
-    """The outcome of `load`."""
-
-    loaded: int  # number of arrays taken from the file
-    fresh: list[str]  # names of arrays of the classifier that have no match in the file and stay as initialised
-    unused: list[str]  # names of arrays of the file that have no match in the classifier
-
-
-def load(file: str, variant: Variant, variables: Mapping[str, Any]) -> tuple[dict[str, Any], Report]:
-    """Replaces the `variables` of a Classifier of `variant` by the arrays of `file` that have the same name and shape.
-
-    Every branch gets the file's stem and stages, and the trunk after the branches meet gets the remaining stages. Some
-    shapes differ and leave arrays as they are: the first block after the branches meet has more input channels, the
-    last layer may have other classes, and the file may be of another variant.
-
-    Raises:
-      ValueError: the file is missing or damaged, nothing but its last layer fits, or it was trained with another
-        normalisation than ImageNet's mean and standard deviation. The message names the file and the layer.
-    """
-    path = pathlib.Path(file).expanduser()
-    arrays = _read(path, variant)
-    fresh, used = [], []
-
-    def pick(key_path, value):
-        names = tuple(entry.key for entry in key_path)
-        key = (names[0], *_without_branch(names[1:]))
-        found = arrays.get(key)
-        if found is None or found.shape != value.shape:
-            fresh.append("/".join(names[1:]))
-            return value
-        used.append(key)
-        return found.astype(value.dtype)
-
-    loaded = jax.tree_util.tree_map_with_path(pick, dict(variables))
-    if all("classifier" in key for key in used):
-        raise ValueError(f"{path}: no layer fits {variant.name}: this is the file of another variant")
-    unused = ["/".join(key[1:]) for key in arrays if key not in used]
-    return loaded, Report(len(used), fresh, unused)
-
-
-def _without_branch(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Returns the path within a branch: ('thumbnail', 'stage1', ...) -> ('stage1', ...), stems -> ('stem', ...)."""
-    if names[0].endswith("_stem"):
-        return ("stem", *names[1:])
-    return names[1:] if names[0] in ("thumbnail", "windows", "merged") else names
 
 
 def layers(variant: Variant) -> Iterator[Layer]:
@@ -105,10 +55,12 @@ def layers(variant: Variant) -> Iterator[Layer]:
     yield Layer("predictions", "dense", ("classifier",), 2)
 
 
-def _read(path: pathlib.Path, variant: Variant) -> dict[tuple[str, ...], np.ndarray]:
-    """Reads the arrays of the file by their path in a Classifier, without its branch.
+def read(path: pathlib.Path, variant: Variant) -> dict[tuple[str, ...], np.ndarray]:
+    """Reads the arrays of the file by (collection, *path, name) in a Classifier, without its branch.
 
-    Raises ValueError unless the file contains all layers of `variant` or of another known variant.
+    Raises ValueError, naming the file and the layer, if the file is missing or damaged, does not contain all layers of
+    `variant` or of another known variant, or was trained with another normalisation than ImageNet's mean and standard
+    deviation.
     """
     with _open(path) as file:
         stored, variant = _by_order(path, file, variant) if "layers" in file else _by_name(path, file, variant)
@@ -125,7 +77,7 @@ def _read(path: pathlib.Path, variant: Variant) -> dict[tuple[str, ...], np.ndar
                 )
             for (kind, leaf), value in zip(NORM if layer.kind == "norm" else WEIGHTS, values):
                 value = _to_our_shape(layer.kind, value)
-                if not _is_plausible(leaf, value):
+                if not is_plausible(leaf, value):
                     raise ValueError(
                         f"{path}: layer {layer.name} has values that cannot be weights: the file is damaged"
                     )
@@ -222,10 +174,10 @@ def _to_our_shape(kind: str, value: np.ndarray) -> np.ndarray:
     return value[0, 0] if kind == "conv" and value.ndim == 4 and value.shape[:2] == (1, 1) else value
 
 
-def _is_plausible(leaf: str, value: np.ndarray) -> bool:
+def is_plausible(leaf: str, value: np.ndarray) -> bool:
     """Returns whether the values can be a network's weights: bytes of a damaged file become floats of any magnitude."""
-    with np.errstate(invalid="ignore"):
-        return bool((np.abs(value) < 1e10).all() and not (leaf == "var" and (value < 0).any()))
+    with np.errstate(invalid="ignore", over="ignore"):
+        return bool((np.abs(value, dtype=np.float32) < 1e10).all() and not (leaf == "var" and (value < 0).any()))
 
 
 def _check_normalization(path: pathlib.Path, stored: list[np.ndarray], variant: Variant) -> None:

@@ -45,7 +45,7 @@ def run(_, overrides, workdir) -> None:
         predictions, _ = predictor.predict_source(source)
         groups = group_of_each(source, config.data.group_by)
         summary = {"images": kind, **_checkpoint(config, predictor.step, epochs), "passes": config.eval.passes}
-        summary |= {"data": data} | predictions.quality(groups)
+        summary |= {"data": data, "classes": list(config.data.classes)} | predictions.quality(groups)
         summary["skipped"] = [source.names[index] for index in predictions.skipped]
         if jax.process_index() == 0:
             rows = prediction_rows(source, predictions, groups)

@@ -2,7 +2,7 @@
 
 import logging
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax
 
@@ -34,16 +34,16 @@ def run(_, overrides, workdir) -> None:
     for reason in filter(None, asked.reasons):
         logger.warning("  %s", reason)
     if jax.process_index() == 0:
-        rows = _rows(found, asked.columns)
+        rows = _rows(found, asked.columns, config.data.classes)
         write_csv(output, list(rows[0]), rows)
     logger.info("written: %s", output)
 
 
-def _rows(found: ImageProbabilities, columns: Mapping[str, list[str]]) -> list[dict]:
+def _rows(found: ImageProbabilities, columns: Mapping[str, list[str]], classes: Sequence[str]) -> list[dict]:
     """Returns the rows of predicted.csv. `columns`: those of the table that the images were asked for by."""
     rows = []
     for name, probability, std, reason in zip(found.names, found.probability, found.std, found.reasons):
-        cells = probability_cells(probability, std)
+        cells = probability_cells(probability, std, classes)
         rows.append({"image": name, **(dict.fromkeys(cells, "") if reason else cells), "reason": reason})
     more = further_columns(columns, rows[0])
     return [row | {name: more[name][place] for name in more} for place, row in enumerate(rows)]

@@ -51,6 +51,7 @@ def run(config, overrides, workdir) -> None:
             augment=pipeline.Augmentation(**config.augment.to_dict()),
             thumbnail_size=tuple(config.data.thumbnail_size),
             passes=config.show.passes,
+            classes=tuple(config.data.classes),
         )
         possible = _possible_topics(config, trained)
         first: list[ShownImage] = []

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from stochconv_jax import modes
 from stochconv_jax.atomic_files import write_text
 from stochconv_jax.config import name_keys
-from stochconv_jax.data import sources
+from stochconv_jax.data import class_names, sources
 from stochconv_jax.experiment import checking, initial_state, runs
 from stochconv_jax.experiment.experiment import Experiment
 from stochconv_jax.models import summary
@@ -65,7 +65,7 @@ def _claim(folder: RunFolder, experiment: Experiment) -> None:
     size = summary.totals(summary.parts(experiment.model, experiment.inputs()))
     sides = {"train": experiment.train_source, "validation": experiment.val_source}
     data = {side: runs.fingerprint(source) for side, source in sides.items()}
-    runs.claim(folder, experiment.config, size=size, data=data)
+    runs.claim(folder, experiment.config, size=size, data=data, classes=experiment.train_source.classes)
 
 
 def _train(folder: RunFolder, experiment: Experiment, wall_time: Goodput, stack: contextlib.ExitStack) -> int:
@@ -155,5 +155,6 @@ def _log_balance(train: sources.Source, validation: sources.Source, num_classes:
     """Logs the number and the share of the images of each class."""
     for name, source in {"train": train, "validation": validation}.items():
         counts = sources.class_counts(source.labels, num_classes)
-        shares = ", ".join(f"class {k}: {n} ({n / len(source):.1%})" for k, n in enumerate(counts))
+        names = [class_names.describe(k, source.classes) for k in range(num_classes)]
+        shares = ", ".join(f"{name}: {n} ({n / len(source):.1%})" for name, n in zip(names, counts))
         logger.info("%s: %d images, %s", name, len(source), shares)

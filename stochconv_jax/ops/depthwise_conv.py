@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from stochconv_jax.ops.sharding import map_batch_shards, match_varying_axes
 
-Padding = Literal["SAME", "VALID"]
+Padding = Literal["SAME", "SYMMETRIC", "VALID"]
 Size = tuple[int, ...]  # two numbers, as in `windows.Size`
 STRIP_ROWS = 7  # rows the kernel's gradient sums at once, roughly: fewer run slower, more compile slower
 
@@ -30,8 +30,9 @@ def depthwise_conv(
       kernel: float [kh, kw, C], of x's dtype.
       strides: (sh, sw), vertical and horizontal.
       padding: 'SAME' pads with zeros as TensorFlow does: the output has ceil(H / sh) rows, and if the number of padded
-        rows or columns is odd, the additional one is below or on the right. 'VALID' pads nothing: the output has
-        (H - kh) // sh + 1 rows.
+        rows or columns is odd, the additional one is below or on the right. 'SYMMETRIC' pads kh // 2 rows on both
+        sides, as PyTorch's networks do, and kw // 2 columns. 'VALID' pads nothing: the output has (H - kh) // sh + 1
+        rows.
 
     Returns:
       float [B, h, w, C] of x's dtype. On a CPU, sums are in float32 at least.
@@ -45,14 +46,17 @@ def depthwise_conv(
             f"depthwise_conv expects x [B, H, W, C] and kernel [kh, kw, C] of one dtype, "
             f"not {x.dtype}{list(x.shape)} and {kernel.dtype}{list(kernel.shape)}"
         )
-    if padding not in ("SAME", "VALID"):
-        raise ValueError(f"padding must be SAME or VALID, not {padding!r}")
+    if padding not in Padding.__args__:
+        raise ValueError(f"padding must be one of {', '.join(Padding.__args__)}, not {padding!r}")
     if padding == "VALID" and (x.shape[1] < kernel.shape[0] or x.shape[2] < kernel.shape[1]):
         raise ValueError(
             f"the input ({x.shape[1]}x{x.shape[2]}) is smaller than the kernel "
             f"({kernel.shape[0]}x{kernel.shape[1]}): use padding='SAME'"
         )
-    pads = tuple(lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, padding))
+    if padding == "SYMMETRIC":
+        pads = tuple((size // 2, size // 2) for size in kernel.shape[:2])
+    else:
+        pads = tuple(lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, padding))
     if not x.size:
         size = ((n + sum(pad) - k) // s + 1 for n, pad, k, s in zip(x.shape[1:3], pads, kernel.shape, strides))
         return jnp.zeros((x.shape[0], *size, x.shape[3]), x.dtype)

@@ -19,6 +19,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from matplotlib.transforms import offset_copy
 
 from stochconv_jax import metrics
+from stochconv_jax.data import class_names
 from stochconv_jax.reporting.collect import Run
 from stochconv_jax.reporting.evaluations import BY_PASSES, SavedPredictions
 from stochconv_jax.reporting.page import Picture
@@ -192,9 +193,17 @@ def _calibration(results: Sequence[Result]) -> Figure | None:
 
     def finish(axes: Axes) -> None:
         axes.plot([0, 1], [0, 1], **CHANCE)
-        axes.set(xlabel="predicted probability of class 1", ylabel="share of class 1", aspect="equal")
+        name = _class_1(results)
+        axes.set(xlabel=f"predicted probability of {name}", ylabel=f"share of {name}", aspect="equal")
 
     return _bands(results, lines, finish, height=3.3)
+
+
+def _class_1(results: Sequence[Result]) -> str:
+    """Returns the name of class 1 if it is the same in all runs, else 'class 1'."""
+    named = {tuple(run.settings.get("data.classes", ())) for result in results for run in result.group.runs}
+    (names,) = named if len(named) == 1 else [()]
+    return class_names.describe(1, names)
 
 
 def _roc(results: Sequence[Result]) -> Figure | None:

@@ -29,7 +29,13 @@ GOODPUT = "goodput.json"
 # The entries of config.json, and of the config in it, that the report uses, with their types.
 TYPES = {"config": Mapping, "data": Mapping, "parameters": numbers.Real, "multiply_adds": numbers.Real}
 GOODPUT_TYPES = {"wall_seconds": numbers.Real, "seconds": Mapping, "starts": list}
-SETTING_TYPES = {"seed": int, "num_epochs": numbers.Real, "model.branches": list, "report.baseline": str}
+SETTING_TYPES = {
+    "seed": int,
+    "num_epochs": numbers.Real,
+    "model.branches": list,
+    "report.baseline": str,
+    "data.classes": list,
+}
 DEFAULTS = flatten(default_config.get_config().to_dict())
 SEED = re.compile(r"[-_., /]*(?<![a-z])seeds?[-_= /]?(\d+)", re.IGNORECASE)
 

@@ -188,21 +188,21 @@ def filters(name: str, branches: Mapping[str, tuple[np.ndarray, np.ndarray]]):
 
 
 @_styled
-def relevance(name: str, picture: np.ndarray, found: Relevance, *, number: int, odds: np.ndarray):
+def relevance(name: str, picture: np.ndarray, found: Relevance, *, class_name: str, odds: np.ndarray):
     """Draws the picture, and beside it the map of `found` over the picture in grey.
 
-    `found` was computed from the log-odds `odds` `[P]` of class `number`.
+    `found` was computed from the log-odds `odds` `[P]` of the class `class_name`.
     """
     height = 0.42 * WIDTH * picture.shape[0] / picture.shape[1]
     figure, ((left, right),) = _figure(1, 2, height + 1.05)
     probability = (1 / (1 + np.exp(-odds))).mean()
     left.imshow(picture)
-    left.set_title(f"class {number}: probability {probability:.2f}")
+    left.set_title(f"{class_name}: probability {probability:.2f}")
     scale = Normalize(-(limit := np.abs(found.map).max() or 1.0), limit)
     right.imshow(SIGNED(scale(found.map))[..., :3] * (0.5 + 0.5 * _grey(picture)[..., None]))
     right.set_title("regions that raise and lower it")
     bar = figure.colorbar(ScalarMappable(scale, SIGNED), cax=right.inset_axes([1.04, 0, 0.05, 1]))
-    bar.set_label(f"change of the log-odds of class {number}")
+    bar.set_label(f"change of the log-odds of {class_name}")
     for cell in (left, right):
         _sizes(cell, picture.shape, left=cell is left)
     share = f"{max(0.0, found.explained):.0%}" if np.isfinite(found.explained) else "none"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from stochconv_jax.data import augment
+from stochconv_jax.data import augment, class_names
 from stochconv_jax.data.random_streams import Stream, generator
 from stochconv_jax.ops import Sampling
 from stochconv_jax.visualization import attribution, figures
@@ -63,12 +63,14 @@ class TopicSettings:
       augment: ranges of the augmentation.
       thumbnail_size: (height, width) in pixels.
       passes: passes that a relevance map is estimated from.
+      classes: names of the classes; () for none.
     """
 
     seed: int
     augment: augment.Augmentation
     thumbnail_size: tuple[int, int]
     passes: int
+    classes: tuple[str, ...] = ()
 
 
 def draw(topic: str, model: ShownModel, images: Sequence[ShownImage], settings: TopicSettings) -> Iterator[Drawing]:
@@ -132,10 +134,11 @@ def _relevance(model: ShownModel, images: Sequence[ShownImage], settings: TopicS
         number, odds = attribution.log_odds(logits[:, 0])
         sizes = {"window_size": model.model.window_size, "image_size": image.picture.shape[:2]}
         found = attribution.relevance(windows[:, 0], odds, **sizes)
-        figure = figures.relevance(image.name, image.picture, found, number=number, odds=odds)
+        name = class_names.describe(number, settings.classes)
+        figure = figures.relevance(image.name, image.picture, found, class_name=name, odds=odds)
         spread = f"standard deviation {odds.std():.2f} over {len(odds)} passes"
         share = f"{found.explained:.0%}" if np.isfinite(found.explained) else "nothing, for there is none,"
-        text = f"log-odds of class {number} {odds.mean():.2f}, {spread}; places explain {share} of it"
+        text = f"log-odds of {name} {odds.mean():.2f}, {spread}; places explain {share} of it"
         yield Drawing(image.file, figure, text)
 
 

@@ -124,3 +124,69 @@ def test_tables_that_are_not_set_are_named(folder):
         sides(folder)
     with pytest.raises(ValueError, match=r"`labels` is not set"):
         sides(folder, validation_labels=table(folder, "validation.csv", VALIDATION))
+
+
+def class_folders(folder, names, count=4):
+    """Writes `count` pictures of different sizes into each of these folders."""
+    for name in names:
+        (folder / name).mkdir(parents=True)
+        for number in range(count):
+            PIL.Image.new("RGB", (4, 4 + number)).save(folder / name / f"{number}.png")
+
+
+def from_path(path, **data):
+    config = default.get_config()
+    config.data.update(path=str(path), **data)
+    return data_sources.training_and_validation(config)
+
+
+def test_class_folders_are_split(tmp_path):
+    class_folders(tmp_path, ("cat", "dog"), 10)
+    train, validation = from_path(tmp_path, validation_fraction=0.3)
+    assert (len(train), len(validation)) == (14, 6) and train.classes == validation.classes == ("cat", "dog")
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "validation"])
+def test_folders_train_and_val_have_images_of_their_own(tmp_path, name):
+    class_folders(tmp_path, ("train/cat", "train/dog", f"{name}/cat", f"{name}/dog", "test/cat"))
+    train, validation = from_path(tmp_path)
+    assert {image.partition("/")[0] for image in train.names} == {"train"} and len(train) == 8
+    assert {image.partition("/")[0] for image in validation.names} == {name} and len(validation) == 8
+    with pytest.raises(
+        ValueError, match=rf"config\.data\.fold='1/5' does not apply, because the folder {name} has the"
+    ):
+        from_path(tmp_path, fold="1/5")
+
+
+def test_a_folder_train_alone_is_split_and_test_is_left_out(tmp_path):
+    class_folders(tmp_path, ("train/cat", "train/dog", "test/cat"), 8)
+    train, validation = from_path(tmp_path, validation_fraction=0.25)
+    assert len(train) + len(validation) == 16
+    assert all(image.startswith("train/") for image in train.names + validation.names)
+
+
+def test_a_test_set_has_the_classes_of_the_run(tmp_path):
+    class_folders(tmp_path, ("test/dog", "test/bird"))
+    config = default.get_config()
+    config.data.update(num_classes=3, classes=("bird", "cat", "dog"))
+    config.eval.path = str(tmp_path)
+    found = data_sources.test_set(config)
+    assert dict(zip(found.names, found.labels.tolist())) == {
+        f"test/{name}/{number}.png": label for name, label in {"bird": 0, "dog": 2}.items() for number in range(4)
+    }
+    config.data.update(num_classes=2, classes=())
+    with pytest.raises(
+        ValueError, match=r"its classes are words \(bird, dog\), and those of the training images are num"
+    ):
+        data_sources.test_set(config)
+
+
+def test_validation_classes_are_those_of_training(folder):
+    keys = both(folder)
+    keys["labels"] = table(folder, "words.csv", TRAIN, lambda n: ("ugly", "nice")[n % 2])
+    keys["validation_labels"] = table(folder, "more.csv", VALIDATION, lambda n: ("ugly", "nice")[n % 2])
+    train, validation = sides(folder, **keys)
+    assert train.classes == validation.classes == ("nice", "ugly")
+    keys["validation_labels"] = table(folder, "other.csv", VALIDATION, lambda n: ("ugly", "fine")[n % 2])
+    with pytest.raises(ValueError, match=r"other\.csv, row 3: target 'fine' is none of the classes nice, ugly"):
+        sides(folder, **keys)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from stochconv_jax.models import keras_weights, variants
+from stochconv_jax.models import pretrained, variants
 from stochconv_jax.models.classifier import Classifier
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
@@ -50,7 +50,7 @@ def keras_model(name, seed, shape=None):
 
 
 def with_weights(name, file, branches=("thumbnail",), classes=CLASSES, **settings):
-    """Returns our network of this name, with the weights of a file, and what `keras_weights.load` reports."""
+    """Returns our network of this name, with the weights of a file, and what `pretrained.load` reports."""
     model = Classifier(variant=variants.get(name), branches=branches, num_classes=classes, **settings)
     inputs = {
         "thumbnail": jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.uint8),
@@ -60,4 +60,4 @@ def with_weights(name, file, branches=("thumbnail",), classes=CLASSES, **setting
     keys = {"params": jax.random.key(0), "windows": jax.random.key(0)}
     shapes = jax.eval_shape(lambda x: model.init(keys, x), inputs)
     blank = jax.tree.map(lambda leaf: np.full(leaf.shape, np.nan, leaf.dtype), shapes)
-    return model, *keras_weights.load(str(file), variants.get(name), blank)
+    return model, *pretrained.load(str(file), model, blank)

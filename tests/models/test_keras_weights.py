@@ -143,12 +143,12 @@ def test_damage_anywhere_is_a_refusal_that_names_the_file(saved, tmp_path, name)
     """Bytes overwritten in HDF5's own structures: refused by file and layer, or they were bytes that say nothing."""
     variant = variants.get("b0")
     whole, random = (saved / name).read_bytes(), np.random.default_rng(0)
-    unharmed, messages = keras_weights._read(saved / name, variant), []
+    unharmed, messages = keras_weights.read(saved / name, variant), []
     for mark in (b"TREE", b"SNOD", b"HEAP") * 4:
         at = max(whole.find(mark), whole.find(mark, random.integers(len(whole))))
         (tmp_path / name).write_bytes(whole[:at] + random.bytes(24) + whole[at + 24 :])
         try:
-            jax.tree.map(np.testing.assert_array_equal, keras_weights._read(tmp_path / name, variant), unharmed)
+            jax.tree.map(np.testing.assert_array_equal, keras_weights.read(tmp_path / name, variant), unharmed)
         except ValueError as error:
             messages.append(str(error))
     assert len(messages) >= 6

@@ -110,7 +110,7 @@ def test_images_of_a_test_set_that_were_trained_on_are_named(run, caplog):
 def test_a_test_sets_table_is_refused_by_its_own_keys(run):
     keys = {f"eval__{key}": value for key, value in of(run, "external").items()}
     for change, words in (
-        ({"eval__labels": ""}, r"config\.eval\.labels must name its CSV"),
+        ({"eval__labels": ""}, r"config\.eval\.labels is not set, and .*external has no folder of images"),
         ({"eval__labels": str(run / "none.csv")}, r"config\.eval\.labels=.*none\.csv': there is no such file"),
         ({"eval__path": str(run / "none")}, r"config\.eval\.path=.*none' is not a folder"),
         ({"eval__path": ""}, "there is no image 'external_0' in .*own"),

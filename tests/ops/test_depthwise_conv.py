@@ -40,7 +40,7 @@ def output_and_gradients(conv, x, kernel):
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 @pytest.mark.parametrize(
     "shape, size, strides, padding",
-    [(*case, pad) for pad in ("SAME", "VALID") for case in SHAPES if pad == "SAME" or fits(*case)],
+    [(*case, pad) for pad in ("SAME", "SYMMETRIC", "VALID") for case in SHAPES if pad != "VALID" or fits(*case)],
 )
 def test_output_and_gradients_are_the_library_s(shape, size, strides, padding, dtype):
     rng = np.random.default_rng(0)
@@ -48,7 +48,8 @@ def test_output_and_gradients_are_the_library_s(shape, size, strides, padding, d
     got = output_and_gradients(partial(depthwise_conv, strides=strides, padding=padding), x, kernel)
     with jax.enable_x64(True):
         wide = [jnp.asarray(np.asarray(a).astype(np.float64)) for a in (x, kernel)]
-        wanted = output_and_gradients(partial(references.depthwise_conv, strides=strides, padding=padding), *wide)
+        pads = [(side // 2, side // 2) for side in size] if padding == "SYMMETRIC" else padding
+        wanted = output_and_gradients(partial(references.depthwise_conv, strides=strides, padding=pads), *wide)
     tolerance = 2e-6 if dtype == jnp.float32 else 2e-2
     for a, b in zip(got, wanted):
         assert a.dtype == dtype and a.shape == b.shape
@@ -99,7 +100,7 @@ def test_vmap_equals_a_loop():
     [
         ((2, 8, 8, 4), (3, 3, 5), "SAME", r"x \[B, H, W, C\] and kernel \[kh, kw, C\]"),
         ((8, 8, 4), (3, 3, 4), "SAME", r"not float32\[8, 8, 4\]"),
-        ((2, 8, 8, 4), (3, 3, 4), "FULL", "padding must be SAME or VALID, not 'FULL'"),
+        ((2, 8, 8, 4), (3, 3, 4), "FULL", "padding must be one of SAME, SYMMETRIC, VALID, not 'FULL'"),
         ((2, 2, 8, 4), (3, 3, 4), "VALID", r"input \(2x8\) is smaller than the kernel \(3x3\)"),
     ],
 )

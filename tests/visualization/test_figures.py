@@ -105,9 +105,11 @@ def test_relevance_lies_over_the_picture(random, tmp_path):
     mapped = np.zeros(SIZE)
     mapped[5:20, 60:80], mapped[40:50, 10:20] = 2, -2
     odds = random.normal(size=20) * 3
-    figure = figures.relevance(NAME, np.full((*SIZE, 3), 255, np.uint8), Relevance(mapped, 0.314), number=1, odds=odds)
+    figure = figures.relevance(
+        NAME, np.full((*SIZE, 3), 255, np.uint8), Relevance(mapped, 0.314), class_name="melanoma", odds=odds
+    )
     left, right = figure.axes[:2]
-    assert f"{np.mean(1 / (1 + np.exp(-odds))):.2f}" in left.get_title()
+    assert left.get_title() == f"melanoma: probability {np.mean(1 / (1 + np.exp(-odds))):.2f}"
     red_less_blue = shown(right)[..., 0] - shown(right)[..., 2]
     assert ((red_less_blue > 0.3) == (mapped > 0)).all() and ((red_less_blue < -0.3) == (mapped < 0)).all()
     assert "31%" in figure.get_supxlabel() and "20 passes" in figure.get_supxlabel()
