@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from stochconv_jax.data import sources, table_reader
+from stochconv_jax.decisions import Calibration
 from stochconv_jax.training.evaluation import Predictions
 
 logger = logging.getLogger(__name__)
@@ -38,11 +39,30 @@ def probability_cells(probability: np.ndarray, std: np.ndarray) -> dict[str, flo
 
     The columns are probability and std of class 1 for two classes, and probability_0, std_0, ... for more.
     """
-    columns = {"": 1} if len(probability) == 2 else {f"_{k}": k for k in range(len(probability))}
     cells = {}
-    for suffix, k in columns.items():
+    for suffix, k in _suffixes(len(probability)).items():
         cells |= {f"probability{suffix}": float(probability[k]), f"std{suffix}": float(std[k])}
     return cells
+
+
+def decision_cells(probability: np.ndarray, calibration: Calibration) -> dict[str, float | int | str]:
+    """Returns what a calibration makes of an image's probabilities `[classes]`, by column.
+
+    The columns are `calibrated`, the probability at the fitted temperature (`calibrated_0`, ... for more than two
+    classes); for each threshold whether the image counts as class 1, such as `at_youden`; and `set`, the classes in its
+    prediction set, such as '0 1'.
+    """
+    calibrated, positive, sets = calibration.apply(probability[None])
+    cells: dict[str, float | int | str] = {
+        f"calibrated{suffix}": float(calibrated[0, k]) for suffix, k in _suffixes(len(probability)).items()
+    }
+    cells |= {f"at_{name}": int(above[0]) for name, above in positive.items()}
+    return cells | {"set": " ".join(map(str, np.flatnonzero(sets[0])))}
+
+
+def _suffixes(classes: int) -> dict[str, int]:
+    """Returns the classes that a table shows, by the suffix of their columns: class 1 of two alone, all of more."""
+    return {"": 1} if classes == 2 else {f"_{k}": k for k in range(classes)}
 
 
 def further_columns(columns: Mapping[str, list[str]], row: Mapping) -> dict[str, list[str]]:
