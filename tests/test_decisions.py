@@ -58,6 +58,16 @@ def test_thresholds_agree_with_the_roc_curve_of_scikit_learn(ties):
         assert decisions.sensitivity_threshold(labels, one, wanted) == thresholds[np.argmax(true >= wanted - 1e-12)]
 
 
+def test_of_equally_good_thresholds_the_highest_is_taken():
+    labels, one = np.array([0, 1, 0, 1]), np.array([0.1, 0.2, 0.3, 0.4])
+    assert decisions.youden_threshold(labels, one) == 0.4
+    assert (
+        decisions.youden_threshold(labels[:1], one[:1])
+        == 0.5
+        == decisions.sensitivity_threshold(labels[:1], one[:1], 1)
+    )
+
+
 def test_sensitivity_and_specificity_have_exact_intervals():
     labels = np.array([1] * 10 + [0] * 40)
     got = decisions.at_threshold(labels, np.arange(50) < 18)
@@ -74,7 +84,7 @@ def test_the_temperature_by_which_logits_were_sharpened_is_found_again(draw, tem
     labels, probability = draw(random, 20_000)
     if draw is several:  # the softmax of these scores is calibrated at the temperature 1, as simulated() is
         labels = (np.cumsum(probability, axis=1) < random.random((len(labels), 1))).sum(axis=1)
-    sharp = decisions.at_temperature(probability, 1 / temperature)
+    sharp = scipy.special.softmax(np.log(probability) * temperature, axis=1)
     assert decisions.fit_temperature(labels, sharp) == pytest.approx(temperature, rel=0.05)
     np.testing.assert_allclose(decisions.at_temperature(sharp, temperature), probability, atol=1e-12)
     assert decisions.calibration_error(labels, probability) < 0.02 < decisions.calibration_error(labels, sharp)
