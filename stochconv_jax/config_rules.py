@@ -140,6 +140,8 @@ RULES: Mapping[str, Kind] = {
     "eval.path": PATH,
     "eval.labels": PATH,
     "eval.output": PATH,
+    "eval.sensitivity": number("a share, more than 0 and at most 1", lambda value: 0 < value <= 1),
+    "eval.coverage": number("a share, more than 0 and less than 1", lambda value: 0 < value < 1),
     "predict.output": text(f"{NO_ADDRESS}.+", "the name of a file"),
     "predict.images": PATH,
     "plan.topology": text(

@@ -58,6 +58,10 @@ def get_config() -> ConfigDict:
                 # validation images, and its subfolder test_NAME for a test set, where NAME is that of eval.labels or,
                 # without it, of eval.path.
                 "output": "",
+                # Sensitivity to class 1 of two that the threshold 'sensitivity' has on the validation images.
+                "sensitivity": 0.95,
+                # Share of the images of each class whose prediction sets contain that class.
+                "coverage": 0.9,
             },
             "predict": {
                 "output": "predicted.csv",  # file to write, relative to the run folder or absolute

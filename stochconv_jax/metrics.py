@@ -157,7 +157,7 @@ def summary(labels: np.ndarray, log_p: np.ndarray, groups: Sequence[str] | None 
         "brier_score": float((squares[:, 1] if classes == 2 else squares.sum(axis=1)).mean()),
     }
     if classes != 2:
-        return result | {"accuracy": float((log_p.argmax(axis=1) == labels).mean())}
+        return result
     score = scores(log_p)
     intervals = {"roc_auc_interval_95": list(roc_auc_interval(labels, score)), "about_intervals": INDEPENDENT}
     if groups is not None:

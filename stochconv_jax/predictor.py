@@ -117,6 +117,11 @@ class Predictor:
             f"{model.variant} ({'+'.join(model.branches)}{merge}), {len(devices)} x {devices[0].device_kind})"
         )
 
+    @property
+    def predicted_by(self) -> dict[str, Any]:
+        """How predictions with the run's own settings are made, which a calibration must have been fitted to."""
+        return {"checkpoint_step": self.step, "passes": self.experiment.config.eval.passes}
+
     def predict(
         self,
         images: PathLike | Sequence[PathLike] | np.ndarray | Sequence[np.ndarray],

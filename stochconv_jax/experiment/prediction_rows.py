@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from stochconv_jax.data import sources, table_reader
+from stochconv_jax.decisions import Calibration
 from stochconv_jax.training.evaluation import Predictions
 
 logger = logging.getLogger(__name__)
@@ -42,13 +43,38 @@ def probability_cells(probability: np.ndarray, std: np.ndarray, classes: Sequenc
     The columns are probability and std of class 1 for two classes, and probability_0, std_0, ... for more. `classes`:
     the names of the classes, which then have columns such as probability_melanoma; () for none.
     """
-    columns = {"": 1} if len(probability) == 2 else {f"_{k}": k for k in range(len(probability))}
-    if classes:
-        columns = ({"": 1} if len(classes) == 2 else {}) | {f"_{name}": k for k, name in enumerate(classes)}
     cells = {}
-    for suffix, k in columns.items():
+    for suffix, k in _suffixes(len(probability), classes).items():
         cells |= {f"probability{suffix}": float(probability[k]), f"std{suffix}": float(std[k])}
     return cells
+
+
+def decision_cells(
+    probability: np.ndarray, calibration: Calibration, classes: Sequence[str] = ()
+) -> dict[str, float | int | str]:
+    """Returns what a calibration makes of an image's probabilities `[classes]`, by column.
+
+    The columns are `calibrated`, the probability at the fitted temperature, for the classes that `probability_cells`
+    shows; for each threshold whether the image counts as class 1, such as `at_youden`; and `set`, the classes in its
+    prediction set, such as '0 1' or 'benign malignant'.
+    """
+    calibrated, positive, sets = calibration.apply(probability[None])
+    cells: dict[str, float | int | str] = {
+        f"calibrated{suffix}": float(calibrated[0, k]) for suffix, k in _suffixes(len(probability), classes).items()
+    }
+    cells |= {f"at_{name}": int(above[0]) for name, above in positive.items()}
+    names = classes or list(map(str, range(len(probability))))
+    return cells | {"set": " ".join(names[k] for k in np.flatnonzero(sets[0]))}
+
+
+def _suffixes(number: int, classes: Sequence[str]) -> dict[str, int]:
+    """Returns the classes that a table shows, by the suffix of their columns.
+
+    Of two classes that is class 1, with the suffix ''; of more, each class, with its number. Classes with names are all
+    shown, by name.
+    """
+    class_1 = {"": 1} if number == 2 else {}
+    return class_1 | {f"_{name}": k for k, name in enumerate(classes or (() if number == 2 else range(number)))}
 
 
 def further_columns(columns: Mapping[str, list[str]], row: Mapping) -> dict[str, list[str]]:

@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from stochconv_jax.atomic_files import write_csv
-from stochconv_jax.experiment import evaluated_images, runs
+from stochconv_jax.experiment import calibrations, evaluated_images, runs
 from stochconv_jax.experiment.evaluated_images import VALIDATION
 from stochconv_jax.experiment.experiment import Experiment
 from stochconv_jax.experiment.prediction_rows import group_of_each, prediction_rows
@@ -24,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 def run(_, overrides, workdir) -> None:
-    """Writes evaluation.json and predictions.csv into config.eval.output.
+    """Writes evaluation.json and predictions.csv into config.eval.output, and calibration.json for validation images.
 
     Those of other images than the run validated on are never written over the run's own. Raises ValueError, before the
     work, for images that are not the run's and that the command line does not ask for.
@@ -46,6 +47,10 @@ def run(_, overrides, workdir) -> None:
         groups = group_of_each(source, config.data.group_by)
         summary = {"images": kind, **_checkpoint(config, predictor.step, epochs), "passes": config.eval.passes}
         summary |= {"data": data, "classes": list(config.data.classes)} | predictions.quality(groups)
+        probability, spread = np.exp(predictions.log_p()), predictions.spread()
+        wanted = {name: config.eval[name] for name in ("sensitivity", "coverage")} if kind == VALIDATION else None
+        places = (output if wanted else folder), predictor.predicted_by
+        summary |= calibrations.decide(predictions.label, probability, spread, *places, wanted)
         summary["skipped"] = [source.names[index] for index in predictions.skipped]
         if jax.process_index() == 0:
             rows = prediction_rows(source, predictions, groups)
@@ -81,7 +86,9 @@ def _checkpoint(config: ConfigDict, step: int, epochs: Mapping[int, int]) -> dic
 
 
 def _json_value(value: Any) -> Any:
-    """Returns None for NaN, which JSON does not have, also in lists; other values as they are."""
+    """Returns None for NaN, which JSON does not have, also in lists and tables; other values as they are."""
     if isinstance(value, list):
         return [_json_value(one) for one in value]
+    if isinstance(value, dict):
+        return {name: _json_value(one) for name, one in value.items()}
     return None if isinstance(value, float) and math.isnan(value) else value
