@@ -2,10 +2,12 @@
 
     python -m benchmarks.plans --python .venv-tpu/bin/python --configs b0 b0_full_split \
         --topologies v5e:2x4 v5e:16x16 --images 8 --out plans.json
+    python -m benchmarks.plans --python .venv-gpu-plan/bin/python --configs b0 b0_full_split \
+        --topologies h100:1x8 a100:1x8 --images 64 --out gpu_plans.json
 
 Each plan is made by a process of its own and takes minutes. Plans that are in --out already are not made again, so that
-the same command continues an interrupted one; failed plans are tried again. The table is printed, and written as
-Markdown next to --out.
+the same command continues an interrupted one; failed plans are tried again. The table, of all plans in --out, is
+printed, and written as Markdown next to --out.
 """
 
 import argparse
@@ -23,8 +25,8 @@ from stochconv_jax.atomic_files import write_text
 
 MAIN = pathlib.Path(__file__).parents[1] / "main.py"
 HEAD = (
-    "config", "topology", "chips", "images a chip", "GiB of HBM a chip", "fits", "GFLOP", "ms at least, limited by",
-    "bytes between chips", "compiled in s",
+    "config", "topology", "chips", "images a chip", "GiB of HBM a chip", "fits", "GFLOP", "GiB to and from memory",
+    "kernels launched", "ms at least, limited by", "bytes between chips", "compiled in s",
 )  # fmt: skip
 
 
@@ -83,7 +85,7 @@ def _cells(title: str, content: dict) -> list[str]:
     cells = [name, topology, f"{chips:,}", f"{train['batch_size'] / chips:g}"]
     cells += [f"{needed} of {memory / 2**30:.2f}" if memory else needed, _fits(content)]
     if train["refusal"]:
-        return [*cells, "", "", "", f"{train['seconds']:.0f}"]
+        return [*cells, *[""] * 5, f"{train['seconds']:.0f}"]
     times = train["seconds_by_limit"]
     limit = max(times, key=times.get, default="")
     moved = dict.fromkeys((row["purpose"] for row in train["traffic"]), 0)
@@ -92,6 +94,8 @@ def _cells(title: str, content: dict) -> list[str]:
     return [
         *cells,
         f"{train['costs']['flops'] / 1e9:,.1f}",
+        f"{train['costs']['bytes'] / 2**30:.2f}",
+        f"{train['launches']:,}" if train.get("launches") else "",  # of GPUs only
         f"{1e3 * times[limit]:.3g}, {limit}" if times else "",
         ", ".join(f"{purpose} {size:,.0f}" for purpose, size in moved.items()),
         f"{train['seconds']:.0f}",
@@ -112,17 +116,19 @@ def main(args: list[str] | None = None) -> None:
         prog="python -m benchmarks.plans", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--configs", nargs="+", required=True, help="NAME or NAME:ARGUMENT")
-    parser.add_argument("--topologies", nargs="+", required=True, help="as config.plan.topology: v5e:16x16, devices")
     parser.add_argument(
-        "--images", type=int, help="images per chip of a TPU; else the config's batch_size over all chips"
+        "--topologies", nargs="+", required=True, help="as config.plan.topology: v5e:16x16, h100:1x8, devices"
     )
     parser.add_argument(
-        "--python", default=sys.executable, help="interpreter of an environment with requirements-tpu.txt"
+        "--images", type=int, help="images per chip of a topology by name; else the config's batch_size over all chips"
+    )
+    parser.add_argument(
+        "--python", default=sys.executable, help="interpreter with requirements-tpu.txt or -gpu-plan.txt"
     )
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("plans.json"), help="where to write")
     options = parser.parse_args(args)
     if options.images and "devices" in options.topologies:
-        parser.error("--images is for TPUs by name: leave it out for the devices here")
+        parser.error("--images is for topologies by name: leave it out for the devices here")
     pairs = list(itertools.product(options.configs, options.topologies))
     results = plan_all(pairs, images=options.images, python=options.python, out=options.out)
     lines = table(results)

@@ -60,7 +60,7 @@ RULES: Mapping[str, Kind] = {
     "model.stochastic_depth": fraction(),
     "model.conventions": choice(("official", "torch", "as_published")),
     "model.batch_norm_momentum": fraction(),
-    "model.dtype": choice(("float32", "bfloat16")),
+    "model.dtype": choice(("auto", "float32", "bfloat16")),
     "model.remat": boolean(),
     "init.weights": PATH,
     "distributed.coordinator": text(r"|.+:\d+", "'' or host:port"),

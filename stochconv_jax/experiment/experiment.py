@@ -24,6 +24,12 @@ from stochconv_jax.training.loop import Epochs
 logger = logging.getLogger(__name__)
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+AUTO = "auto"  # of config.model.dtype
+
+
+def dtype_for(platform: str) -> str:
+    """Returns the dtype of activations that 'auto' stands for on `platform`, JAX's name of it."""
+    return "float32" if platform == "cpu" else "bfloat16"
 
 
 class Experiment:
@@ -50,6 +56,12 @@ class Experiment:
 
     # The model and its inputs.
 
+    @property
+    def dtype(self) -> str:
+        """The dtype of activations: config.model.dtype, or for 'auto' the one for the platform of the devices."""
+        chosen = self.config.model.dtype
+        return dtype_for(self.mesh.devices.flat[0].platform) if chosen == AUTO else chosen
+
     @functools.cached_property
     def model(self) -> Classifier:
         """The network."""
@@ -67,7 +79,7 @@ class Experiment:
             stochastic_depth=model.stochastic_depth,
             remat=model.remat,
             layers=LayerConfig(
-                dtype=DTYPES[model.dtype],
+                dtype=DTYPES[self.dtype],
                 batch_norm_momentum=model.batch_norm_momentum,
                 conventions=CONVENTIONS[model.conventions],
             ),

@@ -16,6 +16,7 @@ from stochconv_jax import default_config
 from stochconv_jax.config import check_together, complete, flatten
 from stochconv_jax.data import sources
 from stochconv_jax.experiment import data_sources
+from stochconv_jax.experiment.experiment import AUTO, DTYPES, dtype_for
 from stochconv_jax.run_folder import FREE_KEYS, RunFolder
 from stochconv_jax.runtime import provenance
 
@@ -25,12 +26,42 @@ logger = logging.getLogger(__name__)
 EVALUATION, PREDICTIONS, EVALUATE_LOCK = "evaluation.json", "predictions.csv", ".evaluate.lock"
 # Keys, or beginnings of keys, that determine which arrays a checkpoint holds.
 RESTORED_KEYS = ("model.", "optimizer.", "data.num_classes")
+DTYPE = "model.dtype"
 SIZE_KEYS = ("data.image_size", "data.thumbnail_size")
 # Keys of data that do not affect which images are used.
 FREE_DATA_KEYS = (
     "data.path", "data.num_workers", "data.timeout_seconds", "data.on_bad_image", "data.order", "data.check",
     "data.hash_distance", *SIZE_KEYS
 )  # fmt: skip
+
+
+def decide_dtype(folder: RunFolder, config: ConfigDict, platform: str) -> ConfigDict:
+    """Returns `config` with a dtype of activations in place of 'auto': that of the run in `folder`, if one has begun.
+
+    A new run takes the dtype for `platform`. An old one keeps its dtype on any platform.
+    """
+    if config.model.dtype != AUTO:
+        return config
+    saved = (folder.read_config() or {}).get("config") if _has_begun(folder) else None
+    recorded = flatten(saved).get(DTYPE) if isinstance(saved, Mapping) else None
+    of_run = recorded in DTYPES  # if not, `claim` refuses the folder
+    dtype = recorded if of_run else dtype_for(platform)
+    logger.info("model.dtype=auto: %s, %s", dtype, "as the run began" if of_run else f"for {platform}")
+    return with_dtype(config, dtype)
+
+
+def with_dtype(config: ConfigDict, dtype: str) -> ConfigDict:
+    """Returns `config` with `dtype` in place of model.dtype='auto'."""
+    if config.model.dtype != AUTO:
+        return config
+    decided = config.copy_and_resolve_references()
+    decided.model.dtype = dtype
+    return decided
+
+
+def _has_begun(folder: RunFolder) -> bool:
+    """Returns whether the run in `folder` has something worth keeping: a checkpoint or an epoch."""
+    return folder.has_checkpoint() or bool(folder.read_metrics())
 
 
 def claim(
@@ -133,6 +164,7 @@ def read_run(workdir: str | os.PathLike, overrides: Mapping[str, Any]) -> tuple[
         raise ValueError(f"{folder.path / 'config.json'} is not that of a run: it lacks `config` or `data`")
     config = complete(about["config"], folder.path)
     trained = flatten(config.to_dict())
+    overrides = {key: value for key, value in overrides.items() if (key, value) != (DTYPE, AUTO)}
     for key, value in overrides.items():
         if key.startswith(RESTORED_KEYS) and trained[key] != value:
             raise ValueError(f"config.{key}={value!r}: the run in {folder.path} has {trained[key]!r}")

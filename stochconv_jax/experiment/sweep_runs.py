@@ -52,9 +52,10 @@ class SweepRun:
             about = self.folder.read_config()
             if about is None or self.epochs() < self.config.num_epochs:
                 return False
-            there = complete(about["config"], self.folder.path).to_dict()
+            there = complete(about["config"], self.folder.path)
+            wanted = runs.with_dtype(self.config, there.model.dtype)
             kept = self.folder.has_checkpoint(self._last_step()) or self.evaluated()
-            return kept and not runs.differences(there, self.config.to_dict())
+            return kept and not runs.differences(there.to_dict(), wanted.to_dict())
         except (ValueError, KeyError):
             return False
 

@@ -24,14 +24,16 @@ def run(config, overrides, workdir) -> None:
     """
     del overrides
     target = config.plan.topology
-    devices = None if not target else meshes.create() if target == "devices" else targets.mesh_of(target)
+    if not target:
+        jax.config.update("jax_platforms", "cpu")  # counting leaves the machine's accelerator to other processes
+    devices = meshes.create() if target in ("", "devices") else targets.mesh_of(target)
     # The number of steps of an epoch is a constant of the program; it takes no images to know it.
     experiment = Experiment(config, mesh=devices, steps_per_epoch=1.0)
     rows = summary.parts(experiment.model, experiment.inputs())
     print(summary.table(rows), flush=True)
     content = summary.totals(rows) | {"parts": [vars(row) for row in rows]} | provenance.software()
     folder = RunFolder(workdir).create()
-    if devices is None:
+    if not target:
         folder.write_json("plan.json", content)
         return
     plan, compile_train = _plan(experiment)
@@ -72,4 +74,5 @@ def _plan(experiment: Experiment) -> tuple[report.Plan, Callable[[int], cost.Pro
         "train": compile_train(rows),
         "evaluate": compile_step(experiment.eval_step, variables, experiment.eval_batch_size, beside=idle),
     }
-    return report.Plan(config.plan.topology, targets.chip_of(devices), config.batch_size, steps), compile_train
+    chip = targets.chip_of(devices)
+    return report.Plan(config.plan.topology, chip, experiment.dtype, config.batch_size, steps), compile_train

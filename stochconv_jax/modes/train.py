@@ -38,7 +38,9 @@ def run(config, overrides, workdir) -> int:
     Returns the exit code: 0 if the last epoch is done, otherwise watchdog.STOPPED.
     """
     del overrides
-    folder, experiment = RunFolder(workdir), Experiment(config)
+    folder = RunFolder(workdir)
+    config = runs.decide_dtype(folder, config, jax.devices()[0].platform)
+    experiment = Experiment(config)
     if not folder.has_checkpoint():
         storage_check.check_name(folder.checkpoints)
     experiment.use_compilation_cache()

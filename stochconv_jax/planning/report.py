@@ -16,6 +16,7 @@ class Plan:
     Attributes:
       topology: name of the topology.
       chip: peak rates and memory of one chip.
+      dtype: dtype of activations.
       configured_batch_size: the config's batch size, before it is rounded up to a multiple of the chips.
       steps: the compiled steps, 'train' and 'evaluate'.
       largest_batch: images, over all chips, of the largest batch found to fit; 0 if none fits, None before the search.
@@ -23,6 +24,7 @@ class Plan:
 
     topology: str
     chip: Chip
+    dtype: str
     configured_batch_size: int
     steps: Mapping[str, cost.Program]
     largest_batch: int | None = None
@@ -45,6 +47,7 @@ def as_json(plan: Plan) -> dict[str, Any]:
         if math.isinf(step.needed):
             steps[name]["needed"] = steps[name]["memory"]["total"] = None
     about = {"topology": plan.topology, "chips": plan.chips, "chip": dataclasses.asdict(plan.chip)}
+    about["dtype"] = plan.dtype
     return about | {"steps": steps, "largest_batch": plan.largest_batch, "in_words": conclusions(plan)}
 
 
@@ -53,6 +56,7 @@ def text(plan: Plan) -> str:
     lines = [f"{plan.topology}: {plan.chips} x {plan.chip.kind}"]
     if plan.chip.memory:
         lines[0] += f", {plan.chip.memory / GIB:.2f} GiB each ({plan.chip.source})"
+    lines[0] += f"; activations in {plan.dtype}"
     for name, step in plan.steps.items():
         lines += ["", f"{name} step, {step.batch_size} images, compiled in {step.seconds:.0f} s"]
         if step.refusal:
@@ -119,7 +123,8 @@ def conclusions(plan: Plan) -> list[str]:
     if memory and not all(step.fits(memory) for step in plan.steps.values()):
         sentences.append(
             "To fit: a smaller batch_size, the same batch in parts (optimizer.accumulate_steps), model.remat=True, "
-            "model.dtype=bfloat16, or sharding.parameters=sharded where the parameters are what is large."
+            + ("model.dtype=bfloat16, " if plan.dtype == "float32" else "")
+            + "or sharding.parameters=sharded where the parameters are what is large."
         )
     sentences += _describe_limit(plan, train)
     images, unknown = (_bytes_by_purpose(plan, purpose) for purpose in (hlo.IMAGES, hlo.UNKNOWN))
@@ -173,7 +178,9 @@ def _describe_limit(plan: Plan, train: cost.Program) -> list[str]:
     limit = max(times, key=lambda name: times[name])
     advice = {
         "arithmetic": "only more chips help",
-        "memory traffic": "model.dtype=bfloat16 halves the activations",
+        "memory traffic": "model.dtype=bfloat16 halves the activations"
+        if plan.dtype == "float32"
+        else "only more chips help",
         "links between chips": "more images a chip give each exchange more work, or optimizer.accumulate_steps",
         "launches": "more images a chip give each kernel more work",
     }[limit]

@@ -77,6 +77,16 @@ def test_an_evaluation_of_the_last_checkpoint_as_the_last_counts(run, summary, c
         assert [word for word in asked if word.startswith(f"--config.eval.{key}=")] == [f"--config.eval.{key}={value}"]
 
 
+@pytest.mark.parametrize(("asked", "trained"), [("auto", True), ("bfloat16", True), ("float32", False)])
+def test_a_run_whose_dtype_was_chosen_for_its_platform_is_trained(run, asked, trained):
+    run.folder.write_json("evaluation.json", {"checkpoint_step": 20, "passes": 3})
+    run.config.num_epochs = 2
+    saved = runs.with_dtype(run.config, "bfloat16").to_dict()
+    run.folder.write_json("config.json", {"config": saved, "data": {}})
+    run.config.model.dtype = asked
+    assert run.trained() == trained
+
+
 @pytest.mark.parametrize("name", [".lock", runs.EVALUATE_LOCK])
 def test_a_run_that_another_process_trains_or_evaluates_is_in_use(run, name):
     with locked(run.folder.path, name):

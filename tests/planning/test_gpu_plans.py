@@ -9,10 +9,15 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from configs import b0_full_split
+from stochconv_jax.experiment.experiment import Experiment
+from stochconv_jax.models.classifier import WindowStem
+from stochconv_jax.models.efficientnet import LayerConfig
+from stochconv_jax.models.stochastic_conv import StochasticConv
 from stochconv_jax.ops import sample_windows, window_conv
 from stochconv_jax.planning import kernels, targets
 from stochconv_jax.runtime import mesh as meshes
-from tests.training.compiled_step_checks import check
+from tests.training.compiled_step_checks import check, check_dtypes
 
 missing = targets._missing_gpu_compiler()
 needs_compiler = pytest.mark.skipif(bool(missing), reason=f"{missing}: see requirements-gpu-plan.txt")
@@ -56,7 +61,8 @@ def h100():
 
 def program(mesh, function, *shapes):
     """Returns the text of a program and the bytes of its temporaries."""
-    arguments = [jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=meshes.replicated(mesh)) for s in shapes]
+    sharding = meshes.replicated(mesh)
+    arguments = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=sharding), shapes)
     options = targets.compiler_options(mesh)
     hlo = jax.jit(function).lower(*arguments).compile(compiler_options=options)
     return hlo.as_text(), hlo.memory_analysis().temp_size_in_bytes
@@ -108,6 +114,47 @@ def test_windows_are_convolved_in_a_few_kernels_whatever_the_image(h100, size, s
 def test_the_gradient_of_a_float_image_is_no_loop_over_images(h100):
     text, temporaries = program(h100, image_gradient, *shapes_of(1024, "per_image", jnp.float32))
     assert kernels.launches(text) <= 5 * FEATURES and temporaries <= 1.2 * G_BYTES and " scatter(" not in text
+
+
+@needs_compiler
+def test_a_stem_with_batch_norm_and_gradients_is_a_few_kernels(h100):
+    layers = LayerConfig(dtype=jnp.bfloat16)
+    conv = StochasticConv(FEATURES, (112, 112), use_bias=False, mean=(0.5,) * 3, std=(0.25,) * 3, dtype=layers.dtype)
+    stem = WindowStem(conv, layers)
+    image, *_, g = shapes_of(1024, "per_image")
+    examples = jax.ShapeDtypeStruct((BATCH,), jnp.uint32)
+    keys = {"params": jax.random.key(0), "windows": jax.random.key(1)}
+    variables = jax.eval_shape(lambda i, e: stem.init(keys, i, e, train=True), image, examples)
+
+    def step(variables, image, examples, g):
+        def apply(params):
+            now = {"params": params, "batch_stats": variables["batch_stats"]}
+            rngs = {"windows": keys["windows"]}
+            return stem.apply(now, image, examples, train=True, rngs=rngs, mutable=["batch_stats"])
+
+        out, back, updated = jax.vjp(apply, variables["params"], has_aux=True)
+        return out, back(g.astype(out.dtype)), updated
+
+    text, _ = program(h100, step, variables, image, examples, g)
+    assert kernels.launches(text) <= 40
+
+
+@needs_compiler
+@pytest.mark.slow
+def test_a_step_of_the_full_split_launches_at_most_3000_kernels(h100):
+    config = b0_full_split.get_config()
+    config.batch_size = BATCH
+    experiment = Experiment(config, mesh=h100, steps_per_epoch=1.0)
+    assert experiment.dtype == "bfloat16"
+    with jax.set_mesh(h100):
+        lowered = experiment.train_step.lower(experiment.state_shapes, experiment.batch_shapes(BATCH))
+    text = lowered.compile(compiler_options=targets.compiler_options(h100)).as_text()
+    assert kernels.launches(text) <= 3000
+
+
+@needs_compiler
+def test_large_activations_are_bfloat16(h100):
+    check_dtypes(h100)
 
 
 @needs_compiler

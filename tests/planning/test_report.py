@@ -9,7 +9,7 @@ from tests.planning.programs import V5E, program
 
 
 def plan(train, largest=None, batch_size=8):
-    return report.Plan("v5e:2x2", V5E, batch_size, {"train": train, "evaluate": program()}, largest)
+    return report.Plan("v5e:2x2", V5E, "float32", batch_size, {"train": train, "evaluate": program()}, largest)
 
 
 def test_conclusions_say_what_fits_what_limits_and_what_to_change():

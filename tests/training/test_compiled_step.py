@@ -13,7 +13,7 @@ import pytest
 from stochconv_jax.models.stochastic_conv import StochasticConv
 from stochconv_jax.planning import targets
 from stochconv_jax.runtime import mesh as meshes
-from tests.training.compiled_step_checks import check, float_images, lower_step
+from tests.training.compiled_step_checks import check, check_dtypes, float_images, lower_step
 
 needs_libtpu = pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed: see requirements-tpu.txt"
@@ -33,6 +33,11 @@ def test_on_eight_devices_images_stay_where_they_are(eight):
 @needs_libtpu
 def test_on_a_tpu_images_stay_where_they_are():
     check(targets.mesh_of("v5e:2x4"))
+
+
+@needs_libtpu
+def test_on_a_tpu_large_activations_are_bfloat16():
+    check_dtypes(targets.mesh_of("v5e:1x1"))
 
 
 @pytest.mark.slow
