@@ -137,7 +137,9 @@ def _networks(axes, ink) -> None:
     style = {"fc": ink, "ec": "none", "zorder": 3}
     arrow = {"arrowstyle": "-|>", "color": ink}
     for middle, first, last, joined in ((59, 23, 95, 206), (287, 131, 443, 224)):
-        axes.add_patch(plt.Polygon([(712, first), (738, middle - 36), (738, middle + 36), (712, last)], **style, alpha=0.16))
+        axes.add_patch(
+            plt.Polygon([(712, first), (738, middle - 36), (738, middle + 36), (712, last)], **style, alpha=0.16)
+        )
         for number, half in enumerate(np.linspace(36, 12, 5)):
             block = plt.Rectangle((740 + 18 * number, middle - half), 11, 2 * half, **style, alpha=0.75 - 0.09 * number)
             axes.add_patch(block)
@@ -201,7 +203,12 @@ def badges(project: dict) -> str:
     jax_range = next(text for text in project["dependencies"] if text.startswith("jax>="))
     oldest, end = jax_range.removeprefix("jax>=").split(",<")
     python = f"{project['requires-python'].removeprefix('>=')} to 3.14"
-    texts = [("Python", python), ("JAX", f"{oldest} to <{end}"), ("Flax", "Linen | NNX"), ("licence", project["license"])]
+    texts = [
+        ("Python", python),
+        ("JAX", f"{oldest} to <{end}"),
+        ("Flax", "Linen | NNX"),
+        ("licence", project["license"]),
+    ]
     parts, x, out = [], 0, io.StringIO()
     for name, value in texts:
         widths = [7 * len(text) + 12 for text in (name, value)]
