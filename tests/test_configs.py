@@ -1,12 +1,12 @@
-"""Every config describes a network that can be built and has the size in README.md."""
+"""Every config describes a network that can be built and has the size that README.md or docs/models.md states."""
 
 import importlib
-import pathlib
 
 import pytest
 
 from stochconv_jax.experiment.experiment import Experiment
 from stochconv_jax.models import summary
+from tests.conftest import ROOT
 
 PARAMETERS = {
     "b0": 4_008_829,
@@ -30,8 +30,8 @@ def test_a_model_of_the_report_has_its_size(name):
     rows = summary.parts(experiment.model, experiment.inputs())
     assert summary.totals(rows)["parameters"] == PARAMETERS[name]
     count = f"{PARAMETERS[name]:,}"
-    readme = (pathlib.Path(__file__).parents[1] / "README.md").read_text()
-    assert any(f"`{name}.py`" in line and count in line for line in readme.splitlines())
+    tables = [line for page in ("README.md", "docs/models.md") for line in (ROOT / page).read_text().splitlines()]
+    assert any(f"`{name}.py`" in line and count in line for line in tables)
 
 
 @pytest.mark.parametrize("name", ["b1", "b7"])

@@ -48,7 +48,7 @@ def test_the_readme_s_predictions_run(tmp_path, monkeypatch, capsys):
     cv2.imwrite(str(tmp_path / "OTHER_IMAGES" / "mole.png"), np.full((100, 120, 3), 90, np.uint8))
     (tmp_path / "OTHER_IMAGES" / "broken.png").write_bytes(b"no picture")
     monkeypatch.chdir(tmp_path)
-    found = run_example("Predict from Python")["found"]
+    found = run_example("Your own images")["found"]
     assert list(found.names) == ["broken.png", "mole.png"] and 0 < found.probability[1, 1] < 1
     assert re.search(r"^broken.png .*broken\.png: .+\nmole\.png 0\.\d{3} \+- 0\.\d{3}$", capsys.readouterr().out, re.M)
 

@@ -8,7 +8,7 @@ well a network finds the texture, and nothing about real lesions. See integratio
 the wide stem and B4 are left out here.
 
 Cost: 15 runs with their evaluations, 11 minutes on two cores of an Intel Xeon, compilation included. The results are in
-README.md.
+docs/ablations.md.
 """
 
 from configs.ablations import compared_with, quick_config

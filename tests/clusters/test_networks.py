@@ -1,6 +1,6 @@
 """Runs over hosts of their own network: trained as one, and what happens where a host, its network or its disk fails.
 
-Each fault ends in the bounded way that README names, and the same command goes on to the same run.
+Each fault ends in the bounded way that docs/launchers.md names, and the same command goes on to the same run.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ HEARTBEAT = r"Task 1 heartbeat timeout|\(stopped sending heartbeats\):\n1\n"
 
 
 class Cluster:
-    """Starts a run as one process a host, with the words of README's explicit launch."""
+    """Starts a run as one process a host, with the words of the launch by hand of docs/launchers/processes.md."""
 
     def __init__(self, hosts, folder):
         self.hosts, self._slow, self._started = hosts, slow_python(folder, unless="false"), []

@@ -1,0 +1,38 @@
+"""Runs Python as `python` of the documentation's commands does, with settings so small that a command takes seconds.
+
+The last of repeated settings counts, so small ones are added at the end.
+"""
+
+import os
+import sys
+
+TRAINING = [
+    *("model.variant=tiny", "data.image_size=128", "data.thumbnail_size=32", "num_epochs=1", "batch_size=16"),
+    *("eval.batch_size=16", "data.num_workers=0", "data.num_train=32", "data.num_validation=16"),
+]
+BY_MODE = {
+    "train": TRAINING,
+    "sweep": [*TRAINING[1:], "sweep.seeds=0"],  # an ablation chooses its network
+    "show": ["show.passes=8", "show.count=2"],
+    "prepare": ["prepare.size=128", "prepare.num_workers=1"],
+}
+BENCHMARKS = {
+    "benchmarks.stem": ["--size", "256", "--rounds", "2", "--batch", "1"],
+    "benchmarks.eval_passes": ["--config", "quickstart", "--batch_size", "2", "--rounds", "2"],
+    "benchmarks.input": ["--size", "256", "--rounds", "2"],
+    "benchmarks.prepare": ["--size", "128", "--copies", "1", "--rounds", "1", "--workers", "1"],
+}
+
+
+def small(words: list[str]) -> list[str]:
+    """Returns the words of a command line with small settings for the mode or benchmark that it names."""
+    if words[:1] == ["main.py"] or words[:2] == ["-m", "stochconv_jax"]:
+        mode = next((word.partition("=")[2] for word in words if word.startswith("--mode=")), "train")
+        return [*words, *(f"--config.{setting}" for setting in BY_MODE.get(mode, []))]
+    if words[:1] == ["-m"]:
+        return [*words, *BENCHMARKS.get(words[1], [])]
+    return words
+
+
+if __name__ == "__main__":
+    os.execv(sys.executable, [sys.executable, *small(sys.argv[1:])])
