@@ -19,7 +19,7 @@ OWN = {
     "b4": "ra2_in1k",
     "b5": "sw_in12k_ft_in1k",
 }
-OFFICIAL = {f"b{number}": "ns_jft_in1k" for number in range(8)}
+OFFICIAL = {f"b{number}": "ns_jft_in1k" for number in range(8)} | {f"lite{number}": "in1k" for number in range(5)}
 
 
 def find(weights: str, variant: str, *, official: bool) -> pathlib.Path:
