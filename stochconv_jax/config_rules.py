@@ -63,6 +63,7 @@ RULES: Mapping[str, Kind] = {
     "model.dtype": choice(("auto", "float32", "bfloat16")),
     "model.remat": boolean(),
     "init.weights": PATH,
+    "init.run": PATH,
     "distributed.coordinator": text(r"|.+:\d+", "'' or host:port"),
     "distributed.num_processes": optional(integer(1)),
     "distributed.process_id": optional(integer(0)),
@@ -124,6 +125,10 @@ RULES: Mapping[str, Kind] = {
     "optimizer.epsilon": _at_least_0(),
     "optimizer.weight_decay": _at_least_0(),
     "optimizer.clip_norm": optional(_positive()),
+    "optimizer.freeze": sequence(text(".+"), "beginnings of names of parts, or ()"),
+    "optimizer.factors": sequence(
+        text(r"[^=]+=\d*\.?\d+(e[-+]?\d+)?"), "a factor for each part, such as ('windows=10', 'thumbnail=0.1'), or ()"
+    ),
     "optimizer.accumulate_steps": integer(1),
     "optimizer.ema_decay": optional(fraction()),
     "sharding.parameters": choice(("replicated", "sharded")),
@@ -132,6 +137,7 @@ RULES: Mapping[str, Kind] = {
         _at_least_0(), "a weight per class, 0 or more and not all 0, or ()", lambda weights: not weights or any(weights)
     ),
     "checkpoint.best_metric": choice([name for name in METRICS if name not in ("epoch", "step")]),
+    "checkpoint.patience": integer(0),
     "checkpoint.every_steps": integer(0),
     "checkpoint.grace_seconds": SECONDS,
     "eval.batch_size": integer(1),
@@ -245,6 +251,8 @@ def check_together(values: Mapping[str, Any]) -> None:
             f"config.data.image_size={values['data.image_size']}: smaller than a window of {window[0]}x{window[1]} "
             f"pixels, the size that belongs to config.data.thumbnail_size={values['data.thumbnail_size']}"
         )
+    if values["init.weights"] and values["init.run"]:
+        raise BadValue("config.init.weights and config.init.run are both set: start from one of them")
     if values["init.weights"] and values["model.conventions"] == "as_published":
         raise BadValue("config.init.weights needs a usual network: set config.model.conventions to official or torch")
     if values["data.source"] == "tfds" and (values["data.labels"] or values["data.validation_labels"]):

@@ -15,7 +15,7 @@ def get_config() -> ConfigDict:
     return ConfigDict(
         {
             "seed": 0,  # of everything random in a run: initial weights, order, augmentation, windows, dropout
-            "num_epochs": 60,  # the report's length
+            "num_epochs": 60,  # the report's length; a run may go on with more, unless its schedule is cosine
             "batch_size": 100,  # images per step, over all devices of all hosts
             "model": model(),
             "init": {
@@ -23,6 +23,9 @@ def get_config() -> ConfigDict:
                 # name, such as 'timm/tf_efficientnet_b0.ns_jft_in1k' or 'keras/efficientnetb0'; or 'auto', timm's
                 # ImageNet weights of model.variant. '': random weights.
                 "weights": "",
+                # Folder of a run to start from, which may have other classes, branches or another merge_after: what
+                # fits is taken from the checkpoint that its eval.checkpoint names, and the rest is logged. '': none.
+                "run": "",
             },
             "distributed": distributed(),
             "data": data(),
@@ -42,6 +45,8 @@ def get_config() -> ConfigDict:
                 # Column of metrics.csv that chooses the best checkpoint: the minimum of a *_loss, the maximum of
                 # others.
                 "best_metric": "val_roc_auc",
+                # Epochs without an improvement of best_metric after which training ends early; 0: it does not.
+                "patience": 0,
                 "every_steps": 0,  # steps between saves within an epoch; 0: save at the end of each epoch only
                 # Seconds that a process has to end after SIGTERM or an error, and the longest wait for a save.
                 "grace_seconds": 100.0,
@@ -258,6 +263,12 @@ def optimizer() -> ConfigDict:
             "epsilon": 1e-8,  # rmsprop, adamw: added to the root of the mean square
             "weight_decay": 0.0,  # times the learning rate; on kernels, not on biases or batch norm
             "clip_norm": config_dict.placeholder(float),  # largest global norm of the gradient; None: no clipping
+            # Parts that stay as they are, also their batch statistics, by the beginnings of their names: stems, stages,
+            # heads and the classifier, e.g. ('thumbnail',) for that branch, or ('windows/stage1', 'windows_stem').
+            "freeze": (),
+            # Factors of the learning rate by the beginning of parameters' names, as in parameters.txt, e.g.
+            # ('thumbnail=0.1', 'classifier=10'). The last that fits counts.
+            "factors": (),
             # Parts of a batch that a step processes one after the other, to save memory. The gradient is that of the
             # whole batch; batch norm is over each part, and its running statistics are averaged over the parts.
             "accumulate_steps": 1,

@@ -13,13 +13,12 @@ import numpy as np
 from stochconv_jax import config_rules
 from stochconv_jax.data import requested, sources
 from stochconv_jax.data.array_source import ArraySource
-from stochconv_jax.experiment import runs
+from stochconv_jax.experiment import initial_state, runs
 from stochconv_jax.experiment.experiment import Experiment
 from stochconv_jax.run_folder import RunFolder
 from stochconv_jax.runtime import compiler_flags
 from stochconv_jax.runtime import mesh as meshes
-from stochconv_jax.training import evaluation, state
-from stochconv_jax.training.checkpoints import Checkpoints
+from stochconv_jax.training import evaluation
 from stochconv_jax.training.progress import Progress
 
 logger = logging.getLogger(__name__)
@@ -92,15 +91,7 @@ class Predictor:
 
     def __init__(self, folder: RunFolder, experiment: Experiment):
         self.folder, self.experiment = folder, experiment
-        config = experiment.config
-        keeps_average = config.optimizer.ema_decay is not None
-        shapes = {"ema": experiment.variable_shapes} if keeps_average else experiment.variable_shapes
-        with Checkpoints(folder.checkpoints, best_metric=config.checkpoint.best_metric, read_only=True) as kept:
-            found = kept.restore_part(config.eval.checkpoint, {state.VARIABLES: shapes})
-        if found is None:
-            raise ValueError(f"no checkpoint in {folder.checkpoints}: train first, with the same --workdir")
-        self.step, variables = found[0], found[1][state.VARIABLES]
-        self.variables = variables["ema"] if keeps_average else variables
+        self.step, self.variables = initial_state.restore_variables(folder, experiment)
         self._eval_steps: dict[int, Any] = {}
         logger.info("restored step %d of %s", self.step, folder.path)
 

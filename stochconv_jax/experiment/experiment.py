@@ -83,6 +83,7 @@ class Experiment:
                 batch_norm_momentum=model.batch_norm_momentum,
                 conventions=CONVENTIONS[model.conventions],
             ),
+            frozen=tuple(self.config.optimizer.freeze),
         )
 
     @functools.cached_property
@@ -227,6 +228,8 @@ class Experiment:
         """The optimiser."""
         names = ("momentum", "rms_decay", "epsilon", "weight_decay", "clip_norm")
         settings = {name: self.config.optimizer[name] for name in names}
+        frozen = dict.fromkeys(self.config.optimizer.freeze, 0.0)
+        settings["factors"] = optimizers.parse_factors(self.config.optimizer.factors) | frozen
         return optimizers.create_optimizer(self.config.optimizer.name, self.schedule, **settings)
 
     @functools.cached_property

@@ -5,7 +5,7 @@ import json
 import logging
 import os
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -28,6 +28,11 @@ EVALUATION, PREDICTIONS, EVALUATE_LOCK = "evaluation.json", "predictions.csv", "
 RESTORED_KEYS = ("model.", "optimizer.", "data.num_classes")
 DTYPE = "model.dtype"
 SIZE_KEYS = ("data.image_size", "data.thumbnail_size")
+# Keys that may change in a run if that makes it longer: whether (before, after) do. The epochs done stay as they are.
+LENGTHS: Mapping[str, Callable[[int, int], bool]] = {
+    "num_epochs": lambda before, after: after > before,
+    "checkpoint.patience": lambda before, after: before and (after > before or not after),
+}
 # Keys of data that do not affect which images are used.
 FREE_DATA_KEYS = (
     "data.path", "data.num_workers", "data.timeout_seconds", "data.on_bad_image", "data.order", "data.check",
@@ -94,8 +99,9 @@ def claim(
     if old is not None and (saved_once or epochs):
         before = {"data_set": old["data"]} | complete(old["config"], folder.path).to_dict()
         if found := differences(before, {"data_set": data} | config.to_dict()):
-            listing = "\n".join(f"  {key}: {there!r} there, {now!r} now" for key, (there, now) in found.items())
-            raise ValueError(f"{folder.path} holds another run; choose another --workdir. What differs:\n{listing}")
+            _refuse_another_run(folder, config, found)
+            if jax.process_index() == 0:
+                _record_longer(folder, old, found)
         # A row is written before its checkpoint, so there may be two rows before the first checkpoint is complete.
         if not saved_once and (epochs > 2 or (folder.path / EVALUATION).exists()):
             raise ValueError(
@@ -105,6 +111,32 @@ def claim(
     elif jax.process_index() == 0:
         about = {"config": content, **size, "data": data}
         folder.write_json("config.json", about | provenance.describe(folder.path))
+
+
+def _refuse_another_run(folder: RunFolder, config: ConfigDict, found: Mapping[str, tuple[Any, Any]]) -> None:
+    """Raises ValueError, which lists the keys that differ, unless the run in `folder` is only to be longer."""
+    grown = [key for key, values in found.items() if key in LENGTHS and LENGTHS[key](*values)]
+    if len(grown) == len(found) and ("num_epochs" not in found or config.optimizer.schedule != "cosine"):
+        return
+    listing = "\n".join(f"  {key}: {there!r} there, {now!r} now" for key, (there, now) in found.items())
+    advice = ""
+    if len(grown) == len(found):
+        advice = (
+            " The cosine schedule depends on the number of epochs: a new run can start from the weights of this one "
+            f"with --config.init.run={folder.path}."
+        )
+    raise ValueError(f"{folder.path} holds another run; choose another --workdir.{advice} What differs:\n{listing}")
+
+
+def _record_longer(folder: RunFolder, about: Mapping[str, Any], found: Mapping[str, tuple[Any, Any]]) -> None:
+    """Writes new values of `LENGTHS` into the config of a run, and the old ones into `before` of its config.json."""
+    config = json.loads(json.dumps(about["config"]))
+    for key, (there, now) in found.items():
+        logger.info("config.%s: %s, before %s", key, now, there)
+        section, _, name = key.rpartition(".")
+        (config.setdefault(section, {}) if section else config)[name] = now
+    before = [*about.get("before", ()), {key: there for key, (there, _) in found.items()}]
+    folder.write_json("config.json", dict(about) | {"config": config, "before": before})
 
 
 def record_start(folder: RunFolder, config: ConfigDict, step: int) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from stochconv_jax import config_rules
+from stochconv_jax import config_rules, early_stopping
 from stochconv_jax.config import check_together, checked, complete, flatten
 from stochconv_jax.experiment import runs
 from stochconv_jax.run_folder import RunFolder
@@ -50,7 +50,7 @@ class SweepRun:
         """
         try:
             about = self.folder.read_config()
-            if about is None or self.epochs() < self.config.num_epochs:
+            if about is None or (self.epochs() < self.config.num_epochs and not self._stopped_early()):
                 return False
             there = complete(about["config"], self.folder.path)
             wanted = runs.with_dtype(self.config, there.model.dtype)
@@ -77,7 +77,7 @@ class SweepRun:
     def work_left(self) -> int:
         """Returns the number of epochs left; a missing evaluation counts as one epoch."""
         evaluation = bool(self.config.sweep.passes) and not self.evaluated()
-        return max(0, self.config.num_epochs - self.epochs()) + evaluation
+        return (0 if self.trained() else max(0, self.config.num_epochs - self.epochs())) + evaluation
 
     def train_command(self) -> list[str]:
         """Returns the command that starts or continues training."""
@@ -88,6 +88,10 @@ class SweepRun:
         asked = {"eval.checkpoint": LAST, "eval.passes": self.config.sweep.passes}
         asked |= dict.fromkeys(("eval.path", "eval.labels", "eval.output"), "")
         return self._command("--mode=evaluate", keys=dict(self.flags) | asked)
+
+    def _stopped_early(self) -> bool:
+        checkpoint = self.config.checkpoint
+        return early_stopping.is_over(self.folder.read_metrics(), checkpoint.best_metric, checkpoint.patience)
 
     def _last_step(self) -> int:
         return self._last_row("step")

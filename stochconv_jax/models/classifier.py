@@ -59,6 +59,7 @@ class Stages(nn.Module):
     stochastic_depth: float
     remat: bool
     layers: LayerConfig
+    frozen: tuple[str, ...] = ()  # names of stages, or 'head', that compute as in evaluation also in training
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch height width channels"], *, train: bool) -> Float[Array, "batch ..."]:
@@ -69,11 +70,12 @@ class Stages(nn.Module):
         block = sum(spec.repeats for spec in self.variant.stages[: self.first - 1])
         for number in range(self.first, self.last + 1):
             spec = self.variant.stages[number - 1]
-            survival = None if scales is None else scales[block : block + spec.repeats]
-            x = stage_class(spec, self.layers, name=f"stage{number}")(x, survival, train)
+            trains = train and f"stage{number}" not in self.frozen
+            survival = scales[block : block + spec.repeats] if scales is not None and trains else None
+            x = stage_class(spec, self.layers, name=f"stage{number}")(x, survival, trains)
             block += spec.repeats
         if self.head:
-            x = Head(self.variant.head_filters, self.layers, name="head")(x, train=train)
+            x = Head(self.variant.head_filters, self.layers, name="head")(x, train=train and "head" not in self.frozen)
         return x
 
 
@@ -105,6 +107,8 @@ class Classifier(nn.Module):
       stochastic_depth: the largest rate at which a block may be dropped, see `survival_scales`.
       remat: whether to recompute activations in the backward pass, stage by stage, instead of keeping them.
       layers: settings of all layers.
+      frozen: beginnings of the names of `parts` that compute as in evaluation also in training: batch norm uses its
+        running statistics and leaves them as they are, and no block is dropped.
     """
 
     variant: Variant
@@ -119,28 +123,50 @@ class Classifier(nn.Module):
     stochastic_depth: float = 0.2
     remat: bool = False
     layers: LayerConfig = LayerConfig()
+    frozen: tuple[str, ...] = ()
 
     def setup(self):
         self._check()
         variant, last = self.variant, len(self.variant.stages)
         conventions = self.layers.conventions.of_variant(variant)
         layers = dataclasses.replace(self.layers, conventions=conventions)
-        self.meet = HEAD if len(self.branches) == 1 else self.merge_after
-        depth = last if self.meet == HEAD else int(self.meet)
 
-        def stages(first: int, last: int, head: bool) -> Stages:
-            return Stages(variant, first, last, head, self.stochastic_depth, self.remat, layers)
+        def stages(name: str, first: int, last: int, head: bool) -> Stages:
+            frozen = tuple(part.partition("/")[2] for part in self._frozen_parts() if part.startswith(f"{name}/"))
+            return Stages(variant, first, last, head, self.stochastic_depth, self.remat, layers, frozen)
 
         if "thumbnail" in self.branches:
             self.thumbnail_stem = Stem(variant.stem_filters, variant.mean, variant.std, layers)
-            self.thumbnail = stages(1, depth, self.meet == HEAD)
+            self.thumbnail = stages("thumbnail", 1, self.depth, self.meet == HEAD)
         if "windows" in self.branches:
             self.windows_stem = WindowStem(self._stochastic_conv(), layers)
-            self.windows = stages(1, depth, self.meet == HEAD)
+            self.windows = stages("windows", 1, self.depth, self.meet == HEAD)
         if self.meet != HEAD:
-            self.merged = stages(depth + 1, last, True)
+            self.merged = stages("merged", self.depth + 1, last, True)
         self.drop = nn.Dropout(self.dropout)
         self.classifier = nn.Dense(self.num_classes, kernel_init=classifier_init)
+
+    @property
+    def meet(self) -> int | str:
+        """The stage after which the branches meet, or 'head', also for one branch."""
+        return HEAD if len(self.branches) == 1 else self.merge_after
+
+    @property
+    def depth(self) -> int:
+        """The number of stages of each branch."""
+        return len(self.variant.stages) if self.meet == HEAD else int(self.meet)
+
+    def parts(self) -> list[str]:
+        """Returns the names of stems, stages, heads and the classifier, with which the names of parameters begin."""
+        stages = [f"stage{number}" for number in range(1, len(self.variant.stages) + 1)]
+        own, joint = [*stages, "head"], []
+        if self.meet != HEAD:
+            own, joint = stages[: self.depth], [*stages[self.depth :], "head"]
+        found = [part for b in self.branches for part in (f"{b}_stem", *(f"{b}/{name}" for name in own))]
+        return [*found, *(f"merged/{name}" for name in joint), "classifier"]
+
+    def _frozen_parts(self) -> list[str]:
+        return [part for part in self.parts() if part.startswith(self.frozen)]
 
     def _stochastic_conv(self) -> StochasticConv:
         """Returns the first layer of the window branch, of which `windows_stem` becomes the parent."""
@@ -174,6 +200,13 @@ class Classifier(nn.Module):
             raise ValueError(f"branches={self.branches!r}: name 'thumbnail', 'windows' or both, once each")
         if self.merge_after != HEAD and self.merge_after not in range(stages + 1):
             raise ValueError(f"merge_after={self.merge_after!r}: expected 0..{stages} or 'head'")
+        for name in self.frozen:
+            if not any(part.startswith(name) for part in self.parts()):
+                raise ValueError(
+                    f"`freeze`: no part's name begins with {name!r}; the parts are {', '.join(self.parts())}"
+                )
+        if self.frozen and self._frozen_parts() == self.parts():
+            raise ValueError(f"`freeze`={self.frozen}: nothing is left to train")
 
     def encode(
         self, branch: str, inputs: Mapping[str, jax.Array], *, train: bool = False
@@ -186,9 +219,10 @@ class Classifier(nn.Module):
         self, branch: str, inputs: Mapping[str, jax.Array], *, train: bool = False
     ) -> Float[Array, "batch height width filters"]:
         """Returns the output of the stem of `branch`."""
+        trains = train and f"{branch}_stem" not in self._frozen_parts()
         if branch == "thumbnail":
-            return self.thumbnail_stem(inputs["thumbnail"], train=train)
-        return self.windows_stem(inputs["image"], inputs["example"], train=train)
+            return self.thumbnail_stem(inputs["thumbnail"], train=trains)
+        return self.windows_stem(inputs["image"], inputs["example"], train=trains)
 
     def join(
         self, features: Mapping[str, Float[Array, "batch ... _"]], *, train: bool = False

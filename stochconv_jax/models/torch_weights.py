@@ -67,7 +67,7 @@ def read(path: pathlib.Path, variant: Variant, conventions: Conventions) -> dict
 
 def _load(path: pathlib.Path) -> dict[str, np.ndarray]:
     try:
-        from safetensors.numpy import load_file
+        from safetensors.numpy import load_file  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise ValueError(f"{path} needs the package safetensors: pip install 'stochconv_jax[hub]'") from None
     try:

@@ -50,7 +50,7 @@ def _automatic(variant: str, official: bool) -> str:
 def _in_hub(name: str) -> pathlib.Path:
     """Returns the file of weights of a repository, in the folder of its config.json."""
     try:
-        from huggingface_hub import constants, hf_hub_download
+        from huggingface_hub import constants, hf_hub_download  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise ValueError(
             f"`weights`={name!r} needs huggingface_hub: pip install 'stochconv_jax[hub]', or give the path of a "

@@ -10,7 +10,7 @@ import jax
 from clu import parameter_overview
 from ml_collections import ConfigDict
 
-from stochconv_jax import modes
+from stochconv_jax import early_stopping, modes
 from stochconv_jax.atomic_files import write_text
 from stochconv_jax.config import name_keys
 from stochconv_jax.data import class_names, sources
@@ -89,6 +89,7 @@ def _train(folder: RunFolder, experiment: Experiment, wall_time: Goodput, stack:
     first = start if accumulator.steps else start + 1
     log_epoch = MetricsLog(folder, first, checkpoints.rows(), ended=epochs.ended_before(first))
     images = epochs.total_steps * config.batch_size
+    patience = config.checkpoint.best_metric, config.checkpoint.patience
     wall_time.begin(goodput.STEPS)
     try:
         train_state, finished = loop.train(
@@ -103,6 +104,7 @@ def _train(folder: RunFolder, experiment: Experiment, wall_time: Goodput, stack:
             learning_rate=experiment.schedule,
             save_every=config.checkpoint.every_steps,
             stop_requested=stop_requested,
+            stop_early=lambda: early_stopping.is_over(log_epoch.rows, *patience),
             log_skipped=functools.partial(experiment.explain_skipped, experiment.train_source),
             progress=progress.Progress(images, every=config.log_every_seconds, done=start * config.batch_size),
         )
@@ -113,6 +115,8 @@ def _train(folder: RunFolder, experiment: Experiment, wall_time: Goodput, stack:
             _write_bad_batch(folder, error, [experiment.train_source.names[index] for index in error.images])
         raise
     wall_time.state = "finished" if finished else "stopped"
+    if early_stopping.is_over(log_epoch.rows, *patience):
+        logger.info("stopped early: %s has not improved for %d epochs", *patience)
     done = int(train_state.step)
     # Where no step was made, there was nothing to save.
     logger.info("%s at step %d", "finished" if finished else "stopped and saved" if done else "stopped", done)

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from stochconv_jax import default_config
+from stochconv_jax import default_config, early_stopping
 from stochconv_jax.config import flatten
 from stochconv_jax.csv_cells import escape_surrogates
 from stochconv_jax.reporting import damaged_files, evaluations
@@ -35,6 +35,8 @@ SETTING_TYPES = {
     "model.branches": list,
     "report.baseline": str,
     "data.classes": list,
+    "checkpoint.best_metric": str,
+    "checkpoint.patience": int,
 }
 DEFAULTS = flatten(default_config.get_config().to_dict())
 SEED = re.compile(r"[-_., /]*(?<![a-z])seeds?[-_= /]?(\d+)", re.IGNORECASE)
@@ -62,8 +64,14 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether all epochs of the config are done; True if no config is known."""
-        return self.metrics["epoch"][-1] >= self.settings.get("num_epochs", 0)
+        """Whether all epochs of the config, or those up to an early stop, are done; True if no config is known."""
+        if self.metrics["epoch"][-1] >= self.settings.get("num_epochs", 0):
+            return True
+        metric, patience = self.settings.get("checkpoint.best_metric", ""), self.settings.get("checkpoint.patience", 0)
+        if metric not in self.metrics:
+            return False
+        rows = [{"epoch": epoch, metric: value} for epoch, value in zip(self.metrics["epoch"], self.metrics[metric])]
+        return early_stopping.is_over(rows, metric, patience)
 
     @property
     def checkpoint(self) -> str:

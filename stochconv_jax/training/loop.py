@@ -139,11 +139,12 @@ def train(
     learning_rate: Callable[[int], Any],
     save_every: int,
     stop_requested: Callable[[], bool],
+    stop_early: Callable[[], bool],
     log_skipped: Callable[[list[int]], object],
     progress: Progress,
     clock: Callable[[], float] = time.monotonic,
 ) -> tuple[TrainState, bool]:
-    """Trains from `state` to the end of the last epoch, or until a stop is requested.
+    """Trains from `state` to the end of the last epoch, to an early stop, or until a stop is requested.
 
     At the end of each epoch the model is evaluated and a checkpoint is saved.
 
@@ -160,12 +161,13 @@ def train(
       learning_rate: returns the learning rate of a step.
       save_every: steps between checkpoints within an epoch; 0 for none.
       stop_requested: returns whether to save a checkpoint and return.
+      stop_early: returns whether training ends with the epochs logged so far, a function of their rows alone.
       log_skipped: takes the indices of the images of an epoch that could not be read.
       progress: logs the progress.
       clock: returns seconds.
 
     Returns:
-      The last state, and whether the last epoch is complete.
+      The last state, and whether the last epoch is complete, or that of an early stop.
 
     Raises:
       NonFiniteLoss: the loss or a variable is not finite.
@@ -191,8 +193,9 @@ def train(
         elif step > first_step and (stopping or (save_every and step % save_every == 0)):
             accumulator.seconds = clock() - epoch_began
             save(step, state.to_items(), accumulator.as_json())
-        if stopping or step >= epochs.total_steps:
-            return state, step >= epochs.total_steps and not accumulator.steps
+        ended = not accumulator.steps and (step >= epochs.total_steps or stop_early())
+        if stopping or ended or step >= epochs.total_steps:
+            return state, ended
         state, metrics = train_step(state, next(batches))
         accumulator.add(step, metrics)
         step += 1

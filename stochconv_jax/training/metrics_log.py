@@ -16,7 +16,7 @@ NOT_DRAWN = ("epoch", "step")  # columns of metrics.csv that TensorBoard has no 
 
 
 class MetricsLog:
-    """Writes the row of each epoch. Only the first process writes files.
+    """Writes the row of each epoch, and keeps them all in `rows`. Only the first process writes files.
 
     Args:
       folder: of the run.
@@ -35,24 +35,24 @@ class MetricsLog:
         rows = {int(row["step"]): row for row in folder.read_metrics()}
         lost = {row["step"]: row for row in saved if row["step"] not in rows}
         rows = {step: row for step, row in sorted((rows | lost).items()) if step < first_step}
-        self._rows = list(rows.values())
+        self.rows = list(rows.values())
         if back := [str(row["epoch"]) for step, row in rows.items() if step in lost]:
             logger.warning("metrics.csv had lost the row of epoch %s; it is read from the checkpoint", ", ".join(back))
-        there = {int(row["epoch"]) for row in self._rows}
+        there = {int(row["epoch"]) for row in self.rows}
         if gone := [str(epoch) for epoch in range(1, ended + 1) if epoch not in there]:
             logger.warning("metrics.csv has lost the row of epoch %s, and no checkpoint has it", ", ".join(gone))
         self._writes = jax.process_index() == 0
         if self._writes:
-            folder.write_metrics(self._rows)
+            folder.write_metrics(self.rows)
             self._events = tensorboardX.SummaryWriter(str(folder.events), purge_step=first_step)
 
     def __call__(self, row: dict[str, float]) -> None:
         """Adds `row`, whose keys are the columns of metrics.csv. Raises OSError where it cannot be written."""
-        self._rows.append(row)
+        self.rows.append(row)
         logger.info("epoch %d: %s", row["epoch"], ", ".join(f"{k} {v:.4g}" for k, v in row.items() if k != "epoch"))
         if not self._writes:
             return
-        self._folder.write_metrics(self._rows)
+        self._folder.write_metrics(self.rows)
         with explain_os_errors("write into", self._folder.events, WORKDIR_ADVICE):
             for name, value in row.items():
                 if name not in NOT_DRAWN:

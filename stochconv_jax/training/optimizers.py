@@ -1,8 +1,13 @@
 """Optimisers and learning-rate schedules, made of optax's parts."""
 
+import operator
+from collections.abc import Mapping, Sequence
+
 import jax
 import jax.numpy as jnp
 import optax
+
+from stochconv_jax.training import parts
 
 OPTIMIZERS = ("rmsprop", "adamw", "sgd")
 SCHEDULES = ("constant", "exponential", "cosine")
@@ -64,6 +69,7 @@ def create_optimizer(
     epsilon: float,
     weight_decay: float,
     clip_norm: float | None,
+    factors: Mapping[str, float] | None = None,
 ) -> optax.GradientTransformation:
     """Returns an optimiser.
 
@@ -76,6 +82,7 @@ def create_optimizer(
       epsilon: of 'rmsprop' and 'adamw'.
       weight_decay: decoupled weight decay, of kernels only; 0 for none.
       clip_norm: largest norm of the gradients; None for no clipping.
+      factors: factors of the learning rate by part, see `parts.values_by_part`; 0 leaves a part as it is.
 
     Raises:
       ValueError: `name` is not one of `OPTIMIZERS`.
@@ -94,7 +101,28 @@ def create_optimizer(
         steps.append(optax.add_decayed_weights(weight_decay, mask=_is_kernel))
     if clip_norm is not None:
         steps.insert(0, optax.clip_by_global_norm(clip_norm))
-    return optax.chain(*steps, optax.scale_by_learning_rate(schedule))
+    steps.append(optax.scale_by_learning_rate(schedule))
+    return optax.chain(*steps, *([_scale_parts(factors)] if factors else []))
+
+
+def _scale_parts(factors: Mapping[str, float]) -> optax.GradientTransformation:
+    """Returns a transformation that multiplies the updates of each part by its factor."""
+
+    def init(params):
+        parts.refuse_unknown(params, factors)
+        return optax.EmptyState()
+
+    def update(updates, state, params=None):
+        del params
+        return jax.tree.map(operator.mul, updates, parts.values_by_part(updates, factors, 1.0)), state
+
+    return optax.GradientTransformation(init, update)
+
+
+def parse_factors(texts: Sequence[str]) -> dict[str, float]:
+    """Returns the factors by part of texts such as 'windows=10'."""
+    pairs = (text.rpartition("=") for text in texts)
+    return {part: float(factor) for part, _, factor in pairs}
 
 
 def _is_kernel(params):

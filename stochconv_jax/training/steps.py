@@ -9,7 +9,7 @@ import optax
 
 from stochconv_jax.models.classifier import Classifier, sown_windows
 from stochconv_jax.runtime import mesh as meshes
-from stochconv_jax.training import losses, rngs
+from stochconv_jax.training import losses, parts, rngs
 from stochconv_jax.training.state import TrainState
 from stochconv_jax.training.step_metrics import EvalMetrics, TrainMetrics
 
@@ -65,6 +65,8 @@ def train_step(
         share = losses.loss_share(rows, batch, class_weights)
 
         def loss_of(params):
+            # No gradient of frozen parts is computed.
+            params = parts.keep(model.frozen, jax.lax.stop_gradient(params), params)
             variables = {"params": params, "batch_stats": batch_stats}
             logits, updated = model.apply(variables, rows, train=True, rngs=keys, mutable=["batch_stats"])
             settings = {"label_smoothing": label_smoothing, "class_weights": class_weights}
@@ -76,12 +78,15 @@ def train_step(
         return (meshes.constrain(gradients, state_sharding), updated, loss), logits
 
     (gradients, batch_stats, loss), logits = _sum_over_parts(part_of_step, batch, accumulate_steps)
+    batch_stats = parts.keep(model.frozen, state.batch_stats, batch_stats)  # the mean over parts of a batch is rounded
     with jax.numpy_dtype_promotion("standard"):  # optax multiplies floats by its integer step count
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     ema = state.ema
     if ema_decay is not None:
-        ema = optax.incremental_update({"params": params, "batch_stats": batch_stats}, ema, 1.0 - ema_decay)
+        variables = {"params": params, "batch_stats": batch_stats}
+        averaged: Any = optax.incremental_update(variables, ema, 1.0 - ema_decay)
+        ema = {kind: parts.keep(model.frozen, variables[kind], averaged[kind]) for kind in variables}
     norm = _norm({"params": params, "batch_stats": batch_stats})
     columns = {name: batch[name] for name in ("label", "index", "skipped")}
     metrics = TrainMetrics.single_from_model_output(loss=loss, norm=norm, logits=logits, **columns)
