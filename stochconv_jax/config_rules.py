@@ -138,6 +138,9 @@ RULES: Mapping[str, Kind] = {
     "eval.coverage": number("a share, more than 0 and less than 1", lambda value: 0 < value < 1),
     "predict.output": text(f"{NO_ADDRESS}.+", "the name of a file"),
     "predict.images": PATH,
+    "export.formats": subset(("stablehlo", "onnx")),
+    "export.platforms": subset(("cpu", "cuda", "rocm", "tpu")),
+    "export.output": text(f"{NO_ADDRESS}.+", "the name of a folder"),
     "plan.topology": text(
         r"|devices|\w+:\d+(x\d+){1,2}",
         "'', 'devices', a TPU as KIND:AxB or KIND:AxBxC, for example 'v5e:16x16', or GPUs as KIND:HOSTSxGPUS, for "

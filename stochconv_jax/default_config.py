@@ -62,6 +62,11 @@ def get_config() -> ConfigDict:
                 "output": "predicted.csv",  # file to write, relative to the run folder or absolute
                 "images": "",  # images to predict: a folder, a glob pattern, or a CSV with a column of image names
             },
+            "export": {
+                "formats": ("stablehlo", "onnx"),  # files to write, beside model_card.md
+                "platforms": ("cpu", "cuda", "tpu"),  # machines that the StableHLO file runs on
+                "output": "export",  # folder to write into, relative to the run folder or absolute
+            },
             "plan": {
                 # Machine to compile for: a TPU such as 'v5e:16x16', GPUs such as 'h100:1x8', 'devices' for those of
                 # this process, or '' to count parameters and multiply-adds only.

@@ -54,6 +54,7 @@ FREE_KEYS = (
     "eval.path",
     "eval.sensitivity",
     "distributed.",
+    "export.",
     "plan.",
     "predict.",
     "prepare.",
