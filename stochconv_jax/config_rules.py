@@ -17,6 +17,7 @@ from stochconv_jax.config_kinds import (
     integer,
     nearest,
     number,
+    number_of,
     optional,
     part_of,
     sequence,
@@ -130,6 +131,7 @@ RULES: Mapping[str, Kind] = {
     "checkpoint.grace_seconds": SECONDS,
     "eval.batch_size": integer(1),
     "eval.passes": integer(1),
+    "eval.views": number_of((1, 2, 4, 8)),
     "eval.checkpoint": text(r"best|last|\d+", "'best', 'last' or the number of a saved step"),
     "eval.path": PATH,
     "eval.labels": PATH,
@@ -163,6 +165,7 @@ RULES: Mapping[str, Kind] = {
     "sweep.seeds": sequence(
         integer(0), "different whole numbers, 0 or more", lambda seeds: 0 < len(seeds) == len(set(seeds))
     ),
+    "sweep.folds": integer(0),
     "sweep.shard": part_of(1),
     "sweep.passes": integer(0),
     "show.images": PATH,
@@ -230,6 +233,11 @@ def check_together(values: Mapping[str, Any]) -> None:
             f"config.data.image_size={values['data.image_size']}: smaller than a window of {window[0]}x{window[1]} "
             f"pixels, the size that belongs to config.data.thumbnail_size={values['data.thumbnail_size']}"
         )
+    if values["sweep.folds"] == 1:
+        raise BadValue("config.sweep.folds=1: expected two folds at least, or 0 for none")
+    sizes = [values[f"data.{name}_size"] for name in ("image", "thumbnail")]
+    if values["eval.views"] == 8 and any(height != width for height, width in sizes):
+        raise BadValue("config.eval.views=8 turns images by 90 degrees, so sizes must be square: choose 1, 2 or 4")
     if values["init.weights"] and values["model.conventions"] != "official":
         raise BadValue("config.init.weights needs the official network: set config.model.conventions=official")
     if values["data.source"] == "tfds" and (values["data.labels"] or values["data.validation_labels"]):

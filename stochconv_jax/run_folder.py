@@ -53,6 +53,7 @@ FREE_KEYS = (
     "eval.output",
     "eval.path",
     "eval.sensitivity",
+    "eval.views",
     "distributed.",
     "export.",
     "plan.",

@@ -168,6 +168,11 @@ class _Graph:
         steps = np.array([strides[axis] for axis in axes], np.int64)
         return self.node("Slice", [inputs[0], start, limit, np.array(axes, np.int64), steps])
 
+    def _rev(self, inputs, shape, params, out) -> Value:
+        axes = np.array(params["dimensions"], np.int64)
+        start, limit = np.full(len(axes), -1), np.full(len(axes), np.iinfo(np.int64).min)
+        return self.node("Slice", [inputs[0], start, limit, axes, np.full(len(axes), -1)])
+
     def _broadcast_in_dim(self, inputs, shape, params, out) -> Value:
         """Adds axes of length 1, and repeats along those of fixed length; the batch is left to later operations."""
         placed = [1] * len(out.shape)

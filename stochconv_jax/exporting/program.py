@@ -17,6 +17,7 @@ from jaxtyping import Array, Float32, UInt8
 
 from stochconv_jax.models.classifier import Classifier
 from stochconv_jax.models.stochastic_conv import StochasticConv
+from stochconv_jax.models.views import PIXELS, turn
 from stochconv_jax.training import steps
 
 WINDOWS = "windows"  # the branch
@@ -32,7 +33,7 @@ class Program:
       model: the classifier.
       variables: 'params' and 'batch_stats'.
       seed: the seed of the windows.
-      passes: number of passes, numbered 0, 1, ...
+      passes, views: number of passes over each view and of views, see `steps.predict_views`.
       image_size: height and width of the images in pixels, as in training.
       thumbnail_size: height and width in pixels.
     """
@@ -41,14 +42,14 @@ class Program:
     variables: Any
     seed: int | np.integer
     passes: int
+    views: int
     image_size: tuple[int, int]
     thumbnail_size: tuple[int, int]
 
     def probabilities(self, images: Images) -> Probabilities:
         """Returns the mean probabilities over passes, computed as in evaluation."""
-        numbers, inputs = jnp.arange(self.passes), self._inputs(images)
-        logits, _ = steps.predict_passes(self.variables, inputs, numbers, model=self.model, seed=self._seed)
-        return _mean_probabilities(logits)
+        drawn = {"seed": self._seed, "passes": self.passes, "views": self.views}
+        return _mean_probabilities(steps.predict_views(self.variables, self._inputs(images), model=self.model, **drawn))
 
     def portable_probabilities(self, images: Images, windows: np.ndarray | None) -> Probabilities:
         """Returns what `probabilities` does, to rounding, by operations that other formats of networks have.
@@ -56,22 +57,29 @@ class Program:
         No loop and no random number is in it: passes follow each other, and `windows`, the result of `windows`, are
         constants.
         """
-        inputs = self._inputs(images)
+        inputs, logits = self._inputs(images), []
+        for view in range(self.views):
+            corners = None if windows is None else windows[view * self.passes : (view + 1) * self.passes]
+            turned = {name: turn(inputs[name], view) for name in PIXELS if name in inputs}
+            logits += self._portable_logits(inputs | turned, corners)
+        return _mean_probabilities(jnp.concatenate([one[None] for one in logits]))
+
+    def _portable_logits(self, inputs: dict[str, jax.Array], windows: np.ndarray | None) -> list[jax.Array]:
+        """Returns the logits of each pass over one view."""
         apply: Any = functools.partial(self.model.apply, self.variables)
-        features = {
-            branch: apply(branch, inputs, method="encode") for branch in self.model.branches if branch != WINDOWS
-        }
+        unchanged = [branch for branch in self.model.branches if branch != WINDOWS]
+        features = {branch: apply(branch, inputs, method="encode") for branch in unchanged}
         if windows is None:
-            return _mean_probabilities(apply(features, method="join")[None])
+            return [apply(features, method="join")]
         logits = []
         for corners in windows:
             with nn.intercept_methods(_crops_for_windows(corners)):
                 encoded = apply(WINDOWS, inputs, method="encode")
-            logits.append(apply(features | {WINDOWS: encoded}, method="join")[None])
-        return _mean_probabilities(jnp.concatenate(logits))
+            logits.append(apply(features | {WINDOWS: encoded}, method="join"))
+        return logits
 
     def windows(self) -> np.ndarray | None:
-        """Returns the windows, (top, left) in pixels, int32 `[passes, F or 1, 2]`; None without a window branch."""
+        """Returns the windows, (top, left) in pixels, int32 `[views * passes, F or 1, 2]`; None without windows."""
         if WINDOWS not in self.model.branches:
             return None
         inputs = {"image": jnp.zeros((1, *self.image_size, 3), jnp.uint8), "example": jnp.zeros(1, jnp.uint32)}
@@ -81,7 +89,7 @@ class Program:
         def draw(number):
             return steps.apply_window_branch(self.variables, inputs, number, **settings)[1][0]
 
-        return np.stack([np.asarray(draw(number)) for number in range(self.passes)])
+        return np.stack([np.asarray(draw(number)) for number in range(self.views * self.passes)])
 
     @property
     def _seed(self) -> jax.Array:

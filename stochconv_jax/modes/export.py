@@ -37,6 +37,7 @@ def run(_, overrides, workdir) -> None:
         variables=jax.tree.map(np.asarray, predictor.variables),
         seed=experiment.eval_step.seed,
         passes=config.eval.passes,
+        views=config.eval.views,
         image_size=experiment.pixels["image_size"],
         thumbnail_size=experiment.pixels["thumbnail_size"],
     )

@@ -16,7 +16,7 @@ from stochconv_jax.models.efficientnet import CONVENTIONS, LayerConfig
 IMAGE, THUMBNAIL = (60, 52), (24, 20)
 
 
-def make_program(passes=2, conventions="official", dtype=jnp.float32, **settings):
+def make_program(passes=2, views=1, conventions="official", dtype=jnp.float32, **settings):
     """Returns a program of the network `two_blocks`; all its variables are random numbers."""
     model = Classifier(
         variant=variants.get("two_blocks"),
@@ -39,7 +39,7 @@ def make_program(passes=2, conventions="official", dtype=jnp.float32, **settings
 
     shapes = {name: shapes[name] for name in ("params", "batch_stats")}
     variables = jax.tree_util.tree_map_with_path(draw, shapes)
-    return Program(model, variables, 7, passes, IMAGE, THUMBNAIL)
+    return Program(model, variables, 7, passes, views, IMAGE, THUMBNAIL)
 
 
 def pictures(count, seed=0):

@@ -27,7 +27,7 @@ def onnx_result(file, images):
         {},
         {"merge_after": "head", "num_classes": 3, "sampling": "shared", "passes": 1},
         {"merge_after": 0, "sampling": "per_batch", "conventions": "as_published", "remat": True},
-        {"branches": ("windows",)},
+        {"branches": ("windows",), "views": 4},
         {"branches": ("thumbnail",)},
         {"dtype": jnp.bfloat16},
     ],

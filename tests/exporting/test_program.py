@@ -30,7 +30,7 @@ def test_thumbnails_are_those_of_the_reader(size, small):
         {},
         {"merge_after": "head", "num_classes": 3, "sampling": "shared", "passes": 1},
         {"merge_after": 0, "sampling": "per_batch", "axes": "diagonal", "conventions": "as_published"},
-        {"branches": ("windows",)},
+        {"branches": ("windows",), "views": 4},
         {"branches": ("thumbnail",)},
     ],
 )
