@@ -61,6 +61,11 @@ def ranks(score: np.ndarray) -> np.ndarray:
     return scipy.stats.rankdata(score) / (len(score) + 1)
 
 
+def mean_of_ranks(places: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
+    """Returns the mean of `ranks` over the runs, `[runs, N]` -> `[N]`; equal means stay equal in spite of rounding."""
+    return np.mean(places, axis=0).round(12)
+
+
 def pool(members: Sequence[Member]) -> tuple[sources.Source, Predictions, np.ndarray | None]:
     """Returns the images of all members, their predictions and, for two classes, the mean of their ranks `[N]`.
 
@@ -89,7 +94,7 @@ def pool(members: Sequence[Member]) -> tuple[sources.Source, Predictions, np.nda
         )
     logits = np.stack([np.stack(probability[name]) for name in names], axis=1)
     pooled = Predictions(np.arange(len(names)), np.array([labels[name] for name in names]), logits, np.array([], int))
-    mean_rank = np.array([np.mean(rank[name]) for name in names]) if logits.shape[2] == 2 else None
+    mean_rank = mean_of_ranks(np.array([rank[name] for name in names]).T) if logits.shape[2] == 2 else None
     return _source(names, pooled.label, list(first.values())), pooled, mean_rank
 
 

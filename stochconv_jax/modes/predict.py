@@ -64,7 +64,7 @@ def _mean(found: Sequence[ImageProbabilities]) -> tuple[ImageProbabilities, np.n
         return mean, None
     usable = np.isfinite(mean.probability[:, 1])
     rank = np.full(len(usable), np.nan)
-    rank[usable] = np.mean([ensembles.ranks(one[usable, 1]) for one in probability], axis=0)
+    rank[usable] = ensembles.mean_of_ranks([ensembles.ranks(one[usable, 1]) for one in probability])
     return mean, rank
 
 
