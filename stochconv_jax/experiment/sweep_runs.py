@@ -123,7 +123,7 @@ def plan(config: ConfigDict, overrides: Mapping[str, Any], config_file: str, roo
         own = configs[name].copy_and_resolve_references()
         own.update_from_flattened_dict(changes)
         path = f"{name}/fold_{fold}/seed_{seed}" if fold else f"{name}/seed_{seed}"
-        flags = for_all | variants[name] | changes
+        flags = for_all | dict(variants[name]) | changes
         planned.append(SweepRun(path, RunFolder(root / path), own, config_file, flags))
     for one, other in itertools.combinations(planned[: len(variants)], 2):
         if not runs.differences(one.config.to_dict(), other.config.to_dict()):

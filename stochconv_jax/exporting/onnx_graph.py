@@ -106,7 +106,10 @@ class _Graph:
         values.update(zip((*jaxpr.constvars, *jaxpr.invars), (*constants, *arguments), strict=True))
 
         def read(atom: Any) -> Value:
-            return np.asarray(atom.val, atom.aval.dtype) if isinstance(atom, Literal) else values[atom]
+            if not isinstance(atom, Literal):
+                return values[atom]
+            about: Any = atom.aval
+            return np.asarray(atom.val, about.dtype)
 
         equation: Any
         for equation in jaxpr.eqns:
