@@ -42,6 +42,17 @@ def integer(minimum: int, maximum: int = 2**63 - 1) -> Kind:
     return Kind(read, f"expected a whole number, {minimum} {upper}")
 
 
+def number_of(choices: Collection[int]) -> Kind:
+    """Accepts one of the whole numbers `choices`."""
+
+    def read(value):
+        value = integer(0).read(value)
+        _require(value in choices)
+        return value
+
+    return Kind(read, f"choose one of {', '.join(map(str, choices))}")
+
+
 def number(expected: str, accepts: Callable[[float], bool], *, may_be_infinite: bool = False) -> Kind:
     """Accepts a real number for which `accepts` returns True, but never NaN. `expected` describes it in messages."""
 

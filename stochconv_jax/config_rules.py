@@ -17,6 +17,7 @@ from stochconv_jax.config_kinds import (
     integer,
     nearest,
     number,
+    number_of,
     optional,
     part_of,
     sequence,
@@ -142,6 +143,7 @@ RULES: Mapping[str, Kind] = {
     "checkpoint.grace_seconds": SECONDS,
     "eval.batch_size": integer(1),
     "eval.passes": integer(1),
+    "eval.views": number_of((1, 2, 4, 8)),
     "eval.checkpoint": text(r"best|last|\d+", "'best', 'last' or the number of a saved step"),
     "eval.path": PATH,
     "eval.labels": PATH,
@@ -150,6 +152,9 @@ RULES: Mapping[str, Kind] = {
     "eval.coverage": number("a share, more than 0 and less than 1", lambda value: 0 < value < 1),
     "predict.output": text(f"{NO_ADDRESS}.+", "the name of a file"),
     "predict.images": PATH,
+    "export.formats": subset(("stablehlo", "onnx")),
+    "export.platforms": subset(("cpu", "cuda", "rocm", "tpu")),
+    "export.output": text(f"{NO_ADDRESS}.+", "the name of a folder"),
     "plan.topology": text(
         r"|devices|\w+:\d+(x\d+){1,2}",
         "'', 'devices', a TPU as KIND:AxB or KIND:AxBxC, for example 'v5e:16x16', or GPUs as KIND:HOSTSxGPUS, for "
@@ -172,6 +177,7 @@ RULES: Mapping[str, Kind] = {
     "sweep.seeds": sequence(
         integer(0), "different whole numbers, 0 or more", lambda seeds: 0 < len(seeds) == len(set(seeds))
     ),
+    "sweep.folds": integer(0),
     "sweep.shard": part_of(1),
     "sweep.passes": integer(0),
     "show.images": PATH,
@@ -255,6 +261,11 @@ def check_together(values: Mapping[str, Any]) -> None:
         raise BadValue("config.init.weights and config.init.run are both set: start from one of them")
     if values["init.weights"] and values["model.conventions"] == "as_published":
         raise BadValue("config.init.weights needs a usual network: set config.model.conventions to official or torch")
+    if values["sweep.folds"] == 1:
+        raise BadValue("config.sweep.folds=1: expected two folds at least, or 0 for none")
+    sizes = [values[f"data.{name}_size"] for name in ("image", "thumbnail")]
+    if values["eval.views"] == 8 and any(height != width for height, width in sizes):
+        raise BadValue("config.eval.views=8 turns images by 90 degrees, so sizes must be square: choose 1, 2 or 4")
     if values["data.source"] == "tfds" and (values["data.labels"] or values["data.validation_labels"]):
         raise BadValue(
             "config.data.source='tfds' reads labels from its own folder: config.data.labels must be '', and "

@@ -54,6 +54,9 @@ def get_config() -> ConfigDict:
             "eval": {
                 "batch_size": 100,  # images per batch, over all devices; rounded up to a multiple of the devices
                 "passes": 1,  # draws of windows per image; their probabilities are averaged
+                # evaluate, predict, export: views of each image whose probabilities are averaged, each with `passes`
+                # draws of windows. 1: the image. 2: its left-right flip too. 4: both flips. 8: quarter turns too.
+                "views": 1,
                 "checkpoint": "best",  # best | last | number of a saved step; what evaluate, predict and show restore
                 "path": "",  # evaluate: folder of the images of a test set; '': data.path
                 # evaluate: CSV of a test set, all of whose images are evaluated. '': the class folders in `path`, or in
@@ -72,6 +75,11 @@ def get_config() -> ConfigDict:
                 "output": "predicted.csv",  # file to write, relative to the run folder or absolute
                 "images": "",  # images to predict: a folder, a glob pattern, or a CSV with a column of image names
             },
+            "export": {
+                "formats": ("stablehlo", "onnx"),  # files to write, beside model_card.md
+                "platforms": ("cpu", "cuda", "tpu"),  # machines that the StableHLO file runs on
+                "output": "export",  # folder to write into, relative to the run folder or absolute
+            },
             "plan": {
                 # Machine to compile for: a TPU such as 'v5e:16x16', GPUs such as 'h100:1x8', 'devices' for those of
                 # this process, or '' to count parameters and multiply-adds only.
@@ -87,6 +95,7 @@ def get_config() -> ConfigDict:
             },
             "sweep": {
                 "seeds": (0, 1, 2, 3, 4),  # each variant is trained once with each seed
+                "folds": 0,  # number of folds, each of which validates the runs of its own; 0: data.fold as it is
                 "shard": "1/1",  # part of the runs that this process does, e.g. '2/8' in the second of eight jobs
                 "passes": 1,  # draws of windows per image when a trained run is evaluated; 0: no evaluation
             },

@@ -111,7 +111,8 @@ class Predictor:
     @property
     def predicted_by(self) -> dict[str, Any]:
         """How predictions with the run's own settings are made, which a calibration must have been fitted to."""
-        return {"checkpoint_step": self.step, "passes": self.experiment.config.eval.passes}
+        asked = self.experiment.config.eval
+        return {"checkpoint_step": self.step, "passes": asked.passes, "views": asked.views}
 
     def predict(
         self,
@@ -176,7 +177,7 @@ class Predictor:
         experiment = self.experiment
         draws: int = experiment.config.eval.passes if passes is None else _checked("eval.passes", passes)
         if draws not in self._eval_steps:
-            self._eval_steps[draws] = experiment.make_eval_step(draws)
+            self._eval_steps[draws] = experiment.make_eval_step(draws, experiment.config.eval.views)
         progress = Progress(len(source), every=experiment.config.log_every_seconds)
         with (
             jax.set_mesh(experiment.mesh),
@@ -186,6 +187,7 @@ class Predictor:
             step = self._eval_steps[draws]
             found = evaluation.predict(step, self.variables, on_devices, on_batch=progress.update)
         assert found is not None, "nothing requests a stop"
+        found = dataclasses.replace(found, views=experiment.config.eval.views)
         reasons = experiment.explain_skipped(source, found.skipped)
         if not len(found.index):
             raise ValueError(f"none of the {len(source)} images can be used")

@@ -277,12 +277,12 @@ class Experiment:
 
     @functools.cached_property
     def eval_step(self) -> rngs.Seeded:
-        """The compiled evaluation step with config.eval.passes passes."""
+        """The compiled evaluation step of training, with config.eval.passes passes over one view."""
         return self.make_eval_step(self.config.eval.passes)
 
-    def make_eval_step(self, passes: int) -> rngs.Seeded:
-        """Returns a compiled evaluation step with the given number of passes."""
-        return compiled_steps.eval_step(self.model, self.mesh, seed=self.config.seed, passes=passes)
+    def make_eval_step(self, passes: int, views: int = 1) -> rngs.Seeded:
+        """Returns a compiled evaluation step with the given numbers of passes and views."""
+        return compiled_steps.eval_step(self.model, self.mesh, seed=self.config.seed, passes=passes, views=views)
 
     def use_compilation_cache(self) -> None:
         """Stores compiled programs in the folder config.compilation_cache, unless that is ''."""

@@ -23,10 +23,10 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 
 @dataclasses.dataclass(frozen=True)
 class SweepRun:
-    """A variant of an ablation with one seed. Its progress is read from its folder.
+    """A variant of an ablation with one seed, and one fold if there are folds. Its folder says how far it is.
 
     Attributes:
-      name: VARIANT/seed_SEED, its folder below the sweep's.
+      name: VARIANT/seed_SEED or VARIANT/fold_FOLD/seed_SEED, its folder below the sweep's.
       folder: the folder of the run.
       config: the complete config of the run.
       config_file: the config file of the ablation.
@@ -111,22 +111,25 @@ class SweepRun:
 def plan(config: ConfigDict, overrides: Mapping[str, Any], config_file: str, root: pathlib.Path) -> list[SweepRun]:
     """Returns all runs of the ablation in `config_file`: every variant with the first seed, then with the next.
 
+    With config.sweep.folds, every variant has a run for each fold, with the first seed, then with the next.
+
     `config` is the config of that file with the command line's `overrides`, and `root` is the folder of the sweep.
     Raises ValueError if the file describes no ablation, or the same run twice.
     """
-    variants, seeds = _variants(config_file), config.sweep.seeds
+    variants, seeds, folds = _variants(config_file, config.sweep.folds), config.sweep.seeds, config.sweep.folds
     configs = {
         name: _changed(f"{config_file}: sweep()[{name!r}]", name, changes, config, overrides)
         for name, changes in variants.items()
     }
     for_all = {key: value for key, value in overrides.items() if not key.startswith("sweep.")}
     planned = []
-    for seed, (name, changes) in itertools.product(seeds, variants.items()):
-        changes = {**changes, "seed": seed}
+    for seed, fold, name in itertools.product(seeds, range(1, folds + 1) if folds else [0], variants):
+        changes = {"seed": seed} | ({"data.fold": f"{fold}/{folds}"} if fold else {})
         own = configs[name].copy_and_resolve_references()
-        own.seed = seed
-        folder = RunFolder(root / name / f"seed_{seed}")
-        planned.append(SweepRun(f"{name}/seed_{seed}", folder, own, config_file, for_all | changes))
+        own.update_from_flattened_dict(changes)
+        path = f"{name}/fold_{fold}/seed_{seed}" if fold else f"{name}/seed_{seed}"
+        flags = for_all | dict(variants[name]) | changes
+        planned.append(SweepRun(path, RunFolder(root / path), own, config_file, flags))
     for one, other in itertools.combinations(planned[: len(variants)], 2):
         if not runs.differences(one.config.to_dict(), other.config.to_dict()):
             raise ValueError(f"{config_file}: sweep() has the same run twice, as {one.name} and as {other.name}")
@@ -150,17 +153,22 @@ def parse_shard(text: str) -> tuple[int, int]:
     return int(number), int(count)
 
 
-def _variants(config_file: str) -> Mapping[str, Mapping[str, Any]]:
-    """Returns the result of the file's sweep(): for each variant the values that differ from its get_config()."""
+def _variants(config_file: str, folds: int) -> Mapping[str, Mapping[str, Any]]:
+    """Returns the result of the file's sweep(): for each variant the values that differ from its get_config().
+
+    With `folds`, a file without a sweep() has one variant, named as the file, that changes nothing.
+    """
     path = config_file.partition(":")[0]
     spec = importlib.util.spec_from_file_location("ablation", path)
     assert spec is not None and spec.loader is not None, f"{path} is no Python file"
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    if folds and not hasattr(module, "sweep"):
+        return {pathlib.Path(path).stem: {}}
     if not hasattr(module, "sweep"):
         raise ValueError(
             f"--config={config_file} describes one run and no sweep: take a file of configs/ablations/, or add a "
-            "function sweep() that returns {'name of a variant': {'key': value, ...}, ...}"
+            "function sweep() that returns {'name of a variant': {'key': value, ...}, ...}, or set config.sweep.folds"
         )
     variants = module.sweep()
     if not variants:
@@ -176,10 +184,13 @@ def _changed(
     """Returns the config of a variant. Raises ValueError, beginning with `where`, for an invalid name or key."""
     if not _NAME.fullmatch(name):
         raise ValueError(f"{where}: the name becomes a folder's; use letters, digits, '_', '.', '+' and '-'")
+    per_run = {"seed", "data.fold"} if config.sweep.folds else {"seed"}
     for key in changes:
-        if key == "seed" or key.startswith("sweep."):
-            raise ValueError(f"{where}: {key} is of the whole sweep; seeds are config.sweep.seeds")
-    if taken := sorted((changes.keys() | {"seed"}) & overrides.keys()):
+        if key in per_run or key.startswith("sweep."):
+            raise ValueError(
+                f"{where}: {key} is of the whole sweep; seeds are config.sweep.seeds, and folds config.sweep.folds"
+            )
+    if taken := sorted((changes.keys() | per_run) & overrides.keys()):
         raise ValueError(f"{where} and the command line both set config.{taken[0]}: leave it to the sweep")
     try:
         own = checked({**flatten(config.to_dict()), **changes})

@@ -1,4 +1,4 @@
-"""The eight modes of --mode, one file each, and what runs them."""
+"""The nine modes of --mode, one file each, and what runs them."""
 
 import importlib
 import os
@@ -14,8 +14,14 @@ from stochconv_jax.runtime import compiler_flags, distributed, host_memory, rend
 
 BEGAN = time.monotonic()  # seconds; shortly after the program began, and before JAX is imported
 TOGETHER = ("train", "evaluate", "predict")  # run by several processes as one
-OTHER_CONFIGS = ("evaluate", "predict", "show", "sweep")  # read or make configs of runs, which they check themselves
-NAMES = (*TOGETHER, "sweep", "report", "show", "plan", "prepare")
+OTHER_CONFIGS = (
+    "evaluate",
+    "predict",
+    "show",
+    "export",
+    "sweep",
+)  # read or make configs of runs, which they check themselves
+NAMES = (*TOGETHER, "sweep", "report", "show", "export", "plan", "prepare")
 
 
 def run(mode: str, config: Any, overrides: Mapping[str, Any], workdir: str, config_file: str) -> int | None:

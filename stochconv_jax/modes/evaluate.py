@@ -4,7 +4,7 @@ import contextlib
 import logging
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,14 +12,15 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from stochconv_jax.atomic_files import write_csv
-from stochconv_jax.experiment import calibrations, evaluated_images, runs
+from stochconv_jax.experiment import calibrations, ensembles, evaluated_images, runs
 from stochconv_jax.experiment.evaluated_images import VALIDATION
 from stochconv_jax.experiment.experiment import Experiment
 from stochconv_jax.experiment.prediction_rows import group_of_each, prediction_rows
 from stochconv_jax.experiment.runs import EVALUATE_LOCK, EVALUATION, PREDICTIONS
 from stochconv_jax.predictor import Predictor
-from stochconv_jax.run_folder import locked
+from stochconv_jax.run_folder import RunFolder, locked
 from stochconv_jax.training.checkpoints import BEST
+from stochconv_jax.training.evaluation import Predictions
 
 logger = logging.getLogger(__name__)
 
@@ -28,39 +29,106 @@ def run(_, overrides, workdir) -> None:
     """Writes evaluation.json and predictions.csv into config.eval.output, and calibration.json for validation images.
 
     Those of other images than the run validated on are never written over the run's own. Raises ValueError, before the
-    work, for images that are not the run's and that the command line does not ask for.
+    work, for images that are not the run's and that the command line does not ask for. A folder of several runs is
+    evaluated as an ensemble, see `ensembles`.
     """
-    folder, config = runs.read_run(workdir, overrides)
+    folders = ensembles.find(workdir)
+    if folders[0].path == RunFolder(workdir).path:
+        _evaluate_run(folders[0], overrides)
+    else:
+        _evaluate_ensemble(RunFolder(workdir), folders, overrides)
+
+
+def _evaluate_run(folder: RunFolder, overrides: Mapping[str, Any]) -> None:
+    _, config = runs.read_run(folder.path, overrides)
     experiment = Experiment(config)
     experiment.use_compilation_cache()
     kind, source = evaluated_images.choose(folder, config, overrides)
     data = runs.fingerprint(source)
     output = evaluated_images.output_folder(folder, config, kind, data)
-    with contextlib.ExitStack() as stack:
-        if jax.process_index() == 0:
-            # Two at once would leave the figures of one beside the predictions of the other.
-            stack.enter_context(locked(output.path, EVALUATE_LOCK))
+    with _locked(output):
         epochs = folder.epochs()  # raises ValueError before the work
         experiment.check_shared_memory(eval_images=len(source))
         predictor = Predictor(folder, experiment)
         predictions, _ = predictor.predict_source(source)
         groups = group_of_each(source, config.data.group_by)
-        summary = {"images": kind, **_checkpoint(config, predictor.step, epochs), "passes": config.eval.passes}
-        summary |= {"data": data, "classes": list(config.data.classes)} | predictions.quality(groups)
-        probability, spread = np.exp(predictions.log_p()), predictions.spread()
-        wanted = {name: config.eval[name] for name in ("sensitivity", "coverage")} if kind == VALIDATION else None
-        places = (output if wanted else folder), predictor.predicted_by
-        summary |= calibrations.decide(predictions.label, probability, spread, *places, wanted)
+        made = predictor.predicted_by
+        # An epoch is None for a checkpoint inside it.
+        steps = {"checkpoint_epoch": epochs.get(predictor.step), "run_step": max([predictor.step, *epochs])}
+        about = {"images": kind, **made, **steps, **_choice(config), "data": data, "classes": list(config.data.classes)}
+        decided = _decide(predictions, output if kind == VALIDATION else folder, made, config, kind)
+        summary = about | predictions.quality(groups) | decided
         summary["skipped"] = [source.names[index] for index in predictions.skipped]
-        if jax.process_index() == 0:
-            rows = prediction_rows(source, predictions, groups)
-            file = write_csv(output.path / PREDICTIONS, list(rows[0]), rows)
-            summary["predictions_crc32"] = zlib.crc32(file.read_bytes())
-            output.write_json(EVALUATION, {name: _json_value(value) for name, value in summary.items()})
+        _write(output, summary, prediction_rows(source, predictions, groups))
+
+
+def _evaluate_ensemble(root: RunFolder, folders: Sequence[RunFolder], overrides: Mapping[str, Any]) -> None:
+    """Evaluates runs as one model on a test set, or on the validation images of all of them together."""
+    members, kinds, configs = [], [], []
+    for folder in folders:
+        _, config = runs.read_run(folder.path, overrides)
+        experiment = Experiment(config)
+        experiment.use_compilation_cache()
+        kind, source = evaluated_images.choose(folder, config, overrides)
+        experiment.check_shared_memory(eval_images=len(source))
+        predictor = Predictor(folder, experiment)
+        found, _ = predictor.predict_source(source)
+        name = folder.path.relative_to(root.path).as_posix()
+        members.append(ensembles.Member(name, source, found, predictor.predicted_by))
+        kinds.append(kind)
+        configs.append(config)
+    config, kind = configs[0], VALIDATION if set(kinds) == {VALIDATION} else kinds[0]
+    source, predictions, rank = ensembles.pool(members)
+    data = runs.fingerprint(source)
+    output = evaluated_images.output_folder(root, config, kind, data)
+    with _locked(output):
+        groups, made = (
+            group_of_each(source, config.data.group_by),
+            ensembles.predicted_by((one.name, one.predicted_by) for one in members),
+        )
+        about = {"images": kind, "roc_auc_by_run": {one.name: one.predictions.quality()["roc_auc"] for one in members}}
+        about |= {
+            "predictions_per_image": len(predictions.logits),
+            **made,
+            **_choice(config),
+            "data": data,
+            "classes": list(config.data.classes),
+        }
+        decided = _decide(predictions, output if kind == VALIDATION else root, made, config, kind)
+        rows, summary = prediction_rows(source, predictions, groups), about | predictions.quality(groups) | decided
+        if rank is not None:
+            summary["mean_of_ranks"] = ensembles.rank_figures(predictions.label, rank)
+            rows = [row | {"rank": float(one)} for row, one in zip(rows, rank)]
+        _write(output, summary, rows)
+
+
+def _locked(output: RunFolder) -> contextlib.AbstractContextManager[None]:
+    """Returns a context in which no other evaluation writes into `output`.
+
+    Two at once would leave the figures of one beside the predictions of the other.
+    """
+    return locked(output.path, EVALUATE_LOCK) if jax.process_index() == 0 else contextlib.nullcontext()
+
+
+def _decide(
+    predictions: Predictions, folder: RunFolder, made: Mapping[str, Any], config: ConfigDict, kind: str
+) -> dict[str, Any]:
+    """Returns the entries of evaluation.json about decisions, see `calibrations.decide`."""
+    wanted = {name: config.eval[name] for name in ("sensitivity", "coverage")} if kind == VALIDATION else None
+    probability, spread = np.exp(predictions.log_p()), predictions.spread()
+    return calibrations.decide(predictions.label, probability, spread, folder, made, wanted)
+
+
+def _write(output: RunFolder, summary: dict[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Writes predictions.csv, and then evaluation.json with its checksum; logs the figures."""
+    if jax.process_index() == 0:
+        file = write_csv(output.path / PREDICTIONS, list(rows[0]), rows)
+        summary["predictions_crc32"] = zlib.crc32(file.read_bytes())
+        output.write_json(EVALUATION, {name: _json_value(value) for name, value in summary.items()})
     for name, value in summary.items():
         logger.info("%s: %s", name, value)
     logger.info("written: %s, %s", output.path / EVALUATION, output.path / PREDICTIONS)
-    if kind == VALIDATION and summary["checkpoint_chosen_on"] == VALIDATION:
+    if summary["images"] == VALIDATION and summary["checkpoint_chosen_on"] == VALIDATION:
         logger.warning(
             "the checkpoint is the best by %s on these same images, so its results are optimistic and their interval, "
             "which ignores the choice, is too narrow: evaluate with --config.eval.checkpoint=last, or a test set",
@@ -68,20 +136,14 @@ def run(_, overrides, workdir) -> None:
         )
 
 
-def _checkpoint(config: ConfigDict, step: int, epochs: Mapping[int, int]) -> dict[str, Any]:
-    """Returns which checkpoint is measured, how and on which images it was chosen, and the run's last step.
-
-    `epochs`: the number of each epoch by the step that ended it.
-    """
+def _choice(config: ConfigDict) -> dict[str, str]:
+    """Returns which checkpoint is measured, and how and on which images it was chosen."""
     metric = config.checkpoint.best_metric
     best = config.eval.checkpoint == BEST
     return {
-        "checkpoint_step": step,
-        "checkpoint_epoch": epochs.get(step),  # None inside an epoch
         "checkpoint_asked_for": config.eval.checkpoint,
         "checkpoint_chosen_by": metric if best else "",
         "checkpoint_chosen_on": "" if not best else VALIDATION if metric.startswith("val_") else "training",
-        "run_step": max([step, *epochs]),
     }
 
 

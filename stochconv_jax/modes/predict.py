@@ -5,14 +5,16 @@ import pathlib
 from collections.abc import Mapping, Sequence
 
 import jax
+import numpy as np
 
 from stochconv_jax.atomic_files import make_writable, write_csv
 from stochconv_jax.data import requested
 from stochconv_jax.decisions import Calibration
-from stochconv_jax.experiment import calibrations, runs
+from stochconv_jax.experiment import calibrations, ensembles, runs
 from stochconv_jax.experiment.experiment import Experiment
 from stochconv_jax.experiment.prediction_rows import decision_cells, further_columns, probability_cells
 from stochconv_jax.predictor import ImageProbabilities, Predictor
+from stochconv_jax.run_folder import RunFolder
 
 logger = logging.getLogger(__name__)
 
@@ -23,23 +25,47 @@ def run(_, overrides, workdir) -> None:
     Where the run has a calibration for these predictions, the columns of `decision_cells` follow. Where an image cannot
     be used, its probability is empty and the column `reason` says why. Where the images are the rows of a table, its
     other columns come last. Raises ValueError if no image can be used.
+
+    A folder of several runs predicts as an ensemble: the mean probability, its standard deviation over the runs, and
+    for two classes the column `rank`, the mean of the images' ranks.
     """
-    folder, config = runs.read_run(workdir, {**overrides, "data.on_bad_image": "skip"})
-    experiment = Experiment(config)
-    experiment.use_compilation_cache()
-    asked = requested.find(config.predict.images, "predict.images", config.data.image_column)
-    output = folder.path / pathlib.Path(config.predict.output).expanduser()
-    make_writable(output.parent, "choose another file with --config.predict.output")
-    experiment.check_shared_memory(eval_images=len(asked.found))
-    predictor = Predictor(folder, experiment)
-    found, calibration = predictor.predict_files(asked), calibrations.read(folder, predictor.predicted_by)
-    logger.info("%d of %d images predicted", found.reasons.count(""), len(found.names))
-    for reason in filter(None, asked.reasons):
+    root, folders = RunFolder(workdir), ensembles.find(workdir)
+    found, made = [], []
+    for folder in folders:
+        _, config = runs.read_run(folder.path, {**overrides, "data.on_bad_image": "skip"})
+        if not found:
+            asked = requested.find(config.predict.images, "predict.images", config.data.image_column)
+            output = root.path / pathlib.Path(config.predict.output).expanduser()
+            make_writable(output.parent, "choose another file with --config.predict.output")
+        experiment = Experiment(config)
+        experiment.use_compilation_cache()
+        experiment.check_shared_memory(eval_images=len(asked.found))
+        predictor = Predictor(folder, experiment)
+        found.append(predictor.predict_files(asked))
+        made.append((folder.path.relative_to(root.path).as_posix(), predictor.predicted_by))
+    if folders[0].path == root.path:
+        (result,), rank, how = found, None, made[0][1]
+    else:
+        (result, rank), how = _mean(found), ensembles.predicted_by(made)
+    logger.info("%d of %d images predicted", result.reasons.count(""), len(result.names))
+    for reason in filter(None, result.reasons):
         logger.warning("  %s", reason)
     if jax.process_index() == 0:
-        rows = _rows(found, asked.columns, config.data.classes, calibration)
+        rows = _rows(result, asked.columns, config.data.classes, calibrations.read(root, how), rank)
         write_csv(output, list(rows[0]), rows)
     logger.info("written: %s", output)
+
+
+def _mean(found: Sequence[ImageProbabilities]) -> tuple[ImageProbabilities, np.ndarray | None]:
+    """Returns the mean of the probabilities of several runs, and for two classes the mean of their ranks."""
+    probability = np.stack([one.probability for one in found])
+    mean = ImageProbabilities(found[0].names, probability.mean(0), probability.std(0), found[0].reasons)
+    if probability.shape[2] != 2:
+        return mean, None
+    usable = np.isfinite(mean.probability[:, 1])
+    rank = np.full(len(usable), np.nan)
+    rank[usable] = ensembles.mean_of_ranks([ensembles.ranks(one[usable, 1]) for one in probability])
+    return mean, rank
 
 
 def _rows(
@@ -47,11 +73,15 @@ def _rows(
     columns: Mapping[str, list[str]],
     classes: Sequence[str],
     calibration: Calibration | None,
+    rank: np.ndarray | None,
 ) -> list[dict]:
     """Returns the rows of predicted.csv. `columns`: those of the table that the images were asked for by."""
     rows = []
-    for name, probability, std, reason in zip(found.names, found.probability, found.std, found.reasons):
-        cells = probability_cells(probability, std, classes)
+    for place, (name, reason) in enumerate(zip(found.names, found.reasons)):
+        probability = found.probability[place]
+        cells = probability_cells(probability, found.std[place], classes)
+        if rank is not None:
+            cells["rank"] = float(rank[place])
         if calibration:
             cells |= decision_cells(probability, calibration, classes)
         rows.append({"image": name, **(dict.fromkeys(cells, "") if reason else cells), "reason": reason})

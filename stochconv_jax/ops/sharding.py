@@ -39,7 +39,7 @@ def map_batch_shards(
     names = _explicit_batch_axes(arrays[0]) if manual else ()
     if manual:
         arrays = tuple(jax.sharding.reshard(array, P(names) if rows else P()) for array, rows in zip(arrays, batched))
-    shard_rows = len(arrays[0]) // math.prod(mesh.shape[name] for name in names)
+    shard_rows = arrays[0].shape[0] // math.prod(mesh.shape[name] for name in names)
     if auto and kinds.get(DATA_AXIS) == AxisType.Auto and shard_rows % mesh.shape[DATA_AXIS] == 0:
         manual, names = manual | {DATA_AXIS}, (*names, DATA_AXIS)
     if manual:

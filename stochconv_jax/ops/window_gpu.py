@@ -27,7 +27,10 @@ def forward(image, windows, kernel, *, strides: Size, window_size: Size, dtype) 
     pixels_read = _pixels_read(_crops(image, windows, window_size), kernel.shape[:3], size, strides)
     products = (weights[:, tap, None, None] * pixels.astype(dtype) for tap, pixels in enumerate(pixels_read))
     out = cast(jax.Array, sum(products))
-    return jnp.moveaxis(with_layout_constraint(out.astype(kernel.dtype), Layout((0, 1, 2, 3))), 1, 3)
+    out = out.astype(kernel.dtype)
+    if isinstance(image.shape[0], int):  # jax.export with a symbolic batch refuses layout constraints
+        out = with_layout_constraint(out, Layout((0, 1, 2, 3)))
+    return jnp.moveaxis(out, 1, 3)
 
 
 def kernel_gradient(image, windows, g, *, strides: Size, window_size: Size, kernel_shape: tuple, dtype) -> jax.Array:

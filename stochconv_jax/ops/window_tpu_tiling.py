@@ -75,11 +75,13 @@ def output_tiles(
     requires it.
 
     Returns None if the kernels do not support the convolution: other dtypes than uint8, bfloat16 and float32 images
-    with bfloat16 and float32 kernels, more than 32,768 windows, or a kernel size, stride or number of channels too
-    large even for tiles of 32x32.
+    with bfloat16 and float32 kernels, more than 32,768 windows or a symbolic number of them, or a kernel size, stride
+    or number of channels too large even for tiles of 32x32.
     """
     image_dtype, dtype = jnp.dtype(image_dtype), jnp.dtype(kernel_dtype)
     if image_dtype not in (jnp.uint8, jnp.bfloat16, jnp.float32) or dtype not in (jnp.bfloat16, jnp.float32):
+        return None
+    if not isinstance(image_shape[0], int):  # a symbolic batch of jax.export
         return None
     if image_shape[0] * kernel_shape[3] * 4 * 4 > SMEM_BYTES:  # corner and offset of each window, two int32 each
         return None

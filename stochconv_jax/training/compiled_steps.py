@@ -43,9 +43,13 @@ def train_step(
     return rngs.Seeded(jax.jit(step, donate_argnums=0, out_shardings=(None, meshes.replicated(mesh))), seed)
 
 
-def eval_step(model: Classifier, mesh: jax.sharding.Mesh, *, seed: int, passes: int = 1) -> rngs.Seeded:
+def eval_step(model: Classifier, mesh: jax.sharding.Mesh, *, seed: int, passes: int = 1, views: int = 1) -> rngs.Seeded:
     """Returns the compiled `steps.eval_step` of variables and a batch, whose metrics are on every device."""
     step = functools.partial(
-        steps.eval_step, model=model, passes=passes, compute_sharding=meshes.placement(mesh, split=False)
+        steps.eval_step,
+        model=model,
+        passes=passes,
+        views=views,
+        compute_sharding=meshes.placement(mesh, split=False),
     )
     return rngs.Seeded(jax.jit(step, out_shardings=meshes.replicated(mesh)), seed)

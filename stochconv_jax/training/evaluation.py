@@ -19,33 +19,36 @@ class Predictions:
     Attributes:
       index: int `[N]`, the images' indices in the source.
       label: int `[N]`, their classes.
-      logits: float32 `[passes, N, K]`.
+      logits: float32 `[views * passes, N, K]`; the passes over a view follow each other.
       skipped: int `[S]`, the indices of images that could not be read.
+      views: number of views.
     """
 
     index: np.ndarray
     label: np.ndarray
     logits: np.ndarray
     skipped: np.ndarray
+    views: int = 1
 
     def log_p(self) -> np.ndarray:
-        """Returns the logarithm of the mean probability over passes, float64 `[N, classes]`."""
+        """Returns the logarithm of the mean probability over views and passes, float64 `[N, classes]`."""
         return metrics.mean_log_probabilities(metrics.log_probabilities(self.logits))
 
     def spread(self) -> np.ndarray:
-        """Returns the standard deviation of the probability over passes, `[N, classes]`; zero for one pass."""
+        """Returns the standard deviation of the probability over views and passes, `[N, classes]`; zero for one."""
         return np.exp(metrics.log_probabilities(self.logits)).std(axis=0)
 
     def quality(self, groups: Sequence[str] | None = None) -> dict[str, Any]:
         """Returns the figures of `metrics.summary`, the ROC AUC after 1, 2, ... passes and the mean spread.
 
-        `groups`: the group of each image of the source, where known.
+        The views are averaged in each. `groups`: the group of each image of the source, where known.
         """
         log_p = metrics.log_probabilities(self.logits)
         known = None if groups is None else [groups[int(index)] for index in self.index]
+        by_view = log_p.reshape(self.views, -1, *log_p.shape[1:])
         by_passes = [
-            metrics.roc_auc(self.label, metrics.mean_log_probabilities(log_p[:passes]))
-            for passes in range(1, len(log_p) + 1)
+            metrics.roc_auc(self.label, metrics.mean_log_probabilities(np.concatenate(by_view[:, :passes])))
+            for passes in range(1, by_view.shape[1] + 1)
         ]
         figures = metrics.summary(self.label, self.log_p(), known)
         spread = float(self.spread()[:, -1].mean())

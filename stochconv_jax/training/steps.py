@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from stochconv_jax.models.classifier import Classifier, sown_windows
+from stochconv_jax.models.views import turn_inputs
 from stochconv_jax.runtime import mesh as meshes
 from stochconv_jax.training import losses, parts, rngs
 from stochconv_jax.training.state import TrainState
@@ -134,6 +135,7 @@ def eval_step(
     model: Classifier,
     seed: int | jax.Array,
     passes: int,
+    views: int = 1,
     compute_sharding: ShardingOf,
 ) -> EvalMetrics:
     """Predicts a batch and returns its metrics.
@@ -143,15 +145,48 @@ def eval_step(
       batch: the global batch, see data/pipeline.py.
       model: the classifier.
       seed: the seed of the windows.
-      passes: number of passes, see `predict_passes`.
+      passes, views: number of passes and of views, see `predict_views`.
       compute_sharding: returns the sharding of an array during computation from its shape.
     """
     variables = meshes.constrain(variables, compute_sharding)
-    logits, _ = predict_passes(variables, batch, jnp.arange(passes), model=model, seed=seed)
+    logits = predict_views(variables, batch, model=model, seed=seed, passes=passes, views=views)
     # The TPU's compiler packs booleans into words, a shape by which `planning.hlo.purpose` could not recognise the
     # mask.
     columns = {name: jnp.int32(batch[name]) for name in ("label", "index", "mask", "skipped")}
     return EvalMetrics.single_from_model_output(logits=jnp.moveaxis(logits, 0, 1), **columns)
+
+
+def predict_views(
+    variables: Mapping[str, Any],
+    inputs: Batch,
+    *,
+    model: Classifier,
+    seed: int | jax.Array,
+    passes: int,
+    views: int = 1,
+) -> jax.Array:
+    """Predicts a batch in several passes over each of several views, which `models.views` describes.
+
+    The thumbnail of a view is encoded only once for all its passes. Windows are drawn anew for each view: pass p of
+    view v has the number v * `passes` + p. View 0 has the windows that there are without further views.
+
+    Args:
+      variables, inputs, model, seed: as in `predict_passes`.
+      passes: number of passes over each view.
+      views: number of views, one of `VIEWS`; with 8, images must be square.
+
+    Returns:
+      float32 logits [views * passes, B, K], in the order of the numbers of the passes.
+    """
+    if views == 1:
+        return predict_passes(variables, inputs, jnp.arange(passes), model=model, seed=seed)[0]
+
+    def one_view(view):
+        numbers = view * passes + jnp.arange(passes)
+        return predict_passes(variables, turn_inputs(inputs, view, views), numbers, model=model, seed=seed)[0]
+
+    logits = jax.lax.map(one_view, jnp.arange(views))
+    return logits.reshape(-1, *logits.shape[2:])
 
 
 def predict_passes(

@@ -49,6 +49,28 @@ def test_shares_are_a_partition_and_each_has_a_fair_part_of_every_variant(count,
         assert all(abs(sum(name[0] == variant for name in part) - 6 / count) < 1 for variant in "abcd")
 
 
+def test_every_fold_is_trained_with_every_seed_and_validates_once(tmp_path):
+    file = ablation(tmp_path, {"a": {}, "b": {"model.dropout": 0.1}}).removeprefix("--config=")
+    config = quickstart.get_config()
+    config.sweep.update({"folds": 3, "seeds": (0, 5)})
+    planned = sweep_runs.plan(config, {}, file, tmp_path)
+    assert [run.name for run in planned][:3] == ["a/fold_1/seed_0", "b/fold_1/seed_0", "a/fold_2/seed_0"]
+    assert len({run.folder.path for run in planned}) == 2 * 3 * 2
+    for run in planned:
+        variant, fold, seed = run.name.split("/")
+        assert run.config.data.fold == run.flags["data.fold"] == f"{fold.removeprefix('fold_')}/3"
+        assert run.config.seed == run.flags["seed"] == int(seed.removeprefix("seed_"))
+        assert run.config.model.dropout == (0.1 if variant == "b" else 0.0)
+    with pytest.raises(ValueError, match=r"and the command line both set config\.data\.fold: leave it to the sweep"):
+        sweep_runs.plan(config, {"data.fold": "1/5"}, file, tmp_path)
+    plain = tmp_path / "plain.py"
+    plain.write_text("from configs.quickstart import get_config\n")
+    assert sweep_runs.plan(config, {}, str(plain), tmp_path)[0].name == "plain/fold_1/seed_0"
+    config.sweep.folds = 0
+    with pytest.raises(ValueError, match="describes one run and no sweep"):
+        sweep_runs.plan(config, {}, str(plain), tmp_path)
+
+
 @pytest.fixture
 def run(tmp_path):
     """A run of a sweep with three passes, whose last step is 20."""

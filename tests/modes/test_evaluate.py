@@ -53,7 +53,7 @@ def run(tmp_path, monkeypatch):
         def __init__(self, folder, experiment):
             checkpoint, self.passes = experiment.config.eval.checkpoint, experiment.config.eval.passes
             self.step = {"best": BEST, "last": LAST}.get(checkpoint) or int(checkpoint)
-            self.predicted_by = {"checkpoint_step": self.step, "passes": self.passes}
+            self.predicted_by = {"checkpoint_step": self.step, "passes": self.passes, "views": 1}
 
         def predict_source(self, source):
             logits = np.random.default_rng(self.passes).normal(size=(self.passes, len(source), 1))

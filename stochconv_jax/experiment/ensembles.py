@@ -1,0 +1,123 @@
+"""Several runs as one model: the mean of their probabilities, and of the ranks that they give to the images.
+
+An ensemble is a folder with several runs in and below it, such as the folds and seeds of a sweep. Each image is
+predicted by the runs that did not train on it: all of them for a test set, those of its own fold for validation images.
+"""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import scipy.stats
+
+from stochconv_jax import metrics
+from stochconv_jax.data import sources
+from stochconv_jax.run_folder import RunFolder
+from stochconv_jax.training.evaluation import Predictions
+
+
+@dataclasses.dataclass(frozen=True)
+class Member:
+    """The predictions of one run.
+
+    Attributes:
+      name: the run's folder, relative to the ensemble's.
+      source: the images.
+      predictions: the predictions of those that could be read.
+      predicted_by: see `Predictor.predicted_by`.
+    """
+
+    name: str
+    source: sources.Source
+    predictions: Predictions
+    predicted_by: dict[str, Any]
+
+    def names(self) -> list[str]:
+        """Returns the names of the predicted images."""
+        return [self.source.names[index] for index in self.predictions.index]
+
+
+def find(workdir: str | os.PathLike) -> list[RunFolder]:
+    """Returns the runs in and below `workdir`, or `workdir` alone if it is a run itself or has no run below it.
+
+    Symbolic links are followed, so that a folder of links makes an ensemble of any runs.
+    """
+    folder = RunFolder(workdir)
+    if (folder.path / "config.json").exists():
+        return [folder]
+    found = []
+    for path, subfolders, files in os.walk(folder.path, followlinks=True):
+        if "config.json" in files:
+            found.append(RunFolder(path))
+            subfolders.clear()  # of a run
+    return sorted(found, key=lambda run: run.path) or [folder]
+
+
+def ranks(score: np.ndarray) -> np.ndarray:
+    """Returns the rank of each image, as a share between 0 and 1 that grows with `score` `[N]`."""
+    return scipy.stats.rankdata(score) / (len(score) + 1)
+
+
+def mean_of_ranks(places: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
+    """Returns the mean of `ranks` over the runs, `[runs, N]` -> `[N]`; equal means stay equal in spite of rounding."""
+    return np.mean(places, axis=0).round(12)
+
+
+def pool(members: Sequence[Member]) -> tuple[sources.Source, Predictions, np.ndarray | None]:
+    """Returns the images of all members, their predictions and, for two classes, the mean of their ranks `[N]`.
+
+    The predictions have a member in place of each pass. Ranks are among the images that one member predicted, so that
+    members whose probabilities are of different height count alike.
+
+    Raises ValueError if members have different labels for an image, or if one image has more predictions than another.
+    """
+    probability, rank, labels, first = {}, {}, {}, {}
+    for member in members:
+        predictions = member.predictions
+        log_p = predictions.log_p()
+        place = ranks(metrics.scores(log_p)) if log_p.shape[1] == 2 else np.zeros(len(log_p))
+        for row, name in enumerate(member.names()):
+            label = int(predictions.label[row])
+            if labels.setdefault(name, label) != label:
+                raise ValueError(f"{member.name} has class {label} for {name}, and another run has {labels[name]}")
+            first.setdefault(name, (member.source, int(predictions.index[row])))
+            probability.setdefault(name, []).append(log_p[row])
+            rank.setdefault(name, []).append(place[row])
+    names, counts = list(first), {len(found) for found in probability.values()}
+    if len(counts) > 1:
+        raise ValueError(
+            f"some images are predicted by {min(counts)} and others by {max(counts)} of the runs: an ensemble needs "
+            "equally many runs for each fold; finish the sweep, or name a test set"
+        )
+    logits = np.stack([np.stack(probability[name]) for name in names], axis=1)
+    pooled = Predictions(np.arange(len(names)), np.array([labels[name] for name in names]), logits, np.array([], int))
+    mean_rank = mean_of_ranks(np.array([rank[name] for name in names]).T) if logits.shape[2] == 2 else None
+    return _source(names, pooled.label, list(first.values())), pooled, mean_rank
+
+
+def _source(names: list[str], labels: np.ndarray, places: list[tuple[sources.Source, int]]) -> sources.Source:
+    """Returns a source of the images at (source, index); it has the columns that all their sources have."""
+    columns = [column for column in places[0][0].columns if all(column in source.columns for source, _ in places)]
+    return sources.FolderSource(
+        [pathlib.Path(name) for name in names],
+        names,
+        labels,
+        texts=[source.texts[index] for source, index in places],
+        columns={column: [source.columns[column][index] for source, index in places] for column in columns},
+    )
+
+
+def predicted_by(members: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
+    """Returns how an ensemble predicts, from the names of its runs and how each of them predicts."""
+    by_run = dict(members)
+    steps = {name: made["checkpoint_step"] for name, made in by_run.items()}
+    return dict(next(iter(by_run.values()))) | {"checkpoint_step": steps}
+
+
+def rank_figures(labels: np.ndarray, mean_rank: np.ndarray) -> dict[str, Any]:
+    """Returns the ROC AUC of the mean of ranks, and its interval."""
+    area = metrics.delong_placements(labels, mean_rank)[0]
+    return {"roc_auc": area, "roc_auc_interval_95": list(metrics.roc_auc_interval(labels, mean_rank))}

@@ -1,0 +1,75 @@
+"""The exported files: each is written, read back, run, and compared with the network."""
+
+import functools
+import importlib.util
+import pathlib
+from collections.abc import Sequence
+
+import cv2
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import export
+
+from stochconv_jax.atomic_files import write_bytes
+from stochconv_jax.exporting import onnx_graph
+from stochconv_jax.exporting.program import Program
+
+STABLEHLO, ONNX = "model.stablehlo", "model.onnx"
+PACKAGES = {"stablehlo": ("flatbuffers",), "onnx": ("onnx", "onnxruntime")}  # needed for each format
+INPUT, OUTPUT = "images", "probabilities"
+TOLERANCE = 1e-4  # the largest accepted difference of a probability
+
+
+def check_packages(formats: Sequence[str]) -> None:
+    """Raises RuntimeError if a package that one of `formats` needs is not installed."""
+    for name in formats:
+        if missing := [package for package in PACKAGES[name] if importlib.util.find_spec(package) is None]:
+            advice = "pip install 'stochconv_jax[export]', or choose other `formats`"
+            raise RuntimeError(f"{name} needs the package {' and '.join(missing)}: {advice}")
+
+
+def write_stablehlo(folder: pathlib.Path, program: Program, platforms: Sequence[str]) -> tuple[pathlib.Path, float]:
+    """Writes a file that `jax.export.deserialize` reads, for any number of images and for `platforms`.
+
+    Returns its path, and how far it differs from the network, see `_difference`; NaN if it is not for this machine.
+    """
+    (batch,) = export.symbolic_shape("batch")
+    images = jax.ShapeDtypeStruct((batch, *program.image_size, 3), jnp.uint8)
+    exported = export.export(jax.jit(program.probabilities), platforms=tuple(platforms))(images)
+    file = write_bytes(folder / STABLEHLO, bytes(exported.serialize()))
+    call = export.deserialize(bytearray(file.read_bytes())).call
+    here = jax.devices()[0].platform in [{"gpu": "cuda"}.get(name, name) for name in platforms]
+    return file, _difference(file, program, call) if here else float("nan")
+
+
+def write_onnx(folder: pathlib.Path, program: Program) -> tuple[pathlib.Path, float]:
+    """Writes an ONNX file with activations in float32, for any number of images.
+
+    Returns its path, and how far it differs from the network in onnxruntime, see `_difference`.
+    """
+    import onnxruntime
+
+    program = program.in_float32()
+    shape = (*program.image_size, 3)
+    names = {"input_name": INPUT, "output_name": OUTPUT}
+    function = functools.partial(program.portable_probabilities, windows=program.windows())
+    model = onnx_graph.convert(function, shape, np.uint8, **names)
+    file = write_bytes(folder / ONNX, model.SerializeToString())
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    return file, _difference(file, program, lambda images: session.run([OUTPUT], {INPUT: images})[0])
+
+
+def _difference(file: pathlib.Path, program: Program, call) -> float:
+    """Returns the largest difference between the probabilities of `call` and of the network, for random images.
+
+    Raises RuntimeError, naming the file, if it is more than TOLERANCE.
+    """
+    patches = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), np.uint8)  # noise would average out
+    images = np.stack([cv2.resize(one, program.image_size[::-1]) for one in patches])
+    expected = np.asarray(jax.jit(program.probabilities)(images))
+    found = [np.asarray(call(images[:count])) for count in (1, 3)]  # the number of images must not matter
+    difference = float(max(np.abs(one - expected[: len(one)]).max() for one in found))
+    if not difference <= TOLERANCE:
+        raise RuntimeError(f"{file} differs from the network by {difference:.2g} in a probability: do not use it")
+    return difference

@@ -1,0 +1,97 @@
+"""Ensembles: which predictions count for an image, and their means."""
+
+import numpy as np
+import pytest
+import scipy.special
+import sklearn.metrics
+
+from stochconv_jax.data.sources import FolderSource
+from stochconv_jax.experiment import ensembles
+from stochconv_jax.experiment.ensembles import Member
+from stochconv_jax.run_folder import RunFolder
+from stochconv_jax.training.evaluation import Predictions
+
+MADE = {"checkpoint_step": 20, "passes": 1, "views": 1}
+
+
+def member(name, images, logits, labels=None):
+    """Returns a member with these images, of which every second one has class 1, and logits `[passes, N, K]`."""
+    labels = np.array([int(image[1:]) % 2 for image in images]) if labels is None else np.asarray(labels)
+    source = FolderSource(images, images, labels, columns={"patient": [f"of {image}" for image in images]})
+    return Member(
+        name, source, Predictions(np.arange(len(images)), labels, np.asarray(logits), np.array([], int)), MADE
+    )
+
+
+def names(first, last):
+    return [f"n{k}" for k in range(first, last)]
+
+
+def test_probabilities_and_ranks_are_means_over_the_runs_that_predict_an_image():
+    random = np.random.default_rng(0)
+    logits = random.normal(size=(2, 3, 40, 1))  # two seeds, three passes
+    first, second = (member(f"seed_{k}", names(0, 40), one) for k, one in enumerate(logits))
+    second = Member(second.name, second.source, second.predictions, MADE)
+    source, found, rank = ensembles.pool([first, second])
+    p = scipy.special.expit(logits[..., 0]).mean(axis=1)
+    assert source.names == names(0, 40) and source.columns["patient"][7] == "of n7"
+    np.testing.assert_allclose(np.exp(found.log_p())[:, 1], p.mean(axis=0))
+    np.testing.assert_allclose(found.spread()[:, 1], p.std(axis=0))
+    places = p.argsort(axis=1).argsort(axis=1) + 1
+    np.testing.assert_allclose(rank, places.mean(axis=0) / 41)
+    expected = sklearn.metrics.roc_auc_score(source.labels, places.sum(axis=0))
+    np.testing.assert_allclose(ensembles.rank_figures(found.label, rank)["roc_auc"], expected)
+
+
+def test_images_of_all_folds_are_pooled_and_ranks_forgive_a_fold_whose_probabilities_are_higher():
+    random = np.random.default_rng(0)
+    members = []
+    for fold in range(3):
+        images = names(100 * fold, 100 * fold + 100)
+        score = random.normal(size=100) + 2 * (np.arange(100) % 2) + 5 * fold
+        members.append(member(f"fold_{fold}", images, score[None, :, None]))
+    source, found, rank = ensembles.pool(members)
+    assert source.names == names(0, 300) and len(found.logits) == 1
+    np.testing.assert_array_equal(found.label, source.labels)
+    own = np.mean([one.predictions.quality()["roc_auc"] for one in members])
+    assert found.quality()["roc_auc"] < own - 0.1
+    assert abs(ensembles.rank_figures(found.label, rank)["roc_auc"] - own) < 0.02
+
+
+def test_an_image_is_found_by_its_name_whatever_its_place():
+    first = member("a", ["n0", "n1", "n2"], [[[1.0], [2.0], [3.0]]])
+    second = member("b", ["n2", "n0", "n1"], [[[3.0], [1.0], [2.0]]])
+    _, found, rank = ensembles.pool([first, second])
+    np.testing.assert_allclose(np.exp(found.log_p())[:, 1], scipy.special.expit([1, 2, 3]))
+    np.testing.assert_allclose(rank, [0.25, 0.5, 0.75])
+    np.testing.assert_allclose(found.spread(), 0, atol=1e-12)
+
+
+def test_more_classes_have_probabilities_and_no_ranks():
+    logits = np.random.default_rng(0).normal(size=(1, 5, 3))
+    _, found, rank = ensembles.pool([member("a", names(0, 5), logits, [0, 1, 2, 0, 1])])
+    np.testing.assert_allclose(np.exp(found.log_p()), scipy.special.softmax(logits[0], axis=1))
+    assert rank is None
+
+
+def test_what_is_no_ensemble_is_refused():
+    whole, half = member("a", names(0, 4), np.zeros((1, 4, 1))), member("b", names(0, 2), np.zeros((1, 2, 1)))
+    with pytest.raises(ValueError, match="some images are predicted by 1 and others by 2 of the runs"):
+        ensembles.pool([whole, half])
+    other = member("c", names(0, 4), np.zeros((1, 4, 1)), [1, 1, 1, 1])
+    with pytest.raises(ValueError, match="c has class 1 for n0, and another run has 0"):
+        ensembles.pool([whole, other])
+
+
+def test_runs_are_found_below_a_folder_and_through_links(tmp_path):
+    for name in ("sweep/a/fold_1/seed_0", "sweep/a/fold_1/seed_1", "other/run", "sweep/a/fold_1/seed_0/test_x"):
+        RunFolder(tmp_path / name).create()
+        if not name.endswith("test_x"):
+            (tmp_path / name / "config.json").write_text("{}")
+    found = [run.path.relative_to(tmp_path / "sweep").as_posix() for run in ensembles.find(tmp_path / "sweep")]
+    assert found == ["a/fold_1/seed_0", "a/fold_1/seed_1"]
+    (tmp_path / "sweep" / "linked").symlink_to(tmp_path / "other" / "run")
+    assert [run.path.name for run in ensembles.find(tmp_path / "sweep")] == ["seed_0", "seed_1", "linked"]
+    for alone in ("other/run", "sweep/a/fold_1/seed_0"):
+        assert [run.path for run in ensembles.find(tmp_path / alone)] == [tmp_path / alone]
+    assert [run.path for run in ensembles.find(tmp_path / "nowhere")] == [tmp_path / "nowhere"]
