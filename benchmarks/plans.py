@@ -116,7 +116,9 @@ def main(args: list[str] | None = None) -> None:
         prog="python -m benchmarks.plans", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--configs", nargs="+", required=True, help="NAME or NAME:ARGUMENT")
-    parser.add_argument("--topologies", nargs="+", required=True, help="as config.plan.topology: v5e:16x16, h100:1x8, devices")
+    parser.add_argument(
+        "--topologies", nargs="+", required=True, help="as config.plan.topology: v5e:16x16, h100:1x8, devices"
+    )
     parser.add_argument(
         "--images", type=int, help="images per chip of a topology by name; else the config's batch_size over all chips"
     )
