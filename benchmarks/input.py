@@ -5,13 +5,15 @@
 Both decode a JPEG, take a random crop of 0.6 to 1 of its area, flip it, rotate it by any angle (bilinear) and make
 image and thumbnail, or the thumbnail alone. The reference works like torchvision's transforms of PIL images: a resized
 crop, flips, a rotation and a resize, one after the other; for the thumbnail alone, the crop is resized directly to the
-thumbnail's size. Prints tables of medians and writes them as JSON.
+thumbnail's size. Prints tables of medians and writes them as JSON. Without a folder, drawn pictures are read, which do
+not decode as fast as photographs.
 """
 
 import argparse
 import io
 import itertools
 import pathlib
+import tempfile
 from collections.abc import Callable
 
 import cv2
@@ -22,8 +24,10 @@ from benchmarks import timing
 from stochconv_jax.data import pipeline
 from stochconv_jax.data.augment import Augmentation
 from stochconv_jax.data.sources import FolderSource
+from stochconv_jax.data.synthetic import SyntheticSource
 from stochconv_jax.runtime import host_memory
 
+DRAWN = 20
 OUTPUTS = {"image and thumbnail": ("image", "thumbnail"), "thumbnail only": ("thumbnail",)}
 
 
@@ -78,6 +82,13 @@ def alternatives(
     return {"PIL": reference, "stochconv_jax": ours}
 
 
+def draw(folder: pathlib.Path, size: int) -> None:
+    """Draws pictures of `size` x `size` pixels into `folder`, as JPEGs."""
+    source = SyntheticSource(size=DRAWN, image_size=(size, size), seed=0)
+    for index, name in enumerate(source.names):
+        cv2.imwrite(str(folder / f"{name}.jpg"), source.read(index)[..., ::-1])
+
+
 def measure(files: list[pathlib.Path], *, image_size: int, thumbnail_size: int, rounds: int) -> dict[str, dict]:
     """Returns timings of both per image, for each kind of output."""
     cv2.setNumThreads(1)
@@ -97,16 +108,20 @@ def main(args: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.input", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--images", type=pathlib.Path, required=True, help="a folder of JPEGs of --size or more")
+    parser.add_argument("--images", type=pathlib.Path, help="a folder of JPEGs of --size or more (default: drawn ones)")
     parser.add_argument("--size", type=int, default=1024, help="side of the image in pixels (default: 1024)")
     parser.add_argument("--thumbnail", type=int, default=224, help="side of the thumbnail (default: 224)")
     parser.add_argument("--rounds", type=int, default=7, help="passes over the folder, 2 or more (default: 7)")
     parser.add_argument("--json", default="input.json", help="where the results go (default: input.json)")
     options = parser.parse_args(args)
-    files = sorted(options.images.glob("*.jpg"))
-    if not files:
-        raise SystemExit(f"--images={options.images} holds no .jpg")
-    results = measure(files, image_size=options.size, thumbnail_size=options.thumbnail, rounds=options.rounds)
+    with tempfile.TemporaryDirectory() as drawn:
+        if options.images is None:
+            draw(pathlib.Path(drawn), options.size)
+        folder = options.images or pathlib.Path(drawn)
+        files = sorted(folder.glob("*.jpg"))
+        if not files:
+            raise SystemExit(f"--images={folder} holds no .jpg")
+        results = measure(files, image_size=options.size, thumbnail_size=options.thumbnail, rounds=options.rounds)
     for title, timings in results.items():
         print(timing.table(title, timings), flush=True)
     timing.write(options.json, results)

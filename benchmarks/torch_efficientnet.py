@@ -2,7 +2,7 @@
 
 It is a reference for speed, with the layers, loss and optimiser of `models/efficientnet.py` and `training/steps.py`.
 One difference favours PyTorch: padding is symmetric, as in its own convolutions, while TensorFlow's 'SAME' would need
-copies.
+copies. On a GPU it is compiled by torch.compile and runs in mixed precision, bfloat16, as the networks of this project.
 """
 
 from collections.abc import Callable
@@ -65,22 +65,29 @@ class EfficientNet(nn.Module):
 
 
 def steps(
-    variant: Variant, size: tuple[int, int], batch_size: int, threads: int, **rates: float
+    variant: Variant, size: tuple[int, int], batch_size: int, threads: int, device: str, **rates: float
 ) -> tuple[Callable[[], float], Callable[[], torch.Tensor]]:
     """Returns a training step and an evaluation step on a batch of random thumbnails of `size`.
 
-    `rates` are those of dropout and stochastic_depth. The optimiser is RMSProp with the default config's settings.
+    Both return when the device is done. `device` is 'cpu' or 'cuda'; `rates` are those of dropout and stochastic_depth.
+    The optimiser is RMSProp with the default config's settings.
     """
     torch.set_num_threads(threads)
-    network = EfficientNet(variant, **rates).to(memory_format=torch.channels_last)
+    torch.backends.cudnn.benchmark = True
+    network = EfficientNet(variant, **rates).to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.RMSprop(network.parameters(), lr=1e-3, alpha=0.99, eps=1e-8)
-    pixels = torch.randint(256, (batch_size, *size, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
-    labels = torch.randint(2, (batch_size,)).float()
+    pixels = torch.randint(256, (batch_size, *size, 3), dtype=torch.uint8, device=device).permute(0, 3, 1, 2)
+    labels = torch.randint(2, (batch_size,), device=device).float()
+    compiled = torch.compile(network) if device == "cuda" else network
+
+    def logits() -> torch.Tensor:
+        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+            return compiled(pixels).float()
 
     def train() -> float:
         network.train()
         optimizer.zero_grad()
-        loss = functional.binary_cross_entropy_with_logits(network(pixels), labels)
+        loss = functional.binary_cross_entropy_with_logits(logits(), labels)
         loss.backward()
         optimizer.step()
         return loss.item()
@@ -88,6 +95,6 @@ def steps(
     def evaluate() -> torch.Tensor:
         network.eval()
         with torch.inference_mode():
-            return network(pixels)
+            return logits().cpu()
 
     return train, evaluate

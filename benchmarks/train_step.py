@@ -4,7 +4,8 @@
 
 The steps of all configs take turns on a batch of random pixels on the device. Prints images per second, the ratio to
 the training step of the first config, seconds of compilation without a cache, and memory. With --torch, a PyTorch
-EfficientNet of the first config's variant runs in the same rounds, and the ratios to its steps are printed too.
+EfficientNet of the first config's variant runs in the same rounds, and the ratios to its steps are printed too; on a
+GPU it is compiled by torch.compile and uses bfloat16.
 """
 
 import argparse
@@ -33,7 +34,8 @@ def torch_steps(config, threads: int) -> dict:
     side, variant = tuple(config.data.thumbnail_size), variants.get(config.model.variant)
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
-    arguments = (there, variant, side, config.batch_size, threads)
+    device = "cuda" if jax.default_backend() == "gpu" else "cpu"
+    arguments = (there, variant, side, config.batch_size, threads, device)
     context.Process(target=_serve_torch, args=arguments, kwargs=rates, daemon=True).start()
 
     def run(step):
@@ -101,7 +103,7 @@ def arguments(args: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--configs", nargs="+", default=["b0", "b0_full_split"], help="NAME or NAME:ARGUMENT")
     parser.add_argument("--batch_size", type=int, default=8, help="images in a step, over all devices")
     parser.add_argument("--rounds", type=int, default=11, help="how often each step is timed")
-    parser.add_argument("--torch", action="store_true", help="also time PyTorch, on all cores")
+    parser.add_argument("--torch", action="store_true", help="also time PyTorch, on all cores or the GPU")
     parser.add_argument("--json", default="train_step.json", help="where to write the results")
     return parser.parse_args(args)
 

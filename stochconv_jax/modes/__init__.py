@@ -59,9 +59,20 @@ def run(mode: str, config: Any, overrides: Mapping[str, Any], workdir: str, conf
         if _is_for_the_user(error):
             message = getattr(error, "strerror", None) or str(error)
             sys.exit(f"stochconv_jax: {name_keys(message, [mode, 'data'])}")
+        if _is_out_of_memory(error):
+            sys.exit(
+                f"stochconv_jax: a device has too little memory ({str(error).splitlines()[0]}): set a smaller "
+                "config.batch_size or config.eval.batch_size, config.optimizer.accumulate_steps or "
+                "config.model.remat=True; --mode=plan says what a config needs"
+            )
         # JAX and Grain add such a note at the end, where the error itself is to stand.
         error.__notes__ = [n for n in getattr(error, "__notes__", ()) if "removed its internal frames" not in n]
         raise
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Returns whether `error` is that of a device without memory left. JAX need not have been imported."""
+    return type(error).__name__ == "JaxRuntimeError" and str(error).startswith("RESOURCE_EXHAUSTED")
 
 
 def _is_for_the_user(error: Exception) -> bool:

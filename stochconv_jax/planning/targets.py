@@ -12,7 +12,7 @@ import jax
 from jax.experimental import topologies
 from jax.sharding import Mesh
 
-from stochconv_jax.planning.gpu_cards import CARDS, GIB, Card
+from stochconv_jax.planning.gpu_cards import CARDS, GIB, TOOLKIT, Card
 from stochconv_jax.runtime import mesh as meshes
 
 # Without the card, Triton's matrix products cannot be compiled, because they are tuned on it. All-reduces that the
@@ -125,6 +125,8 @@ def _missing_gpu_compiler() -> str:
             return f"{package} is not installed"
         if package.startswith("jax") and version != jax.__version__:
             return f"{package} is of version {version} and jax of {jax.__version__}"
+        if package.startswith("nvidia") and version.split(".")[0] != str(TOOLKIT[0]):
+            return f"{package} is of version {version}, not {TOOLKIT[0]}"
     return ""
 
 

@@ -37,6 +37,12 @@ def test_the_reference_makes_all_outputs(images, outputs, sides):
     assert [array.shape for array in arrays] == [(side, side, 3) for side in sides]
 
 
+def test_without_a_folder_pictures_are_drawn(tmp_path, capsys):
+    args = ["--size=64", "--thumbnail=16", "--rounds=2", f"--json={tmp_path / 'input.json'}"]
+    input_benchmark.main(args)
+    assert capsys.readouterr().out.count("stochconv_jax") == 2
+
+
 def test_a_folder_without_images_is_named(tmp_path):
     with pytest.raises(SystemExit, match=r"holds no \.jpg"):
         input_benchmark.main([f"--images={tmp_path}"])

@@ -29,14 +29,15 @@ def test_a_real_plan_is_a_row_of_its_figures(tmp_path, monkeypatch, capsys):
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells[:4] == ["quickstart:control", "devices", "2", "16"] and cells[5] == "?"
     gradients = sum(row["bytes"] for row in train["traffic"] if row["purpose"] == "gradients")
-    assert gradients > 50_000 and f"gradients {gradients:,}" in cells[8]
+    assert gradients > 50_000 and f"gradients {gradients:,}" in cells[10]
     assert cells[4] == f"{train['needed'] / 2**30:.2f}" and cells[6] == f"{train['costs']['flops'] / 1e9:,.1f}"
+    assert cells[7] == f"{train['costs']['bytes'] / 2**30:.2f}" and cells[8] == ""
 
 
 def content(topology, needed=2**30, refusal=""):
     """Returns a plan as --mode=plan writes it."""
     step = {"batch_size": 64, "needed": needed, "refusal": refusal, "seconds": 61.2, "moved": ["all of it"]}
-    step["costs"] = {} if refusal else {"flops": 3e9}
+    step |= {"costs": {} if refusal else {"flops": 3e9, "bytes": 2.5 * 2**30}, "launches": 2598}
     step["seconds_by_limit"] = {} if refusal else {"arithmetic": 0.001, "memory traffic": 0.0025}
     sent = [("gradients", 4000), ("batch norm", 10), ("gradients", 500)]
     step["traffic"] = [] if refusal else [{"purpose": purpose, "bytes": size} for purpose, size in sent]
@@ -75,7 +76,9 @@ def test_what_is_known_is_not_planned_again_and_what_failed_is(tmp_path, command
     commands.answer = content("v6e:2x4")
     assert run(out, "b0", topologies=two) == 0 and len(commands) == 3
     assert run(out, "b0", topologies=two) == 0 and len(commands) == 3
-    figures = "8 | 8 | 1.00 of 1.50 | yes | 3.0 | 2.5, memory traffic | gradients 4,500, batch norm 10 | 61 |"
+    figures = (
+        "8 | 8 | 1.00 of 1.50 | yes | 3.0 | 2.50 | 2,598 | 2.5, memory traffic | gradients 4,500, batch norm 10 | 61 |"
+    )
     assert f"| b0 | v5e:2x4 | {figures}" in capsys.readouterr().out
 
 

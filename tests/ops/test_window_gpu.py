@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from stochconv_jax.ops import window_conv, window_platforms
+from tests.ops import references
 from tests.ops.window_cases import arrays
 
 
@@ -39,3 +40,21 @@ def test_it_is_what_is_lowered_for_gpus(platform):
     # The layout constraint is the GPU form's alone.
     assert "LayoutConstraint" in conv.lower(lowering_platforms=(platform,)).as_text()
     assert "LayoutConstraint" not in conv.lower(lowering_platforms=("cpu",)).as_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["CPU", "GPU"])
+def test_images_of_more_than_2_to_the_31_elements_are_read_where_the_windows_are(form, monkeypatch):
+    if form == "GPU":
+        monkeypatch.setattr(window_platforms, "_by_accelerator", lambda tiles, kernels, gpu, loops: gpu)
+    image, rng = np.zeros((1, 27000, 27000, 3), np.uint8), np.random.default_rng(0)
+    assert image.size > 2**31
+    image[0, -40:, -40:] = rng.integers(0, 256, (40, 40, 3))
+    windows = np.array([[[26960, 26960], [26967, 26967]]], np.int32)
+    kernel = jnp.asarray(rng.normal(size=(3, 3, 3, 2)), jnp.float32)
+    static = {"strides": (2, 2), "window_size": (33, 33)}
+    out, back = jax.vjp(lambda kernel: window_conv(image, windows, kernel, **static), kernel)
+    corner = image[:, -40:, -40:]
+    same, reference = jax.vjp(lambda k: references.window_conv(corner, windows - 26960, k, **static), kernel)
+    np.testing.assert_allclose(out, same, rtol=1e-5, atol=1e-2)
+    np.testing.assert_allclose(back(out)[0], reference(out)[0], rtol=1e-4)

@@ -41,6 +41,10 @@ def test_the_nearest_name_is_named():
     [
         ({}, "jax-cuda13-plugin is not installed"),
         (dict.fromkeys(targets.GPU_COMPILER, "0.1"), "jax-cuda13-plugin is of version 0.1 and jax of"),
+        (
+            dict.fromkeys(targets.GPU_COMPILER, jax.__version__) | {"nvidia-cuda-nvcc": "12.9.86"},
+            "nvidia-cuda-nvcc is of version 12.9.86, not 13",
+        ),
     ],
 )
 def test_what_is_missing_is_named_with_the_command(versions, named, monkeypatch):
@@ -98,7 +102,7 @@ def image_gradient(image, windows, kernel, g):
         (1024, "per_batch", jnp.uint8),
         (1024, "shared", jnp.uint8),
         (1024, "per_image", jnp.float32),
-        (4096, "per_image", jnp.uint8),
+        (4096, "per_image", jnp.uint8),  # more than 2**31 elements
     ],
 )
 def test_windows_are_convolved_in_a_few_kernels_whatever_the_image(h100, size, sampling, dtype):
