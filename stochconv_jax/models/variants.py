@@ -41,7 +41,8 @@ class Variant:
       stem_filters: output channels of the stem.
       stages: the stages, in order.
       head_filters: output channels of the head.
-      mean, std: mean and standard deviation of RGB pixels in 0..1, by which they are normalised.
+      mean: mean of RGB pixels in 0..1, which is subtracted from them.
+      std: standard deviation of RGB pixels in 0..1, by which they are divided.
     """
 
     name: str
