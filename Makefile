@@ -7,7 +7,8 @@
 # make types       basedpyright, over the package
 # make test-clusters  tests with real SLURM, Open MPI and MPICH, and simulated hosts: as root, on Debian or Ubuntu
 # make soak        kills runs at random for MINUTES=60, resumes them and compares the bits; SEED=1 repeats the draws
-# make docs        the pages of docs/ as a site, in site/
+# make docs        README and the pages of docs/ as a site, in site/; a broken link is an error
+# make test-docs   runs the commands, Python examples and notebooks of the documentation, in small sizes
 # make lock        writes requirements*.txt, the exact versions, from the ranges of pyproject.toml
 #
 # Each makes or repairs its own environment first, see environment.sh. PYTHON=python3.12 make test chooses the interpreter.
@@ -17,7 +18,7 @@ SMOKE_LOCK := requirements-oldest.txt
 UV := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.12 --annotation-style line \
 	--custom-compile-command "make lock" pyproject.toml
 
-.PHONY: quickstart test test-all test-plans test-clusters soak smoke lint types docs lock run-environment dev-environment
+.PHONY: quickstart test test-all test-plans test-clusters test-docs soak smoke lint types docs lock run-environment dev-environment
 quickstart: run-environment
 	bash quickstart.sh $(BIN)/python
 
@@ -52,7 +53,10 @@ types: dev-environment
 
 docs:
 	@bash environment.sh .venv-docs requirements-docs.txt
-	.venv-docs/bin/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
+
+test-docs: dev-environment
+	$(BIN)/python -m pytest -m docs --numprocesses=2 --dist=load --durations=0 tests/docs
 
 lock: dev-environment
 	$(UV) --output-file requirements.txt

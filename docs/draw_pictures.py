@@ -1,4 +1,4 @@
-"""Draws the pictures of docs/pictures: the method, the coverage of ten passes, the badges.   python -m docs.draw_pictures"""
+"""Draws docs/pictures: the method, the coverage of ten passes, the badges.   python -m docs.draw_pictures"""
 
 import io
 import pathlib
@@ -203,14 +203,9 @@ def badges(project: dict) -> str:
     jax_range = next(text for text in project["dependencies"] if text.startswith("jax>="))
     oldest, end = jax_range.removeprefix("jax>=").split(",<")
     python = f"{project['requires-python'].removeprefix('>=')} to 3.14"
-    texts = [
-        ("Python", python),
-        ("JAX", f"{oldest} to <{end}"),
-        ("Flax", "Linen | NNX"),
-        ("licence", project["license"]),
-    ]
+    texts = {"Python": python, "JAX": f"{oldest} to <{end}", "Flax": "Linen | NNX", "licence": project["license"]}
     parts, x, out = [], 0, io.StringIO()
-    for name, value in texts:
+    for name, value in texts.items():
         widths = [7 * len(text) + 12 for text in (name, value)]
         for text, width, color in zip((name, value), widths, ("#555555", "#0072B2")):
             parts.append(f'<rect x="{x}" width="{width}" height="20" fill="{color}"/>')

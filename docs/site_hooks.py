@@ -69,10 +69,12 @@ def notebook_page(notebook: dict) -> str:
 
 
 def _output(output: dict) -> str:
-    """Returns an output of a cell as Markdown: a picture if there is one, else its text."""
+    """Returns an output of a cell as Markdown: a picture if there is one, else its Markdown or its text."""
     data = output.get("data", {})
     if "image/png" in data:
         picture = "".join(data["image/png"]).replace("\n", "")
         return f'<img alt="the figure that this cell draws" src="data:image/png;base64,{picture}">'
+    if "text/markdown" in data:
+        return "".join(data["text/markdown"])
     text = output.get("text") or data.get("text/plain", "")
     return f"```text\n{''.join(text).rstrip()}\n```"

@@ -102,7 +102,9 @@ class Classifier(nn.Module):
       num_classes: number of logits; 1 for two classes.
       window_output: (height, width) of the window stem's output. Where branches meet before the head it must be half
         the thumbnail's size, rounded up.
-      sampling, filters_per_window, axes: how windows are drawn, see `ops.sample_windows`.
+      sampling: which filters share a window, see `ops.sample_windows`.
+      filters_per_window: number of consecutive filters that share a window, see `ops.sample_windows`.
+      axes: how a window's place is drawn, see `ops.sample_windows`.
       dropout: rate before the dense layer.
       stochastic_depth: the largest rate at which a block may be dropped, see `survival_scales`.
       remat: whether to recompute activations in the backward pass, stage by stage, instead of keeping them.

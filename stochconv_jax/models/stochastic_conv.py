@@ -35,8 +35,9 @@ class StochasticConv(nn.Module):
       axes: 'independent' draws top and left independently, 'diagonal' draws one number for both; see
         `ops.sample_windows`.
       use_bias: whether to add a bias to each filter's output.
-      mean, std: one number per channel each. If given, the filters see (pixels / 255 - mean) / std, exactly and without
-        a normalised copy of the image; otherwise they see the pixels.
+      mean: one number per channel. If `mean` and `std` are given, the filters see (pixels / 255 - mean) / std, exactly
+        and without a normalised copy of the image; otherwise they see the pixels.
+      std: one number per channel; given if and only if `mean` is.
       dtype: dtype of the output; by default that of the parameters. Sums are in float32 at least.
       param_dtype: dtype of the parameters.
       kernel_init: initializer of the kernel, [*kernel_size, C, features].

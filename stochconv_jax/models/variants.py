@@ -46,7 +46,8 @@ class Variant:
       stages: the stages, in order.
       head_filters: output channels of the head.
       lite: whether blocks have no squeeze-and-excite, and ReLU6 in place of swish.
-      mean, std: mean and standard deviation of RGB pixels in 0..1, by which they are normalised.
+      mean: mean of RGB pixels in 0..1, which is subtracted from them.
+      std: standard deviation of RGB pixels in 0..1, by which they are divided.
     """
 
     name: str

@@ -82,18 +82,11 @@ def _evaluate_ensemble(root: RunFolder, folders: Sequence[RunFolder], overrides:
     data = runs.fingerprint(source)
     output = evaluated_images.output_folder(root, config, kind, data)
     with _locked(output):
-        groups, made = (
-            group_of_each(source, config.data.group_by),
-            ensembles.predicted_by((one.name, one.predicted_by) for one in members),
-        )
-        about = {"images": kind, "roc_auc_by_run": {one.name: one.predictions.quality()["roc_auc"] for one in members}}
-        about |= {
-            "predictions_per_image": len(predictions.logits),
-            **made,
-            **_choice(config),
-            "data": data,
-            "classes": list(config.data.classes),
-        }
+        groups = group_of_each(source, config.data.group_by)
+        made = ensembles.predicted_by((one.name, one.predicted_by) for one in members)
+        by_run = {one.name: one.predictions.quality()["roc_auc"] for one in members}
+        about = {"images": kind, "roc_auc_by_run": by_run, "predictions_per_image": len(predictions.logits), **made}
+        about |= {**_choice(config), "data": data, "classes": list(config.data.classes)}
         decided = _decide(predictions, output if kind == VALIDATION else root, made, config, kind)
         rows, summary = prediction_rows(source, predictions, groups), about | predictions.quality(groups) | decided
         if rank is not None:

@@ -20,15 +20,19 @@ class Block:
 
 def blocks(page) -> list[Block]:
     """Returns the fenced blocks of a page, in order, without those that include a file."""
-    found = [
-        Block(match["language"], match["title"] or "", match["text"]) for match in FENCE.finditer(page.read_text())
-    ]
+    matches = FENCE.finditer(page.read_text())
+    found = [Block(match["language"], match["title"] or "", match["text"]) for match in matches]
     return [block for block in found if not block.text.startswith("--8<--")]
+
+
+def shell_commands(page) -> list[str]:
+    """Returns the commands of all blocks of shell of a page."""
+    return [command for block in blocks(page) if block.language == "sh" for command in commands(block.text)]
 
 
 def commands(text: str) -> list[str]:
     """Returns the commands of a block of shell, each with its continued lines, without comments."""
-    lines = re.sub(r"\\\n", "\\\n", text).replace("\\\n", "\0").splitlines()
+    lines = text.replace("\\\n", "\0").splitlines()
     return [re.sub(r"\s+# .*", "", line).replace("\0", "\\\n") for line in lines if line.strip()]
 
 

@@ -12,7 +12,7 @@ TRAINING = [
 ]
 BY_MODE = {
     "train": TRAINING,
-    "sweep": [*TRAINING[1:], "sweep.seeds=0"],  # an ablation chooses its network
+    "sweep": [*TRAINING, "sweep.seeds=0", "sweep.passes=1"],
     "show": ["show.passes=8", "show.count=2"],
     "prepare": ["prepare.size=128", "prepare.num_workers=1"],
 }

@@ -2,15 +2,18 @@
 
 import pytest
 
-nbclient = pytest.importorskip("nbclient")
-from docs.execute_notebooks import FOLDER, execute  # noqa: E402
+from tests.conftest import ROOT
 
-pytestmark = [pytest.mark.docs, pytest.mark.filterwarnings("default")]  # Jupyter's packages have warnings of their own
+NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
 
 
-@pytest.mark.parametrize("name", sorted(file.stem for file in FOLDER.glob("*.ipynb")))
-def test_a_notebook_runs(name, monkeypatch):
+@pytest.mark.docs
+@pytest.mark.filterwarnings("default")  # Jupyter's packages have warnings of their own
+@pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
+def test_a_notebook_runs(file, monkeypatch):
+    from docs.execute_notebooks import execute
+
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     monkeypatch.delenv("XLA_FLAGS", raising=False)
-    notebook = execute(FOLDER / f"{name}.ipynb")
+    notebook = execute(file)
     assert all(cell.execution_count for cell in notebook.cells if cell.cell_type == "code")

@@ -1,0 +1,70 @@
+"""The files that the pages name, such as IMAGES and LABELS.csv, beside a copy of the checkout."""
+
+import csv
+import shutil
+import sys
+
+import cv2
+
+from stochconv_jax.data.synthetic import SyntheticSource
+from tests.conftest import ROOT
+
+COPIED = ("main.py", "README.md", "pyproject.toml", "environment.sh", "stochconv_jax", "configs", "benchmarks", "docs")
+CHALLENGE_2020 = (
+    *("image_name", "patient_id", "sex", "age_approx", "anatom_site_general_challenge"),
+    *("diagnosis", "benign_malignant", "target"),
+)
+
+
+def copy_checkout(folder):
+    """Makes `folder`, a copy of the checkout with drawn images, their tables, and a `python` in bin/; returns it."""
+    folder.mkdir()
+    for part in COPIED:
+        copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
+        copy(ROOT / part, folder / part)
+    names = list(enumerate(draw(folder / "IMAGES", 40, 256)))
+    shutil.copytree(folder / "IMAGES", folder / "IMAGES_1024")
+    write_table(folder / "LABELS.csv", ("image", "target", "origin"), [(n, i % 2, i % 4 // 2) for i, n in names])
+    patients = [(n, i % 2, f"patient {i // 2}") for i, n in names]
+    write_table(folder / "PATIENTS.csv", ("photo", "malignant", "patient_id"), patients)
+    test_set = enumerate(draw(folder / "TEST_IMAGES", 8, 256, first=50))
+    write_table(folder / "TEST.csv", ("image", "target"), [(n, i % 2) for i, n in test_set])
+    for other, count in {"OTHER_IMAGES": 2, "FIVE_IMAGES": 5, "RAW_IMAGES": 3}.items():
+        draw(folder / other, count, 256, first=60)
+    write_archives(folder / "ARCHIVES")
+    write_python(folder / "bin" / "python")
+    return folder
+
+
+def draw(folder, count, side, first=0):
+    """Draws images of `side` pixels into the new folder, and returns their names without endings."""
+    source = SyntheticSource(size=first + count, image_size=(side, side), seed=1)
+    folder.mkdir()
+    names = [f"ISIC_{number:07d}" for number in range(first, first + count)]
+    for number, name in enumerate(names, first):
+        cv2.imwrite(str(folder / f"{name}.jpg"), source.read(number)[..., ::-1])
+    return names
+
+
+def write_table(file, head, rows):
+    """Writes a CSV."""
+    with file.open("w", newline="") as lines:
+        csv.writer(lines).writerows([head, *rows])
+
+
+def write_archives(folder):
+    """Makes the new folder with images and labels as the challenge of 2020 has them."""
+    classes = ("benign", "malignant")
+    rows = [
+        (name, f"IP_{number}", "male", 45, "torso", "unknown", classes[number % 2], number % 2)
+        for number, name in enumerate(draw(folder, 40, 140))
+    ]
+    write_table(folder / "ISIC_2020_Training_GroundTruth.csv", CHALLENGE_2020, rows)
+
+
+def write_python(file):
+    """Writes the program `python` that the pages' commands call, see python_of_the_docs.py."""
+    file.parent.mkdir()
+    small = ROOT / "tests" / "docs" / "python_of_the_docs.py"
+    file.write_text(f'#!/bin/sh\nexec {sys.executable} {small} "$@"\n')
+    file.chmod(0o755)
