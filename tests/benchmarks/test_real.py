@@ -1,0 +1,203 @@
+"""Builders of image folders from public archives, weights of another package, and the probe of frozen features."""
+
+import collections
+import io
+import pickle
+import struct
+import subprocess
+import sys
+import types
+
+import cv2
+import numpy as np
+import pytest
+
+from benchmarks.real import deeppcb, idrid, probe
+from benchmarks.real.archive import Archive
+from stochconv_jax.data import table_reader
+
+pytest.importorskip("safetensors", reason="safetensors is not installed: pip install safetensors")
+from benchmarks.real import lite_weights
+
+
+def commit(folder, files):
+    """Makes a git repository with the files, {path: content}, and returns it."""
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    for words in (["init", "-q"], ["add", "."], [*identity, "commit", "-q", "-m", "data"]):
+        subprocess.run(["git", "-C", str(folder), *words], check=True)
+    return folder
+
+
+def jpeg(picture):
+    return cv2.imencode(".jpg", picture)[1].tobytes()
+
+
+def test_an_archive_is_refused_unless_its_files_are_those_expected(tmp_path):
+    clone = commit(tmp_path, {"data/a b.txt": b"1\n", "other.txt": b"2"})
+    tree = subprocess.check_output(["git", "-C", str(clone), "rev-parse", "HEAD:data"]).decode().strip()
+    opened = Archive("URL", "data", tree).open(clone)
+    assert opened.names() == ["a b.txt"] and opened.read("a b.txt") == b"1\n"
+    with pytest.raises(ValueError, match=f"have changed: {tree}, expected 0"):
+        Archive("URL", "data", "0" * 40).open(clone)
+    with pytest.raises(ValueError, match="git clone --bare URL"):
+        Archive("URL", "missing", tree).open(clone)
+
+
+def retina(seed):
+    """Returns a bright disc on a black background, BGR."""
+    picture = np.zeros((400, 640, 3), np.uint8)
+    cv2.circle(picture, (300, 200), 120, (40, 90, 200), -1)
+    return picture + np.random.default_rng(seed).integers(0, 8, picture.shape, np.uint8)
+
+
+def test_fundus_photographs_are_cropped_to_the_disc_and_copies_are_left_out(tmp_path, monkeypatch):
+    head, images = "Image name,Retinopathy grade,Risk of macular edema \n", "1. Original Images"
+    files = {"LICENSE.txt": b"CC BY 4.0"}
+    for part, letter, title in (("Training", "a", "Training Set"), ("Testing", "b", "Testing Set")):
+        rows = "".join(f"IDRiD_{number},{number},{number % 3},,\n" for number in range(5))
+        table = f"2. Groundtruths/{letter}. IDRiD_Disease Grading_{part} Labels.csv"
+        files[table] = ("\N{ZERO WIDTH NO-BREAK SPACE}" + head + rows + ",,,\n").encode()
+        files |= {f"{images}/{letter}. {title}/IDRiD_{number}.jpg": jpeg(retina(number)) for number in range(5)}
+    clone = commit(tmp_path / "clone", {f"grading/{name}": content for name, content in files.items()})
+    tree = subprocess.check_output(["git", "-C", str(clone), "rev-parse", "HEAD:grading"]).decode().strip()
+    # Copies of one class, of which one stays, and copies of two classes, of which none does.
+    monkeypatch.setattr(idrid, "COPIES", {"train_IDRiD_0": "test_IDRiD_0", "train_IDRiD_1": "test_IDRiD_3"})
+    idrid.build(Archive("", "grading", tree).open(clone), tmp_path / "out", size=64, target="referable")
+    table = table_reader.read(tmp_path / "out" / "labels.csv").columns
+    kept = [f"train_IDRiD_{number}.jpg" for number in (2, 3, 4)]
+    kept += [f"test_IDRiD_{number}.jpg" for number in (0, 1, 2, 4)]
+    assert table["image"] == kept and table["target"] == list("1110011") and table["dme_risk"] == list("2010121")
+    picture = cv2.imread(str(tmp_path / "out" / "images" / "train_IDRiD_3.jpg"))
+    bright = picture.max(axis=2) > 100
+    assert picture.shape == (64, 64, 3) and 0.6 < bright.mean() < 0.79  # a disc fills pi / 4 of its square
+    assert abs(picture[32, 32].astype(int) - (40, 90, 200)).max() < 16  # blue, green and red are where they were
+
+
+def boards(seed, defects):
+    """Returns a template of a place, its tested image with square defects, and the lines of their boxes."""
+    random = np.random.default_rng(seed)
+    template = np.repeat(np.repeat(random.integers(0, 2, (20, 20), np.uint8) * 255, 32, 0), 32, 1)
+    tested, lines = template.copy(), []
+    for number in range(defects):
+        top, left = 40 + 120 * number, 60
+        tested[top : top + 20, left : left + 20] ^= 255
+        lines.append(f"{left} {top} {left + 19} {top + 19} 1")
+    return template, tested, "\n".join(lines)
+
+
+def test_twins_of_boards_differ_in_the_kept_defects_alone(tmp_path):
+    files = {}
+    for place in range(4):
+        template, tested, lines = boards(place, defects=4)
+        name = f"PCBData/group1/1/0000{place}"
+        files |= {f"{name}_temp.jpg": jpeg(template), f"{name}_test.jpg": jpeg(tested)}
+        files[f"PCBData/group1/1_not/0000{place}.txt"] = lines.encode()
+    clone = commit(tmp_path / "clone", files | {"LICENSE": b"MIT"})
+    tree = subprocess.check_output(["git", "-C", str(clone), "rev-parse", "HEAD:PCBData"]).decode().strip()
+    deeppcb.build(Archive("", "PCBData", tree).open(clone), tmp_path / "out", grid=2, keep=1)
+    table = table_reader.read(tmp_path / "out" / "labels.csv").columns
+    assert table["target"] == list("01") * 4 and table["defects"] == list("01") * 4 and set(table["block"]) == {"1_0"}
+    for place in range(4):
+        good, bad = (
+            cv2.imread(str(tmp_path / "out" / "images" / f"0000{place}_{kind}.png"), cv2.IMREAD_GRAYSCALE)
+            for kind in ("good", "bad")
+        )
+        changed = np.argwhere(good != bad)
+        assert good.shape == (1280, 1280) and len(changed) == 400  # one defect of 20x20 pixels
+        assert (np.ptp(changed, axis=0) == 19).all()
+
+
+def state_dict(tensors, monkeypatch, function="_rebuild_tensor_v2"):
+    """Returns {name: (array, shape, strides in elements)} as PyTorch wrote a state_dict before version 1.6."""
+
+    def rebuild(*_):
+        pass
+
+    class Storage:
+        pass
+
+    rebuild.__module__, rebuild.__qualname__ = "torch._utils", function
+    Storage.__module__, Storage.__qualname__ = "torch", "FloatStorage"
+    modules = {"torch": types.ModuleType("torch"), "torch._utils": types.ModuleType("torch._utils")}
+    modules["torch"].FloatStorage = Storage
+    setattr(modules["torch._utils"], function, rebuild)
+
+    class Reference:
+        def __init__(self, key, number):
+            self.about = ("storage", Storage, key, "cpu", number, None)
+
+    class Tensor:
+        def __init__(self, *arguments):
+            self.arguments = arguments
+
+        def __reduce__(self):
+            return rebuild, self.arguments
+
+    class Pickler(pickle.Pickler):
+        def persistent_id(self, value):
+            return value.about if isinstance(value, Reference) else None
+
+    file, content = io.BytesIO(), collections.OrderedDict()
+    for name, (array, shape, strides) in tensors.items():
+        content[name] = Tensor(Reference(name, array.size), 0, shape, strides, False, collections.OrderedDict())
+    with monkeypatch.context() as patched:
+        for name, module in modules.items():
+            patched.setitem(sys.modules, name, module)
+        for value in (0x1950A86A20F9469CFC6C, 1001, {}, content, list(tensors)):
+            Pickler(file, protocol=2).dump(value)
+    for array, _, _ in tensors.values():
+        file.write(struct.pack("<q", array.size) + array.astype("<f4").tobytes())
+    return file.getvalue()
+
+
+def test_tensors_are_views_of_their_storages_and_nothing_in_a_pickle_is_run(monkeypatch):
+    values = np.arange(6, dtype=np.float32)
+    data = state_dict({"plain": (values, (2, 3), (3, 1)), "turned": (values, (3, 2), (1, 3))}, monkeypatch)
+    found = lite_weights.read_state_dict(data)
+    np.testing.assert_array_equal(found["plain"], values.reshape(2, 3))
+    np.testing.assert_array_equal(found["turned"], values.reshape(2, 3).T)
+    with pytest.raises(ValueError, match="a tensor reaches beyond its storage"):
+        lite_weights.read_state_dict(state_dict({"long": (values, (3, 3), (3, 1))}, monkeypatch))
+    with pytest.raises(pickle.UnpicklingError, match=r"the file wants to use torch\._utils\._rebuild_parameter"):
+        other = state_dict({"plain": (values, (6,), (1,))}, monkeypatch, function="_rebuild_parameter")
+        lite_weights.read_state_dict(other)
+
+
+@pytest.mark.parametrize(
+    "name, expected",
+    [
+        ("_conv_stem.weight", "conv_stem.weight"),
+        ("_bn1.running_var", "bn2.running_var"),
+        ("_blocks.0._project_conv.weight", "blocks.0.0.conv_pw.weight"),
+        ("_blocks.2._expand_conv.weight", "blocks.1.1.conv_pw.weight"),
+        ("_blocks.15._bn2.bias", "blocks.6.0.bn3.bias"),
+    ],
+)
+def test_arrays_get_the_names_of_timm(name, expected):
+    assert lite_weights.timm_name(name) == expected
+
+
+def test_the_probe_finds_a_feature_and_its_interval_covers_no_difference():
+    random = np.random.default_rng(0)
+    labels = np.arange(200) % 2
+    noise = random.normal(size=(200, 120))
+    informative = noise + 3 * labels[:, None] * (np.arange(120) == 7)
+    informative = informative[:, [7]] + 0.1 * noise  # the first components then hold it
+    found, none = (probe.cross_validate(features, labels, repeats=2) for features in (informative, noise))
+    assert found.shape == (10,) and found.mean() > 0.95 and abs(none.mean() - 0.5) < 0.12
+    low, high = probe.interval(found - none)
+    assert 0.2 < low < (found - none).mean() < high
+    same = np.random.default_rng(1).normal(0, 0.02, 50)
+    low, high = probe.interval(same)
+    # Wider than the interval of independent values, by the root of 1 + 50 / 4.
+    assert low < 0 < high and (high - low) / (2 * 2.01 * same.std(ddof=1) / np.sqrt(50)) > 3.5
+
+
+def test_a_row_s_cost_is_that_of_its_features():
+    thumbnail, larger = probe.cost("thumbnail 224"), probe.cost("thumbnail 320")
+    assert 380 < thumbnail < 390 and 2.03 < larger / thumbnail < 2.05
+    assert probe.cost("windows 8, 4 passes") == pytest.approx(4 * thumbnail)
+    assert probe.cost("windows 8, 4 passes, and thumbnail 224") == pytest.approx(5 * thumbnail)
