@@ -90,7 +90,7 @@ def measure(
     steps = {number: of_windows(number) for number in groups}
     names = [*(f"thumbnail {side}" for side in sides), *(f"windows {number}" for number in groups)]
     found: dict[str, list] = {name: [] for name in names}
-    progress = Progress(len(source), every=10.0)
+    progress = Progress(len(source), every=10.0, emit=print)
     for index in range(len(source)):
         picture = source.read(index)
         for side in sides:
