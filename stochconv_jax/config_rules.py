@@ -126,7 +126,10 @@ RULES: Mapping[str, Kind] = {
     "optimizer.epsilon": _at_least_0(),
     "optimizer.weight_decay": _at_least_0(),
     "optimizer.clip_norm": optional(_positive()),
-    "optimizer.freeze": sequence(text(".+"), "beginnings of names of parts, or ()"),
+    "optimizer.freeze": sequence(
+        text(r"(thumbnail|windows|merged|classifier)[\w/]*"),
+        "names of parts that begin with thumbnail, windows, merged or classifier, or ()",
+    ),
     "optimizer.factors": sequence(
         text(r"[^=]+=\d*\.?\d+(e[-+]?\d+)?"), "a factor for each part, such as ('windows=10', 'thumbnail=0.1'), or ()"
     ),

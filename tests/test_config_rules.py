@@ -20,7 +20,15 @@ from tests.conftest import ROOT
 
 DEFAULTS = config.flatten(default.get_config().to_dict())
 FREE_TEXT = {
-    *("init.weights", "data.path", "data.labels", "data.validation_labels", "data.group_by", "data.stratify_by"),
+    *(
+        "init.weights",
+        "init.run",
+        "data.path",
+        "data.labels",
+        "data.validation_labels",
+        "data.group_by",
+        "data.stratify_by",
+    ),
     *("data.image_column", "eval.path", "eval.labels", "eval.output", "report.output"),
     *("predict.images", "prepare.raw", "prepare.labels", "report.baseline", "show.images", "compilation_cache"),
 }
@@ -66,7 +74,7 @@ def test_a_rule_refuses_values_of_another_type(key):
 def test_only_free_text_takes_any_text(key):
     if key not in ("predict.output", "show.output", "data.target_column"):  # any text but ''
         refused(key, "no such word")
-    if key not in ("loss.class_weights", "data.classes"):
+    if key not in ("loss.class_weights", "data.classes", "optimizer.freeze", "optimizer.factors"):
         refused(key, ())
 
 

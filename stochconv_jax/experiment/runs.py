@@ -31,7 +31,7 @@ SIZE_KEYS = ("data.image_size", "data.thumbnail_size")
 # Keys that may change in a run if that makes it longer: whether (before, after) do. The epochs done stay as they are.
 LENGTHS: Mapping[str, Callable[[int, int], bool]] = {
     "num_epochs": lambda before, after: after > before,
-    "checkpoint.patience": lambda before, after: before and (after > before or not after),
+    "checkpoint.patience": lambda before, after: before > 0 and (after > before or after == 0),
 }
 # Keys of data that do not affect which images are used.
 FREE_DATA_KEYS = (

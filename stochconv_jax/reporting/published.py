@@ -51,6 +51,8 @@ def lookup(settings: Mapping[str, Any]) -> Published | None:
         if branches not in BOTH_BRANCHES or shared:
             return None
         merge_after, passes = (str(settings.get(key)) for key in ("model.merge_after", "eval.passes"))
-    if settings.get("data.source") == "synthetic" or any(settings.get(k) != v for k, v in expected.items()):
+    if settings.get("data.source") == "synthetic" or settings.get("init.run"):
+        return None
+    if any(settings.get(key) != value for key, value in expected.items()):
         return None
     return FIGURES.get((variant, merge_after, passes))

@@ -31,6 +31,8 @@ from tests.reporting.folders import AS_REPORTED, SPLIT, THUMBNAIL
         (SPLIT | {"data.image_size": [2048, 2048]}, None),
         (SPLIT | {"data.source": "synthetic"}, None),
         (SPLIT | {"init.weights": "b0.h5"}, None),
+        (SPLIT | {"init.run": "runs/b0"}, None),
+        (SPLIT | {"init.run": ""}, 0.9594),
     ],
 )
 def test_a_published_figure_stands_beside_its_model_alone(settings, best):

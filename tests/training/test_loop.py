@@ -125,7 +125,39 @@ def test_one_batch_waits_while_another_is_in_use_and_no_other_in_an_evaluation()
         learning_rate=lambda step: 0.1,
         save_every=0,
         stop_requested=lambda: False,
+        stop_early=lambda: False,
         log_skipped=lambda skipped: None,
         progress=Progress(24, every=100),
     )
     assert most == {"training": 2, "evaluation": 2}
+
+
+@pytest.mark.parametrize("first, last", [(0, 8), (4, 8), (6, 8), (8, 8)])
+def test_an_early_stop_ends_a_run_after_its_epoch_wherever_it_began(first, last):
+    """Epochs of four steps, and patience that is over with the second: also from a checkpoint of that moment."""
+    logged = list(range(first // 4))
+
+    def step(number, batch):
+        return Steps(number.step + 1), metrics()
+
+    def evaluate(_):
+        return evaluation.Predictions(*(np.int32([0, 1]),) * 2, np.float32([[[-1], [1]]]), np.int32([]))
+
+    accumulator = loop.EpochAccumulator(metrics(), steps=first % 4) if first % 4 else loop.EpochAccumulator()
+    state, finished = loop.train(
+        Steps(first),
+        epochs=loop.Epochs(num_images=12, batch_size=3, num_epochs=5),
+        train_step=step,
+        evaluate=evaluate,
+        batches=iter([None] * 20),
+        save=lambda *_: None,
+        accumulator=accumulator,
+        log_epoch=logged.append,
+        learning_rate=lambda step: 0.1,
+        save_every=0,
+        stop_requested=lambda: False,
+        stop_early=lambda: len(logged) >= 2,
+        log_skipped=lambda skipped: None,
+        progress=Progress(60, every=100),
+    )
+    assert (state.step, finished, len(logged)) == (last, True, 2)
