@@ -11,8 +11,8 @@
 #
 # Ends with 1 if a benchmark failed or had no time; the others are made nevertheless.
 set -uo pipefail
+folder=$(realpath -m "${1:-gpu_benchmarks}")
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
-folder=${1:-gpu_benchmarks}
 deadline=$((SECONDS + ${LIMIT:-530}))
 if [[ -z ${PYTHON:-} ]]; then
   bash environment.sh .venv-gpu requirements-gpu.txt || exit 1

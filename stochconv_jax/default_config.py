@@ -160,8 +160,8 @@ def model() -> ConfigDict:
             # symmetric padding, as in torchvision and timm's other networks. as_published: as in the report's code.
             "conventions": "official",
             "batch_norm_momentum": 0.99,  # share of the running statistics that a step keeps; the official value
-            # Of activations: float32 | bfloat16; parameters, statistics and sums are always float32. auto: bfloat16 on
-            # a GPU or TPU, float32 on a CPU. A run keeps the dtype with which it started, which is in its config.json.
+            # Of activations: float32 | bfloat16; parameters and statistics are always float32. auto: bfloat16 on a GPU
+            # or TPU, float32 on a CPU. A run keeps the dtype with which it began, which is in its config.json.
             "dtype": "auto",
             "remat": False,  # recompute each stage in the backward pass: less memory, more time, the same numbers
         },

@@ -137,10 +137,12 @@ def conclusions(plan: Plan) -> list[str]:
 
 def _describe_omissions(train: cost.Program) -> str:
     """Returns a sentence on what the figures leave out."""
+    among = sum(collective.times for collective, _ in train.moved)
     if train.launches is not None:
         return (
             "Kernels, operations and bytes are counted in the compiled program, the call of a library as one kernel. "
-            "Without the card, the memory that cuDNN and cuBLAS work in, the algorithms that are chosen by timing "
+            + (f"{among:,} of them move data between cards; a run combines what is ready together. " if among else "")
+            + "Without the card, the memory that cuDNN and cuBLAS work in, the algorithms that are chosen by timing "
             "them and the efficiency of kernels are unknown: the times are estimates."
         )
     return (
