@@ -1,4 +1,4 @@
-"""The notebooks run to their end on a CPU, in under three minutes together on two idle cores."""
+"""The notebooks run to their end on a CPU."""
 
 import pytest
 
