@@ -59,11 +59,12 @@ def _in_hub(name: str) -> pathlib.Path:
     try:
         weights, _ = (pathlib.Path(hf_hub_download(name, file)) for file in FILES)
     except Exception as error:  # of the hub, of its HTTP client, or of the disk
-        reason = str(error).strip().partition("\n")[0].rstrip(".")
+        reason = str(error).strip().partition("\n")[0].partition(". ")[0].rstrip(".")
         raise ValueError(
             f"`weights`={name!r} is not in {constants.HF_HUB_CACHE} and cannot be downloaded "
             f"({type(error).__name__}: {reason}): where there is a network, run `hf download {name} "
-            f"{' '.join(FILES)}`, and bring that folder here, or give the path of {FILES[0]}"
+            f"{' '.join(FILES)}`, and bring its folder models--{name.replace('/', '--')} to there, or give the path of "
+            f"{FILES[0]}"
         ) from error
     return weights
 

@@ -90,5 +90,10 @@ def test_names_given_for_numbers_are_kept_with_them(images):
     assert source.classes == ("nevus", "melanoma") and source.labels.tolist() == [0, 1]
 
 
+def test_words_are_in_sorted_order_whatever_their_order_in_the_table():
+    words = [f"word{number}" for number in (7, 3, 9, 1, 8, 2, 5)]
+    assert class_names.find(words, 7) == tuple(sorted(words))
+
+
 def test_a_class_is_described_by_its_name_or_its_number():
     assert class_names.describe(1, ("nevus", "melanoma")) == "melanoma" and class_names.describe(1, ()) == "class 1"
