@@ -72,7 +72,7 @@ def test_a_rule_refuses_values_of_another_type(key):
 
 @pytest.mark.parametrize("key", sorted(DEFAULTS.keys() - FREE_TEXT))
 def test_only_free_text_takes_any_text(key):
-    if key not in ("predict.output", "show.output", "data.target_column"):  # any text but ''
+    if key not in ("export.output", "predict.output", "show.output", "data.target_column"):  # any text but ''
         refused(key, "no such word")
     if key not in ("loss.class_weights", "data.classes", "optimizer.freeze", "optimizer.factors"):
         refused(key, ())
@@ -269,7 +269,7 @@ def test_of_a_saved_config_a_key_that_says_nothing_of_training_may_be_mended(cap
 PATHS = sorted(key for key in FREE_TEXT if key.endswith(("path", "labels", "images", "output", "weights", "raw")))
 
 
-@pytest.mark.parametrize("key", [*PATHS, "predict.output", "show.output"])
+@pytest.mark.parametrize("key", [*PATHS, "export.output", "predict.output", "show.output"])
 @pytest.mark.parametrize("address", ["gs://bucket/data", "s3://bucket/labels.csv", "here,s3://bucket"])
 def test_a_path_into_a_bucket_is_refused(key, address):
     assert "expected a path in a file system" in refused(key, address) or key.endswith("output")

@@ -15,7 +15,7 @@ from stochconv_jax.run_folder import RunFolder
 logger = logging.getLogger(__name__)
 
 CALIBRATION = "calibration.json"
-ADVICE = "evaluate the validation images with the same config.eval.checkpoint and config.eval.passes"
+ADVICE = "evaluate the validation images with the same checkpoint, passes and views (config.eval)"
 
 
 def decide(

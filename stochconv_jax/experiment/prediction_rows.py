@@ -18,12 +18,17 @@ def group_of_each(source: sources.Source, group_by: str) -> Sequence[str] | None
     return source.columns[name] if name else None
 
 
-def prediction_rows(source: sources.Source, predictions: Predictions, groups: Sequence[str] | None) -> list[dict]:
+def prediction_rows(
+    source: sources.Source,
+    predictions: Predictions,
+    groups: Sequence[str] | None,
+    rank: np.ndarray | None = None,
+) -> list[dict]:
     """Returns the rows of predictions.csv: image, target, probability and std, see `probability_cells`.
 
-    `image` is the name in the user's table. If the classes have names, a column `class` has that of the target. If
-    `groups` are given, a column `group` follows. The other columns of the source, such as year and patient_id, come
-    last.
+    `image` is the name in the user's table. If the classes have names, a column `class` has that of the target. If they
+    are given, the columns `rank`, that of each prediction, and `group` follow. The other columns of the source, such as
+    year and patient_id, come last.
     """
     rows = []
     probability, std = np.exp(predictions.log_p()), predictions.spread()
@@ -32,6 +37,8 @@ def prediction_rows(source: sources.Source, predictions: Predictions, groups: Se
         label = int(predictions.label[row])
         name = {"class": source.classes[label]} if source.classes else {}
         cells = probability_cells(probability[row], std[row], source.classes)
+        if rank is not None:
+            cells["rank"] = float(rank[row])
         rows.append({"image": source.texts[index], "target": label, **name, **cells, **group})
     more = further_columns(source.columns, rows[0])
     return [row | {name: more[name][i] for name in more} for row, i in zip(rows, predictions.index)]

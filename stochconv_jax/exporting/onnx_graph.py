@@ -33,7 +33,7 @@ ELEMENTWISE = {
 }
 REDUCTIONS = {"reduce_sum": "ReduceSum", "reduce_max": "ReduceMax"}
 # Operations that contain a function, by the parameter that holds it.
-CALLS = {"jit": "jaxpr", "checkpoint": "jaxpr", "custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"}
+CALLS = {"jit": "jaxpr", "custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"}
 UNCHANGED = ("copy", "stop_gradient")
 CHANNELS_LAST = ((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))  # where batch, features, height and width are
 

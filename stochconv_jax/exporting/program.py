@@ -96,9 +96,9 @@ class Program:
         return jnp.int32(self.seed)
 
     def in_float32(self) -> "Program":
-        """Returns the program with activations in float32, whatever the model was trained with."""
+        """Returns the program with activations in float32, and without the recomputation that is for gradients."""
         layers = dataclasses.replace(self.model.layers, dtype=jnp.float32)
-        return dataclasses.replace(self, model=self.model.clone(layers=layers))
+        return dataclasses.replace(self, model=self.model.clone(layers=layers, remat=False))
 
     def _inputs(self, images: Images) -> dict[str, jax.Array]:
         """Returns the inputs of the model for images that all have the identity 0."""

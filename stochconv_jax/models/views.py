@@ -4,7 +4,6 @@ import functools
 from collections.abc import Mapping
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Num
 
 VIEWS = (1, 2, 4, 8)  # numbers of views: the image; its left-right flip too; both flips; quarter turns too
@@ -20,11 +19,9 @@ def turn(
     View 0 is the image. The lowest bit of `view` flips left and right, the next one flips top and bottom, and the
     third, after them, exchanges rows and columns.
     """
-    if view & 1:
-        pixels = pixels[:, :, ::-1]
-    if view & 2:
-        pixels = pixels[:, ::-1]
-    return jnp.swapaxes(pixels, 1, 2) if view & 4 else pixels
+    if flipped := tuple(axis for axis, bit in ((2, 1), (1, 2)) if view & bit):
+        pixels = jax.lax.rev(pixels, flipped)
+    return jax.lax.transpose(pixels, (0, 2, 1, 3)) if view & 4 else pixels
 
 
 def turn_inputs(inputs: Mapping[str, jax.Array], view: jax.Array, views: int) -> dict[str, jax.Array]:

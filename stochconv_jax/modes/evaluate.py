@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from stochconv_jax.atomic_files import write_csv
+from stochconv_jax.atomic_files import make_writable, write_csv
 from stochconv_jax.experiment import calibrations, ensembles, evaluated_images, runs
 from stochconv_jax.experiment.evaluated_images import VALIDATION
 from stochconv_jax.experiment.experiment import Experiment
@@ -67,6 +67,8 @@ def _evaluate_ensemble(root: RunFolder, folders: Sequence[RunFolder], overrides:
     members, kinds, configs = [], [], []
     for folder in folders:
         _, config = runs.read_run(folder.path, overrides)
+        if not members:
+            make_writable(root.path / config.eval.output, "choose another folder with --config.eval.output")
         experiment = Experiment(config)
         experiment.use_compilation_cache()
         kind, source = evaluated_images.choose(folder, config, overrides)
@@ -88,11 +90,9 @@ def _evaluate_ensemble(root: RunFolder, folders: Sequence[RunFolder], overrides:
         about = {"images": kind, "roc_auc_by_run": by_run, "predictions_per_image": len(predictions.logits), **made}
         about |= {**_choice(config), "data": data, "classes": list(config.data.classes)}
         decided = _decide(predictions, output if kind == VALIDATION else root, made, config, kind)
-        rows, summary = prediction_rows(source, predictions, groups), about | predictions.quality(groups) | decided
-        if rank is not None:
-            summary["mean_of_ranks"] = ensembles.rank_figures(predictions.label, rank)
-            rows = [row | {"rank": float(one)} for row, one in zip(rows, rank)]
-        _write(output, summary, rows)
+        quality = {name.replace("passes", "runs"): value for name, value in predictions.quality(groups).items()}
+        ranked = {} if rank is None else {"mean_of_ranks": ensembles.rank_figures(predictions.label, rank)}
+        _write(output, about | quality | ranked | decided, prediction_rows(source, predictions, groups, rank))
 
 
 def _locked(output: RunFolder) -> contextlib.AbstractContextManager[None]:
