@@ -176,7 +176,7 @@ def test_words_are_those_that_the_modules_know():
         "model.sampling": get_args(windows.Sampling),
         "model.axes": get_args(windows.Axes),
         "model.conventions": efficientnet.CONVENTIONS,
-        "model.dtype": experiment.DTYPES,
+        "model.dtype": (experiment.AUTO, *experiment.DTYPES),
         "data.order": orders.ORDERS,
         "data.on_bad_image": pipeline.ON_BAD_IMAGE,
         "optimizer.name": optimizers.OPTIMIZERS,
