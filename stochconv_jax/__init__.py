@@ -19,16 +19,16 @@ _MODULE_OF = {
     "Predictor": "stochconv_jax.predictor",
     "StochasticConv": "stochconv_jax.models.stochastic_conv",
     "load": "stochconv_jax.predictor",
-    "variants": "stochconv_jax.models",
 }
+_MODULES = {"nnx": "stochconv_jax.nnx", "ops": "stochconv_jax.ops", "variants": "stochconv_jax.models.variants"}
 
 
 def __getattr__(name: str):
     """Imports a public name; see `__all__`."""
     if name in _MODULE_OF:
         return getattr(importlib.import_module(_MODULE_OF[name]), name)
-    if name in __all__:
-        return importlib.import_module(f"stochconv_jax.{name}")
+    if name in _MODULES:
+        return importlib.import_module(_MODULES[name])
     raise AttributeError(f"module 'stochconv_jax' has no attribute {name!r}")
 
 

@@ -33,6 +33,12 @@ def test_the_public_names_are_those_listed_and_have_docstrings():
         _ = stochconv_jax.StochasticConvolution
 
 
+def test_each_public_name_is_found_before_the_others_are_imported():
+    """The order is such that no name is found only because an earlier one has imported its module."""
+    code = "import stochconv_jax; [getattr(stochconv_jax, name) for name in reversed(stochconv_jax.__all__)]"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
 def test_reading_images_needs_no_jax():
     code = "import sys, stochconv_jax.data.sources; assert 'jax' not in sys.modules and 'flax' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

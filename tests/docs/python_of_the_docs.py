@@ -15,7 +15,7 @@ BY_MODE = {
     "train": TRAINING,
     "sweep": [*TRAINING, "sweep.seeds=0", "sweep.passes=1"],
     "show": ["show.passes=8", "show.count=2"],
-    "prepare": ["prepare.size=128", "prepare.num_workers=1"],
+    "prepare": ["prepare.num_workers=1"],
 }
 BENCHMARKS = {
     "benchmarks.stem": ["--size", "256", "--rounds", "2", "--batch", "1"],

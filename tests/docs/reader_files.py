@@ -57,7 +57,7 @@ def write_archives(folder):
     classes = ("benign", "malignant")
     rows = [
         (name, f"IP_{number}", "male", 45, "torso", "unknown", classes[number % 2], number % 2)
-        for number, name in enumerate(draw(folder, 40, 140))
+        for number, name in enumerate(draw(folder, 24, 1024))
     ]
     write_table(folder / "ISIC_2020_Training_GroundTruth.csv", CHALLENGE_2020, rows)
 
