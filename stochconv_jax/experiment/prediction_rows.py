@@ -71,7 +71,7 @@ def decision_cells(
     }
     cells |= {f"at_{name}": int(above[0]) for name, above in positive.items()}
     names = classes or list(map(str, range(len(probability))))
-    return cells | {"set": " ".join(names[k] for k in np.flatnonzero(sets[0]))}
+    return cells | {"set": " ".join(names[int(k)] for k in np.flatnonzero(sets[0]))}
 
 
 def _suffixes(number: int, classes: Sequence[str]) -> dict[str, int]:
