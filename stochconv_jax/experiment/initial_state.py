@@ -33,7 +33,7 @@ def restore_or_create(experiment: Experiment, checkpoints: Checkpoints) -> tuple
     return _with_pretrained(experiment, fresh), EpochAccumulator()
 
 
-def restore_variables(folder: RunFolder, experiment: Experiment) -> tuple[int, dict[str, Any]]:
+def restore_variables(folder: RunFolder, experiment: Experiment) -> tuple[int, Any]:
     """Returns the step and the variables of the checkpoint that config.eval.checkpoint names, for evaluation.
 
     They are the moving averages if the run keeps them. No optimiser is made or read. Raises ValueError if there is no
