@@ -91,8 +91,9 @@ EXAMPLES = {
 @pytest.mark.parametrize("page", EXAMPLES, ids=name)
 def test_the_python_of_a_page_runs(page, checkout, tmp_path):
     folder = shutil.copytree(checkout, tmp_path / "checkout")
-    if "isic_1024" in EXAMPLES[page]:
-        run_shell(folder, next(command for command in shell_commands(page) if "--mode=prepare" in command))
+    for file, mode in {"isic_1024": "prepare", "/export/": "export"}.items():
+        if file in EXAMPLES[page]:
+            run_shell(folder, next(command for command in shell_commands(page) if f"--mode={mode}" in command))
     run(folder, sys.executable, "-c", EXAMPLES[page])
 
 

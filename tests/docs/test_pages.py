@@ -14,7 +14,7 @@ from tests.conftest import ROOT
 from tests.docs.pages import PAGES, blocks, name
 
 SECTIONS = {key.partition(".")[0] for key in RULES if "." in key}
-ENDINGS = "csv|html|json|md|png|py|txt"
+ENDINGS = "csv|html|json|md|onnx|png|py|safetensors|stablehlo|txt"
 KEY = re.compile(rf"(?<![-./\w])(?:config\.)?((?:{'|'.join(SECTIONS)})\.(?!(?:{ENDINGS})\b)[a-z_]+[a-z])\b(?![.(/])")
 LINK = re.compile(r"\[[^]]*\]\((?P<target>[^)\s#]+)(?P<anchor>#[^)\s]*)?\)")
 
@@ -44,7 +44,7 @@ def test_keys_exist(page):
 
 
 def test_every_page_is_in_the_navigation():
-    navigation = re.findall(r"[\w/]+\.md", json.dumps(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]))
+    navigation = re.findall(r"[\w/-]+\.md", json.dumps(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]))
     assert len(navigation) == len(set(navigation))
     made = {"index.md", "contributing.md", "changes.md"} | {
         f"notebooks/{file.stem}.md" for file in (ROOT / "docs" / "notebooks").glob("*.ipynb")
