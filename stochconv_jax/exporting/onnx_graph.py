@@ -26,6 +26,7 @@ ELEMENTWISE = {
     "mul": "Mul",
     "div": "Div",
     "max": "Max",
+    "min": "Min",
     "exp": "Exp",
     "floor": "Floor",
     "logistic": "Sigmoid",

@@ -16,10 +16,10 @@ from stochconv_jax.models.efficientnet import CONVENTIONS, LayerConfig
 IMAGE, THUMBNAIL = (60, 52), (24, 20)
 
 
-def make_program(passes=2, views=1, conventions="official", dtype=jnp.float32, **settings):
+def make_program(passes=2, views=1, conventions="official", dtype=jnp.float32, lite=False, **settings):
     """Returns a program of the network `two_blocks`; all its variables are random numbers."""
     model = Classifier(
-        variant=variants.get("two_blocks"),
+        variant=dataclasses.replace(variants.get("two_blocks"), lite=lite),
         window_output=tuple(-(-side // 2) for side in THUMBNAIL),
         layers=LayerConfig(dtype=dtype, conventions=CONVENTIONS[conventions]),
         **{"merge_after": 1} | settings,

@@ -29,6 +29,7 @@ def onnx_result(file, images):
         {"merge_after": 0, "sampling": "per_batch", "conventions": "as_published", "remat": True},
         {"branches": ("windows",), "views": 4},
         {"branches": ("thumbnail",)},
+        {"lite": True, "conventions": "torch"},
         {"dtype": jnp.bfloat16},
     ],
 )
