@@ -5,6 +5,7 @@ predicted by the runs that did not train on it: all of them for a test set, thos
 """
 
 import dataclasses
+import itertools
 import os
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import scipy.stats
+from ml_collections import ConfigDict
 
 from stochconv_jax import metrics
 from stochconv_jax.data import sources
@@ -54,6 +56,23 @@ def find(workdir: str | os.PathLike) -> list[RunFolder]:
             found.append(RunFolder(path))
             subfolders.clear()  # of a run
     return sorted(found, key=lambda run: run.path) or [folder]
+
+
+def name_of(run: RunFolder, ensemble: RunFolder) -> str:
+    """Returns the folder of a run, relative to the ensemble's; '.' if they are the same."""
+    return run.path.relative_to(ensemble.path).as_posix()
+
+
+def refuse_other_classes(configs: Mapping[str, ConfigDict]) -> None:
+    """Raises ValueError unless all runs, by name, have the classes of the first: as many, with the same names."""
+    first, *others = configs
+    for name, key in itertools.product(others, ("num_classes", "classes")):
+        ours, theirs = configs[first].data[key], configs[name].data[key]
+        if ours != theirs:
+            raise ValueError(
+                f"an ensemble needs runs of the same classes: config.data.{key} is {ours!r} in {first} and {theirs!r} "
+                f"in {name}"
+            )
 
 
 def ranks(score: np.ndarray) -> np.ndarray:
@@ -99,7 +118,9 @@ def pool(members: Sequence[Member]) -> tuple[sources.Source, Predictions, np.nda
 
 
 def _source(names: list[str], labels: np.ndarray, places: list[tuple[sources.Source, int]]) -> sources.Source:
-    """Returns a source of the images at (source, index); it has the columns that all their sources have."""
+    """Returns a source of the images at (source, index); it has the columns that all their sources have.
+
+    The names of the classes are those of the first source."""
     columns = [column for column in places[0][0].columns if all(column in source.columns for source, _ in places)]
     return sources.FolderSource(
         [pathlib.Path(name) for name in names],
@@ -107,6 +128,7 @@ def _source(names: list[str], labels: np.ndarray, places: list[tuple[sources.Sou
         labels,
         texts=[source.texts[index] for source, index in places],
         columns={column: [source.columns[column][index] for source, index in places] for column in columns},
+        classes=places[0][0].classes,
     )
 
 

@@ -2,7 +2,7 @@
 
 import logging
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -52,6 +52,14 @@ def choose(folder: RunFolder, config: ConfigDict, overrides: Mapping[str, Any]) 
         )
     logger.warning("other validation images than the run's own, because of %s", ", ".join(asked_for))
     return OTHER, source
+
+
+def kind_of_all(kinds: Sequence[str]) -> str:
+    """Returns the kind of the images of several runs together: that of each, or OTHER if they differ.
+
+    Images that one run validated on, another may have trained on.
+    """
+    return kinds[0] if len(set(kinds)) == 1 else OTHER
 
 
 def _warn_of_training_images(folder: RunFolder, config: ConfigDict, source: sources.Source) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import math
+import pathlib
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -64,22 +65,21 @@ def _evaluate_run(folder: RunFolder, overrides: Mapping[str, Any]) -> None:
 
 def _evaluate_ensemble(root: RunFolder, folders: Sequence[RunFolder], overrides: Mapping[str, Any]) -> None:
     """Evaluates runs as one model on a test set, or on the validation images of all of them together."""
-    members, kinds, configs = [], [], []
-    for folder in folders:
-        _, config = runs.read_run(folder.path, overrides)
-        if not members:
-            make_writable(root.path / config.eval.output, "choose another folder with --config.eval.output")
+    configs = {ensembles.name_of(folder, root): runs.read_run(folder.path, overrides)[1] for folder in folders}
+    ensembles.refuse_other_classes(configs)
+    output = root.path / pathlib.Path(next(iter(configs.values())).eval.output).expanduser()
+    make_writable(output, "choose another folder with --config.eval.output")
+    members, kinds = [], []
+    for folder, (name, config) in zip(folders, configs.items()):
         experiment = Experiment(config)
         experiment.use_compilation_cache()
         kind, source = evaluated_images.choose(folder, config, overrides)
         experiment.check_shared_memory(eval_images=len(source))
         predictor = Predictor(folder, experiment)
         found, _ = predictor.predict_source(source)
-        name = folder.path.relative_to(root.path).as_posix()
         members.append(ensembles.Member(name, source, found, predictor.predicted_by))
         kinds.append(kind)
-        configs.append(config)
-    config, kind = configs[0], VALIDATION if set(kinds) == {VALIDATION} else kinds[0]
+    config, kind = next(iter(configs.values())), evaluated_images.kind_of_all(kinds)
     source, predictions, rank = ensembles.pool(members)
     data = runs.fingerprint(source)
     output = evaluated_images.output_folder(root, config, kind, data)

@@ -30,19 +30,21 @@ def run(_, overrides, workdir) -> None:
     for two classes the column `rank`, the mean of the images' ranks.
     """
     root, folders = RunFolder(workdir), ensembles.find(workdir)
+    overrides = {**overrides, "data.on_bad_image": "skip"}
+    configs = {ensembles.name_of(folder, root): runs.read_run(folder.path, overrides)[1] for folder in folders}
+    ensembles.refuse_other_classes(configs)
+    first = next(iter(configs.values()))
+    asked = requested.find(first.predict.images, "predict.images", first.data.image_column)
+    output = root.path / pathlib.Path(first.predict.output).expanduser()
+    make_writable(output.parent, "choose another file with --config.predict.output")
     found, made = [], []
-    for folder in folders:
-        _, config = runs.read_run(folder.path, {**overrides, "data.on_bad_image": "skip"})
-        if not found:
-            asked = requested.find(config.predict.images, "predict.images", config.data.image_column)
-            output = root.path / pathlib.Path(config.predict.output).expanduser()
-            make_writable(output.parent, "choose another file with --config.predict.output")
+    for folder, (name, config) in zip(folders, configs.items()):
         experiment = Experiment(config)
         experiment.use_compilation_cache()
         experiment.check_shared_memory(eval_images=len(asked.found))
         predictor = Predictor(folder, experiment)
         found.append(predictor.predict_files(asked))
-        made.append((folder.path.relative_to(root.path).as_posix(), predictor.predicted_by))
+        made.append((name, predictor.predicted_by))
     if folders[0].path == root.path:
         (result,), rank, how = found, None, made[0][1]
     else:
@@ -51,7 +53,7 @@ def run(_, overrides, workdir) -> None:
     for reason in filter(None, result.reasons):
         logger.warning("  %s", reason)
     if jax.process_index() == 0:
-        rows = _rows(result, asked.columns, config.data.classes, calibrations.read(root, how), rank)
+        rows = _rows(result, asked.columns, first.data.classes, calibrations.read(root, how), rank)
         write_csv(output, list(rows[0]), rows)
     logger.info("written: %s", output)
 
@@ -59,7 +61,9 @@ def run(_, overrides, workdir) -> None:
 def _mean(found: Sequence[ImageProbabilities]) -> tuple[ImageProbabilities, np.ndarray | None]:
     """Returns the mean of the probabilities of several runs, and for two classes the mean of their ranks."""
     probability = np.stack([one.probability for one in found])
-    mean = ImageProbabilities(found[0].names, probability.mean(0), probability.std(0), found[0].reasons)
+    # Runs of different config.data.image_size may refuse different images.
+    reasons = [next(filter(None, of_image), "") for of_image in zip(*(one.reasons for one in found))]
+    mean = ImageProbabilities(found[0].names, probability.mean(0), probability.std(0), reasons)
     if probability.shape[2] != 2:
         return mean, None
     usable = np.isfinite(mean.probability[:, 1])

@@ -5,19 +5,25 @@ import pytest
 import scipy.special
 import sklearn.metrics
 
+from configs import quickstart
 from stochconv_jax.data.sources import FolderSource
-from stochconv_jax.experiment import ensembles
+from stochconv_jax.experiment import ensembles, evaluated_images
 from stochconv_jax.experiment.ensembles import Member
+from stochconv_jax.experiment.evaluated_images import OTHER, TEST, VALIDATION
+from stochconv_jax.experiment.prediction_rows import prediction_rows
+from stochconv_jax.modes import predict
+from stochconv_jax.predictor import ImageProbabilities
 from stochconv_jax.run_folder import RunFolder
 from stochconv_jax.training.evaluation import Predictions
 
 MADE = {"checkpoint_step": 20, "passes": 1, "views": 1}
 
 
-def member(name, images, logits, labels=None):
+def member(name, images, logits, labels=None, classes=()):
     """Returns a member with these images, of which every second one has class 1, and logits `[passes, N, K]`."""
     labels = np.array([int(image[1:]) % 2 for image in images]) if labels is None else np.asarray(labels)
-    source = FolderSource(images, images, labels, columns={"patient": [f"of {image}" for image in images]})
+    columns = {"patient": [f"of {image}" for image in images]}
+    source = FolderSource(images, images, labels, columns=columns, classes=classes)
     return Member(
         name, source, Predictions(np.arange(len(images)), labels, np.asarray(logits), np.array([], int)), MADE
     )
@@ -72,6 +78,40 @@ def test_more_classes_have_probabilities_and_no_ranks():
     _, found, rank = ensembles.pool([member("a", names(0, 5), logits, [0, 1, 2, 0, 1])])
     np.testing.assert_allclose(np.exp(found.log_p()), scipy.special.softmax(logits[0], axis=1))
     assert rank is None
+
+
+def test_the_names_of_the_classes_are_those_of_the_runs():
+    named = [member(name, names(0, 4), np.zeros((1, 4, 1)), classes=("dots", "net")) for name in "ab"]
+    source, found, rank = ensembles.pool(named)
+    row = prediction_rows(source, found, None, rank)[1]
+    assert row["class"] == "net" and row["probability_dots"] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("key, value", [("classes", ("net", "dots")), ("num_classes", 3)])
+def test_runs_of_other_classes_are_refused(key, value):
+    configs = {name: quickstart.get_config() for name in ("a", "b")}
+    for config in configs.values():
+        config.data.classes = ("dots", "net")
+    ensembles.refuse_other_classes(configs)
+    configs["b"].data[key] = value
+    with pytest.raises(ValueError, match=rf"same classes: config\.data\.{key} is .* in a and .* in b"):
+        ensembles.refuse_other_classes(configs)
+
+
+def test_images_that_only_some_runs_validated_on_are_no_validation_images():
+    assert evaluated_images.kind_of_all([VALIDATION, VALIDATION]) == VALIDATION
+    assert evaluated_images.kind_of_all([TEST, TEST]) == TEST
+    assert evaluated_images.kind_of_all([VALIDATION, OTHER]) == OTHER
+
+
+def test_an_image_that_one_run_cannot_use_has_its_reason():
+    p = np.array([[0.4, 0.6], [0.1, 0.9]])
+    first = ImageProbabilities(["x", "y"], p, 0 * p, ["", ""])
+    second = ImageProbabilities(["x", "y"], np.array([[np.nan, np.nan], [0.3, 0.7]]), 0 * p, ["too small", ""])
+    found, rank = predict._mean([first, second])
+    assert found.reasons == ["too small", ""]
+    np.testing.assert_allclose(found.probability[1], [0.2, 0.8])
+    np.testing.assert_allclose(rank, [np.nan, 0.5])
 
 
 def test_what_is_no_ensemble_is_refused():
