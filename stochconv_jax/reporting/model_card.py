@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from stochconv_jax.config import flatten
+from stochconv_jax.data import class_names
 from stochconv_jax.reporting import page
 from stochconv_jax.run_folder import RunFolder
 
@@ -23,6 +24,7 @@ SETTINGS = {  # rows of the table of training, by config key
     "optimizer.learning_rate": "learning rate",
     "optimizer.schedule": "schedule",
     "init.weights": "initial weights",
+    "init.run": "initial run",
     "seed": "seed",
 }
 
@@ -38,7 +40,7 @@ def describe(
 
     Args:
       folder: the folder of the run.
-      predicted_by: how the exported model predicts: the checkpoint's step, the number of passes.
+      predicted_by: how the exported model predicts: the checkpoint's step, the numbers of passes and views.
       output: the folder of the exported files.
       written: by file name, the largest difference of a probability from the network's, NaN if not compared.
       platforms: the machines that the StableHLO file runs on.
@@ -52,7 +54,7 @@ def describe(
         page.Section("Use", _use(settings, predicted_by)),
         page.Section("Training", [_data(about, settings)], _training(about, settings)),
         page.Section("Results", _about_results(evaluations, predicted_by), _results(evaluations)),
-        _decisions(folder, predicted_by),
+        _decisions(folder, predicted_by, settings.get("data.classes", ())),
         page.Section("Limits", items=list(_limits(evaluations))),
     ]
     kept = [section for section in sections if section]
@@ -68,13 +70,19 @@ def _evaluations(folder: RunFolder) -> Iterable[tuple[str, dict[str, Any]]]:
             yield ("validation" if name == "." else name), content
 
 
+def _made_alike(content: Mapping[str, Any], predicted_by: Mapping[str, Any]) -> bool:
+    """Returns whether `content` is of predictions that are made as those of the exported model."""
+    content = {"views": 1, **content}  # earlier versions had one view and did not record it
+    return all(content.get(key) == value for key, value in predicted_by.items())
+
+
 def _model(about: Mapping[str, Any], settings: Mapping[str, Any], predicted_by: Mapping[str, Any]) -> page.Table:
     branches, merge = settings["model.branches"], settings["model.merge_after"]
     versions = about.get("versions", {})
     rows = [
         ("network", f"EfficientNet {settings['model.variant']} ({settings.get('model.conventions', 'official')})"),
         ("branches", " and ".join(branches) + (f", merged after {merge}" if len(branches) > 1 else "")),
-        ("windows", f"{settings['model.sampling']}, {settings['model.axes']}" if "windows" in branches else NONE),
+        ("windows", _windows(settings) if "windows" in branches else NONE),
         ("parameters", f"{about.get('parameters', 0):,}"),
         ("multiply-adds per image and pass", f"{about.get('multiply_adds', 0):,}"),
         *((name.replace("_", " "), str(value)) for name, value in predicted_by.items()),
@@ -82,6 +90,12 @@ def _model(about: Mapping[str, Any], settings: Mapping[str, Any], predicted_by: 
         ("versions", ", ".join(f"{name} {versions[name]}" for name in ("python", "jax", "flax") if name in versions)),
     ]
     return page.Table(("", "value"), rows)
+
+
+def _windows(settings: Mapping[str, Any]) -> str:
+    shared = settings.get("model.filters_per_window", 1)
+    together = f", {shared} filters a window" if shared > 1 else ""
+    return f"{settings['model.sampling']}, {settings['model.axes']}{together}"
 
 
 def _files(output: pathlib.Path, written: Mapping[str, float], platforms: Sequence[str]) -> page.Section:
@@ -97,18 +111,21 @@ def _files(output: pathlib.Path, written: Mapping[str, float], platforms: Sequen
 
 def _use(settings: Mapping[str, Any], predicted_by: Mapping[str, Any]) -> list[str]:
     height, width = settings["data.image_size"]
-    classes = settings["data.num_classes"]
+    classes, named = settings["data.num_classes"], settings.get("data.classes")
+    listed = ", ".join(f"{k} ({name})" for k, name in enumerate(named)) if named else f"0 to {classes - 1}"
     paragraphs = [
         f"Input, images: uint8 [batch, {height}, {width}, 3], RGB. Crop larger images about their centre to this "
         "aspect ratio and reduce them by area averaging (OpenCV's INTER_AREA), as in training; do not enlarge smaller "
         "ones.",
-        f"Output: probabilities of the classes 0 to {classes - 1}, float32 [batch, {classes}].",
+        f"Output: probabilities of the classes {listed}, float32 [batch, {classes}].",
     ]
+    if predicted_by["views"] > 1:
+        paragraphs.append(f"The probabilities are the mean over {predicted_by['views']} flips and turns of each image.")
     if "windows" in settings["model.branches"]:
         paragraphs.append(
-            f"The probabilities are the mean over {predicted_by['passes']} draws of windows. The files have the same "
-            "windows for every image. The program stochconv_jax draws windows for each image, so its probabilities "
-            "differ from these as those of two passes do."
+            f"The probabilities are the mean over {predicted_by['passes']} draws of windows of each view. The files "
+            "have the same windows for every image. The program stochconv_jax draws windows for each image, so its "
+            "probabilities differ from these as those of two passes do."
         )
     return paragraphs
 
@@ -116,11 +133,11 @@ def _use(settings: Mapping[str, Any], predicted_by: Mapping[str, Any]) -> list[s
 def _data(about: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
     train, validation = (about["data"][side]["images"] for side in ("train", "validation"))
     small = "x".join(map(str, settings["data.thumbnail_size"]))
-    split = f"fold {settings['data.fold']}" if settings.get("data.fold") else "a share of the images"
+    split = f"fold {settings['data.fold']}; " if settings.get("data.fold") else ""
     together = settings.get("data.group_by")
     return (
         f"{train:,} images to train on and {validation:,} to validate on ({split}"
-        f"{f'; images of equal {together} are on one side' if together else ''}), source {settings['data.source']}, "
+        f"{f'images of equal {together} are on one side; ' if together else ''}source {settings['data.source']}), "
         f"{settings['data.num_classes']} classes, thumbnails of {small} pixels."
     )
 
@@ -134,12 +151,8 @@ def _training(about: Mapping[str, Any], settings: Mapping[str, Any]) -> page.Tab
 def _about_results(evaluations: Mapping[str, Any], predicted_by: Mapping[str, Any]) -> list[str]:
     if not evaluations:
         return ["The run was not evaluated: run --mode=evaluate, then --mode=export again."]
-    others = [
-        name
-        for name, content in evaluations.items()
-        if any(content.get(key) != value for key, value in predicted_by.items())
-    ]
-    note = f" Of another checkpoint or number of passes than the files: {', '.join(others)}." if others else ""
+    others = [name for name, content in evaluations.items() if not _made_alike(content, predicted_by)]
+    note = f" Of another checkpoint, or other passes or views, than the files: {', '.join(others)}." if others else ""
     return [
         "In brackets: 95 % intervals. Sensitivity and specificity are at the threshold with the highest sum of both on "
         f"the validation images (Youden); on these images themselves they are cross-fitted.{note}"
@@ -167,17 +180,18 @@ def _figure(content: Mapping[str, Any], name: str) -> str:
     return f"{value:.3f}" if None in interval else f"{value:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]"
 
 
-def _decisions(folder: RunFolder, predicted_by: Mapping[str, Any]) -> page.Section | None:
+def _decisions(folder: RunFolder, predicted_by: Mapping[str, Any], classes: Sequence[str]) -> page.Section | None:
     """Returns the section about calibration.json, or None if there is none for these predictions."""
     content = folder.read_json("calibration.json")
-    if content is None or any(content.get(key) != value for key, value in predicted_by.items()):
+    if content is None or not _made_alike(content, predicted_by):
         return None
     wanted = content["wanted"]
     rows = [("temperature (divisor of the logits)", f"{content['temperature']:.3f}")]
     names = {"youden": "threshold, Youden", "sensitivity": f"threshold, sensitivity {wanted['sensitivity']:g}"}
     rows += [(names[name], f"{value:.4g}") for name, value in content["thresholds"].items()]
+    of_sets = f"prediction sets with coverage {wanted['coverage']:g}: least probability of"
     rows += [
-        (f"prediction sets with coverage {wanted['coverage']:g}: least probability of class {k}", f"{limit:.4g}")
+        (f"{of_sets} {class_names.describe(k, classes)}", f"{limit:.4g}")
         for k, limit in enumerate(content["set_limits"])
     ]
     about = "Fitted to the validation images; they hold for images that are drawn as these were."

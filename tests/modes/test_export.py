@@ -77,4 +77,7 @@ def test_one_format_alone_and_without_an_evaluation_of_this_checkpoint(main, fin
     assert {file.name for file in tmp_path.iterdir()} == {"model.stablehlo", "model_card.md"}
     assert "not compared, because it is not for cpu" in output
     card = (tmp_path / "model_card.md").read_text()
-    assert "Of another checkpoint or number of passes than the files: validation" in card and "temperature" not in card
+    assert (
+        "Of another checkpoint, or other passes or views, than the files: validation" in card
+        and "temperature" not in card
+    )
