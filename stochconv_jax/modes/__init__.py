@@ -14,13 +14,8 @@ from stochconv_jax.runtime import compiler_flags, distributed, host_memory, rend
 
 BEGAN = time.monotonic()  # seconds; shortly after the program began, and before JAX is imported
 TOGETHER = ("train", "evaluate", "predict")  # run by several processes as one
-OTHER_CONFIGS = (
-    "evaluate",
-    "predict",
-    "show",
-    "export",
-    "sweep",
-)  # read or make configs of runs, which they check themselves
+# They read or make configs of runs, which they check themselves.
+OTHER_CONFIGS = ("evaluate", "predict", "show", "export", "sweep")
 NAMES = (*TOGETHER, "sweep", "report", "show", "export", "plan", "prepare")
 
 

@@ -18,12 +18,7 @@ from stochconv_jax.experiment import checking, initial_state, runs
 from stochconv_jax.experiment.experiment import Experiment
 from stochconv_jax.models import summary
 from stochconv_jax.run_folder import RunFolder, locked
-from stochconv_jax.runtime import (
-    goodput,
-    mesh,  # MERGE
-    preemption,
-    watchdog,
-)
+from stochconv_jax.runtime import goodput, mesh, preemption, watchdog
 from stochconv_jax.runtime.goodput import Goodput
 from stochconv_jax.training import evaluation, loop, progress, storage_check
 from stochconv_jax.training.checkpoints import Checkpoints
@@ -115,7 +110,7 @@ def _train(folder: RunFolder, experiment: Experiment, wall_time: Goodput, stack:
             _write_bad_batch(folder, error, [experiment.train_source.names[index] for index in error.images])
         raise
     wall_time.state = "finished" if finished else "stopped"
-    if early_stopping.is_over(log_epoch.rows, *patience):
+    if finished and int(train_state.step) < epochs.total_steps:
         logger.info("stopped early: %s has not improved for %d epochs", *patience)
     done = int(train_state.step)
     # Where no step was made, there was nothing to save.
