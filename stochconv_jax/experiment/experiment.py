@@ -229,7 +229,9 @@ class Experiment:
         names = ("momentum", "rms_decay", "epsilon", "weight_decay", "clip_norm")
         settings = {name: self.config.optimizer[name] for name in names}
         frozen = dict.fromkeys(self.config.optimizer.freeze, 0.0)
-        settings["factors"] = optimizers.parse_factors(self.config.optimizer.factors) | frozen
+        factors = optimizers.parse_factors(self.config.optimizer.factors)
+        # The last that fits counts, and a part that is frozen already would keep its place among the factors.
+        settings["factors"] = {part: factors[part] for part in factors if part not in frozen} | frozen
         return optimizers.create_optimizer(self.config.optimizer.name, self.schedule, **settings)
 
     @functools.cached_property

@@ -78,6 +78,12 @@ def test_a_factor_multiplies_the_steps_of_its_part():
         np.testing.assert_allclose(found, factor * step, rtol=1e-3, atol=1e-6)
 
 
+def test_a_frozen_part_stays_whatever_factors_it_has():
+    factors = ("thumbnail=0.1", "thumbnail/stage1=2")
+    before, after = trained(steps=1, optimizer__freeze=("thumbnail",), optimizer__factors=factors)
+    assert not any(name.startswith("thumbnail") for name in changed(before.params, after.params))
+
+
 def test_parts_that_do_not_exist_are_refused():
     for keys, message in (
         (
