@@ -108,8 +108,16 @@ def _quality(group: Group) -> Quality | None:
 
 
 def _evaluated(runs: Sequence[Run]) -> frozenset[tuple[str, str]]:
-    """Returns the (checkpoint, passes) of the runs' predictions, each '?' if evaluation.json does not record it."""
-    return frozenset((run.checkpoint, str(run.evaluation.get("passes", "?"))) for run in runs)
+    """Returns the (checkpoint, passes) of the runs' predictions, each '?' if evaluation.json does not record it.
+
+    Passes over several views are written as '3 x 4 views'.
+    """
+
+    def passes(run: Run) -> str:
+        views = run.evaluation.get("views", 1)
+        return str(run.evaluation.get("passes", "?")) + (f" x {views} views" if views != 1 else "")
+
+    return frozenset((run.checkpoint, passes(run)) for run in runs)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +139,7 @@ class Comparison:
     groups: metrics.Difference | None
     image_count: int
     image_pairs: int
-    evaluated_alike: bool  # with equal checkpoints and passes
+    evaluated_alike: bool  # with equal checkpoints, passes and views
     selection_bias: bool  # whether a checkpoint was, or may have been, chosen on the predicted images
 
     def verdict(self) -> str:
@@ -152,7 +160,7 @@ class Comparison:
         if math.isnan(images.p):
             return words
         on_images = _better(images.value) if images.p < 0.05 else "no significant difference"
-        how = "" if self.evaluated_alike else ", but with other checkpoints or passes"
+        how = "" if self.evaluated_alike else ", but with other checkpoints, passes or views"
         return f"{words}; on the predicted images {on_images}{how}"
 
 

@@ -64,8 +64,8 @@ def test_checkpoints_chosen_by_the_images_or_nobody_knows_how_are_not_compared_o
 
 def test_two_checkpoints_that_are_neither_last_nor_best_are_told_apart(tmp_path):
     apart = pair(tmp_path / "apart", evaluation(2, "2"), evaluation(3, "3"))
-    assert apart.verdict().endswith("with other checkpoints or passes")
-    assert not pair(tmp_path / "alike", evaluation(3, "3"), evaluation(3, "3")).verdict().endswith("passes")
+    assert apart.verdict().endswith("with other checkpoints, passes or views")
+    assert not pair(tmp_path / "alike", evaluation(3, "3"), evaluation(3, "3")).verdict().endswith("views")
 
 
 def test_an_evaluation_that_the_run_has_left_behind_is_said_to_be(tmp_path):

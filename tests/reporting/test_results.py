@@ -129,7 +129,19 @@ def test_predictions_of_other_passes_or_checkpoints_are_said(tmp_path):
     assert cells == {"a": ("epoch 1, step 1", "1"), "b": ("epoch 1, step 1", "3"), "c": ("last", "1")}
     for other, alike in (("b", False), ("c", False), ("a", True)):
         got = results.compare(found[other], found["a"])
-        assert got.evaluated_alike == alike and got.verdict().endswith("with other checkpoints or passes") != alike
+        assert (
+            got.evaluated_alike == alike and got.verdict().endswith("with other checkpoints, passes or views") != alike
+        )
+
+
+def test_predictions_of_other_views_are_said(tmp_path):
+    for number, views in enumerate((1, 4)):
+        evaluation = {"passes": 3, "views": views, "checkpoint_step": 2, "checkpoint_asked_for": "last"}
+        config = SPLIT | {"model.dropout": number}
+        write(tmp_path / str(views), [0.6, 0.7], config=config, predictions=IMAGES, evaluation=evaluation)
+    found = summarised(tmp_path)
+    assert {row[0]: row[4] for row in tables.quality_table(list(found.values())).rows} == {"1": "3", "4": "3 x 4 views"}
+    assert not results.compare(found["4"], found["1"]).evaluated_alike
 
 
 def test_images_of_a_group_are_one_draw_where_groups_are_known(tmp_path):
