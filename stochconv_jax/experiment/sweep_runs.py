@@ -60,15 +60,15 @@ class SweepRun:
             return False
 
     def evaluated(self) -> bool:
-        """Returns whether eval.checkpoint=last was evaluated for the last step, with config.sweep.passes passes."""
+        """Returns whether eval.checkpoint=last was evaluated for the last step, with the passes and views asked for."""
         try:
             summary = self.folder.read_json(runs.EVALUATION) or {}
         except ValueError:
             return False
-        wanted = (LAST, self._last_step(), self.config.sweep.passes)
-        # Earlier versions did not record which checkpoint was asked for.
-        asked_for = summary.get("checkpoint_asked_for", LAST)
-        return (asked_for, summary.get("checkpoint_step"), summary.get("passes")) == wanted
+        made = {"checkpoint_asked_for": LAST, "views": 1} | summary  # earlier versions did not record these
+        wanted = {"checkpoint_asked_for": LAST, "checkpoint_step": self._last_step()}
+        wanted |= {"passes": self.config.sweep.passes, "views": self.config.eval.views}
+        return wanted.items() <= made.items()
 
     def finished(self) -> bool:
         """Returns whether nothing is left to do."""

@@ -89,6 +89,7 @@ def run(tmp_path):
         ({"checkpoint_step": 20, "passes": 3, "checkpoint_asked_for": "best"}, False),  # chosen, and by chance the last
         ({"checkpoint_step": 10, "passes": 3, "checkpoint_asked_for": "last"}, False),  # as it was then
         ({"checkpoint_step": 20, "passes": 1, "checkpoint_asked_for": "last"}, False),
+        ({"checkpoint_step": 20, "passes": 3, "checkpoint_asked_for": "last", "views": 4}, False),
     ],
 )
 def test_an_evaluation_of_the_last_checkpoint_as_the_last_counts(run, summary, counts):
