@@ -58,6 +58,18 @@ def test_a_file_for_other_machines_only_is_not_compared(program, tmp_path):
     assert np.isnan(files.write_stablehlo(tmp_path, program, ("tpu",))[1])
 
 
+def test_a_file_for_this_machine_is_compared_also_on_a_gpu(program, tmp_path, monkeypatch):
+    """JAX calls the platform 'gpu' where jax.export calls it 'cuda' or 'rocm'."""
+    monkeypatch.setattr(jax.export, "default_export_platform", lambda: "cuda")
+    monkeypatch.setattr(files, "_difference", lambda *_: 0.0)
+    assert files.write_stablehlo(tmp_path, program, ("cuda",))[1] == 0.0
+
+
+def test_onnx_is_compared_with_products_of_full_precision(program, tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_difference", lambda *_: jax.config.jax_default_matmul_precision)
+    assert files.write_onnx(tmp_path, program)[1] == "highest"
+
+
 def test_a_file_that_differs_from_the_network_is_refused(program, tmp_path):
     file, _ = files.write_onnx(tmp_path, program)
     call = functools.partial(onnx_result, file)
