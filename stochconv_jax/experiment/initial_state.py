@@ -72,6 +72,9 @@ def _from_run(path: str, experiment: Experiment, fresh: state.TrainState) -> tup
     other = Experiment(config, mesh=experiment.mesh)
     if other.model.layers.conventions != experiment.model.layers.conventions:
         logger.warning("%s has config.model.conventions=%s", folder.path, config.model.conventions)
+    there, here = config.data.classes, experiment.train_source.classes
+    if there and here and len(there) == len(here) and there != here:
+        logger.warning("the last layer of %s is for the classes %s, and those here are %s", folder.path, there, here)
     step, variables = restore_variables(folder, other)
     arrays = {
         tuple(entry.key for entry in key_path): np.asarray(value)
