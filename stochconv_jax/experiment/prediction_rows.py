@@ -63,7 +63,7 @@ def decision_cells(
 
     The columns are `calibrated`, the probability at the fitted temperature, for the classes that `probability_cells`
     shows; for each threshold whether the image counts as class 1, such as `at_youden`; and `set`, the classes in its
-    prediction set, such as '0 1' or 'benign malignant'.
+    prediction set, such as '0 1' or, with names, which may have spaces, 'benign; malignant'.
     """
     calibrated, positive, sets = calibration.apply(probability[None])
     cells: dict[str, float | int | str] = {
@@ -71,7 +71,8 @@ def decision_cells(
     }
     cells |= {f"at_{name}": int(above[0]) for name, above in positive.items()}
     names = classes or list(map(str, range(len(probability))))
-    return cells | {"set": " ".join(names[int(k)] for k in np.flatnonzero(sets[0]))}
+    separator = "; " if classes else " "
+    return cells | {"set": separator.join(names[int(k)] for k in np.flatnonzero(sets[0]))}
 
 
 def _suffixes(number: int, classes: Sequence[str]) -> dict[str, int]:

@@ -101,6 +101,11 @@ def test_a_row_says_what_the_numbers_decide(probability, above, classes):
     assert cells["calibrated"] == pytest.approx(odds / (1 + odds))
 
 
+def test_names_with_spaces_can_be_told_apart_in_a_set():
+    names = ("basal cell", "nevus")
+    assert decision_cells(np.array([0.75, 0.25]), FITTED, names)["set"] == "basal cell; nevus"
+
+
 def test_more_classes_have_a_column_each_and_no_threshold():
     cells = decision_cells(np.array([0.2, 0.5, 0.3]), Calibration(1.0, {}, (0.5, 0.5, 0.3)))
     assert cells == pytest.approx({"calibrated_0": 0.2, "calibrated_1": 0.5, "calibrated_2": 0.3, "set": "1 2"})
