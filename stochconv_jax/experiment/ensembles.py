@@ -120,7 +120,8 @@ def pool(members: Sequence[Member]) -> tuple[sources.Source, Predictions, np.nda
 def _source(names: list[str], labels: np.ndarray, places: list[tuple[sources.Source, int]]) -> sources.Source:
     """Returns a source of the images at (source, index); it has the columns that all their sources have.
 
-    The names of the classes are those of the first source."""
+    The names of the classes are those of the first source.
+    """
     columns = [column for column in places[0][0].columns if all(column in source.columns for source, _ in places)]
     return sources.FolderSource(
         [pathlib.Path(name) for name in names],
@@ -130,6 +131,11 @@ def _source(names: list[str], labels: np.ndarray, places: list[tuple[sources.Sou
         columns={column: [source.columns[column][index] for source, index in places] for column in columns},
         classes=places[0][0].classes,
     )
+
+
+def skipped(members: Iterable[Member]) -> list[str]:
+    """Returns the names of the images that no member could read; `pool` refuses those that only some could."""
+    return sorted({one.source.names[index] for one in members for index in one.predictions.skipped})
 
 
 def predicted_by(members: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:

@@ -69,16 +69,8 @@ def _evaluate_ensemble(root: RunFolder, folders: Sequence[RunFolder], overrides:
     ensembles.refuse_other_classes(configs)
     output = root.path / pathlib.Path(next(iter(configs.values())).eval.output).expanduser()
     make_writable(output, "choose another folder with --config.eval.output")
-    members, kinds = [], []
-    for folder, (name, config) in zip(folders, configs.items()):
-        experiment = Experiment(config)
-        experiment.use_compilation_cache()
-        kind, source = evaluated_images.choose(folder, config, overrides)
-        experiment.check_shared_memory(eval_images=len(source))
-        predictor = Predictor(folder, experiment)
-        found, _ = predictor.predict_source(source)
-        members.append(ensembles.Member(name, source, found, predictor.predicted_by))
-        kinds.append(kind)
+    found = [_predict(folder, name, configs[name], overrides) for folder, name in zip(folders, configs)]
+    kinds, members = zip(*found)
     config, kind = next(iter(configs.values())), evaluated_images.kind_of_all(kinds)
     source, predictions, rank = ensembles.pool(members)
     data = runs.fingerprint(source)
@@ -92,7 +84,21 @@ def _evaluate_ensemble(root: RunFolder, folders: Sequence[RunFolder], overrides:
         decided = _decide(predictions, output if kind == VALIDATION else root, made, config, kind)
         quality = {name.replace("passes", "runs"): value for name, value in predictions.quality(groups).items()}
         ranked = {} if rank is None else {"mean_of_ranks": ensembles.rank_figures(predictions.label, rank)}
-        _write(output, about | quality | ranked | decided, prediction_rows(source, predictions, groups, rank))
+        summary = about | quality | ranked | decided | {"skipped": ensembles.skipped(members)}
+        _write(output, summary, prediction_rows(source, predictions, groups, rank))
+
+
+def _predict(
+    folder: RunFolder, name: str, config: ConfigDict, overrides: Mapping[str, Any]
+) -> tuple[str, ensembles.Member]:
+    """Returns the kind of images that a run of an ensemble evaluates, and its predictions of them."""
+    experiment = Experiment(config)
+    experiment.use_compilation_cache()
+    kind, source = evaluated_images.choose(folder, config, overrides)
+    experiment.check_shared_memory(eval_images=len(source))
+    predictor = Predictor(folder, experiment)
+    predictions, _ = predictor.predict_source(source)
+    return kind, ensembles.Member(name, source, predictions, predictor.predicted_by)
 
 
 def _locked(output: RunFolder) -> contextlib.AbstractContextManager[None]:

@@ -98,6 +98,12 @@ def test_runs_of_other_classes_are_refused(key, value):
         ensembles.refuse_other_classes(configs)
 
 
+def test_images_that_cannot_be_read_are_named():
+    predictions = Predictions(np.array([0]), np.array([0]), np.zeros((1, 1, 1)), np.array([1]))
+    source = FolderSource(["n0", "n1"], ["n0", "n1"], [0, 1])
+    assert ensembles.skipped([Member(name, source, predictions, MADE) for name in "ab"]) == ["n1"]
+
+
 def test_images_that_only_some_runs_validated_on_are_no_validation_images():
     assert evaluated_images.kind_of_all([VALIDATION, VALIDATION]) == VALIDATION
     assert evaluated_images.kind_of_all([TEST, TEST]) == TEST
