@@ -139,10 +139,17 @@ def skipped(members: Iterable[Member]) -> list[str]:
 
 
 def predicted_by(members: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
-    """Returns how an ensemble predicts, from the names of its runs and how each of them predicts."""
+    """Returns how an ensemble predicts, from the names of its runs and how each of them predicts.
+
+    The checkpoint's step is by run, and so is what differs between runs, such as the number of passes.
+    """
     by_run = dict(members)
-    steps = {name: made["checkpoint_step"] for name, made in by_run.items()}
-    return dict(next(iter(by_run.values()))) | {"checkpoint_step": steps}
+    result = {}
+    for key in next(iter(by_run.values())):
+        values = {name: made[key] for name, made in by_run.items()}
+        differ = key == "checkpoint_step" or len(set(values.values())) > 1
+        result[key] = values if differ else next(iter(values.values()))
+    return result
 
 
 def rank_figures(labels: np.ndarray, mean_rank: np.ndarray) -> dict[str, Any]:

@@ -104,6 +104,12 @@ def test_images_that_cannot_be_read_are_named():
     assert ensembles.skipped([Member(name, source, predictions, MADE) for name in "ab"]) == ["n1"]
 
 
+def test_what_differs_between_the_runs_is_recorded_by_run():
+    made = ensembles.predicted_by([("a", MADE), ("b", MADE | {"passes": 3})])
+    assert made == {"checkpoint_step": {"a": 20, "b": 20}, "passes": {"a": 1, "b": 3}, "views": 1}
+    assert ensembles.predicted_by([("a", MADE), ("b", MADE)])["passes"] == 1
+
+
 def test_images_that_only_some_runs_validated_on_are_no_validation_images():
     assert evaluated_images.kind_of_all([VALIDATION, VALIDATION]) == VALIDATION
     assert evaluated_images.kind_of_all([TEST, TEST]) == TEST
