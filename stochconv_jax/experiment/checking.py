@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from stochconv_jax.config import name_keys
 from stochconv_jax.data import image_checks, sources
 from stochconv_jax.data.folds import Leak
 from stochconv_jax.run_folder import RunFolder
@@ -110,7 +111,7 @@ def _refuse_bad(config: ConfigDict, bad: Sequence[str], count: int) -> None:
     if bad:
         logger.warning("%d of %d images cannot be used%s:", len(bad), count, " and are skipped" if skips else "")
         for problem in bad:
-            logger.warning("  %s", problem)
+            logger.warning("  %s", name_keys(problem, ["data"]))
     if bad and not skips:
         raise sources.BadImage(
             f"{len(bad)} of {count} images cannot be used: {_first_of(bad)}. Mend them or take them out of the labels, "

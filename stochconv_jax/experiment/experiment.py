@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
+from stochconv_jax.config import name_keys
 from stochconv_jax.data import pipeline, reader, shared_memory, sources
 from stochconv_jax.experiment import data_sources
 from stochconv_jax.models import variants
@@ -198,7 +199,7 @@ class Experiment:
                 images.picture(index)
                 found[index] = f"{source.names[index]} could not be read before, and can be now"
             except sources.BadImage as error:
-                found[index] = str(error)
+                found[index] = name_keys(str(error), ["data"])
         if found:
             logger.warning("%d of %d images cannot be used:", len(found), len(source))
         for reason in found.values():

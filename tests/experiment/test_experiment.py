@@ -1,10 +1,13 @@
 """An Experiment makes each object once, and only what is asked for."""
 
+import cv2
 import jax
+import numpy as np
 import optax
 import pytest
 
 from configs import quickstart
+from stochconv_jax.data.sources import FolderSource
 from stochconv_jax.experiment import data_sources
 from stochconv_jax.experiment.experiment import Experiment
 from stochconv_jax.models import variants
@@ -81,6 +84,13 @@ def test_what_is_given_is_used_and_nothing_unknown_is_taken():
     assert sharding == devices
     with pytest.raises(TypeError, match="has no object 'optimiser'"):
         Experiment(config_of(), optimiser=optimizer)
+
+
+def test_why_an_image_is_skipped_names_the_key(tmp_path):
+    cv2.imwrite(str(tmp_path / "small.png"), np.zeros((30, 90, 3), np.uint8))
+    source = FolderSource([tmp_path / "small.png"], ["small.png"], [0])
+    (reason,) = Experiment(config_of()).explain_skipped(source, [0]).values()
+    assert "smaller than config.data.image_size, 80x80" in reason
 
 
 def test_a_batch_larger_than_an_epoch_is_refused():
