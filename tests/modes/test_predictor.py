@@ -169,7 +169,7 @@ def test_what_cannot_be_predicted_is_refused(predictor, images, words):
 def test_what_cannot_be_loaded_is_refused(finished, tmp_path):
     with pytest.raises(ValueError, match=r"no run in .*nowhere"):
         stochconv_jax.load(tmp_path / "nowhere")
-    with pytest.raises(ValueError, match=r"checkpoint='14': expected .*\[.*13, 20\]"):
+    with pytest.raises(ValueError, match=r"`checkpoint`='14': expected .*\[.*13, 20\]"):
         stochconv_jax.load(finished, 14)
     with pytest.raises(ValueError, match=r"^batch_size=0: expected"):
         stochconv_jax.load(finished, batch_size=0)

@@ -49,7 +49,7 @@ def test_a_format_left_out_later_is_refused(archive, tmp_path, first, then, left
     """Its files would stay as they are while labels.csv changes."""
     workdir = run(tmp_path / "run", raw=archive, formats=first)
     before = tree(workdir), times(workdir)
-    with pytest.raises(ValueError, match=rf"config\.prepare\.formats=.*{left}.*remove what is there"):
+    with pytest.raises(ValueError, match=rf"`formats`=.*{left}.*remove what is there"):
         run(workdir, raw=archive, formats=then, jpeg_quality=80)
     assert (tree(workdir), times(workdir)) == before
 
@@ -70,7 +70,7 @@ def again(prepared, tmp_path):
 def test_another_size_beside_the_shards_of_an_earlier_run_is_refused(archive, again):
     """TFDS would find two data sets, one of them without a labels.csv that is its own."""
     before = tree(again)
-    with pytest.raises(ValueError, match=r"config\.prepare\.size=48, but .*tfds/isic_melanoma/64 of an earlier run"):
+    with pytest.raises(ValueError, match=r"`size`=48, but .*tfds/isic_melanoma/64 of an earlier run"):
         run(again, raw=archive, size=48)
     assert tree(again) == before
 

@@ -47,7 +47,7 @@ def test_the_last_two_and_the_best_are_kept(tmp_path, best_metric, best):
     with Checkpoints(tmp_path, best_metric=best_metric, read_only=True) as kept:
         assert [kept.restore(which, SHAPES)[0] for which in ("best", "last", "8")] == [best, 9, 8]
         assert kept.rows() == [{best_metric: value} for value in ({2: 0.9, 4: 0.1}[best], 0.4)]
-        with pytest.raises(ValueError, match=rf"checkpoint='7': expected .* \[{best}, 8, 9\]"):
+        with pytest.raises(ValueError, match=rf"`checkpoint`='7': expected .* \[{best}, 8, 9\]"):
             kept.restore("7", SHAPES)
 
 
