@@ -264,6 +264,12 @@ def check_together(values: Mapping[str, Any]) -> None:
         raise BadValue("config.init.weights and config.init.run are both set: start from one of them")
     if values["init.weights"] and values["model.conventions"] == "as_published":
         raise BadValue("config.init.weights needs a usual network: set config.model.conventions to official or torch")
+    metric = values["checkpoint.best_metric"]
+    if values["checkpoint.patience"] and not metric.startswith(("train_", "val_")):
+        raise BadValue(
+            f"config.checkpoint.patience needs a metric of predictions, which is the same in every process and after a "
+            f"restart, unlike config.checkpoint.best_metric={metric!r}: choose one that begins with train_ or val_"
+        )
     if values["sweep.folds"] == 1:
         raise BadValue("config.sweep.folds=1: expected two folds at least, or 0 for none")
     sizes = [values[f"data.{name}_size"] for name in ("image", "thumbnail")]

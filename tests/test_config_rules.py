@@ -206,6 +206,10 @@ def test_words_are_those_that_the_modules_know():
             {"init.weights": "w.h5", "model.conventions": "as_published"},
             "set config.model.conventions to official or torch",
         ),
+        (
+            {"checkpoint.patience": 2, "checkpoint.best_metric": "seconds"},
+            "unlike config.checkpoint.best_metric='seconds'",
+        ),
         ({"data.source": "tfds", "data.labels": "l.csv"}, "config.data.labels must be ''"),
     ],
 )
