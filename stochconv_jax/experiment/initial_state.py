@@ -68,6 +68,8 @@ def _with_pretrained(experiment: Experiment, fresh: state.TrainState) -> state.T
 
 def _from_run(path: str, experiment: Experiment, fresh: state.TrainState) -> tuple[dict[str, Any], pretrained.Report]:
     """Returns the variables of `fresh` with what fits of the run in the folder `path`."""
+    if RunFolder(path).read_config() is None:
+        raise ValueError(f"config.init.run={path}: no run in {RunFolder(path).path}, because it has no config.json")
     folder, config = runs.read_run(path, {"sharding.parameters": "replicated"})
     other = Experiment(config, mesh=experiment.mesh)
     if other.model.layers.conventions != experiment.model.layers.conventions:

@@ -28,3 +28,9 @@ def test_a_last_layer_for_other_classes_is_said(tmp_path, monkeypatch, caplog, c
     _, report = initial_state._from_run(str(tmp_path), experiment, fresh)
     assert report.loaded == 2
     assert ("is for the classes ('dots', 'net'), and those here are ('net', 'dots')" in caplog.text) == warned
+
+
+def test_a_folder_without_a_run_is_named_with_its_key(tmp_path):
+    experiment, fresh = Experiment(quickstart.get_config()), types.SimpleNamespace()
+    with pytest.raises(ValueError, match=r"config\.init\.run=.*nowhere: no run in"):
+        initial_state._from_run(str(tmp_path / "nowhere"), experiment, fresh)
