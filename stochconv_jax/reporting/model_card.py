@@ -86,7 +86,7 @@ def _model(about: Mapping[str, Any], settings: Mapping[str, Any], predicted_by: 
         ("parameters", f"{about.get('parameters', 0):,}"),
         ("multiply-adds per image and pass", f"{about.get('multiply_adds', 0):,}"),
         *((name.replace("_", " "), str(value)) for name, value in predicted_by.items()),
-        ("commit", str(about.get("git", {}).get("commit") or NONE)),
+        ("commit", str((about.get("git") or {}).get("commit") or NONE)),  # null outside a git checkout
         ("versions", ", ".join(f"{name} {versions[name]}" for name in ("python", "jax", "flax") if name in versions)),
     ]
     return page.Table(("", "value"), rows)
