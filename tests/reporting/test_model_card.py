@@ -60,7 +60,9 @@ def test_an_evaluation_of_an_earlier_version_has_one_view(folder):
     assert "mean over 4 flips and turns of each image" in text and "flips" not in card(folder)
 
 
-@pytest.mark.parametrize(("git", "words"), [(None, f"| commit | {model_card.NONE} |"), ({"commit": "0a1b"}, "| commit | 0a1b |")])
+@pytest.mark.parametrize(
+    ("git", "words"), [(None, f"| commit | {model_card.NONE} |"), ({"commit": "0a1b"}, "| commit | 0a1b |")]
+)
 def test_a_run_need_not_be_of_a_git_checkout(folder, git, words):
     folder.write_json("config.json", folder.read_config() | {"git": git})
     assert words in card(folder)
