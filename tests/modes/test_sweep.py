@@ -134,7 +134,7 @@ def test_a_failed_run_is_recorded_and_the_others_go_on(main, tmp_path):
     config = ablation(tmp_path, {"broken": {"init.weights": "nowhere.h5"}, "fine": {}})
     settings = SETTINGS | {"sweep__seeds": (3,)}
     output = main(tmp_path / "runs", config, mode="sweep", code=1, **settings)
-    reason = "config.init.weights='nowhere.h5': there is no such file"
+    reason = "config.init.weights='nowhere.h5': there is no such file; names begin with timm/ or keras/"
     assert states(tmp_path / "runs") == {"broken/seed_3": ("failed", reason), "fine/seed_3": ("finished", "")}
     assert f"broken/seed_3 failed: {reason}" in output and "1 runs finished, 1 failed" in output
     assert reason in (tmp_path / "runs" / "broken" / "seed_3" / "output.log").read_text()
