@@ -18,7 +18,9 @@ depthwise_conv = importlib.import_module("stochconv_jax.ops.depthwise_conv")  # 
 
 
 class Frozen:
-    """A model whose batch norm uses running statistics, which stay as they are."""
+    """A model whose batch norm uses running statistics, which stay as they are, and whose parameters all train."""
+
+    frozen = ()
 
     def __init__(self, model):
         self.model = model
