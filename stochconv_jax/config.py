@@ -79,7 +79,8 @@ def name_keys(message: str, sections: Iterable[str]) -> str:
     """Returns a message in which each argument in backquotes has become its config key.
 
     Modules that see no config name their arguments. `size` becomes config.prepare.size if 'prepare' is the first of
-    `sections` with such a key. A word that is no key of these sections, nor of exactly one other, stays as it is.
+    `sections` with a key of this name. If none of them has one, and exactly one other section does, that one is taken.
+    Any other word stays as it is.
     """
 
     def key(found: re.Match[str]) -> str:

@@ -145,8 +145,8 @@ def model() -> ConfigDict:
             "variant": "b0",  # EfficientNet b0 .. b7, lite0 .. lite4 | b0_wide_stem | tiny, for tests and quickstart
             "branches": ("thumbnail", "windows"),  # inputs of the network: one of the two or both
             "merge_after": "head",  # stage after which two branches are concatenated: '0' (the stem) .. '7', or 'head'
-            # Which filters share a window. per_image: each filter of each image has its own. per_batch: each filter has
-            # its own, the same in all images of a batch. shared: each image has its own, the same for all filters.
+            # Sets which filters share a window. per_image: each filter of each image has its own. per_batch: each filter
+            # has its own, the same in all images of a batch. shared: each image has its own, the same for all filters.
             "sampling": "per_image",
             # Filters of the window branch that share a window: 1, as in the report, up to all. Filters with windows of
             # their own see more places; the layers above can combine only what filters see at the same place.
@@ -160,8 +160,8 @@ def model() -> ConfigDict:
             # symmetric padding, as in torchvision and timm's other networks. as_published: as in the report's code.
             "conventions": "official",
             "batch_norm_momentum": 0.99,  # share of the running statistics that a step keeps; the official value
-            # Of activations: float32 | bfloat16; parameters and statistics are always float32. auto: bfloat16 on a GPU
-            # or TPU, float32 on a CPU. A run keeps the dtype with which it began, which is in its config.json.
+            # Sets the dtype of activations: auto | float32 | bfloat16. Parameters and statistics are always float32.
+            # auto: bfloat16 on a GPU or TPU, float32 on a CPU. A run keeps the dtype that its config.json records.
             "dtype": "auto",
             "remat": False,  # recompute each stage in the backward pass: less memory, more time, the same numbers
         },

@@ -95,9 +95,8 @@ def _labelled(data: ConfigDict, key: str, subfolder: str, classes: Sequence[str]
             raise ValueError(f"`{key}`={data[key]!r}: there is no such file")
         columns = {"image_column": data.image_column, "target_column": data.target_column}
         return sources.FolderSource.from_csv(data.path, data[key], **names, **columns)
-    from stochconv_jax.data import (
-        tfds_source,
-    )  # imported here because TFDS takes half a second, which other sources need not wait for
+    # Imported here because TFDS takes half a second, which other sources need not wait for.
+    from stochconv_jax.data import tfds_source
 
     return tfds_source.TfdsSource(data.path, **names)
 
