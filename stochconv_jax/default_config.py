@@ -145,8 +145,8 @@ def model() -> ConfigDict:
             "variant": "b0",  # EfficientNet b0 .. b7, lite0 .. lite4 | b0_wide_stem | tiny, for tests and quickstart
             "branches": ("thumbnail", "windows"),  # inputs of the network: one of the two or both
             "merge_after": "head",  # stage after which two branches are concatenated: '0' (the stem) .. '7', or 'head'
-            # Sets which filters share a window. per_image: each filter of each image has its own. per_batch: each filter
-            # has its own, the same in all images of a batch. shared: each image has its own, the same for all filters.
+            # Sets which filters share a window. per_image: each filter of each image has its own. per_batch: each has
+            # its own, the same in all images of a batch. shared: each image has its own, the same for all filters.
             "sampling": "per_image",
             # Filters of the window branch that share a window: 1, as in the report, up to all. Filters with windows of
             # their own see more places; the layers above can combine only what filters see at the same place.
