@@ -40,12 +40,11 @@ def test_the_resamples_are_paired_and_repeat_by_seed():
 
 
 def test_the_interval_varies_with_the_seeds():
-    labels, random = np.arange(400) % 2, np.random.default_rng(0)
-    noise, fold = random.normal(size=400), np.arange(400) % 4
+    labels, noise, fold = np.arange(1200) % 2, np.random.default_rng(0).normal(size=1200), np.arange(1200) // 2 % 4
     good, bad = 3 * labels + noise, labels + noise
     alike, apart = (
-        np.ptp(bootstrap.interval(bootstrap.pooled_roc_aucs(labels, [np.stack(scores)], fold)[0]))
-        for scores in ((good, good), (good, bad))
+        np.ptp(bootstrap.interval(bootstrap.pooled_roc_aucs(labels, [scores], fold, resamples=300)[0]))
+        for scores in (np.stack([bad, bad]), np.stack([good, bad]))
     )
     assert apart > 2 * alike
 
@@ -78,4 +77,5 @@ def test_a_difference_has_a_p_that_fits_its_interval():
     found = bootstrap.difference(0.45, resampled)
     assert found.low < 0 < found.high and found.p == pytest.approx(2 * 52 / 1001)
     assert bootstrap.difference(0.5, resampled + 0.051).p == pytest.approx(2 / 1001)
+    assert bootstrap.difference(-0.5, -resampled - 0.051).p == pytest.approx(2 / 1001)
     assert bootstrap.difference(0.0, np.zeros(100)).p == 1
