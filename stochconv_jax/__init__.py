@@ -4,18 +4,19 @@ import importlib
 from typing import TYPE_CHECKING
 
 __version__ = "0.2.0"
-__all__ = ["Classifier", "Predictor", "StochasticConv", "__version__", "load", "nnx", "ops", "variants"]
+__all__ = ["Classifier", "Ensemble", "Predictor", "StochasticConv", "__version__", "load", "nnx", "ops", "variants"]
 
 if TYPE_CHECKING:
     from stochconv_jax import nnx, ops
     from stochconv_jax.models import variants
     from stochconv_jax.models.classifier import Classifier
     from stochconv_jax.models.stochastic_conv import StochasticConv
-    from stochconv_jax.predictor import Predictor, load
+    from stochconv_jax.predictor import Ensemble, Predictor, load
 
 # Imported when first asked for, so that processes that only read images start without JAX.
 _MODULE_OF = {
     "Classifier": "stochconv_jax.models.classifier",
+    "Ensemble": "stochconv_jax.predictor",
     "Predictor": "stochconv_jax.predictor",
     "StochasticConv": "stochconv_jax.models.stochastic_conv",
     "load": "stochconv_jax.predictor",

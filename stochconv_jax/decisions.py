@@ -5,7 +5,7 @@ fitted to validation images, on which the network was not trained, and applied t
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -68,16 +68,16 @@ class Calibration:
         return Outcomes(at_temperature(probability, self.temperature), positive, sets)
 
 
-def cross_fit(labels: np.ndarray, probability: np.ndarray, **wanted: float) -> Outcomes:
+def cross_fit(
+    labels: np.ndarray, probability: np.ndarray, *, groups: Sequence[str] | None = None, **wanted: float
+) -> Outcomes:
     """Returns the decisions on the validation images themselves, each by a `Calibration` of the other images.
 
-    The images of each class are dealt out into `PARTS` parts; the decisions on a part are by a calibration that is
-    fitted on the other parts. So no decision is judged on the images that it was fitted to. `wanted` is as in
-    `Calibration.fit`.
+    The images are dealt out into parts, see `deal_out`; the decisions on a part are by a calibration that is fitted on
+    the other parts. So no decision is judged on the images that it was fitted to, nor on others of their groups.
+    `wanted` is as in `Calibration.fit`.
     """
-    part = np.zeros(len(labels), int)
-    for k in np.unique(labels):
-        part[labels == k] = np.arange((labels == k).sum()) % PARTS
+    part = deal_out(labels, groups)
     calibrations = (
         Calibration.fit(labels[part != number], probability[part != number], **wanted) for number in range(PARTS)
     )
@@ -88,6 +88,25 @@ def cross_fit(labels: np.ndarray, probability: np.ndarray, **wanted: float) -> O
 
     positive = {name: own([one.positive[name] for one in found]) for name in found[0].positive}
     return Outcomes(own([one.calibrated for one in found]), positive, own([one.sets for one in found]))
+
+
+def deal_out(labels: np.ndarray, groups: Sequence[str] | None = None) -> np.ndarray:
+    """Returns the part of each image, int `[N]`, 0 to `PARTS` - 1; each part has its share of each class.
+
+    `groups` has the group of each image, such as the patient, or '' for an image in no group; None means that none is
+    known. The images of a group are in the same part. A group counts as of the rarest class among its images.
+    """
+    group = metrics.number_groups(groups or [""] * len(labels))
+    first = np.unique(group, return_index=True)[1]
+    rarity = np.bincount(labels).argsort(kind="stable").argsort()  # 0 for the rarest class
+    kind = np.full(len(first), len(rarity))
+    np.minimum.at(kind, group, rarity[labels])
+    part = np.zeros(len(first), int)
+    for k in np.unique(kind):
+        members = np.flatnonzero(kind == k)
+        members = members[first[members].argsort()]  # in the order of their first images
+        part[members] = np.arange(len(members)) % PARTS
+    return part[group]
 
 
 def at_temperature(probability: np.ndarray, temperature: float) -> np.ndarray:
@@ -102,8 +121,12 @@ def _log(probability: np.ndarray) -> np.ndarray:
 def fit_temperature(labels: np.ndarray, probability: np.ndarray) -> float:
     """Returns the temperature within `TEMPERATURES` that minimises the log loss, or 1 if none makes it smaller.
 
+    It is 1 without an image.
+
     Source: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
     """
+    if not len(labels):
+        return 1.0
 
     def loss(log_temperature: float) -> float:
         return metrics.log_loss(labels, _log(at_temperature(probability, np.exp(log_temperature))))

@@ -111,8 +111,7 @@ def _variance(
         if count < 2:
             return float("nan"), count
         return positive.var(ddof=1) / len(positive) + negative.var(ddof=1) / len(negative), count
-    labels = np.asarray(labels).astype(bool)
-    _, group = np.unique([f"+{name}" if name else f"-{i}" for i, name in enumerate(groups)], return_inverse=True)
+    labels, group = np.asarray(labels).astype(bool), number_groups(groups)
     number = group.max(initial=-1) + 1
     sides = [(group[labels], positive), (group[~labels], negative)]
     counts = [len(np.unique(members)) for members, _ in sides]
@@ -124,6 +123,11 @@ def _variance(
     )
     own = sum(count / (count - 1) * (side**2).sum() for count, side in zip(counts, (first, second)))
     return own + 2 * number / (number - 1) * (first * second).sum(), min(counts)
+
+
+def number_groups(groups: Sequence[str]) -> np.ndarray:
+    """Returns the number of each image's group, int `[N]`, from 0; an image in no group, '', has its own number."""
+    return np.unique([f"+{name}" if name else f"-{i}" for i, name in enumerate(groups)], return_inverse=True)[1]
 
 
 def sensitivity_at(labels: np.ndarray, score: np.ndarray, specificity: float) -> float:
@@ -206,15 +210,17 @@ def delong_difference(
     return _difference(value, np.sqrt(max(variance, 0.0)), scipy.stats.norm(), level)
 
 
-def student_difference(first: npt.ArrayLike, second: npt.ArrayLike, level: float = 0.95) -> Difference:
+def student_difference(
+    first: npt.ArrayLike, second: npt.ArrayLike, level: float = 0.95, *, folds: int = 0
+) -> Difference:
     """Compares paired values, such as those of equal seeds, by Student's paired t-test on their mean difference.
 
-    Interval and p are NaN for fewer than two pairs, or if all differences are equal.
+    Interval and p are NaN for fewer than two pairs, or if all differences are equal. `folds` is as in `mean_interval`.
     """
     differences = np.subtract(first, second)
     if len(differences) < 2:
         return Difference(float(differences.mean()), *[float("nan")] * 3)
-    error = differences.std(ddof=1) / np.sqrt(len(differences))
+    error = differences.std(ddof=1) / np.sqrt(_independent(len(differences), folds))
     return _difference(float(differences.mean()), error, scipy.stats.t(len(differences) - 1), level)
 
 
@@ -227,16 +233,27 @@ def _difference(value: float, error: float, distribution, level: float) -> Diffe
     return Difference(value, float(value - half), float(value + half), float(2 * distribution.sf(abs(value) / error)))
 
 
-def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
+def mean_interval(values: Sequence[float], level: float = 0.95, *, folds: int = 0) -> tuple[float, float]:
     """Returns Student's interval of the mean of values in 0..1, such as ROC AUCs of several seeds, clipped to 0..1.
 
-    NaN for fewer than two values, or if all are equal: then nothing is known of their spread.
+    NaN for fewer than two values, or if all are equal: then nothing is known of their spread. `folds` is the number of
+    folds that the values are of, 0 without: runs of several folds share training images, for which the variance is
+    corrected (Nadeau & Bengio, Machine Learning 52 (2003)).
     """
     array = np.asarray(values, np.float64)
     if len(array) < 2 or np.ptp(array) < 1e-12:
         return float("nan"), float("nan")
-    half = scipy.stats.t.ppf(0.5 + level / 2, len(array) - 1) * array.std(ddof=1) / np.sqrt(len(array))
+    half = (
+        scipy.stats.t.ppf(0.5 + level / 2, len(array) - 1)
+        * array.std(ddof=1)
+        / np.sqrt(_independent(len(array), folds))
+    )
     return max(0.0, float(array.mean() - half)), min(1.0, float(array.mean() + half))
+
+
+def _independent(count: int, folds: int) -> float:
+    """Returns how many independent values `count` values of runs with folds are worth."""
+    return 1 / (1 / count + 1 / (folds - 1)) if folds > 1 else count
 
 
 def bootstrap_interval(

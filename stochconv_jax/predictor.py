@@ -1,11 +1,11 @@
-"""Predictions of a trained run from Python: `load` a run, and `Predictor.predict` images."""
+"""Predictions of trained runs from Python: `load` a run, and `Predictor.predict` images; several are an `Ensemble`."""
 
 import contextlib
 import dataclasses
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, overload
 
 import jax
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 from stochconv_jax import config_rules
 from stochconv_jax.data import requested, sources
 from stochconv_jax.data.array_source import ArraySource
-from stochconv_jax.experiment import initial_state, runs
+from stochconv_jax.experiment import ensembles, initial_state, runs
 from stochconv_jax.experiment.experiment import Experiment
 from stochconv_jax.run_folder import RunFolder
 from stochconv_jax.runtime import compiler_flags
@@ -26,14 +26,26 @@ logger = logging.getLogger(__name__)
 PathLike = str | os.PathLike
 
 
+@overload
 def load(
-    run: PathLike,
+    run: PathLike, checkpoint: str | int = ..., *, batch_size: int | None = ..., devices: Sequence[jax.Device] = ...
+) -> "Predictor": ...
+@overload
+def load(
+    run: Sequence[PathLike],
+    checkpoint: str | int = ...,
+    *,
+    batch_size: int | None = ...,
+    devices: Sequence[jax.Device] = ...,
+) -> "Ensemble": ...
+def load(
+    run: PathLike | Sequence[PathLike],
     checkpoint: str | int = "best",
     *,
     batch_size: int | None = None,
     devices: Sequence[jax.Device] = (),
-) -> "Predictor":
-    """Loads the variables and the config of a run; no optimiser is made or read.
+) -> "Predictor | Ensemble":
+    """Loads the variables and the config of a run, or of each of several runs; no optimiser is made or read.
 
     The caller's JAX settings stay as they are. 64-bit types, dtype promotion, the implementation of random keys and a
     mesh set by the caller do not affect predictions; the precision of products (`jax_default_matmul_precision`) does,
@@ -42,14 +54,16 @@ def load(
     device; after that, predictions equal those of the command line to float32 rounding.
 
     Args:
-      run: the folder of the run, --workdir of its training.
+      run: the folder of the run, --workdir of its training; or a list of such folders, and of folders with runs below
+        them, which predict together.
       checkpoint: 'best' by config.checkpoint.best_metric, 'last', or the number of a saved step.
       batch_size: images in a batch, over all devices; rounded up to a multiple of them. By default
         config.eval.batch_size of the run. Another batch size may round probabilities differently (1e-5).
       devices: JAX devices to compute on; by default all.
 
     Raises:
-      ValueError: there is no run or no such checkpoint in the folder, or it is damaged.
+      ValueError: there is no run or no such checkpoint in a folder, or it is damaged; or the runs are of different
+        classes.
     """
     # No plug-ins: the flags for GPUs could make the caller's own programs fail to compile.
     compiler_flags.add(os.environ, plugins=())
@@ -57,9 +71,12 @@ def load(
     overrides = {"eval.checkpoint": str(checkpoint), "data.on_bad_image": "skip", "data.num_workers": 0}
     if batch_size is not None:
         overrides["eval.batch_size"] = _checked("eval.batch_size", batch_size)
+    folders = [RunFolder(run)] if isinstance(run, PathLike) else ensembles.find(run)[1]
     with _jax_settings_of_the_program():
-        folder, config = runs.read_run(run, overrides)
-        return Predictor(folder, Experiment(config, mesh=meshes.create(devices)))
+        found = [runs.read_run(folder.path, overrides) for folder in folders]
+        ensembles.refuse_other_classes({str(folder.path): config for folder, config in found})
+        members = [Predictor(folder, Experiment(config, mesh=meshes.create(devices))) for folder, config in found]
+    return members[0] if isinstance(run, PathLike) else Ensemble(members)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,6 +209,46 @@ class Predictor:
         if not len(found.index):
             raise ValueError(f"none of the {len(source)} images can be used")
         return found, reasons
+
+
+class Ensemble:
+    """Computes the mean of the predictions of several runs. Created by `load`.
+
+    Attributes:
+      members: a `Predictor` of each run.
+    """
+
+    def __init__(self, members: Sequence[Predictor]):
+        self.members = list(members)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes, see `Predictor.classes`; they are the same in all runs."""
+        return self.members[0].classes
+
+    def __repr__(self) -> str:
+        return f"Ensemble({self.members!r})"
+
+    def predict(
+        self,
+        images: PathLike | Sequence[PathLike] | np.ndarray | Sequence[np.ndarray],
+        passes: int | None = None,
+        names: Sequence[str] | None = None,
+    ) -> ImageProbabilities:
+        """Predicts images as `Predictor.predict` does, with each run, and returns the mean.
+
+        `std` is the standard deviation of the probability over the runs. An image that one run cannot use has no
+        probability.
+        """
+        return mean_over_runs([member.predict(images, passes, names) for member in self.members])
+
+
+def mean_over_runs(found: Sequence[ImageProbabilities]) -> ImageProbabilities:
+    """Returns the mean of the probabilities of several runs, and the standard deviation over the runs."""
+    probability = np.stack([one.probability for one in found])
+    # Runs of different config.data.image_size may refuse different images.
+    reasons = [next(filter(None, of_image), "") for of_image in zip(*(one.reasons for one in found))]
+    return ImageProbabilities(found[0].names, probability.mean(0), probability.std(0), reasons)
 
 
 def _checked(key: str, value: Any) -> Any:

@@ -10,7 +10,7 @@ import os
 import pathlib
 import socket
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from stochconv_jax import csv_cells
 from stochconv_jax.atomic_files import explain_os_errors, make_writable, write_csv, write_text
@@ -155,6 +155,22 @@ class RunFolder:
     def write_metrics(self, rows: Iterable[Mapping]) -> None:
         """Replaces metrics.csv atomically. Floats are written with all their digits."""
         write_csv(self.path / "metrics.csv", METRICS, rows)
+
+
+def split_workdirs(workdir: str | os.PathLike) -> list[pathlib.Path]:
+    """Returns the paths of the folders in `workdir`, which are separated by commas; absolute if there are several.
+
+    A path that exists is one folder even if it has a comma.
+    """
+    whole, parts = pathlib.Path(workdir).expanduser(), os.fspath(workdir).split(",")
+    if len(parts) == 1 or whole.exists():
+        return [whole]
+    return [RunFolder(part.strip()).path for part in parts if part.strip()] or [whole]
+
+
+def common_folder(paths: Sequence[pathlib.Path]) -> pathlib.Path:
+    """Returns the deepest folder that each of `paths` is or lies in; they are absolute if there are several."""
+    return paths[0] if len(paths) == 1 else pathlib.Path(os.path.commonpath(paths))
 
 
 @contextlib.contextmanager

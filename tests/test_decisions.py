@@ -152,6 +152,38 @@ def test_cross_fitting_leaves_out_the_image_that_is_judged():
     np.testing.assert_allclose(before.calibrated[~kept], limits.apply(probability[~kept]).calibrated)
 
 
+def test_the_images_of_a_group_are_in_the_same_part():
+    random = np.random.default_rng(0)
+    labels = (random.random(200) < 0.3).astype(int)
+    groups = [f"patient {k}" if k else "" for k in random.integers(0, 30, 200)]
+    part = decisions.deal_out(labels, groups)
+    for name in set(groups) - {""}:
+        assert len({part[k] for k in range(200) if groups[k] == name}) == 1
+    assert len({part[k] for k in range(200) if not groups[k]}) > 1
+    counts = np.array([np.bincount(labels[part == k], minlength=2) for k in range(decisions.PARTS)])
+    assert (counts.min(axis=0) > 0).all() and len(set(part)) == decisions.PARTS
+    np.testing.assert_array_equal(decisions.deal_out(labels), decisions.deal_out(labels, [""] * 200))
+
+
+def test_copies_of_an_image_do_not_judge_its_decision():
+    """Where there is nothing to learn, copies of the judged images make thresholds look useful."""
+    random, apart, together = np.random.default_rng(0), [], []
+    for _ in range(25):
+        labels, probability = np.repeat(np.arange(20) % 2, 5), np.repeat(random.random(20), 5)
+        groups = [str(k // 5) for k in range(100)]
+        for found, known in ((apart, None), (together, groups)):
+            outcomes = decisions.cross_fit(labels, both(probability), groups=known, **WANTED)
+            found.append(decisions.at_threshold(labels, outcomes.positive["youden"])["balanced_accuracy"])
+    assert np.mean(apart) > 0.56 and np.mean(together) < 0.53, (np.mean(apart), np.mean(together))
+
+
+def test_images_of_one_group_are_judged_by_no_other():
+    labels, probability = simulated(np.random.default_rng(0), 20)
+    found = decisions.cross_fit(labels, probability, groups=["the same"] * 20, **WANTED)
+    np.testing.assert_allclose(found.calibrated, probability)
+    assert found.sets.all()
+
+
 def test_accuracy_rises_with_the_share_that_is_left_to_a_person():
     labels, probability = simulated(np.random.default_rng(0), 500)
     got = decisions.accuracy_by_coverage(labels, probability)

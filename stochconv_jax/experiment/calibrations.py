@@ -2,7 +2,7 @@
 
 import dataclasses
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -15,6 +15,9 @@ from stochconv_jax.run_folder import RunFolder
 logger = logging.getLogger(__name__)
 
 CALIBRATION = "calibration.json"
+# `fitted_to` of calibration.json: which predictions of the validation images the numbers were fitted to.
+OWN = "the predictions of the model"
+SOME_RUNS = "the mean of {} of {} runs, those that did not train on an image; approximate for the mean of all runs"
 ADVICE = "evaluate the validation images with the same checkpoint, passes and views (config.eval)"
 
 
@@ -25,6 +28,8 @@ def decide(
     folder: RunFolder,
     predicted_by: Mapping[str, Any],
     wanted: Mapping[str, float] | None,
+    groups: Sequence[str] | None = None,
+    fitted_to: str = OWN,
 ) -> dict[str, Any]:
     """Returns the entries of evaluation.json about decisions.
 
@@ -35,11 +40,13 @@ def decide(
       predicted_by: how the probabilities were predicted, such as the checkpoint's step and the number of passes.
       wanted: the arguments of `Calibration.fit` where the images are those to fit to. Their figures are then
         cross-fitted. None for other images, to which the calibration in `folder` is applied, if it has one.
+      groups: the group of each image, such as the patient, '' for none, or None if no groups are known.
+      fitted_to: which predictions these are, in words, for calibration.json.
     """
     if wanted:
         calibration = Calibration.fit(labels, probability, **wanted)
-        outcomes = decisions.cross_fit(labels, probability, **wanted)
-        write(folder, calibration, predicted_by, wanted)
+        outcomes = decisions.cross_fit(labels, probability, groups=groups, **wanted)
+        write(folder, calibration, predicted_by, wanted, fitted_to)
     else:
         calibration = read(folder, predicted_by)
         outcomes = calibration.apply(probability) if calibration else None
@@ -48,14 +55,21 @@ def decide(
     return used | decisions.summary(labels, probability, spread, outcomes)
 
 
-def write(folder: RunFolder, calibration: Calibration, predicted_by: Mapping[str, Any], wanted: Mapping[str, float]):
+def write(
+    folder: RunFolder,
+    calibration: Calibration,
+    predicted_by: Mapping[str, Any],
+    wanted: Mapping[str, float],
+    fitted_to: str = OWN,
+) -> None:
     """Writes calibration.json.
 
     `predicted_by` says how the probabilities were predicted, such as the checkpoint's step and the number of passes;
-    `wanted` are the shares that `Calibration.fit` was given.
+    `wanted` are the shares that `Calibration.fit` was given. `fitted_to` says in words which predictions it was given.
     """
     if jax.process_index() == 0:
-        folder.write_json(CALIBRATION, {**predicted_by, "wanted": wanted, **dataclasses.asdict(calibration)})
+        about = {**predicted_by, "fitted_to": fitted_to, "wanted": wanted}
+        folder.write_json(CALIBRATION, about | dataclasses.asdict(calibration))
 
 
 def read(folder: RunFolder, predicted_by: Mapping[str, Any]) -> Calibration | None:

@@ -1,7 +1,8 @@
 """Several runs as one model: the mean of their probabilities, and of the ranks that they give to the images.
 
-An ensemble is a folder with several runs in and below it, such as the folds and seeds of a sweep. Each image is
-predicted by the runs that did not train on it: all of them for a test set, those of its own fold for validation images.
+An ensemble is a folder with several runs below it, such as the folds and seeds of a sweep, or a list of such folders
+and of runs. Each image is predicted by the runs that did not train on it: all of them for a test set, those of its own
+fold for validation images.
 """
 
 import dataclasses
@@ -17,7 +18,8 @@ from ml_collections import ConfigDict
 
 from stochconv_jax import metrics
 from stochconv_jax.data import sources
-from stochconv_jax.run_folder import RunFolder
+from stochconv_jax.experiment import calibrations
+from stochconv_jax.run_folder import RunFolder, common_folder
 from stochconv_jax.training.evaluation import Predictions
 
 
@@ -42,20 +44,30 @@ class Member:
         return [self.source.names[index] for index in self.predictions.index]
 
 
-def find(workdir: str | os.PathLike) -> list[RunFolder]:
-    """Returns the runs in and below `workdir`, or `workdir` alone if it is a run itself or has no run below it.
+def find(paths: Sequence[str | os.PathLike]) -> tuple[RunFolder, list[RunFolder]]:
+    """Returns the folder in which all of `paths` lie, which is the ensemble's, and the runs in and below `paths`.
 
-    Symbolic links are followed, so that a folder of links makes an ensemble of any runs.
+    A path without a run is returned as if it were one. Symbolic links are followed, so that a folder of links makes an
+    ensemble of any runs. A run counts once, even if several paths or links lead to it.
+
+    Raises ValueError without a path.
     """
-    folder = RunFolder(workdir)
-    if (folder.path / "config.json").exists():
-        return [folder]
-    found = []
+    if not paths:
+        raise ValueError("an ensemble needs at least one folder of runs")
+    folders = [RunFolder(path) for path in paths]
+    found = {run.path.resolve(): run for folder in folders for run in _runs_below(folder) or [folder]}
+    return RunFolder(common_folder([folder.path for folder in folders])), list(found.values())
+
+
+def _runs_below(folder: RunFolder) -> list[RunFolder]:
+    """Returns the runs in and below a folder, sorted. Each folder is visited once, also if links lead in a circle."""
+    found, seen = [], set()
     for path, subfolders, files in os.walk(folder.path, followlinks=True):
-        if "config.json" in files:
-            found.append(RunFolder(path))
-            subfolders.clear()  # of a run
-    return sorted(found, key=lambda run: run.path) or [folder]
+        is_new, is_run = os.path.realpath(path) not in seen, "config.json" in files
+        seen.add(os.path.realpath(path))
+        found += [RunFolder(path)] if is_new and is_run else []
+        subfolders[:] = sorted(subfolders) if is_new and not is_run else []
+    return found
 
 
 def name_of(run: RunFolder, ensemble: RunFolder) -> str:
@@ -150,6 +162,15 @@ def predicted_by(members: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[str, 
         differ = key == "checkpoint_step" or len(set(values.values())) > 1
         result[key] = values if differ else next(iter(values.values()))
     return result
+
+
+def fitted_to(predictions_per_image: int, runs: int) -> str:
+    """Returns in words to which predictions of an ensemble of so many runs a calibration is fitted.
+
+    With folds, only the runs of an image's own fold may predict it.
+    """
+    all_of_them = predictions_per_image == runs
+    return calibrations.OWN if all_of_them else calibrations.SOME_RUNS.format(predictions_per_image, runs)
 
 
 def rank_figures(labels: np.ndarray, mean_rank: np.ndarray) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import logging
 import math
 import pathlib
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -19,25 +19,27 @@ from stochconv_jax.experiment.experiment import Experiment
 from stochconv_jax.experiment.prediction_rows import group_of_each, prediction_rows
 from stochconv_jax.experiment.runs import EVALUATE_LOCK, EVALUATION, PREDICTIONS
 from stochconv_jax.predictor import Predictor
-from stochconv_jax.run_folder import RunFolder, locked
+from stochconv_jax.run_folder import RunFolder, locked, split_workdirs
 from stochconv_jax.training.checkpoints import BEST
 from stochconv_jax.training.evaluation import Predictions
 
 logger = logging.getLogger(__name__)
+
+CHOOSE_ANOTHER = "choose another folder with --config.eval.output"
 
 
 def run(_, overrides, workdir) -> None:
     """Writes evaluation.json and predictions.csv into config.eval.output, and calibration.json for validation images.
 
     Those of other images than the run validated on are never written over the run's own. Raises ValueError, before the
-    work, for images that are not the run's and that the command line does not ask for. A folder of several runs is
-    evaluated as an ensemble, see `ensembles`.
+    work, for images that are not the run's and that the command line does not ask for. Several runs are evaluated as an
+    ensemble, see `ensembles`.
     """
-    folders = ensembles.find(workdir)
-    if folders[0].path == RunFolder(workdir).path:
-        _evaluate_run(folders[0], overrides)
+    root, folders = ensembles.find(split_workdirs(workdir))
+    if [folder.path for folder in folders] == [root.path]:
+        _evaluate_run(root, overrides)
     else:
-        _evaluate_ensemble(RunFolder(workdir), folders, overrides)
+        _evaluate_ensemble(root, folders, overrides)
 
 
 def _evaluate_run(folder: RunFolder, overrides: Mapping[str, Any]) -> None:
@@ -57,7 +59,7 @@ def _evaluate_run(folder: RunFolder, overrides: Mapping[str, Any]) -> None:
         # An epoch is None for a checkpoint inside it.
         steps = {"checkpoint_epoch": epochs.get(predictor.step), "run_step": max([predictor.step, *epochs])}
         about = {"images": kind, **made, **steps, **_choice(config), "data": data, "classes": list(config.data.classes)}
-        decided = _decide(predictions, output if kind == VALIDATION else folder, made, config, kind)
+        decided = _decide(predictions, groups, output if kind == VALIDATION else folder, made, config, kind)
         summary = about | predictions.quality(groups) | decided
         summary["skipped"] = [source.names[index] for index in predictions.skipped]
         _write(output, summary, prediction_rows(source, predictions, groups))
@@ -67,8 +69,11 @@ def _evaluate_ensemble(root: RunFolder, folders: Sequence[RunFolder], overrides:
     """Evaluates runs as one model on a test set, or on the validation images of all of them together."""
     configs = {ensembles.name_of(folder, root): runs.read_run(folder.path, overrides)[1] for folder in folders}
     ensembles.refuse_other_classes(configs)
-    output = root.path / pathlib.Path(next(iter(configs.values())).eval.output).expanduser()
-    make_writable(output, "choose another folder with --config.eval.output")
+    asked = next(iter(configs.values())).eval
+    output = RunFolder(root.path / pathlib.Path(asked.output).expanduser())
+    make_writable(output.path, CHOOSE_ANOTHER)
+    if not (asked.path or asked.labels):  # else a subfolder is written
+        _refuse_other_runs(output, configs)
     found = [_predict(folder, name, configs[name], overrides) for folder, name in zip(folders, configs)]
     kinds, members = zip(*found)
     config, kind = next(iter(configs.values())), evaluated_images.kind_of_all(kinds)
@@ -81,11 +86,21 @@ def _evaluate_ensemble(root: RunFolder, folders: Sequence[RunFolder], overrides:
         by_run = {one.name: one.predictions.quality()["roc_auc"] for one in members}
         about = {"images": kind, "roc_auc_by_run": by_run, "predictions_per_image": len(predictions.logits), **made}
         about |= {**_choice(config), "data": data, "classes": list(config.data.classes)}
-        decided = _decide(predictions, output if kind == VALIDATION else root, made, config, kind)
+        fitted_to = ensembles.fitted_to(len(predictions.logits), len(members))
+        where = output if kind == VALIDATION else root
+        decided = _decide(predictions, groups, where, made, config, kind, fitted_to)
         quality = {name.replace("passes", "runs"): value for name, value in predictions.quality(groups).items()}
         ranked = {} if rank is None else {"mean_of_ranks": ensembles.rank_figures(predictions.label, rank)}
         summary = about | quality | ranked | decided | {"skipped": ensembles.skipped(members)}
         _write(output, summary, prediction_rows(source, predictions, groups, rank))
+
+
+def _refuse_other_runs(output: RunFolder, names: Container[str]) -> None:
+    """Raises ValueError if the evaluation in `output` is of runs that are not in `names`; more runs replace it."""
+    before = output.read_json(EVALUATION) or {}
+    if others := [name for name in before.get("roc_auc_by_run", ()) if name not in names]:
+        what = f"{output.path / EVALUATION} is of other runs, such as {others[0]}"
+        raise ValueError(f"{what}: {CHOOSE_ANOTHER}, or remove it")
 
 
 def _predict(
@@ -110,12 +125,22 @@ def _locked(output: RunFolder) -> contextlib.AbstractContextManager[None]:
 
 
 def _decide(
-    predictions: Predictions, folder: RunFolder, made: Mapping[str, Any], config: ConfigDict, kind: str
+    predictions: Predictions,
+    groups: Sequence[str] | None,
+    folder: RunFolder,
+    made: Mapping[str, Any],
+    config: ConfigDict,
+    kind: str,
+    fitted_to: str = calibrations.OWN,
 ) -> dict[str, Any]:
-    """Returns the entries of evaluation.json about decisions, see `calibrations.decide`."""
+    """Returns the entries of evaluation.json about decisions, see `calibrations.decide`.
+
+    `groups`: the group of each image of the source, where known.
+    """
+    known = None if groups is None else [groups[int(index)] for index in predictions.index]
     wanted = {name: config.eval[name] for name in ("sensitivity", "coverage")} if kind == VALIDATION else None
     probability, spread = np.exp(predictions.log_p()), predictions.spread()
-    return calibrations.decide(predictions.label, probability, spread, folder, made, wanted)
+    return calibrations.decide(predictions.label, probability, spread, folder, made, wanted, known, fitted_to)
 
 
 def _write(output: RunFolder, summary: dict[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:

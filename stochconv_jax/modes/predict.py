@@ -13,8 +13,8 @@ from stochconv_jax.decisions import Calibration
 from stochconv_jax.experiment import calibrations, ensembles, runs
 from stochconv_jax.experiment.experiment import Experiment
 from stochconv_jax.experiment.prediction_rows import decision_cells, further_columns, probability_cells
-from stochconv_jax.predictor import ImageProbabilities, Predictor
-from stochconv_jax.run_folder import RunFolder
+from stochconv_jax.predictor import ImageProbabilities, Predictor, mean_over_runs
+from stochconv_jax.run_folder import split_workdirs
 
 logger = logging.getLogger(__name__)
 
@@ -26,10 +26,10 @@ def run(_, overrides, workdir) -> None:
     be used, its probability is empty and the column `reason` says why. Where the images are the rows of a table, its
     other columns come last. Raises ValueError if no image can be used.
 
-    A folder of several runs predicts as an ensemble: the mean probability, its standard deviation over the runs, and
-    for two classes the column `rank`, the mean of the images' ranks.
+    Several runs predict as an ensemble: the mean probability, its standard deviation over the runs, and for two classes
+    the column `rank`, the mean of the images' ranks.
     """
-    root, folders = RunFolder(workdir), ensembles.find(workdir)
+    root, folders = ensembles.find(split_workdirs(workdir))
     overrides = {**overrides, "data.on_bad_image": "skip"}
     configs = {ensembles.name_of(folder, root): runs.read_run(folder.path, overrides)[1] for folder in folders}
     ensembles.refuse_other_classes(configs)
@@ -45,10 +45,10 @@ def run(_, overrides, workdir) -> None:
         predictor = Predictor(folder, experiment)
         found.append(predictor.predict_files(asked))
         made.append((name, predictor.predicted_by))
-    if folders[0].path == root.path:
+    if [folder.path for folder in folders] == [root.path]:
         (result,), rank, how = found, None, made[0][1]
     else:
-        (result, rank), how = _mean(found), ensembles.predicted_by(made)
+        result, rank, how = mean_over_runs(found), mean_rank(found), ensembles.predicted_by(made)
     logger.info("%d of %d images predicted", result.reasons.count(""), len(result.names))
     for reason in filter(None, result.reasons):
         logger.warning("  %s", reason)
@@ -58,18 +58,15 @@ def run(_, overrides, workdir) -> None:
     logger.info("written: %s", output)
 
 
-def _mean(found: Sequence[ImageProbabilities]) -> tuple[ImageProbabilities, np.ndarray | None]:
-    """Returns the mean of the probabilities of several runs, and for two classes the mean of their ranks."""
+def mean_rank(found: Sequence[ImageProbabilities]) -> np.ndarray | None:
+    """Returns the mean of the ranks that several runs give to the images, `[N]`; None for more than two classes."""
     probability = np.stack([one.probability for one in found])
-    # Runs of different config.data.image_size may refuse different images.
-    reasons = [next(filter(None, of_image), "") for of_image in zip(*(one.reasons for one in found))]
-    mean = ImageProbabilities(found[0].names, probability.mean(0), probability.std(0), reasons)
     if probability.shape[2] != 2:
-        return mean, None
-    usable = np.isfinite(mean.probability[:, 1])
+        return None
+    usable = np.isfinite(probability[..., 1]).all(axis=0)
     rank = np.full(len(usable), np.nan)
     rank[usable] = ensembles.mean_of_ranks([ensembles.ranks(one[usable, 1]) for one in probability])
-    return mean, rank
+    return rank
 
 
 def _rows(

@@ -20,8 +20,8 @@ from matplotlib.transforms import offset_copy
 
 from stochconv_jax import metrics
 from stochconv_jax.data import class_names
-from stochconv_jax.reporting.collect import Run
 from stochconv_jax.reporting.evaluations import BY_PASSES, SavedPredictions
+from stochconv_jax.reporting.models import Run
 from stochconv_jax.reporting.page import Picture
 from stochconv_jax.reporting.results import Result
 
@@ -49,7 +49,7 @@ Line = tuple[np.ndarray, np.ndarray]  # x and y of one run, [points] each
 def draw(results: Sequence[Result], folder: pathlib.Path) -> list[Picture]:
     """Draws the charts for which the runs have numbers, writes them into `folder` and returns them with captions."""
     folder.mkdir(exist_ok=True)
-    pictures = []
+    pictures, with_folds = [], any(result.group.folds for result in results)
     with matplotlib.rc_context(SETTINGS):
         for name, caption, function in FIGURES:
             figure = function(results)
@@ -57,7 +57,7 @@ def draw(results: Sequence[Result], folder: pathlib.Path) -> list[Picture]:
                 continue
             figure.savefig(folder / f"{name}.png", dpi=220)
             figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
-            pictures.append(Picture(name, caption))
+            pictures.append(Picture(name, f"{caption} {BAND_OF_FOLDS}" if with_folds and BAND in caption else caption))
     return pictures
 
 
@@ -182,7 +182,7 @@ def _passes(results: Sequence[Result]) -> Figure | None:
 
 
 def _calibration(results: Sequence[Result]) -> Figure | None:
-    """Draws calibration curves of all seeds together, because the images of one run are too few to fill the bins."""
+    """Draws calibration curves of all runs together, because the images of one run are too few to fill the bins."""
     lines = {}
     for result in results:
         if found := [run.predictions for run in result.group.finished if run.predictions]:
@@ -207,7 +207,7 @@ def _class_1(results: Sequence[Result]) -> str:
 
 
 def _roc(results: Sequence[Result]) -> Figure | None:
-    lines = {result.group.name: _lines_of_runs(result, _roc_line) for result in results}
+    lines = {result.group.name: list(filter(None, map(_roc_line, _predictions(result)))) for result in results}
 
     def finish(axes: Axes) -> None:
         axes.plot([0, 1], [0, 1], **CHANCE)
@@ -246,10 +246,16 @@ def _passes_line(run: Run) -> Line | None:
     return np.arange(1, len(areas) + 1), np.array(areas, np.float64)
 
 
-def _roc_line(run: Run) -> Line | None:
+def _predictions(result: Result) -> list[SavedPredictions]:
+    """Returns the predictions of each finished run, or, of all folds, those for each seed."""
+    if result.out_of_fold:
+        return result.out_of_fold.by_seed()
+    return [run.predictions for run in result.group.finished if run.predictions]
+
+
+def _roc_line(found: SavedPredictions) -> Line | None:
     """Returns the ROC curve at 201 equally spaced false-positive rates, so that runs can be averaged."""
-    found: SavedPredictions | None = run.predictions
-    if found is None or len(np.unique(found.label)) < 2:
+    if len(np.unique(found.label)) < 2:
         return None
     false_positive, true_positive, _ = sklearn.metrics.roc_curve(found.label, found.probability)
     steps = np.linspace(0, 1, 201)
@@ -257,6 +263,9 @@ def _roc_line(run: Run) -> Line | None:
 
 
 BAND = "mean over seeds, with a band from the lowest to the highest seed"
+BAND_OF_FOLDS = (
+    "Of a model with folds it is over all folds and seeds; ROC curves are over the images of all folds, and over seeds."
+)
 FIGURES = (
     (
         "curves",

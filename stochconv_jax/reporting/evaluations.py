@@ -23,6 +23,8 @@ TYPES = {
     "checkpoint_chosen_on": str,
     "run_step": numbers.Real,
     "data": Mapping,
+    "at_thresholds": Mapping,
+    "calibrated": Mapping,
 }
 
 

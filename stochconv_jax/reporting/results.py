@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from stochconv_jax import metrics
-from stochconv_jax.reporting import published
-from stochconv_jax.reporting.collect import Group, Run
+from stochconv_jax.reporting import cross_validation, published
+from stochconv_jax.reporting.models import Group, Run
 
 NAN = float("nan")
 UNDEFINED = metrics.Difference(NAN, NAN, NAN, NAN)
@@ -53,15 +53,17 @@ class Result:
     images_per_second: float
     quality: Quality | None
     published: published.Published | None
+    out_of_fold: cross_validation.OutOfFold | None
+    pooled: cross_validation.Pooled | None  # of out_of_fold
 
 
 def summarise(group: Group) -> Result:
     """Computes the numbers of a model."""
-    first, runs = group.first, group.finished
+    first, runs, out_of_fold = group.first, group.finished, cross_validation.pool(group)
     return Result(
         group=group,
-        last=mean([run.last() for run in runs]),
-        maximum=mean([run.maximum() for run in runs]),
+        last=mean([run.last() for run in runs], group.folds),
+        maximum=mean([run.maximum() for run in runs], group.folds),
         parameters=first.about.get("parameters", NAN),
         multiply_adds=first.about.get("multiply_adds", NAN),
         # The median over epochs: the first epoch, which includes compilation, and an interrupted one take longer.
@@ -69,16 +71,19 @@ def summarise(group: Group) -> Result:
         minutes=_average(run.metrics["seconds"].sum() for run in runs) / 60,
         images_per_second=_average(_median(run.metrics["images_per_second"]) for run in runs),
         quality=_quality(group),
-        published=published.lookup(first.settings),
+        # Published figures are of all epochs.
+        published=None if any(run.stopped_early for run in runs) else published.lookup(first.settings),
+        out_of_fold=out_of_fold,
+        pooled=cross_validation.pooled(out_of_fold) if out_of_fold else None,
     )
 
 
-def mean(values: Sequence[float]) -> Mean:
-    """Returns the mean of the values that are not NaN."""
+def mean(values: Sequence[float], folds: int = 0) -> Mean:
+    """Returns the mean of the values that are not NaN, which are of runs with so many folds, 0 without."""
     values = [value for value in values if not math.isnan(value)]
     if not values:
         return Mean(NAN, NAN, NAN, NAN, 0)
-    low, high = metrics.mean_interval(values)
+    low, high = metrics.mean_interval(values, folds=folds)
     return Mean(float(np.mean(values)), low, high, max(values), len(values))
 
 
@@ -99,7 +104,7 @@ def _quality(group: Group) -> Quality | None:
         return None
     return Quality(
         runs=len(found),
-        images=len(found[0].images),
+        images=len(found[0].images) if not group.folds else sum(_images_by_fold(runs).values()),
         evaluated=_evaluated(runs),
         roc_auc=_average(metrics.delong_placements(p.label, p.probability)[0] for p in found),
         brier_score=_average(np.square(p.probability - p.label).mean() for p in found),
@@ -107,27 +112,25 @@ def _quality(group: Group) -> Quality | None:
     )
 
 
+def _images_by_fold(runs: Sequence[Run]) -> dict[tuple[int, int] | None, int]:
+    return {run.fold: len(run.predictions.images) for run in runs if run.predictions}
+
+
 def _evaluated(runs: Sequence[Run]) -> frozenset[tuple[str, str]]:
-    """Returns the (checkpoint, passes) of the runs' predictions, each '?' if evaluation.json does not record it.
-
-    Passes over several views are written as '3 x 4 views'.
-    """
-
-    def passes(run: Run) -> str:
-        views = run.evaluation.get("views", 1)
-        return str(run.evaluation.get("passes", "?")) + (f" x {views} views" if views != 1 else "")
-
-    return frozenset((run.checkpoint, passes(run)) for run in runs)
+    return frozenset((run.checkpoint, run.passes) for run in runs)
 
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
     """The comparison of a model with the baseline: differences are `result` minus `baseline`.
 
-    `pairs` is the number of seeds that both have. `seeds` compares their last epochs with Student's test, and
-    `bootstrap` is the interval of the same difference by bootstrap. `images` compares predictions of the same images,
-    `image_count` of them by `image_pairs` pairs of runs, with DeLong's test. `groups` does that too, with the images of
-    a group, such as a patient, as one draw; None if no groups are known.
+    `pairs` is the number of seeds, or pairs of fold and seed, that both have. `seeds` compares their last epochs with
+    Student's test, and `bootstrap` is the interval of the same difference by bootstrap. `images` compares predictions
+    of the same images, `image_count` of them by `image_pairs` pairs of runs, with DeLong's test. `groups` does that
+    too, with the images of a group, such as a patient, as one draw; None if no groups are known.
+
+    With folds, `images` is the difference over the images of all folds, see `cross_validation.compare`, `image_pairs`
+    is the number of seeds, and `bootstrap` is NaN.
     """
 
     result: Result
@@ -153,7 +156,8 @@ class Comparison:
         elif self.seeds.p < 0.05:
             words = f"{_better(self.seeds.value)} than {name}"
         else:
-            words = f"no significant difference from {name} with {self.pairs} seeds"
+            unit = "pairs of fold and seed" if self.result.group.folds else "seeds"
+            words = f"no significant difference from {name} with {self.pairs} {unit}"
         if self.selection_bias and not self.image_pairs:
             return f"{words}; checkpoints chosen on the predicted images, as the best are, are not compared on them"
         images = self.groups or self.images
@@ -172,34 +176,39 @@ def compare(result: Result, baseline: Result) -> Comparison:
     """Compares runs of equal seeds by their last epochs, and their predictions if these are of the same images."""
     pairs = _pairs(result.group, baseline.group)
     ours, theirs = np.array([[run.last() for run in pair] for pair in pairs]).reshape(-1, 2).T
-    images, groups, predicted = _compare_predictions(pairs)
-    shared = predicted[0][0].predictions if predicted else None
+    folds = result.group.folds
+    if folds:
+        images, image_count, common = cross_validation.compare(result.out_of_fold, baseline.out_of_fold)
+        groups, image_pairs, predicted = None, len(common), [pair for pair in pairs if pair[0].seed in common]
+    else:
+        images, groups, predicted = _compare_predictions(pairs)
+        shared = predicted[0][0].predictions if predicted else None
+        image_count, image_pairs = len(shared.images) if shared else 0, len(predicted)
     return Comparison(
         result=result,
         baseline=baseline,
         pairs=len(pairs),
-        seeds=metrics.student_difference(ours, theirs) if pairs else UNDEFINED,
-        bootstrap=metrics.bootstrap_interval(ours, theirs),
+        seeds=metrics.student_difference(ours, theirs, folds=folds) if pairs else UNDEFINED,
+        bootstrap=(NAN, NAN) if folds else metrics.bootstrap_interval(ours, theirs),
         images=images,
         groups=groups,
-        image_count=len(shared.images) if shared else 0,
-        image_pairs=len(predicted),
+        image_count=image_count,
+        image_pairs=image_pairs,
         evaluated_alike=len({_evaluated(side) for side in zip(*predicted)}) < 2,
         selection_bias=any(run.predictions and run.may_have_selection_bias for pair in pairs for run in pair),
     )
 
 
 def _pairs(group: Group, other: Group) -> list[tuple[Run, Run]]:
-    """Returns the pairs of finished runs of equal seeds whose last epochs have a validation ROC AUC.
+    """Returns the pairs of finished runs of equal folds and seeds whose last epochs have a validation ROC AUC.
 
-    Returns [] if the runs are known to have different validation images.
+    Pairs that are known to have different validation images are left out.
     """
-    data, other_data = (g.first.about.get("data", {}).get("validation") for g in (group, other))
-    if data != other_data and None not in (data, other_data):
-        return []
-    mine, theirs = group.by_seed(), other.by_seed()
-    pairs = [(mine[seed], theirs[seed]) for seed in mine if seed in theirs]
-    return [pair for pair in pairs if not any(math.isnan(run.last()) for run in pair)]
+    mine, theirs = group.by_replicate(), other.by_replicate()
+    pairs = [(mine[replicate], theirs[replicate]) for replicate in mine if replicate in theirs]
+    pairs = [pair for pair in pairs if not any(math.isnan(run.last()) for run in pair)]
+    data = [[run.about.get("data", {}).get("validation") for run in pair] for pair in pairs]
+    return [pair for pair, (own, other) in zip(pairs, data) if own == other or None in (own, other)]
 
 
 def _compare_predictions(pairs) -> tuple[metrics.Difference, metrics.Difference | None, list[tuple[Run, Run]]]:

@@ -1,8 +1,9 @@
 """Makes the tables of the report and the paragraphs that explain their numbers."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
+from stochconv_jax.reporting.cross_validation import Pooled
 from stochconv_jax.reporting.page import Table
 from stochconv_jax.reporting.results import Comparison, Mean, Result
 
@@ -38,6 +39,23 @@ ABOUT_IMAGES = (
 ABOUT_GROUPS = (
     "Intervals by group take the images of a group, such as a patient, as one draw (Obuchowski, 1997), by the column "
     "`group` of predictions.csv; the words follow them where they exist."
+)
+ABOUT_FOLDS = (
+    "Models with folds: means and intervals are over folds and seeds. Since the runs of several folds share training "
+    "images, the variance of Student's intervals and tests is corrected (Nadeau & Bengio, 2003)."
+)
+ABOUT_FOLD_DIFFERENCES = (
+    "Differences of models with folds are paired by fold and seed. On predicted images they are of the ROC AUC over "
+    "all folds, as in the table of cross-validation, with its bootstrap: the same folds, images and seeds are drawn "
+    "for both models."
+)
+ABOUT_POOLED = (
+    "Each image is predicted by the runs of its fold, which did not train on it. The ROC AUC is over the images of all "
+    "folds, as a mean over the seeds that have every fold; an ensemble of the seeds has another, see --mode=evaluate. "
+    "Its interval is by bootstrap: folds are drawn, in each its images, or its groups of images if groups are known, "
+    "and seeds. In simulations it had the truth in 95 to 99 of 100 studies. There is none if a checkpoint was chosen "
+    "on these images. Beside it: the standard deviation of this ROC AUC over seeds, and of each fold's own ROC AUC "
+    "over folds."
 )
 ABOUT_QUALITY = (
     "From predictions.csv, means over the runs. Checkpoint: the last, or the one that is named; the best was chosen on "
@@ -97,6 +115,8 @@ def results_paragraphs(results: Sequence[Result]) -> list[str]:
         paragraphs.append(f"{ABOUT_EQUAL_RUNS}: {', '.join(equal)}.")
     if single := [result.group.name for result in results if result.last.count == 1]:
         paragraphs.append(f"{ABOUT_ONE_RUN}: {', '.join(single)}.")
+    if any(result.group.folds for result in results):
+        paragraphs.append(ABOUT_FOLDS)
     if any(result.published for result in results):
         paragraphs.append(ABOUT_PUBLISHED)
     return paragraphs
@@ -129,11 +149,31 @@ def comparison_paragraphs(comparisons: Sequence[Comparison]) -> list[str]:
     """Returns paragraphs that name the baseline and explain the differences."""
     first = comparisons[0]
     paragraphs = [f"The baseline is {first.baseline.group.name}. {ABOUT_COMPARISONS}"]
-    if any(comparison.image_pairs for comparison in comparisons):
+    if any(comparison.result.group.folds for comparison in comparisons):
+        paragraphs.append(ABOUT_FOLD_DIFFERENCES)
+    if any(comparison.image_pairs and not comparison.result.group.folds for comparison in comparisons):
         paragraphs.append(ABOUT_IMAGES)
     if any(comparison.groups for comparison in comparisons):
         paragraphs.append(ABOUT_GROUPS)
     return paragraphs
+
+
+def pooled_table(results: Sequence[Result]) -> Table | None:
+    """Returns a table with a row for each model with folds; None without such models."""
+    columns = ["model", "folds", "seeds", "images", "checkpoint", "passes", "ROC AUC over all folds [95 % interval]"]
+    columns += ["over seeds", "over folds"]
+    rows = []
+    for result in results:
+        found, pooled, folds = result.out_of_fold, result.pooled, result.group.folds
+        done = len({run.fold for run in result.group.finished})
+        row = [result.group.name, str(folds) if done == folds else f"{done} of {folds}"]
+        if found and pooled:
+            evaluated = {(run.checkpoint, run.passes) for runs in found.runs for run in runs}
+            row += [str(len(found.seeds)), f"{len(found.images):,}", *_evaluated(evaluated), _mean(pooled)]
+            row += [_number(pooled.over_seeds, ".4f"), _number(pooled.over_folds, ".4f")]
+        if folds:
+            rows.append(row + [NONE] * (len(columns) - len(row)))
+    return Table(columns, rows) if rows else None
 
 
 def quality_table(results: Sequence[Result]) -> Table:
@@ -144,13 +184,18 @@ def quality_table(results: Sequence[Result]) -> Table:
             result.group.name,
             str(result.quality.runs),
             f"{result.quality.images:,}",
-            *(", ".join(sorted(map(str, set(values)))) for values in zip(*result.quality.evaluated)),
+            *_evaluated(result.quality.evaluated),
             *(_number(value, ".4f") for value in result.quality[3:]),
         ]
         for result in results
         if result.quality
     ]
     return Table(columns, rows)
+
+
+def _evaluated(pairs: Iterable[tuple[str, str]]) -> list[str]:
+    """Returns the cells of the columns checkpoint and passes."""
+    return [", ".join(sorted(set(values))) for values in zip(*pairs)]
 
 
 def csv_rows(results: Sequence[Result], comparisons: Sequence[Comparison]) -> list[Mapping[str, object]]:
@@ -160,7 +205,7 @@ def csv_rows(results: Sequence[Result], comparisons: Sequence[Comparison]) -> li
     for result in results:
         finished = result.group.finished
         row = {"model": result.group.name, "runs": len(finished), "unfinished": len(result.group.runs) - len(finished)}
-        row["seeds"] = " ".join(str(run.seed) for run in finished if run.seed is not None)
+        row["seeds"] = " ".join(dict.fromkeys(str(run.seed) for run in finished if run.seed is not None))
         row |= {"parameters": result.parameters, "multiply_adds": result.multiply_adds}
         for name, means in (("last", result.last), ("maximum", result.maximum)):
             row |= {f"{name}_{part}": value for part, value in means._asdict().items()}
@@ -169,6 +214,8 @@ def csv_rows(results: Sequence[Result], comparisons: Sequence[Comparison]) -> li
         row |= {"published_best": figures.best if figures else "", "published_mean": figures.mean if figures else ""}
         comparison = compared.get(result.group.name)
         row |= {"baseline": comparison.baseline.group.name, **_csv_comparison(comparison)} if comparison else {}
+        row |= {"folds": result.group.folds} if result.group.folds else {}
+        row |= {f"pooled_{part}": value for part, value in result.pooled._asdict().items()} if result.pooled else {}
         rows.append({key: "" if isinstance(v, float) and math.isnan(v) else v for key, v in row.items()})
     return rows
 
@@ -198,7 +245,7 @@ def _interval(low: float, high: float, form: str) -> str:
     return NONE if math.isnan(low) else f"[{low:{form}}, {high:{form}}]"
 
 
-def _mean(means: Mean) -> str:
+def _mean(means: Mean | Pooled) -> str:
     if math.isnan(means.low):
         return _number(means.value, ".4f")
     return f"{means.value:.4f} {_interval(means.low, means.high, '.4f')}"

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from stochconv_jax.reporting.collect import Group
+from stochconv_jax.reporting.models import Group
 from stochconv_jax.reporting.page import Table
 
 ABOUT = (

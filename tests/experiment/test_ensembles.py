@@ -1,18 +1,21 @@
 """Ensembles: which predictions count for an image, and their means."""
 
+import json
+
 import numpy as np
 import pytest
 import scipy.special
 import sklearn.metrics
 
+import stochconv_jax
 from configs import quickstart
 from stochconv_jax.data.sources import FolderSource
-from stochconv_jax.experiment import ensembles, evaluated_images
+from stochconv_jax.experiment import calibrations, ensembles, evaluated_images
 from stochconv_jax.experiment.ensembles import Member
 from stochconv_jax.experiment.evaluated_images import OTHER, TEST, VALIDATION
 from stochconv_jax.experiment.prediction_rows import prediction_rows
-from stochconv_jax.modes import predict
-from stochconv_jax.predictor import ImageProbabilities
+from stochconv_jax.modes import evaluate, predict
+from stochconv_jax.predictor import ImageProbabilities, mean_over_runs
 from stochconv_jax.run_folder import RunFolder
 from stochconv_jax.training.evaluation import Predictions
 
@@ -120,7 +123,7 @@ def test_an_image_that_one_run_cannot_use_has_its_reason():
     p = np.array([[0.4, 0.6], [0.1, 0.9]])
     first = ImageProbabilities(["x", "y"], p, 0 * p, ["", ""])
     second = ImageProbabilities(["x", "y"], np.array([[np.nan, np.nan], [0.3, 0.7]]), 0 * p, ["too small", ""])
-    found, rank = predict._mean([first, second])
+    found, rank = mean_over_runs([first, second]), predict.mean_rank([first, second])
     assert found.reasons == ["too small", ""]
     np.testing.assert_allclose(found.probability[1], [0.2, 0.8])
     np.testing.assert_allclose(rank, [np.nan, 0.5])
@@ -135,15 +138,65 @@ def test_what_is_no_ensemble_is_refused():
         ensembles.pool([whole, other])
 
 
-def test_runs_are_found_below_a_folder_and_through_links(tmp_path):
+@pytest.fixture
+def sweep(tmp_path):
+    """A folder with the runs a/fold_1/seed_0 and seed_1, beside a run in other/run."""
     for name in ("sweep/a/fold_1/seed_0", "sweep/a/fold_1/seed_1", "other/run", "sweep/a/fold_1/seed_0/test_x"):
         RunFolder(tmp_path / name).create()
         if not name.endswith("test_x"):
             (tmp_path / name / "config.json").write_text("{}")
-    found = [run.path.relative_to(tmp_path / "sweep").as_posix() for run in ensembles.find(tmp_path / "sweep")]
-    assert found == ["a/fold_1/seed_0", "a/fold_1/seed_1"]
-    (tmp_path / "sweep" / "linked").symlink_to(tmp_path / "other" / "run")
-    assert [run.path.name for run in ensembles.find(tmp_path / "sweep")] == ["seed_0", "seed_1", "linked"]
-    for alone in ("other/run", "sweep/a/fold_1/seed_0"):
-        assert [run.path for run in ensembles.find(tmp_path / alone)] == [tmp_path / alone]
-    assert [run.path for run in ensembles.find(tmp_path / "nowhere")] == [tmp_path / "nowhere"]
+    return tmp_path / "sweep"
+
+
+def found(*paths):
+    """Returns the folder of the ensemble and the paths of its runs in it."""
+    root, runs = ensembles.find(paths)
+    return root.path, [run.path.relative_to(root.path).as_posix() for run in runs]
+
+
+def test_runs_are_found_below_a_folder_and_through_links(sweep):
+    assert found(sweep) == (sweep, ["a/fold_1/seed_0", "a/fold_1/seed_1"])
+    (sweep / "linked").symlink_to(sweep.parent / "other" / "run")
+    assert found(sweep) == (sweep, ["a/fold_1/seed_0", "a/fold_1/seed_1", "linked"])
+    for alone in (sweep.parent / "other" / "run", sweep / "a" / "fold_1" / "seed_0", sweep / "nowhere"):
+        assert found(alone) == (alone, ["."])
+
+
+@pytest.mark.parametrize("place", [".", "a", "a/fold_1", "a/fold_1/seed_0", "a/fold_1/seed_0/test_x"])
+@pytest.mark.parametrize("to_itself", [True, False])
+def test_links_in_a_circle_are_followed_once(sweep, place, to_itself):
+    (sweep / place / "again").symlink_to(sweep / place if to_itself else sweep, target_is_directory=True)
+    assert found(sweep) == (sweep, ["a/fold_1/seed_0", "a/fold_1/seed_1"])
+
+
+def test_a_list_of_folders_lies_in_the_deepest_common_one_and_has_each_run_once(sweep):
+    other = sweep.parent / "other" / "run"
+    names = ["other/run", "sweep/a/fold_1/seed_1", "sweep/a/fold_1/seed_0"]
+    one = sweep / "a" / "fold_1" / "seed_1"
+    assert found(other, one, sweep) == (sweep.parent, names)
+    assert found(one, one) == (one, ["."]) and found(one, sweep / "nowhere")[1] == ["a/fold_1/seed_1", "nowhere"]
+    with pytest.raises(ValueError, match="at least one folder"):
+        ensembles.find([])
+
+
+def test_one_of_several_folders_that_is_no_run_is_named(sweep):
+    about = {"config": json.loads(quickstart.get_config().to_json_best_effort()), "data": {}}
+    for seed in (0, 1):
+        RunFolder(sweep / "a" / "fold_1" / f"seed_{seed}").write_json("config.json", about)
+    with pytest.raises(ValueError, match=rf"no run in {sweep.parent}/nowhere: it has no config\.json"):
+        evaluate.run(None, {}, f"{sweep},{sweep.parent / 'nowhere'}")
+    with pytest.raises(ValueError, match=rf"no run in {sweep.parent}/nowhere"):
+        predict.run(None, {}, f"{sweep.parent / 'nowhere'}, {sweep}")
+    with pytest.raises(ValueError, match=rf"no run in {sweep.parent}/nowhere"):
+        stochconv_jax.load([sweep, sweep.parent / "nowhere"])
+
+
+def test_a_calibration_says_to_which_predictions_of_an_ensemble_it_is_fitted(tmp_path):
+    labels = np.arange(40) % 2
+    p = np.stack([1 - labels * 0.5, labels * 0.5], axis=1)
+    for number, words in ((3, "the predictions of the model"), (1, "the mean of 1 of 3 runs")):
+        wanted = {"sensitivity": 0.9, "coverage": 0.9}
+        used = ensembles.fitted_to(number, 3)
+        calibrations.decide(labels, p, 0 * p, RunFolder(tmp_path), MADE, wanted, fitted_to=used)
+        assert json.loads((tmp_path / "calibration.json").read_text())["fitted_to"].startswith(words)
+        assert calibrations.read(RunFolder(tmp_path), MADE) is not None

@@ -8,10 +8,14 @@ import cv2
 import numpy as np
 import pytest
 
+from configs import quickstart
+from stochconv_jax import decisions
 from stochconv_jax.decisions import Calibration
 from stochconv_jax.experiment import calibrations, data_sources, runs
 from stochconv_jax.experiment.prediction_rows import decision_cells
+from stochconv_jax.modes import evaluate
 from stochconv_jax.run_folder import RunFolder, write_csv
+from stochconv_jax.training.evaluation import Predictions
 from tests.modes.runs import rows
 
 FITTED = Calibration(2.0, {"youden": 0.4, "sensitivity": 0.1}, (0.3, 0.25))
@@ -62,6 +66,22 @@ def test_what_is_fitted_on_the_validation_images_decides_on_others(main, run):
     output = main(run, mode="predict", predict__images=run.parent / "pictures", eval__checkpoint="last")
     assert "calibration.json is not used, because it is for passes 2 and not for passes 1" in output
     assert list(rows(run / "predicted.csv")[0]) == ["image", "probability", "std", "reason"]
+
+
+def test_validation_images_of_a_group_judge_no_decision_on_each_other(tmp_path):
+    score = np.repeat(np.random.default_rng(0).normal(size=20), 5)
+    groups, index = [f"patient {k // 5}" for k in range(100)], np.arange(3, 100)
+    labels = (index // 5 % 2).astype(int)
+    found = Predictions(index, labels, score[None, index, None], np.arange(3))
+    config = quickstart.get_config()
+    p = np.exp(found.log_p())
+    expected = [
+        decisions.cross_fit(labels, p, groups=known, sensitivity=0.95, coverage=0.9)
+        for known in ([groups[k] for k in index], None)
+    ]
+    got = evaluate._decide(found, groups, RunFolder(tmp_path), MADE, config, "validation")["at_thresholds"]["youden"]
+    assert got == decisions.at_threshold(labels, expected[0].positive["youden"])
+    assert got != decisions.at_threshold(labels, expected[1].positive["youden"])
 
 
 def test_a_calibration_is_read_as_it_was_written_for_the_same_predictions_only(tmp_path, caplog):

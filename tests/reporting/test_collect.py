@@ -58,6 +58,27 @@ def test_folders_without_a_config_are_models_by_name_and_a_folder_of_seeds_has_i
     assert names(collect.collect(tmp_path / "theirs" / "net" / "Seed1")[0]) == {"Seed1": [1]}
 
 
+def test_a_list_of_folders_is_one_report_and_one_without_a_run_is_named(tmp_path):
+    write(tmp_path / "x" / "b0", [0.6], config=THUMBNAIL)
+    write(tmp_path / "y" / "z" / "split", [0.7], config=SPLIT)
+    write(tmp_path / "unasked", [0.8], config=SPLIT | {"model.dropout": 0.5})
+    (tmp_path / "y" / "empty").mkdir()
+    folders = [tmp_path / "x", tmp_path / "y" / "z"]
+    assert names(collect.collect(tmp_path, [*folders, folders[1] / "split"])[0]) == {"x/b0": [0], "y/z/split": [0]}
+    report.run(default.get_config(), {}, ",".join(map(str, folders)))
+    text = (tmp_path / "report.md").read_text()
+    assert "x/b0" in text and "y/z/split" in text and "unasked" not in text
+    for other, reason in (("y/empty", "no run with a finished epoch in or below"), ("no", "there is no such folder")):
+        with pytest.raises(ValueError, match=rf"{tmp_path}/{other}: {reason}|{reason} {tmp_path}/{other}:"):
+            report.run(default.get_config(), {}, f"{folders[0]},{tmp_path / other}")
+
+
+def test_a_folder_whose_name_has_a_comma_is_one_folder(tmp_path):
+    write(tmp_path / "x,y" / "b0", [0.6], config=THUMBNAIL)
+    report.run(default.get_config(), {}, str(tmp_path / "x,y"))
+    assert (tmp_path / "x,y" / "report.md").exists()
+
+
 def test_a_repeated_seed_counts_once_and_it_is_the_longer_run(tmp_path):
     write(tmp_path / "b0" / "first", [0.6], config=THUMBNAIL | {"num_epochs": 3})
     write(tmp_path / "b0" / "again", [0.6, 0.7, 0.8], config=THUMBNAIL)

@@ -7,7 +7,7 @@ import pytest
 
 from stochconv_jax.config import flatten
 from stochconv_jax.reporting import published
-from tests.reporting.folders import AS_REPORTED, SPLIT, THUMBNAIL
+from tests.reporting.folders import AS_REPORTED, SPLIT, THUMBNAIL, summarised, write
 
 
 @pytest.mark.parametrize(
@@ -60,3 +60,12 @@ def test_the_configs_of_the_report_s_models_have_its_figures(name, best):
     config = importlib.import_module(f"configs.{name}").get_config()
     found = published.lookup(flatten(json.loads(json.dumps(config.to_dict()))))
     assert (found and found.best) == best
+
+
+def test_a_published_figure_of_all_epochs_does_not_stand_beside_a_run_that_stopped_early(tmp_path):
+    config = AS_REPORTED | SPLIT | {"checkpoint.patience": 3, "checkpoint.best_metric": "val_roc_auc"}
+    write(tmp_path / "whole", [0.5 + 0.005 * epoch for epoch in range(60)], config=config)
+    write(tmp_path / "early", [0.6, 0.9, 0.8, 0.7, 0.6], config=config | {"model.merge_after": "0"})
+    found = summarised(tmp_path)
+    assert found["whole"].published.best == 0.9594
+    assert found["early"].last.count == 1 and found["early"].published is None
