@@ -6,22 +6,22 @@ The last of repeated settings counts, so small ones are added at the end.
 import os
 import sys
 
-TINY = ["model.variant=tiny"]
 TRAINING = [
-    *("data.image_size=128", "data.thumbnail_size=32", "num_epochs=1", "batch_size=16"),
+    *("model.variant=tiny", "data.image_size=128", "data.thumbnail_size=32", "num_epochs=1", "batch_size=16"),
     *("eval.batch_size=16", "data.num_workers=0", "data.num_train=32", "data.num_validation=16"),
     "checkpoint.grace_seconds=1000",  # a busy machine takes longer to save
 ]
 BY_MODE = {
-    "train": [*TINY, *TRAINING],
-    "sweep": [*TINY, *TRAINING, "sweep.seeds=0", "sweep.passes=1"],
+    "train": TRAINING,
+    "sweep": [*TRAINING, "sweep.seeds=0", "sweep.passes=1"],
     "show": ["show.passes=8", "show.count=2"],
     "prepare": ["prepare.num_workers=1"],
 }
-# Other settings, by a part of the command: the weights of B0 fit no tiny network, and of a long sweep one run is made.
+# Other settings, by a part of the command: weights of the tiny network from a file, and one run of a long sweep.
+PRETRAINED = [*TRAINING, "init.weights=WEIGHTS/model.safetensors"]
 BY_WORD = {
-    "imagenet.py": TRAINING,
-    "init.weights": TRAINING,
+    "imagenet.py": PRETRAINED,
+    "init.weights": PRETRAINED,
     "ablations/integration.py": [*BY_MODE["sweep"], "sweep.shard=1/8"],
 }
 BENCHMARKS = {

@@ -9,6 +9,7 @@ import cv2
 
 from stochconv_jax.data.synthetic import SyntheticSource
 from tests.conftest import ROOT, SHARED_DATA
+from tests.models import torch_files
 
 COPIED = (
     *("main.py", "README.md", "pyproject.toml", "Makefile", "environment.sh", "quickstart.sh"),
@@ -37,6 +38,7 @@ def copy_checkout(folder):
         draw(folder / other, count, 256, first=60)
     write_archives(folder / "ARCHIVES")
     write_class_folders(folder / "moles")
+    torch_files.write(folder / "WEIGHTS", "tiny")
     write_programs(folder / "bin")
     return folder
 
@@ -84,17 +86,6 @@ def write_class_folders(folder, counts=(("train", 20), ("test", 6))):
             (folder / side / name).mkdir(parents=True)
             for file in itertools.islice(files, count):
                 shutil.copy(file, folder / side / name)
-
-
-def write_hub(folder):
-    """Makes `folder` a cache of huggingface_hub that has random weights as the ImageNet weights of B0; returns it."""
-    from tests.models import torch_files
-
-    repository = folder / "models--timm--tf_efficientnet_b0.ns_jft_in1k"
-    torch_files.write(repository / "snapshots" / "0", "b0", about={"architecture": "tf_efficientnet_b0"})
-    (repository / "refs").mkdir()
-    (repository / "refs" / "main").write_text("0")
-    return folder
 
 
 def write_programs(folder):

@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.docs.pages import PAGES, blocks, commands, example, name, shell_commands
-from tests.docs.reader_files import copy_checkout, write_hub
+from tests.docs.reader_files import copy_checkout
 
 pytestmark = pytest.mark.docs
 # What is not run here: how such a command begins, and why.
@@ -43,11 +43,8 @@ def not_run(command: str) -> str | None:
 def checkout(tmp_path_factory):
     """A copy of the checkout with the files that the pages name, and the run that README's first command trains."""
     folder = copy_checkout(tmp_path_factory.mktemp("docs") / "checkout")
-    with pytest.MonkeyPatch.context() as environ:
-        environ.setenv("HF_HUB_CACHE", str(write_hub(tmp_path_factory.mktemp("hub"))))
-        environ.setenv("HF_HUB_OFFLINE", "1")
-        run_shell(folder, next(command for command in shell_commands(ROOT / "README.md") if "runs/mine" in command))
-        yield folder
+    run_shell(folder, next(command for command in shell_commands(ROOT / "README.md") if "runs/mine" in command))
+    return folder
 
 
 def run(folder, *words):
