@@ -29,8 +29,13 @@ NOT_RUN = {
     r"NAME=": "needs a TPU slice",
     r"CLUSTER=": "needs Google Kubernetes Engine",
 }
-# Programs stay compiled from one run of the tests to the next.
-ENVIRON = {"JAX_PLATFORMS": "cpu", "HOME": str(ROOT / ".cache" / "docs"), "PYTHONDONTWRITEBYTECODE": "1"}
+# Programs stay compiled, also the small ones, from one command to the next and from one run of the tests to the next.
+ENVIRON = {
+    "JAX_PLATFORMS": "cpu",
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "HOME": str(ROOT / ".cache" / "docs"),
+    "PYTHONDONTWRITEBYTECODE": "1",
+}
 
 
 def not_run(command: str) -> str | None:
