@@ -13,7 +13,7 @@ TRAINING = [
 ]
 BY_MODE = {
     "train": TRAINING,
-    "sweep": [*TRAINING, "sweep.seeds=0", "sweep.passes=1"],
+    "sweep": [*TRAINING, "sweep.seeds=0", "sweep.passes=0"],
     "show": ["show.passes=8", "show.count=2"],
     "prepare": ["prepare.num_workers=1"],
 }
