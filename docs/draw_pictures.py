@@ -157,16 +157,16 @@ def _networks(axes, ink) -> None:
 
 
 def _labels(axes, ink) -> None:
-    style = {"color": ink, "fontsize": 8, "ha": "center"}
+    style = {"color": ink, "fontsize": 10, "ha": "center"}
     axes.text(162, 426, "1024 x 1024", **style)
     axes.text(423, 17, "224 x 224", **style)
     axes.text(423, 118, "225 x 225", **style)
     axes.text(519, 17, "enlarged", **style)
     axes.text(595, 17, "filters", **style)
-    axes.text(676, 17, "what they compute", **style)
+    axes.text(676, 17, "features", **style)
     axes.text(782, 17, "network", **style)
     axes.text(782, 245, "network", **style)
-    axes.text(928, 262, "class 0 | 1", **style)
+    axes.text(922, 262, "class 0 | 1", **style)
 
 
 def write_coverage(image: np.ndarray, path: pathlib.Path, *, side: int = 360, passes: int = 10) -> None:

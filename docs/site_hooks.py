@@ -22,7 +22,7 @@ def on_files(files, config):
         files.append(File.generated(config, page, content=(ROOT / source).read_text()))
     for notebook in sorted((ROOT / "docs" / "notebooks").glob("*.ipynb")):
         page = f"notebooks/{notebook.stem}.md"
-        files.append(File.generated(config, page, content=notebook_page(json.loads(notebook.read_text()))))
+        files.append(File.generated(config, page, content=notebook_page(notebook)))
     return files
 
 
@@ -55,16 +55,18 @@ def _both_pictures(match):
     return f"![{alt}]({light}#only-light)\n![{alt}]({dark}#only-dark)"
 
 
-def notebook_page(notebook: dict) -> str:
-    """Returns a notebook, the content of its file, as Markdown with its outputs."""
+def notebook_page(file: pathlib.Path) -> str:
+    """Returns a notebook as Markdown with its outputs, and with a link to the file below its first cell."""
     parts = []
-    for cell in notebook["cells"]:
+    for cell in json.loads(file.read_text())["cells"]:
         text = "".join(cell["source"])
         if cell["cell_type"] == "markdown":
             parts.append(text)
         else:
             parts.append(f"```python\n{text}\n```")
             parts += [_output(output) for output in cell["outputs"]]
+    download = f'<a href="{file.name}" download>Download this notebook</a>'
+    parts.insert(1, f"{download} to run it in Jupyter or in Colab, see [Notebooks](../start.md#notebooks).")
     return "\n\n".join(parts)
 
 

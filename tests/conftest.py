@@ -13,6 +13,7 @@ from stochconv_jax.models import variants
 
 ROOT = pathlib.Path(__file__).parents[1]
 CACHE = ROOT / ".cache" / "xla"
+SHARED_DATA = pathlib.Path(os.environ.get("STOCHCONV_SHARED_DATA", ROOT.parent / "shared" / "data" / "isic"))
 
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
@@ -41,7 +42,7 @@ def pytest_collection_modifyitems(items):
     """Begins with the files of long tests, so that none is left for one worker at the end (--no-loadscope-reorder)."""
     long = [
         ROOT / "tests" / name
-        for name in ("modes", "runtime", "training", "planning", "experiment", "benchmarks", "models", "ops")
+        for name in ("modes", "docs", "runtime", "training", "planning", "experiment", "benchmarks", "models", "ops")
     ]
     items.sort(key=lambda item: next((n for n, folder in enumerate(long) if folder in item.path.parents), len(long)))
 
@@ -57,7 +58,6 @@ def pytest_runtest_makereport(item, call):
 @pytest.fixture(scope="session")
 def shared_data():
     """The folder of real images beside the checkout; tests that want it are skipped, and say so, without it."""
-    folder = pathlib.Path(os.environ.get("STOCHCONV_SHARED_DATA", ROOT.parent / "shared" / "data" / "isic"))
-    if not (folder / "labels.csv").exists():
-        pytest.skip(f"no real images at {folder}: set STOCHCONV_SHARED_DATA to a folder of them")
-    return folder
+    if not (SHARED_DATA / "labels.csv").exists():
+        pytest.skip(f"no real images at {SHARED_DATA}: set STOCHCONV_SHARED_DATA to a folder of them")
+    return SHARED_DATA

@@ -1,8 +1,6 @@
-"""The documentation's commands, examples and notebooks take minutes: `make test-docs` alone runs them."""
-
-SLOW_FILES = ("test_commands.py", "test_notebooks.py")
+"""The documentation's commands and examples take minutes: `make test-docs` alone runs them."""
 
 
 def pytest_ignore_collect(collection_path, config):
     """They must be asked for."""
-    return True if collection_path.name in SLOW_FILES and "docs" not in config.option.markexpr else None
+    return True if collection_path.name == "test_commands.py" and "docs" not in config.option.markexpr else None

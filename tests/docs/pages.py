@@ -30,6 +30,11 @@ def shell_commands(page) -> list[str]:
     return [command for block in blocks(page) if block.language == "sh" for command in commands(block.text)]
 
 
+def example(page) -> str:
+    """Returns the Python of a page as one program, without the files that it shows."""
+    return "\n".join(block.text for block in blocks(page) if block.language == "python" and not block.title)
+
+
 def commands(text: str) -> list[str]:
     """Returns the commands of a block of shell, each with its continued lines, without comments."""
     lines = text.replace("\\\n", "\0").splitlines()

@@ -1,15 +1,20 @@
-"""The files that the pages name, such as IMAGES and LABELS.csv, beside a copy of the checkout."""
+"""The files that the pages name, such as IMAGES, LABELS.csv and moles, beside a copy of the checkout."""
 
 import csv
+import itertools
 import shutil
 import sys
 
 import cv2
 
 from stochconv_jax.data.synthetic import SyntheticSource
-from tests.conftest import ROOT
+from tests.conftest import ROOT, SHARED_DATA
+from tests.models import torch_files
 
-COPIED = ("main.py", "README.md", "pyproject.toml", "environment.sh", "stochconv_jax", "configs", "benchmarks", "docs")
+COPIED = (
+    *("main.py", "README.md", "pyproject.toml", "Makefile", "environment.sh", "quickstart.sh"),
+    *("stochconv_jax", "configs", "benchmarks", "docs"),
+)
 CHALLENGE_2020 = (
     *("image_name", "patient_id", "sex", "age_approx", "anatom_site_general_challenge"),
     *("diagnosis", "benign_malignant", "target"),
@@ -32,7 +37,9 @@ def copy_checkout(folder):
     for other, count in {"OTHER_IMAGES": 2, "FIVE_IMAGES": 5, "RAW_IMAGES": 3}.items():
         draw(folder / other, count, 256, first=60)
     write_archives(folder / "ARCHIVES")
-    write_python(folder / "bin" / "python")
+    write_class_folders(folder / "moles")
+    torch_files.write(folder / "WEIGHTS", "tiny")
+    write_programs(folder / "bin")
     return folder
 
 
@@ -62,9 +69,37 @@ def write_archives(folder):
     write_table(folder / "ISIC_2020_Training_GroundTruth.csv", CHALLENGE_2020, rows)
 
 
-def write_python(file):
-    """Writes the program `python` that the pages' commands call, see python_of_the_docs.py."""
-    file.parent.mkdir()
+def write_class_folders(folder, counts=(("train", 20), ("test", 6))):
+    """Makes the new folder with a folder of `counts` images for each class, real ones if they are at hand, else drawn.
+
+    The real images are those of the fixture `shared_data`.
+    """
+    if (SHARED_DATA / "labels.csv").exists():
+        with (SHARED_DATA / "labels.csv").open(newline="") as lines:
+            rows = [(SHARED_DATA / "images_1024" / row["image"], int(row["target"])) for row in csv.DictReader(lines)]
+    else:
+        drawn = folder.with_name("drawn")
+        rows = [(drawn / f"{name}.jpg", number % 2) for number, name in enumerate(draw(drawn, 52, 256))]
+    for target, name in enumerate(("benign", "malignant")):
+        files = iter([file for file, of in rows if of == target])
+        for side, count in counts:
+            (folder / side / name).mkdir(parents=True)
+            for file in itertools.islice(files, count):
+                shutil.copy(file, folder / side / name)
+
+
+def write_programs(folder):
+    """Makes the new folder with the programs that the pages' commands call instead of those of the machine.
+
+    `python` has small settings, see python_of_the_docs.py. `make` trains the quickstart with it, and checks of other
+    targets that they exist.
+    """
     small = ROOT / "tests" / "docs" / "python_of_the_docs.py"
-    file.write_text(f'#!/bin/sh\nexec {sys.executable} {small} "$@"\n')
-    file.chmod(0o755)
+    quickstart = f'[ "$1" = quickstart ] && exec bash quickstart.sh {folder / "python"}'
+    folder.mkdir()
+    for name, script in {
+        "python": f'exec {sys.executable} {small} "$@"',
+        "make": f'{quickstart}\nexec {shutil.which("make")} --dry-run "$@"',
+    }.items():
+        (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+        (folder / name).chmod(0o755)

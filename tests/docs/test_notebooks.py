@@ -8,6 +8,7 @@ NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
 
 
 @pytest.mark.docs
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default")  # Jupyter's packages have warnings of their own
 @pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
 def test_a_notebook_runs(file, monkeypatch):
