@@ -28,6 +28,7 @@ from stochconv_jax.data.hdf5 import Hdf5FileSystem
 
 WAITS = (1.0, 4.0)  # seconds before the second and the third try to read from an address
 _ARCHIVES = {".zip": ZipFileSystem, ".hdf5": Hdf5FileSystem, ".h5": Hdf5FileSystem}
+_ENDING = re.compile(r"\.(zip|hdf5|h5)(?=/|$)", re.IGNORECASE)
 _FileSystem = Any  # an fsspec.AbstractFileSystem, whose methods return unions of types
 _BUFFER = 2**18  # bytes of an archive at an address that are read at once
 _URL_CHARACTERS = ":/?=&+%@~,"  # that a web address has as they are
@@ -51,10 +52,10 @@ def parse(text: str | os.PathLike[str]) -> pathlib.Path:
     """Returns the path that a user means by `text`, which may begin with ~."""
     if isinstance(text, VirtualPath):
         return text
-    path = pathlib.Path(os.path.expanduser(text))
+    path = pathlib.Path(os.path.expanduser(text).removeprefix("file://"))
     if _archive_of(path):
         return ArchivePath(path)
-    return AddressPath(path) if is_address(str(text)) else path
+    return AddressPath(path) if is_address(str(path)) else path
 
 
 def is_address(text: str) -> bool:
@@ -263,10 +264,9 @@ class _Content(io.RawIOBase):
 
 def _archive_of(path: pathlib.Path) -> str:
     """Returns the archive that the path is or is in; '' if there is none."""
-    for place in (*reversed(path.parents), path):
-        if place.suffix.lower() in _ARCHIVES and (is_address(str(place)) or os.path.isfile(place)):
-            return str(place)
-    return ""
+    text = str(path)
+    candidates = (text[: match.end()] for match in _ENDING.finditer(text))
+    return next((place for place in candidates if is_address(place) or os.path.isfile(place)), "")
 
 
 def _time_of_change(archive: str) -> int:

@@ -129,3 +129,4 @@ def test_a_local_name_with_a_colon_or_an_archives_ending_stays_local(tmp_path):
         source = source_of(folder)
         assert not any(isinstance(file, paths.VirtualPath) for file in source.files) and source.names == NAMES
         assert isinstance(source.read(0), np.ndarray)
+        assert source_of(f"file://{folder}").names == NAMES

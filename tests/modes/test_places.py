@@ -6,6 +6,7 @@ import cv2
 import pytest
 
 from stochconv_jax.data.synthetic import SyntheticSource
+from tests.data.stores import served
 from tests.modes.runs import assert_same_run, rows, wait_for_step
 
 COUNTS = {"train": 24, "val": 12, "test": 6}
@@ -23,10 +24,17 @@ def images(tmp_path):
     return tmp_path / "images"
 
 
+@pytest.fixture
+def address(images):
+    """The address of a web server that has the images."""
+    pytest.importorskip("aiohttp", reason="aiohttp, the extra `http`, is not installed")
+    with served(images) as address:
+        yield address
+
+
 @pytest.mark.slow
-def test_a_zip_and_an_address_give_the_results_of_a_folder_also_after_a_kill(main, images, tmp_path):
-    """file:// is read by the same code as a bucket, and exists in the worker processes too."""
-    archive, address = shutil.make_archive(str(images), "zip", images), images.as_uri()
+def test_a_zip_and_an_address_give_the_results_of_a_folder_also_after_a_kill(main, images, address, tmp_path):
+    archive = shutil.make_archive(str(images), "zip", images)
     settings = {"data__source": "folder", "data__num_workers": 2, "checkpoint__every_steps": 1}
     main(tmp_path / "folder", data__path=images, **settings)
     process = main.start(tmp_path / "killed", data__path=archive, **settings)
