@@ -46,6 +46,7 @@ TEXT = text()
 # An address of a bucket would otherwise be taken for the name of a local folder.
 NO_ADDRESS = r"(?!.*://)"
 PATH = text(f"{NO_ADDRESS}.*", "a path in a file system: mount the bucket as a folder, see docs/launchers.md")
+PLACE = text()  # a path, or an address such as gs://bucket/images; `data.paths` reads both
 SECONDS = _positive("seconds, more than 0", may_be_infinite=True)
 RULES: Mapping[str, Kind] = {
     "seed": integer(0),
@@ -71,9 +72,9 @@ RULES: Mapping[str, Kind] = {
     "distributed.timeout_seconds": integer(1),
     "data.seed": integer(0),
     "data.source": choice(("folder", "tfds", "synthetic")),
-    "data.path": PATH,
-    "data.labels": PATH,
-    "data.validation_labels": PATH,
+    "data.path": PLACE,
+    "data.labels": PLACE,
+    "data.validation_labels": PLACE,
     "data.validation_fraction": fraction(),
     "data.fold": empty_or(part_of(2)),
     "data.group_by": TEXT,
@@ -148,13 +149,13 @@ RULES: Mapping[str, Kind] = {
     "eval.passes": integer(1),
     "eval.views": number_of((1, 2, 4, 8)),
     "eval.checkpoint": text(r"best|last|\d+", "'best', 'last' or the number of a saved step"),
-    "eval.path": PATH,
-    "eval.labels": PATH,
+    "eval.path": PLACE,
+    "eval.labels": PLACE,
     "eval.output": PATH,
     "eval.sensitivity": number("a share, more than 0 and at most 1", lambda value: 0 < value <= 1),
     "eval.coverage": number("a share, more than 0 and less than 1", lambda value: 0 < value < 1),
     "predict.output": text(f"{NO_ADDRESS}.+", "the name of a file"),
-    "predict.images": PATH,
+    "predict.images": PLACE,
     "export.formats": subset(("stablehlo", "onnx")),
     "export.platforms": subset(("cpu", "cuda", "rocm", "tpu")),
     "export.output": text(f"{NO_ADDRESS}.+", "the name of a folder"),
@@ -183,7 +184,7 @@ RULES: Mapping[str, Kind] = {
     "sweep.folds": integer(0),
     "sweep.shard": part_of(1),
     "sweep.passes": integer(0),
-    "show.images": PATH,
+    "show.images": PLACE,
     "show.count": integer(1),
     "show.topics": subset(("augmentation", "windows", "coverage", "sampling", "filters", "relevance")),
     "show.output": text(f"{NO_ADDRESS}.+", "the name of a folder"),
@@ -275,6 +276,8 @@ def check_together(values: Mapping[str, Any]) -> None:
     sizes = [values[f"data.{name}_size"] for name in ("image", "thumbnail")]
     if values["eval.views"] == 8 and any(height != width for height, width in sizes):
         raise BadValue("config.eval.views=8 turns images by 90 degrees, so sizes must be square: choose 1, 2 or 4")
+    if values["data.source"] == "tfds" and "://" in values["data.path"]:
+        raise BadValue(f"config.data.source='tfds': config.data.path={values['data.path']!r}: {PATH.expected}")
     if values["data.source"] == "tfds" and (values["data.labels"] or values["data.validation_labels"]):
         raise BadValue(
             "config.data.source='tfds' reads labels from its own folder: config.data.labels must be '', and "

@@ -175,7 +175,9 @@ def data() -> ConfigDict:
         {
             "seed": 0,  # of the split and of synthetic images; not `seed`, so that runs of all seeds share their data
             "source": "folder",  # folder | tfds: made by --mode=prepare | synthetic: drawn images of the quickstart
-            "path": "",  # folder: where the images are; tfds: the --workdir of --mode=prepare
+            # folder: where the images are, a folder, a zip, an HDF5 file or an address such as gs://bucket/images.
+            # tfds: the --workdir of --mode=prepare.
+            "path": "",
             # folder: CSV of image names and classes. '': images are in a folder for each class in `path`, or in its
             # subfolders train, val and test.
             "labels": "",
@@ -218,7 +220,8 @@ def prepare() -> ConfigDict:
     """
     return ConfigDict(
         {
-            "raw": "",  # folders of original images, searched recursively; '': writes the tables only
+            # Folders, zips and HDF5 files of original images, searched recursively; '': writes the tables only.
+            "raw": "",
             "labels": "",  # CSVs of labels, metadata and duplicates: files, folders or patterns; '': those below `raw`
             "rule": "report",  # classes: report | melanoma_only | categories | a list such as 'MEL=1,NV=0'
             "size": 1024,  # height and width of prepared images, pixels; images with a shorter side are left out

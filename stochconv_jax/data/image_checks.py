@@ -12,7 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from stochconv_jax.data import image_io
+from stochconv_jax.data import image_io, paths
 from stochconv_jax.data.isic import image_encoding
 from stochconv_jax.data.sources import BadImage, Source
 from stochconv_jax.runtime.watchdog import Stalled
@@ -37,12 +37,11 @@ class CheckedImage:
 
 
 def file_state(file: pathlib.Path) -> tuple[int, int]:
-    """Returns the file's length in bytes and its time of change in ns, which show a change; zeros if there is none."""
+    """Returns `paths.state` of the file, which shows a change; zeros if it cannot be read."""
     try:
-        status = file.stat()
-    except OSError:
+        return paths.state(file)
+    except (OSError, ValueError):
         return 0, 0
-    return status.st_size, status.st_mtime_ns
 
 
 def check_source(

@@ -4,14 +4,12 @@ import collections
 import pathlib
 from collections.abc import Iterable
 
-from stochconv_jax.data import image_io
-
-_HEIF_ENDINGS = (".heic", ".heics", ".heif", ".heifs", ".hif")
+from stochconv_jax.data import image_formats, image_io
 
 
 def is_ending(ending: str) -> bool:
     """Returns whether a file ending, such as '.jpg', is that of pictures, even of a format that cannot be read here."""
-    return ending.lower() in image_io.endings() or ending.lower() in _HEIF_ENDINGS
+    return ending.lower() in image_formats.endings() or bool(image_formats.missing_package(ending))
 
 
 def images_of(files: Iterable[pathlib.Path]) -> list[pathlib.Path]:
@@ -31,7 +29,7 @@ def sort_out(files: Iterable[pathlib.Path]) -> tuple[list[pathlib.Path], list[pa
 
 
 def _is_image(file: pathlib.Path) -> bool:
-    return file.suffix.lower() in image_io.endings() if file.suffix else is_picture(file)
+    return file.suffix.lower() in image_formats.endings() if file.suffix else is_picture(file)
 
 
 def is_picture(file: pathlib.Path) -> bool:
@@ -44,15 +42,14 @@ def is_picture(file: pathlib.Path) -> bool:
 
 def why_unread(file: pathlib.Path) -> str:
     """Returns the reason why an existing file is not read, for messages."""
-    if file.suffix.lower() in _HEIF_ENDINGS:
-        return image_io.HEIF
-    return f"its format is not supported; supported are {', '.join(image_io.formats())}"
+    supported = f"its format is not supported; supported are {image_formats.supported()}"
+    return image_formats.missing_package(file.suffix) or supported
 
 
 def describe_no_image(others: Iterable[pathlib.Path]) -> str:
     """Returns the message that there is no picture, only the files `others`."""
     found = f", only {description}" if (description := describe_others(others)) else ""
-    return f"there is no image in a supported format{found}; supported are {', '.join(image_io.formats())}"
+    return f"there is no image in a supported format{found}; supported are {image_formats.supported()}"
 
 
 def describe_others(files: Iterable[pathlib.Path], max_names: int = 3) -> str:
@@ -62,7 +59,7 @@ def describe_others(files: Iterable[pathlib.Path], max_names: int = 3) -> str:
         kinds[_kind(file)].append(file.name)
     texts = []
     for kind, names in sorted(kinds.items()):
-        why = f": {image_io.HEIF}" if kind in _HEIF_ENDINGS else ""
+        why = f": {missing}" if (missing := image_formats.missing_package(kind)) else ""
         texts.append(f"{len(names)} {kind} ({', '.join(names[:max_names])}{', ...' * (len(names) > max_names)}{why})")
     return ", ".join(texts)
 

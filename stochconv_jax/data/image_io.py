@@ -1,15 +1,10 @@
-"""Reads image files: the formats that are read, the size from a header, and the pixels."""
+"""Reads image files: the size from a header, and the pixels."""
 
 import contextlib
-import ctypes
 import errno
-import functools
-import importlib.util
 import io
 import pathlib
 import re
-import threading
-import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO
 
@@ -18,57 +13,26 @@ import numpy as np
 import PIL.Image
 import PIL.TiffImagePlugin
 
-from stochconv_jax.data import exif, jpeg
+from stochconv_jax.data import dicom, exif, image_formats, jpeg
+from stochconv_jax.data.quiet import QUIET
 
 MAX_PIXELS = 2**30  # of one picture, as in OpenCV; a header that says more is damaged or made to do harm
-# Pillow's names of the formats that are read, if it was built with them. Others run programs, or hold no pixels.
-_FORMATS = ("JPEG", "PNG", "BMP", "DIB", "GIF", "TIFF", "WEBP", "AVIF", "JPEG2000", "PPM", "TGA", "PCX", "SGI", "HEIF")
 # Beginnings of files.
 _JPEG2000 = (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
 _TIFF = (b"II*\0", b"MM\0*")
 _PNG = b"\x89PNG\r\n\x1a\n"
 # TIFF's tags (TIFF 6.0, section 8).
 _BITS, _PHOTOMETRIC, _CHANNELS, _PLANAR = 258, 262, 277, 284
-HEIF = "its format, HEIC, is not read: pip install pillow-heif (the extra `heif`), or save it as JPEG or PNG"
-
-
-@functools.cache
-def formats() -> list[str]:
-    """Returns Pillow's names of the formats that are read here; loads Pillow's plugins at the first call."""
-    if importlib.util.find_spec("pillow_heif"):
-        importlib.import_module("pillow_heif").register_heif_opener()
-    PIL.Image.init()
-    _silence_libtiff()
-    return [kind for kind in _FORMATS if kind in PIL.Image.OPEN]
-
-
-def _silence_libtiff() -> None:
-    """Keeps Pillow's libtiff from printing about damaged files to stderr, without the name that our errors have."""
-    maps = pathlib.Path("/proc/self/maps")
-    lines = maps.read_text().splitlines() if maps.exists() else []
-    for path in {line.split(maxsplit=5)[-1] for line in lines if "libtiff" in line}:
-        library = ctypes.CDLL(path)
-        for name in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
-            setter = getattr(library, name)
-            setter.argtypes, setter.restype = [ctypes.c_void_p], ctypes.c_void_p
-            setter(None)
-
-
-@functools.cache
-def endings() -> frozenset[str]:
-    """Returns the endings of picture files that are read, in lower case and with their dot."""
-    kinds = {*formats(), "MPO"}  # MPO: a JPEG with more than one picture
-    return frozenset(ending for ending, kind in PIL.Image.registered_extensions().items() if kind in kinds)
 
 
 def decode(content: bytes, *, least: tuple[int, int] = (1, 1), shrink: int = 1) -> np.ndarray:
     """Decodes an image file's content to RGB, uint8 `[H, W, 3]`.
 
-    Grey becomes RGB, 16 bits become 8, transparency is dropped, EXIF orientation is followed, and the first of several
-    frames is read. `least`: height and width that the image must have in full. `shrink`, 1, 2, 4 or 8: divides the
-    sides of a JPEG, rounded up, and saves most of the time, because high frequencies are not decoded; images of other
-    formats keep their size. Raises ValueError if pixels are missing, or if the image is smaller than `least` or has
-    more than `MAX_PIXELS`.
+    Grey becomes RGB, 16 bits become 8 (in DICOM as `dicom.decode` says), transparency is dropped, EXIF orientation is
+    followed, and the first of several frames is read. `least`: height and width that the image must have in full.
+    `shrink`, 1, 2, 4 or 8: divides the sides of a JPEG, rounded up, and saves most of the time, because high
+    frequencies are not decoded; images of other formats keep their size. Raises ValueError if pixels are missing, or if
+    the image is smaller than `least` or has more than `MAX_PIXELS`.
     """
     if not content:
         raise ValueError("the file is empty")
@@ -76,6 +40,9 @@ def decode(content: bytes, *, least: tuple[int, int] = (1, 1), shrink: int = 1) 
         size, orientation = jpeg.read_size(content), exif.orientation(content)
         check_size(exif.upright_size(size, orientation), least)
         return exif.upright(jpeg.decode(content, size, shrink), orientation)
+    if dicom.is_dicom(content):
+        check_size(dicom.read_size(content), least)
+        return dicom.decode(content)
     try:
         pixels = _decode_by_pillow(content)
     except ValueError as error:
@@ -155,6 +122,10 @@ def read_size(file: pathlib.Path | BinaryIO) -> tuple[int, int]:
             size = jpeg.read_size(content)
             check_size(size, (1, 1))
             return exif.upright_size(size, exif.orientation(content))
+        if dicom.is_dicom(content):
+            size = dicom.read_size(content)
+            check_size(size, (1, 1))
+            return size
         if content.startswith(_TIFF):
             height, width, _ = decode(content).shape
             return height, width
@@ -189,42 +160,16 @@ def check_size(size: tuple[int, int], least: tuple[int, int]) -> None:
         raise ValueError(f"{pixels}, says its header: more than {MAX_PIXELS} in all are not read")
 
 
-class _Quiet:
-    """Switches off Pillow's warnings, which name no file, and its limit of pixels while any thread is inside."""
-
-    def __init__(self):
-        self._lock, self._inside = threading.Lock(), 0
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if not self._inside:
-                self._outside = warnings.catch_warnings()
-                self._outside.__enter__()
-                warnings.simplefilter("ignore")
-                self._limit, PIL.Image.MAX_IMAGE_PIXELS = PIL.Image.MAX_IMAGE_PIXELS, None
-            self._inside += 1
-
-    def __exit__(self, *_) -> None:
-        with self._lock:
-            self._inside -= 1
-            if not self._inside:
-                PIL.Image.MAX_IMAGE_PIXELS = self._limit
-                self._outside.__exit__(None, None, None)
-
-
-_QUIET = _Quiet()
-
-
 @contextlib.contextmanager
 def _opened(file: pathlib.Path | BinaryIO) -> Iterator[PIL.Image.Image]:
     """Yields the picture with only its header read. Raises ValueError if the file is no picture."""
-    with _QUIET:
+    with QUIET, contextlib.ExitStack() as opened:
+        stream = opened.enter_context(file.open("rb")) if isinstance(file, pathlib.Path) else file
         try:
-            picture = PIL.Image.open(file, formats=formats())
+            picture = PIL.Image.open(stream, formats=image_formats.of_pillow())
         except PIL.UnidentifiedImageError as error:
-            raise _Unknown(_why_unidentified(file)) from error
-        with picture:
-            yield picture
+            raise _Unknown(_why_unidentified(stream)) from error
+        yield opened.enter_context(picture)
 
 
 def _why_unidentified(file: pathlib.Path | BinaryIO) -> str:
@@ -232,8 +177,9 @@ def _why_unidentified(file: pathlib.Path | BinaryIO) -> str:
     start = _read_start(file, 32)
     if not start:
         return "the file is empty"
-    if "HEIF" not in formats() and start[4:8] == b"ftyp" and re.search(rb"hei[cfmsx]|hev[cmsx]|mif1|msf1", start[8:]):
-        return HEIF
+    is_heif = start[4:8] == b"ftyp" and re.search(rb"hei[cfmsx]|hev[cmsx]|mif1|msf1", start[8:])
+    if is_heif and "HEIF" not in image_formats.of_pillow():
+        return image_formats.HEIF
     return "not an image that can be read"
 
 
@@ -252,7 +198,7 @@ def _tags(tiff: bytes) -> Mapping[int, Any]:
     try:
         tags = PIL.TiffImagePlugin.ImageFileDirectory_v2(tiff[:8])
         file.seek(tags.next)
-        with _QUIET:
+        with QUIET:
             tags.load(file)
             return dict(tags)
     except Exception as error:  # many kinds, as in `_decode_by_pillow`

@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 
 from stochconv_jax.csv_cells import escape_surrogates
-from stochconv_jax.data import image_files
+from stochconv_jax.data import image_files, paths
 
 ByName = dict[str, list[pathlib.Path]]
 
@@ -92,13 +92,13 @@ class FileIndex:
     def _outside(self, path: str) -> list[pathlib.Path]:
         """Returns the file at `path`, outside the folder or of an unknown ending; else images of that stem there."""
         file = self.folder / path
-        return [file] if os.path.isfile(file) else self._images_by_stem(file.parent).get(file.name, [])
+        return [file] if file.is_file() else self._images_by_stem(file.parent).get(file.name, [])
 
     def _images_by_stem(self, folder: pathlib.Path) -> ByName:
         """Returns the image files in `folder` by their names without endings; lists each folder once."""
         if folder not in self._stems_by_folder:
             self._stems_by_folder[folder] = collections.defaultdict(list)
-            for file in image_files.images_of(folder.iterdir()) if os.path.isdir(folder) else []:
+            for file in image_files.images_of(folder.iterdir()) if folder.is_dir() else []:
                 self._stems_by_folder[folder][file.stem].append(file)
         return self._stems_by_folder[folder]
 
@@ -149,8 +149,11 @@ def _prefer_exact(files: list[pathlib.Path], name: str) -> list[pathlib.Path]:
 def files_below(folder: pathlib.Path, on_error: Callable[[OSError], None]) -> Iterator[pathlib.Path]:
     """Yields the files in `folder` and below it, following links to folders; enters each folder once, even in loops.
 
-    Calls `on_error` with the error of a folder that cannot be read.
+    Calls `on_error` with the error of a local folder that cannot be read.
     """
+    if isinstance(folder, paths.VirtualPath):
+        yield from folder.files_below()
+        return
     seen = set()
     for place, folders, names in os.walk(folder, onerror=on_error, followlinks=True):
         real = os.path.realpath(place)

@@ -3,13 +3,12 @@
 import dataclasses
 import glob
 import logging
-import os
 import pathlib
 from collections.abc import Sequence
 
 import numpy as np
 
-from stochconv_jax.data import image_files, names, table_reader
+from stochconv_jax.data import image_files, names, paths, table_reader
 from stochconv_jax.data.sources import FolderSource
 
 logger = logging.getLogger(__name__)
@@ -51,7 +50,7 @@ def find(images: str, key: str, image_column: str = "") -> RequestedImages:
     """
     if not images:
         raise ValueError(f"--config.{key} is needed: a folder, a glob pattern or a CSV")
-    path = pathlib.Path(os.path.expanduser(images))
+    path = paths.parse(images)
     setting, folder = f"config.{key}={images!r}", path
     if path.is_dir():
         found = list(path.iterdir())
@@ -80,10 +79,11 @@ def match_pattern(pattern: pathlib.Path) -> tuple[pathlib.Path, list[pathlib.Pat
 
     The folder's own name may have brackets, which are then not part of the pattern.
     """
-    folder, rest = pathlib.Path(), list(pattern.parts)
-    while len(rest) > 1 and (folder / rest[0]).is_dir():
-        folder /= rest.pop(0)
-    return folder, [folder / name for name in sorted(glob.glob(os.path.join(*rest), root_dir=folder, recursive=True))]
+    folder = next((parent for parent in pattern.parents if parent.is_dir()), pattern.parent)
+    rest = str(pattern.relative_to(folder))
+    if isinstance(folder, paths.VirtualPath):
+        return folder, folder.matches(rest)
+    return folder, [folder / name for name in sorted(glob.glob(rest, root_dir=folder, recursive=True))]
 
 
 def _from_table(table: table_reader.TextTable, image_column: str) -> RequestedImages:

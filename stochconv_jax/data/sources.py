@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from stochconv_jax.data import class_names, image_files, image_io, table_reader
+from stochconv_jax.data import class_names, image_files, image_io, paths, table_reader
 from stochconv_jax.data import names as file_names
 
 logger = logging.getLogger(__name__)
@@ -104,7 +104,10 @@ class Subset(Source):
 
 
 class FolderSource(Source):
-    """Images in files of their own. `lines`: the line of each in `table`; the other arguments are those of `Source`."""
+    """Images in files of their own, which are local, in an archive or at an address, see `paths`.
+
+    `lines`: the line of each in `table`; the other arguments are those of `Source`.
+    """
 
     def __init__(
         self,
@@ -121,7 +124,7 @@ class FolderSource(Source):
     @classmethod
     def from_files(cls, files: Iterable[pathlib.Path]) -> "FolderSource":
         """Returns a source of files without labels, named by their file names."""
-        files = [pathlib.Path(file) for file in files]
+        files = list(map(paths.parse, files))
         return cls(files, [file.name for file in files], np.full(len(files), UNKNOWN))
 
     @classmethod
@@ -142,11 +145,11 @@ class FolderSource(Source):
         columns are kept. Raises ValueError, naming the file and the row, if the table cannot be read, or if a row names
         no image, one that an earlier row names, or no such class.
         """
-        table = table_reader.read(pathlib.Path(os.path.expanduser(csv_path)))
+        table = table_reader.read(paths.parse(csv_path))
         column, target = table.image_column(image_column), table_reader.find_column(table.columns, target_column)
         if column is None or target is None:
             raise _missing_columns(table, {"image": (column, image_column), "target": (target, target_column)})
-        index = _file_index(pathlib.Path(os.path.expanduser(folder)))
+        index = _file_index(paths.parse(folder))
         classes = _naming(table.path, class_names.find, table.columns[target], num_classes, classes)
         files, labels, first_row = [], [], {}
         for row, (name, text) in enumerate(zip(table.columns[column], table.columns[target])):
@@ -172,7 +175,7 @@ class FolderSource(Source):
         their paths from `root`; those outside class folders are left out, with a warning. Raises ValueError, naming the
         folder, if it is missing, has no class folder with an image, or has one that is none of the classes.
         """
-        top = pathlib.Path(os.path.expanduser(root))
+        top = paths.parse(root)
         index, folder, prefix = _file_index(top), top / subfolder, os.path.join(subfolder, "")
         names = {index.name(file): file for file in index.inside}
         names = {name: file for name, file in names.items() if name.startswith(prefix)}
@@ -192,6 +195,8 @@ class FolderSource(Source):
         """Overrides `Source.read`."""
         try:
             return image_io.decode(self.files[index].read_bytes(), **limits)
+        except paths.Unreachable:  # skipping the image would make the batches depend on the network
+            raise
         except (OSError, ValueError) as error:
             raise self.bad_image(index, error) from error
 

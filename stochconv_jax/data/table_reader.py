@@ -93,6 +93,8 @@ def _read_text(path: pathlib.Path) -> str:
         content = path.read_bytes()
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
     encoding = _detect_encoding(content[:4])
     try:
         return content.decode(encoding).replace("\r\n", "\n").replace("\r", "\n").removeprefix("\ufeff")

@@ -1,14 +1,13 @@
 """The images that a config names: training images, validation images and a test set."""
 
 import logging
-import os
 from collections.abc import Sequence
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from stochconv_jax.config import name_keys
-from stochconv_jax.data import folds, sources, splits, synthetic
+from stochconv_jax.data import folds, paths, sources, splits, synthetic
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +90,7 @@ def _labelled(data: ConfigDict, key: str, subfolder: str, classes: Sequence[str]
     if data.source == "folder" and not data[key]:
         return sources.FolderSource.from_class_folders(data.path, _existing(data, (subfolder,)), **names)
     if data.source == "folder":
-        if not os.path.exists(os.path.expanduser(data[key])):
+        if not paths.parse(data[key]).exists():
             raise ValueError(f"`{key}`={data[key]!r}: there is no such file")
         columns = {"image_column": data.image_column, "target_column": data.target_column}
         return sources.FolderSource.from_csv(data.path, data[key], **names, **columns)
@@ -109,8 +108,8 @@ def _validation_folder(data: ConfigDict) -> str:
 
 def _existing(data: ConfigDict, subfolders: Sequence[str]) -> str:
     """Returns the first of `subfolders` that is in config.data.path, or ''."""
-    folder = os.path.expanduser(data.path)
-    return next((name for name in subfolders if os.path.isdir(os.path.join(folder, name))), "")
+    folder = paths.parse(data.path)
+    return next((name for name in subfolders if (folder / name).is_dir()), "")
 
 
 def _same_classes(source: sources.Source, classes: Sequence[str]) -> sources.Source:

@@ -3,14 +3,13 @@
 import collections
 import dataclasses
 import logging
-import os
 import pathlib
 from collections.abc import Callable, Sequence
 
 from ml_collections import ConfigDict
 
 from stochconv_jax.atomic_files import write_csv, write_text
-from stochconv_jax.data import folds, image_files, requested
+from stochconv_jax.data import folds, image_files, paths, requested
 from stochconv_jax.data.isic import (
     image_encoding,
     labels,
@@ -38,7 +37,7 @@ def run(config: ConfigDict, overrides, workdir: str) -> None:
     del overrides  # they are in the config
     settings = _settings(config)
     folder = pathlib.Path(workdir).expanduser().absolute()
-    raw = [pathlib.Path(os.path.expanduser(part)).absolute() for part in _split_list(config.prepare.raw)]
+    raw = [paths.parse(part).absolute() for part in _split_list(config.prepare.raw)]
     label_files = find_labels(config.prepare.labels, raw)
     _refuse_nesting(folder, "raw", raw)
     _refuse_nesting(folder, "labels", [*map(pathlib.Path, _split_list(config.prepare.labels)), *label_files])
@@ -97,7 +96,7 @@ def find_labels(text: str, raw: Sequence[pathlib.Path]) -> list[pathlib.Path]:
     """
     files = []
     for part in _split_list(text) or map(str, raw):
-        path = pathlib.Path(os.path.expanduser(part))
+        path = paths.parse(part)
         if path.is_dir():
             found = sorted(file for file in raw_images.files_below(path) if file.suffix.lower() == ".csv")
         elif path.is_file():

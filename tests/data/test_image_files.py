@@ -7,7 +7,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from stochconv_jax.data import image_files, image_io
+from stochconv_jax.data import image_files, image_formats, image_io
 from tests.data.drawn import random_picture
 
 HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
@@ -30,7 +30,7 @@ def test_files_are_sorted_out_by_ending_or_content_and_those_passed_over_counted
     for name in images:
         kind = {"f": "JPEG", "h.JPG": "JPEG", "c.jfif": "JPEG"}.get(name)
         PIL.Image.fromarray(random_picture()).save(tmp_path / name, kind)
-    for name in ("g.dcm", "notes", "._a.png", *(f"{k}.txt" for k in range(5))):
+    for name in ("g.psd", "notes", "._a.png", *(f"{k}.txt" for k in range(5))):
         (tmp_path / name).write_bytes(b"nothing")
     (tmp_path / "masks").mkdir()
     found, others = image_files.sort_out(tmp_path.iterdir())
@@ -38,14 +38,14 @@ def test_files_are_sorted_out_by_ending_or_content_and_those_passed_over_counted
     for file in found:
         assert image_io.decode(file.read_bytes()).shape == (20, 30, 3)
     assert image_files.describe_others(others) == (
-        "1 .dcm (g.dcm), 5 .txt (0.txt, 1.txt, 2.txt, ...), 1 folder (masks), 1 hidden (._a.png), "
+        "1 .psd (g.psd), 5 .txt (0.txt, 1.txt, 2.txt, ...), 1 folder (masks), 1 hidden (._a.png), "
         "1 without an ending (notes)"
     )
 
 
 def test_a_heic_picture_is_read_where_pillow_heif_is_installed(tmp_path):
     pytest.importorskip("pillow_heif", reason="pillow_heif, the extra `heif`, is not installed")
-    image_io.formats()
+    image_formats.of_pillow()
     picture = random_picture(64, 96)
     PIL.Image.fromarray(picture).save(tmp_path / "IMG_1.HEIC", "HEIF", quality=95)
     found, others = image_files.sort_out(tmp_path.iterdir())

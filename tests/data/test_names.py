@@ -65,7 +65,7 @@ def test_a_name_means_a_file(folder, name, path):
     [
         ("", "no image is named"),
         ("i2", "there is no image 'i2' in "),
-        ("b", r"no image 'b' in .*: .*/b\.dcm is there, but its format is not supported"),
+        ("b", r"no image 'b' in .*: .*/b\.psd is there, but its format is not supported"),
         ("two", r"'two' may be any of two\.jpg, two\.png in .*; give the ending"),
         ("same", r"'same' may be any of x/same\.png, y/same\.png in .*; give the folder too"),
         ("z/same", r"there is no image 'z/same' in "),
@@ -74,7 +74,7 @@ def test_a_name_means_a_file(folder, name, path):
     ],
 )
 def test_a_name_that_means_none_or_several_is_refused_with_what_to_do(folder, name, message):
-    files = folder("i1.png", "b.dcm", "two.jpg", "two.png", "x/same.png", "y/same.png")
+    files = folder("i1.png", "b.psd", "two.jpg", "two.png", "x/same.png", "y/same.png")
     with pytest.raises(ValueError, match=message):
         files.find_one(name)
 

@@ -86,11 +86,11 @@ def test_a_name_that_fits_two_files_must_have_its_ending(folder):
 
 def test_a_listed_file_of_another_format_is_called_that(folder):
     png = (folder / "a.png").read_bytes()
-    for name, content in {"e.xyz": png, "f": png, "g.HEIC": b"", "h.dcm": b"DICM", "notes.txt": b"a.png"}.items():
+    for name, content in {"e.xyz": png, "f": png, "g.HEIC": b"", "h.psd": b"8BPS", "notes.txt": b"a.png"}.items():
         (folder / name).write_bytes(content)
     assert from_csv(folder, "image,target\na.png,0\ne.xyz,1\nf,1\n").names == ["a.png", "e.xyz", "f"]
     for name, words in (
-        ("h.dcm", "its format is not supported; supported are JPEG"),
+        ("h.psd", "its format is not supported; supported are JPEG"),
         ("notes", "its format is not supported"),
     ):
         with pytest.raises(ValueError, match=rf"row 3: .*images/{name}.* is there, but {words}"):

@@ -29,6 +29,7 @@ def copy_checkout(folder):
         copy(ROOT / part, folder / part)
     names = list(enumerate(draw(folder / "IMAGES", 40, 256)))
     shutil.copytree(folder / "IMAGES", folder / "IMAGES_1024")
+    shutil.make_archive(str(folder / "IMAGES"), "zip", folder / "IMAGES")
     write_table(folder / "LABELS.csv", ("image", "target", "origin"), [(n, i % 2, i % 4 // 2) for i, n in names])
     patients = [(n, i % 2, f"patient {i // 2}") for i, n in names]
     write_table(folder / "PATIENTS.csv", ("photo", "malignant", "patient_id"), patients)

@@ -1,1 +1,1 @@
-"""Prepares the ISIC challenges of 2016 to 2020: from their label files and images to a data set for training."""
+"""Prepares the ISIC challenges, and images of the ISIC archive: from label files and images to data for training."""

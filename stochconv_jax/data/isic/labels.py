@@ -7,6 +7,10 @@ How each year names diagnoses, and how they become 2019's categories:
     2018  one column a category, or HAM10000's `dx`. AKIEC, which includes Bowen's disease, becomes AK.
     2019  one column a category.
     2020  `benign_malignant`, and a `diagnosis` that is mostly unknown.
+    2024  `target` or `malignant`, and a diagnosis `iddx_full` of up to five levels, of which most rows have one.
+
+The ISIC archive's own metadata, of any year, has levels `diagnosis_1` to `diagnosis_5`, or one `diagnosis`, and may
+have `benign_malignant`. The first level is Benign, Malignant or Indeterminate, and the last is the most specific.
 """
 
 import dataclasses
@@ -34,7 +38,13 @@ _CATEGORY_OF = {words: category for category, words in _DIAGNOSES.items()} | {
     "lichenoid keratosis": "BKL",
     "solar lentigo": "BKL",
     "lentigo nos": "BKL",
+    "lichen planus like keratosis": "BKL",
+    "pigmented benign keratosis": "BKL",
+    "solar or actinic keratosis": "AK",
 }
+_LEVELS = tuple(f"diagnosis_{level}" for level in range(1, 6))
+# Beginnings of diagnoses that the archive divides further, as in 'Melanoma in situ' or 'Nevus, Atypical, Junctional'.
+_DIVIDED = ("melanoma", "nevus", "basal cell carcinoma", "squamous cell carcinoma")
 _ONE_HOT_2018 = ("mel", "nv", "bcc", "akiec", "bkl", "df", "vasc")
 _ONE_HOT_2019 = tuple(category.lower() for category in CATEGORIES)
 Cells = Mapping[str, str]
@@ -199,6 +209,38 @@ def _2020(cells: Cells) -> dict:
     return {"malignant": malignant, "diagnosis": diagnosis, "category": category} | _metadata(cells)
 
 
+def _levels(cells: Cells) -> list[str]:
+    """Returns the levels of the diagnosis that are filled, the most general one first."""
+    levels = cells["iddx_full"].split("::") if "iddx_full" in cells else map(cells.get, _LEVELS)
+    return [level for level in levels if level]
+
+
+def _category_of_levels(levels: Iterable[str]) -> str:
+    """Returns 2019's category of the most specific level that is in one; 'UNK' if none is."""
+    for level in reversed([level.lower() for level in levels]):
+        known = next((words for words in _DIVIDED if level.startswith(words)), level)
+        if known in _CATEGORY_OF:
+            return _CATEGORY_OF[known]
+    return "UNK"
+
+
+def _2024(cells: Cells) -> dict:
+    malignant = _flag(cells["malignant"], "malignant") if "malignant" in cells else _flag(cells["target"], "target")
+    levels = _levels(cells)
+    about = {"diagnosis": levels[-1] if levels else "unknown", "category": _category_of_levels(levels)}
+    return {"malignant": malignant} | about | _metadata(cells)
+
+
+def _archive(cells: Cells) -> dict:
+    """Reads a row of the archive's metadata, which has a label only if it says benign or malignant."""
+    verdict = (cells.get("diagnosis_1") or cells.get("benign_malignant", "")).lower()
+    if verdict not in ("benign", "malignant"):
+        return _metadata(cells)
+    levels = _levels(cells) or [cells.get("diagnosis") or verdict]
+    about = {"diagnosis": levels[-1], "category": _category_of_levels(levels)}
+    return {"malignant": verdict == "malignant"} | about | _metadata(cells)
+
+
 def _with_target(cells: Cells) -> dict:
     target = table_reader.class_number(cells["target"])
     if target is None:
@@ -210,6 +252,11 @@ def _with_target(cells: Cells) -> dict:
 
 
 _LABELS = (
+    _Format("2024", "2024", ("isic_id", "target", "iddx_full"), _2024),
+    _Format("2024", "2024", ("isic_id", "malignant"), _2024),
+    _Format("isic_id,target", "", ("isic_id", "target"), _with_target),
+    _Format("ISIC archive", "", ("isic_id", "diagnosis_1"), _archive),
+    _Format("ISIC archive", "", ("isic_id", "benign_malignant"), _archive),
     _Format("2020", "2020", ("image_name", "benign_malignant", "target"), _2020),
     _Format("2019", "2019", ("image", *_ONE_HOT_2019), _one_hot(_ONE_HOT_2019)),
     _Format("2018", "2018", ("image", *_ONE_HOT_2018), _one_hot(_ONE_HOT_2018)),
@@ -224,6 +271,8 @@ _METADATA = (
     _Format("2020 metadata", "2020", ("image", "patient"), _metadata),
     _Format("2018 metadata", "2018", ("image", "lesion_id", "diagnosis_confirm_type"), _metadata),
     _Format("2017 metadata", "2017", ("image_id", "age_approximate", "sex"), _metadata),
+    _Format("2024 metadata", "2024", ("isic_id", "attribution", "tbp_tile_type"), _metadata),
+    _Format("ISIC archive metadata", "", ("isic_id", "attribution", "copyright_license"), _metadata),
     _Format("2019 metadata", "2019", ("image", "age_approx", "anatom_site_general", "sex"), _metadata),
 )
 _CLASS_COLUMNS = frozenset({"target", "benign_malignant", "label", "melanoma", "mel", "dx"})

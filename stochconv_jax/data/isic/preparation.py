@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from stochconv_jax.atomic_files import write_bytes, write_text
+from stochconv_jax.data import paths
 from stochconv_jax.data.isic import image_encoding, isic_melanoma, manifest, raw_images, shards
 from stochconv_jax.data.isic.shard_plan import (
     FOLDERS,
@@ -82,12 +83,11 @@ class _Counter:
 def fingerprint(shard: PlannedShard, settings: Settings) -> str:
     """Returns a SHA-256 of all that a shard is made from: settings, ids, classes, texts, and the originals' states.
 
-    The state of an original is its name, its size in bytes and its time of change in ns.
+    The state of an original is its name, its size in bytes and its time of change, see `paths.state`.
     """
     parts = [dataclasses.asdict(settings), shard.split, shard.index, shard.count]
     for image in shard.images:
-        files = [(file.name, file.stat()) for file in image.files]
-        states = [[name, state.st_size, state.st_mtime_ns] for name, state in files]
+        states = [[file.name, *paths.state(file)] for file in image.files]
         parts.append([image.image, states, image.target, dict(image.texts)])
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 

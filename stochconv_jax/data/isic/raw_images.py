@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import numpy as np
 
 from stochconv_jax.atomic_files import explain_os_errors
-from stochconv_jax.data import image_files, image_io, names
+from stochconv_jax.data import image_files, image_io, names, paths
 from stochconv_jax.data.isic import image_encoding, merge
 from stochconv_jax.data.isic.records import image_id
 from stochconv_jax.data.isic.workers import Workers
@@ -97,7 +97,7 @@ def _measure_all(files: Sequence[pathlib.Path], size: int, hashes: bool) -> list
 def _measure(file: pathlib.Path, size: int, hashes: bool) -> RawImage:
     try:
         with _explain_read_errors(file):
-            if not file.stat().st_size:
+            if not paths.state(file)[0]:
                 raise ValueError("the file is empty")
             height, width = image_io.read_size(file)
             if min(height, width) < size:

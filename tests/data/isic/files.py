@@ -30,6 +30,29 @@ FILES = {
     "2020_test.csv": b"image,patient,age_approx,anatom_site_general,sex\nISIC_0052060,IP_3,70,,male\n",
     "own.csv": b"image,target,diagnosis\nmine.jpg,1,nevus\n",
 }
+# Of 2024, and of the ISIC archive itself.
+LATER_FILES = {
+    "2024.csv": b"isic_id,target,patient_id,age_approx,sex,anatom_site_general,attribution,copyright_license,lesion_id,"
+    b"iddx_full,iddx_1,iddx_2\n"
+    b"ISIC_0015670,0,IP_1235828,60.0,male,lower extremity,Memorial Sloan Kettering,CC-BY,,Benign,Benign,\n"
+    b"ISIC_0082829,1,IP_3249371,55.0,,head/neck,Memorial Sloan Kettering,CC-BY,IL_6727506,"
+    b"Malignant::Malignant melanocytic proliferations (Melanoma)::Melanoma in situ,Malignant,Malignant\n"
+    b"ISIC_0104229,0,IP_1117418,,male,posterior torso,Vienna,CC-BY,IL_1,Indeterminate::Atypical,Indeterminate,x\n",
+    "2024_truth.csv": b"isic_id,malignant\nISIC_0015670,0.0\nISIC_0082829,1.0\n",
+    "2024_test.csv": b"isic_id,patient_id,age_approx,sex,attribution,copyright_license,tbp_tile_type\n"
+    b"ISIC_0015657,IP_6074337,45.0,male,Memorial Sloan Kettering,CC-BY,3D: XP\n",
+    "archive.csv": b"isic_id,attribution,copyright_license,age_approx,anatom_site_general,diagnosis_1,diagnosis_2,"
+    b"diagnosis_3,diagnosis_confirm_type,image_type,lesion_id,patient_id,sex\n"
+    b"ISIC_0036045,Vienna,CC-BY-NC,55,posterior torso,Benign,Benign x,Nevus,,dermoscopic,IL_1641012,,male\n"
+    b"ISIC_0034323,Vienna,CC-BY-NC,70,,Malignant,Malignant adnexal epithelial proliferations - Follicular,"
+    b"Basal cell carcinoma,histopathology,dermoscopic,IL_9,IP_9,male\n"
+    b"ISIC_0000100,Vienna,CC-BY-NC,70,,Indeterminate,Indeterminate melanocytic proliferations,"
+    b"Atypical melanocytic neoplasm,,dermoscopic,,,\nISIC_0000101,Vienna,CC-0,70,,,,,,clinical: close-up,,,female\n",
+    "archive_words.csv": b"isic_id,attribution,copyright_license,age_approx,benign_malignant,diagnosis,sex\n"
+    b"ISIC_0015719,Queensland,CC-BY,45,benign,,female\nISIC_0068279,Barcelona,CC-BY-NC,45,malignant,melanoma,male\n"
+    b"ISIC_0068280,Barcelona,CC-BY-NC,45,indeterminate,,male\n",
+    "archive_bare.csv": b"isic_id,attribution,copyright_license,age_approx\nISIC_0015719,Queensland,CC-BY,45\n",
+}
 
 
 def write_all(folder: pathlib.Path, names=FILES) -> list[pathlib.Path]:

@@ -1,0 +1,299 @@
+"""Paths of files in folders, in archives (zip and HDF5 files), and at addresses such as gs://bucket/images.
+
+An archive is used as a folder: images.zip/cat/1.jpg is a file in images.zip. `parse` returns an ordinary path for a
+local file, and otherwise a `VirtualPath`, which has the methods of a path that read.
+"""
+
+import abc
+import contextlib
+import errno
+import functools
+import glob
+import io
+import lzma
+import os
+import pathlib
+import re
+import time
+import urllib.parse
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import fsspec
+from fsspec.implementations.zip import ZipFileSystem
+
+from stochconv_jax.data.hdf5 import Hdf5FileSystem
+
+WAITS = (1.0, 4.0)  # seconds before the second and the third try to read from an address
+_ARCHIVES = {".zip": ZipFileSystem, ".hdf5": Hdf5FileSystem, ".h5": Hdf5FileSystem}
+_ENDING = re.compile(r"\.(zip|hdf5|h5)(?=/|$)", re.IGNORECASE)
+_FileSystem = Any  # an fsspec.AbstractFileSystem, whose methods return unions of types
+_BUFFER = 2**18  # bytes of an archive at an address that are read at once
+_URL_CHARACTERS = ":/?=&+%@~,"  # that a web address has as they are
+# The packages that read addresses, and the extras that install them, by the scheme of the address.
+_PACKAGES = {"gs": ("gcsfs", "gcs"), "s3": ("s3fs", "s3"), "http": ("aiohttp", "http"), "https": ("aiohttp", "http")}
+# Answers of a store to a request, and not failures of the way to it.
+_ANSWERS = {
+    FileNotFoundError: errno.ENOENT,
+    KeyError: errno.ENOENT,
+    PermissionError: errno.EACCES,
+    IsADirectoryError: errno.EISDIR,
+    NotADirectoryError: errno.ENOTDIR,
+}
+
+
+class Unreachable(OSError):
+    """A file at an address could not be read because of its store or the network, and not because of its content."""
+
+
+def parse(text: str | os.PathLike[str]) -> pathlib.Path:
+    """Returns the path that a user means by `text`, which may begin with ~."""
+    if isinstance(text, VirtualPath):
+        return text
+    path = pathlib.Path(os.path.expanduser(text).removeprefix("file://"))
+    if _archive_of(path):
+        return ArchivePath(path)
+    return AddressPath(path) if is_address(str(path)) else path
+
+
+def is_address(text: str) -> bool:
+    """Returns whether `text` begins with the scheme of an address, such as gs:// or, as pathlib writes it, gs:/."""
+    return re.match(r"[a-z][a-z0-9+.-]+:/", text) is not None
+
+
+def state(file: pathlib.Path) -> tuple[int, int]:
+    """Returns a file's length in bytes and a number that changes with its content.
+
+    The number is the time of change in ns; for a file in an archive, that of the archive; and for a file at an address
+    a CRC-32 of what its store says about it. Raises OSError if there is no such file.
+    """
+    if isinstance(file, VirtualPath):
+        return file.state()
+    status = file.stat()
+    return status.st_size, status.st_mtime_ns
+
+
+class VirtualPath(pathlib.PosixPath, abc.ABC):
+    """The path of a file or folder in an archive, or at an address, which can be read but not written.
+
+    Holds its text alone, so that it can be pickled, and each process opens archives and connections of its own. The
+    methods that read raise OSError naming the path, and ValueError if the file or its archive is damaged or encrypted,
+    or if a package is missing.
+    """
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return text.replace(":/", "://", 1) if is_address(text) else text  # pathlib leaves one slash
+
+    def exists(self, *, follow_symlinks: bool = True) -> bool:
+        """Returns whether there is such a file or folder."""
+        return bool(self._kind())
+
+    def is_dir(self, *, follow_symlinks: bool = True) -> bool:
+        """Returns whether the path is a folder or an archive."""
+        return self._kind() == "directory"
+
+    def is_file(self, *, follow_symlinks: bool = True) -> bool:
+        """Returns whether the path is a file, but no archive."""
+        return self._kind() == "file"
+
+    def iterdir(self) -> Iterator["VirtualPath"]:
+        """Yields the files and folders in this folder, sorted."""
+        yield from self._listed(lambda system, place: system.ls(place, detail=False))
+
+    def files_below(self) -> Iterator["VirtualPath"]:
+        """Yields the files in this folder and below it, sorted."""
+        yield from self._listed(lambda system, place: system.find(place))
+
+    def matches(self, pattern: str) -> list[pathlib.Path]:
+        """Returns the files and folders below this folder that match a glob pattern, sorted."""
+        return list(self._listed(lambda system, place: system.glob(os.path.join(glob.escape(place), pattern))))
+
+    def read_bytes(self) -> bytes:
+        """Returns the content of the file."""
+        return self._ask(lambda system, place: system.cat_file(place))
+
+    def open(self, mode: str = "rb", buffering: int = -1, **_: Any) -> io.BufferedReader:
+        """Returns the file opened to read bytes, of which `buffering` are read at once."""
+        return io.BufferedReader(_Content(self), buffering if buffering > 0 else io.DEFAULT_BUFFER_SIZE)
+
+    def read_part(self, start: int, end: int) -> bytes:
+        """Returns the bytes from `start` to before `end`, which the file must have."""
+        content = self._ask(lambda system, place: system.cat_file(place, start=start, end=end))
+        return content if len(content) <= end - start else content[start:end]  # some web servers send the whole file
+
+    def state(self) -> tuple[int, int]:
+        """Implements the function `state`."""
+        about = self._ask(lambda system, place: system.info(place))
+        size = about.get("size")
+        return len(self.read_bytes()) if size is None else size, self._change(about)
+
+    @abc.abstractmethod
+    def _ask[Made](self, action: Callable[[_FileSystem, str], Made]) -> Made:
+        """Returns what `action` returns for a file system and the place of this path in it."""
+
+    @abc.abstractmethod
+    def _change(self, about: dict[str, Any]) -> int:
+        """Returns the number that changes with the content of the file; `about` is what the file system says of it."""
+
+    def _kind(self) -> str:
+        """Returns 'directory', 'file' or, if there is nothing, ''."""
+
+        def ask(system: _FileSystem, place: str) -> str:
+            # The top is a folder even if it is empty, and a web server has pages with links in place of folders.
+            is_folder = not place or ("http" in system.protocol and system.isdir(place))
+            return "directory" if is_folder else system.info(place)["type"]
+
+        try:
+            return self._ask(ask)
+        except FileNotFoundError:
+            return ""
+
+    def _listed(self, names: Callable[[_FileSystem, str], list[str]]) -> Iterator["VirtualPath"]:
+        """Yields the paths below this one that `names` lists."""
+        place, found = self._ask(lambda system, place: (place, names(system, place)))
+        below = [name.removeprefix(place).strip("/") for name in found]
+        yield from (self / name for name in sorted(map(self._unquote, below)))
+
+    def _unquote(self, name: str) -> str:
+        """Returns a name as it is in a local folder."""
+        return name
+
+
+class ArchivePath(VirtualPath):
+    """A file or folder in an archive, which is local or at an address."""
+
+    def _ask[Made](self, action: Callable[[_FileSystem, str], Made]) -> Made:
+        archive = _archive_of(self)
+        with _naming(self):
+            system = _open_archive(archive, _time_of_change(archive), os.getpid())
+            try:
+                return action(system, str(self).removeprefix(archive).lstrip("/"))
+            except (zipfile.BadZipFile, RuntimeError, zlib.error, lzma.LZMAError, EOFError) as error:
+                raise ValueError(f"it cannot be read from its archive ({error}); pack the archive anew") from error
+
+    def _change(self, about: dict[str, Any]) -> int:
+        del about
+        return _time_of_change(_archive_of(self))
+
+
+class AddressPath(VirtualPath):
+    """A file or folder at an address. A failed request is made three times, see `WAITS`, before it is an error."""
+
+    def _ask[Made](self, action: Callable[[_FileSystem, str], Made]) -> Made:
+        address = urllib.parse.quote(str(self), _URL_CHARACTERS) if self._is_url else str(self)
+        waits = iter(WAITS)
+        while True:
+            try:
+                with _naming(self):
+                    return action(*fsspec.core.url_to_fs(address))
+            except (*_ANSWERS, ValueError):
+                raise
+            except Exception as error:  # of classes that each store has of its own
+                if (wait := next(waits, None)) is None:
+                    reason = f"no answer in {len(WAITS) + 1} tries ({type(error).__name__}: {_one_line(error)})"
+                    raise Unreachable(errno.EIO, reason, str(self)) from error
+            time.sleep(wait)
+
+    def _change(self, about: dict[str, Any]) -> int:
+        return zlib.crc32(repr(sorted((key, str(value)) for key, value in about.items())).encode())
+
+    @property
+    def _is_url(self) -> bool:
+        return str(self).startswith(("http://", "https://"))
+
+    def _unquote(self, name: str) -> str:
+        return urllib.parse.unquote(name) if self._is_url else name
+
+
+@contextlib.contextmanager
+def _naming(path: VirtualPath) -> Iterator[None]:
+    """Names the path in the errors that are answers of a file system, and the package in that of a missing one."""
+    try:
+        yield
+    except tuple(_ANSWERS) as error:
+        code = next(code for kind, code in _ANSWERS.items() if isinstance(error, kind))
+        raise OSError(code, os.strerror(code), str(path)) from error
+    except ImportError as error:
+        scheme = str(path).partition("://")[0]
+        package, extra = _PACKAGES.get(scheme, ("", ""))
+        advice = f"pip install {package} (the extra `{extra}`)" if package else _one_line(error)
+        raise ValueError(f"{path}: {scheme}:// is not read here: {advice}") from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+class _Content(io.RawIOBase):
+    """The content of a file, which is read in parts."""
+
+    def __init__(self, file: VirtualPath):
+        self._file, self._position = file, 0
+
+    @functools.cached_property
+    def _size(self) -> int:
+        return self._file.state()[0]
+
+    def readable(self) -> bool:
+        """Overrides `io.RawIOBase.readable`."""
+        return True
+
+    def seekable(self) -> bool:
+        """Overrides `io.RawIOBase.seekable`."""
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Overrides `io.RawIOBase.seek`."""
+        position = offset + (0 if whence == os.SEEK_SET else self._position if whence == os.SEEK_CUR else self._size)
+        if position < 0:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), str(self._file))
+        self._position = position
+        return position
+
+    def readinto(self, buffer: Any) -> int:
+        """Overrides `io.RawIOBase.readinto`."""
+        end = min(self._position + len(buffer), self._size)
+        part = self._file.read_part(self._position, end) if end > self._position else b""
+        buffer[: len(part)] = part
+        self._position += len(part)
+        return len(part)
+
+
+def _archive_of(path: pathlib.Path) -> str:
+    """Returns the archive that the path is or is in; '' if there is none."""
+    text = str(path)
+    candidates = (text[: match.end()] for match in _ENDING.finditer(text))
+    return next((place for place in candidates if is_address(place) or os.path.isfile(place)), "")
+
+
+def _time_of_change(archive: str) -> int:
+    """Returns the archive's time of change in ns; at an address another number, which the process asks for once."""
+    return _state_at_address(archive)[1] if is_address(archive) else os.stat(archive).st_mtime_ns
+
+
+@functools.lru_cache(maxsize=8)
+def _state_at_address(archive: str) -> tuple[int, int]:
+    return AddressPath(archive).state()
+
+
+@functools.lru_cache(maxsize=8)
+def _open_archive(archive: str, changed: int, process: int) -> _FileSystem:
+    """Returns the file system in an archive. Each process opens it once, and again when it has changed.
+
+    `process`: the number of this process. A fork must not read the file that its parent has opened, because both would
+    move one position in it.
+    """
+    del changed, process
+    file = AddressPath(archive) if is_address(archive) else pathlib.Path(archive)
+    opened = file.open("rb", buffering=_BUFFER)
+    try:
+        return _ARCHIVES[pathlib.PurePath(archive).suffix.lower()](opened)
+    except Exception as error:  # of several kinds, by the damage
+        opened.close()
+        for cause in (error, error.__context__):  # zipfile takes a failed read for damage
+            if isinstance(cause, OSError) and cause.errno:
+                raise cause from None
+        raise ValueError(f"{archive}: it is no archive, or a damaged one ({error})") from error
