@@ -132,8 +132,12 @@ def sequence(kind: Kind, expected: str, accepts: Callable[[tuple], bool] = lambd
 
 
 def word_or(word: str, kind: Kind) -> Kind:
-    """Accepts `word`, or a value of `kind`."""
-    return Kind(lambda value: word if value == word else kind.read(value), f"{kind.expected}, or {word!r}", (word,))
+    """Accepts `word`, also as the tuple that the command line makes of it, or a value of `kind`."""
+
+    def read(value):
+        return word if _as_tuple(value) == (word,) else kind.read(value)
+
+    return Kind(read, f"{kind.expected}, or {word!r}", (word,))
 
 
 def column_names() -> Kind:

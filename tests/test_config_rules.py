@@ -175,6 +175,7 @@ def test_other_spellings_of_a_value():
     assert (checked["model.branches"], checked["model.merge_after"]) == (("windows",), "3")
     assert (checked["eval.checkpoint"], checked["sweep.seeds"], checked["num_epochs"]) == ("120", (7,), 10)
     assert (checked["optimizer.clip_norm"], checked["loss.class_weights"]) == (None, (1.0, 3.0))
+    assert check(loss__class_weights=("balanced",))["loss.class_weights"] == "balanced"  # as the command line has it
     assert checked["data.path"] == str(ROOT) and type(checked["num_epochs"]) is int
 
 

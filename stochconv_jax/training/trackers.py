@@ -78,13 +78,13 @@ class WeightsAndBiases:
 
 
 class MLflow:
-    """A run of MLflow, in the folder mlruns of the run's folder unless MLFLOW_TRACKING_URI names another store."""
+    """A run of MLflow, in the file mlflow.db of the run's folder unless MLFLOW_TRACKING_URI names another store."""
 
     def __init__(self, folder: RunFolder, config: Mapping[str, Any], first_step: int):
         from mlflow import MlflowClient, entities  # pyright: ignore[reportMissingImports]
 
         del first_step  # repeated figures are the same
-        local = (folder.path / "mlruns").as_uri()
+        local = f"sqlite:///{folder.path / 'mlflow.db'}"
         self._client = client = MlflowClient(os.environ.get("MLFLOW_TRACKING_URI", local))
 
         def create() -> str:

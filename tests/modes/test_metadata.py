@@ -39,19 +39,11 @@ def test_metadata_from_training_to_export(main, images, tmp_path):
     assert features == ["age", "sex missing", "sex=f", "sex=m"]
     assert json.loads((resumed / "config.json").read_text())["class_weights"] == pytest.approx([1, 1], abs=0.2)
     assert variables(resumed)["params"]["metadata"]["dense1"]["kernel"].shape == (4, 512)
-    output = main(resumed, **settings | {"data__metadata_columns": "('age',)"}, num_epochs=2, code=1)
-    assert "holds another run" in output and "data.metadata_columns: ['age', 'sex'] there, ['age'] now" in output
 
     main(resumed, mode="evaluate", eval__passes=2)
     assert json.loads((resumed / "evaluation.json").read_text())["images"] == "validation"
     main(resumed, mode="predict", predict__images=images / "labels.csv")
     written = {row["image"]: float(row["probability"]) for row in rows(resumed / "predicted.csv")}
-    output = main(resumed, mode="predict", predict__images=images, code=1)
-    assert "takes age, sex beside each image" in output and "name them by a table" in output
-    table = (images / "labels.csv").read_text()
-    (images / "other.csv").write_text(table.replace(",31,", ",old,"))
-    output = main(resumed, mode="predict", predict__images=images / "other.csv", code=1)
-    assert f"{images}/other.csv, row 3: 'age' is 'old', and the training images have numbers" in output
 
     predictor = stochconv_jax.load(resumed)
     files = [images / "0.png", images / "2.png"]
@@ -66,8 +58,11 @@ def test_metadata_from_training_to_export(main, images, tmp_path):
     assert np.abs(other - found).max() > 1e-4
     with pytest.raises(ValueError, match=r"takes age, sex beside each image, .* in Python also by `metadata`"):
         predictor.predict(pictures)
+    table = (images / "labels.csv").read_text()
+    (images / "other.csv").write_text(table.replace(",31,", ",old,"))
+    with pytest.raises(ValueError, match=rf"{images}/other\.csv, row 3: 'age' is 'old', and the training images"):
+        predictor.predict(images / "other.csv")
 
-    main(resumed, mode="show", show__topics="('relevance',)", show__passes=8, show__count=1)
     main(resumed, mode="export", export__formats="('onnx',)")
     assert json.loads((resumed / "export" / "metadata.json").read_text())["features"] == features
     card = (resumed / "export" / "model_card.md").read_text()

@@ -98,7 +98,7 @@ def test_a_resumed_run_goes_on_in_the_run_of_each_tracker(packages, tmp_path):
     }
     assert mlflow["status"] == "FINISHED" and mlflow["name"] == "mine"
     assert mlflow["params"] == {key: str(value) for key, value in CONFIG.items()}
-    assert packages["mlflow"].places == [(folder.path / "mlruns").as_uri()] * 2
+    assert packages["mlflow"].places == [f"sqlite:///{folder.path}/mlflow.db"] * 2
     assert any(folder.events.iterdir())
 
 
