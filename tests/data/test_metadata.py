@@ -139,5 +139,8 @@ def test_batches_hold_the_metadata_of_their_images_and_mix_them_as_the_images_ar
     others = found["metadata"].copy()
     others[rows, found["index"]] -= 1 - share
     np.testing.assert_allclose(others.max(axis=1), share, atol=1e-6)
+    if mixup:
+        clear = share > 1e-3
+        np.testing.assert_array_equal(images.labels[others.argmax(axis=1)][clear], found["label_mixed"][clear])
     held = joined(evaluation(images))
     np.testing.assert_array_equal(held["metadata"][held["mask"]], images.metadata)
