@@ -108,15 +108,16 @@ def choice(choices: Collection[str]) -> Kind:
     return Kind(read, f"choose one of {', '.join(choices)}", choices)
 
 
-def subset(choices: Collection[str]) -> Kind:
+def subset(choices: Collection[str], *, may_be_empty: bool = False) -> Kind:
     """Accepts a tuple of one or more different `choices`, or a single choice without a tuple."""
 
     def read(value):
         values = tuple(map(choice(choices).read, _as_tuple(value)))
-        _require(values and len(set(values)) == len(values))
+        _require((values or may_be_empty) and len(set(values)) == len(values))
         return values
 
-    return Kind(read, f"expected one or more of {', '.join(choices)}, each once", choices)
+    empty = ", or ()" if may_be_empty else ""
+    return Kind(read, f"expected one or more of {', '.join(choices)}, each once{empty}", choices)
 
 
 def sequence(kind: Kind, expected: str, accepts: Callable[[tuple], bool] = lambda values: True) -> Kind:
@@ -128,6 +129,26 @@ def sequence(kind: Kind, expected: str, accepts: Callable[[tuple], bool] = lambd
         return values
 
     return Kind(read, f"expected {expected}")
+
+
+def word_or(word: str, kind: Kind) -> Kind:
+    """Accepts `word`, also as the tuple that the command line makes of it, or a value of `kind`."""
+
+    def read(value):
+        return word if _as_tuple(value) == (word,) else kind.read(value)
+
+    return Kind(read, f"{kind.expected}, or {word!r}", (word,))
+
+
+def column_names() -> Kind:
+    """Accepts a tuple of different names, whatever their capitals, or a single name without a tuple."""
+
+    def read(value):
+        names = tuple(text(r"\s*\S.*").read(name).strip() for name in _as_tuple(value))
+        _require(len({name.casefold() for name in names}) == len(names))
+        return names
+
+    return Kind(read, "expected different names of columns, or ()")
 
 
 def size() -> Kind:

@@ -12,6 +12,7 @@ from stochconv_jax.config_kinds import (
     Kind,
     boolean,
     choice,
+    column_names,
     empty_or,
     fraction,
     integer,
@@ -24,6 +25,7 @@ from stochconv_jax.config_kinds import (
     size,
     subset,
     text,
+    word_or,
 )
 from stochconv_jax.data.isic import rules as isic_rules
 from stochconv_jax.models import variants
@@ -79,6 +81,7 @@ RULES: Mapping[str, Kind] = {
     "data.fold": empty_or(part_of(2)),
     "data.group_by": TEXT,
     "data.stratify_by": TEXT,
+    "data.metadata_columns": column_names(),
     "data.image_column": TEXT,
     "data.target_column": text(".+", "the name of a column"),
     "data.classes": sequence(
@@ -113,9 +116,10 @@ RULES: Mapping[str, Kind] = {
     "augment.brightness": fraction(),
     "augment.contrast": fraction(),
     "augment.saturation": fraction(),
+    "augment.color_ops": fraction(),
     "augment.cutout": fraction(),
     "augment.mixup": _at_least_0(),
-    "optimizer.name": choice(("rmsprop", "adamw", "sgd")),
+    "optimizer.name": choice(("rmsprop", "adamw", "sgd", "lion", "adafactor", "muon")),
     "optimizer.learning_rate": _positive(),
     "optimizer.schedule": choice(("constant", "exponential", "cosine")),
     "optimizer.warmup_epochs": _at_least_0(),
@@ -128,8 +132,8 @@ RULES: Mapping[str, Kind] = {
     "optimizer.weight_decay": _at_least_0(),
     "optimizer.clip_norm": optional(_positive()),
     "optimizer.freeze": sequence(
-        text(r"(thumbnail|windows|merged|classifier)[\w/]*"),
-        "names of parts that begin with thumbnail, windows, merged or classifier, or ()",
+        text(r"(thumbnail|windows|merged|metadata|classifier)[\w/]*"),
+        "names of parts that begin with thumbnail, windows, merged, metadata or classifier, or ()",
     ),
     "optimizer.factors": sequence(
         text(r"[^=]+=\d*\.?\d+(e[-+]?\d+)?"), "a factor for each part, such as ('windows=10', 'thumbnail=0.1'), or ()"
@@ -138,8 +142,10 @@ RULES: Mapping[str, Kind] = {
     "optimizer.ema_decay": optional(fraction()),
     "sharding.parameters": choice(("replicated", "sharded")),
     "loss.label_smoothing": fraction(),
-    "loss.class_weights": sequence(
-        _at_least_0(), "a weight per class, 0 or more and not all 0, or ()", lambda weights: not weights or any(weights)
+    "loss.focal_gamma": _at_least_0(),
+    "loss.class_weights": word_or(
+        "balanced",
+        sequence(_at_least_0(), "a weight per class, 0 or more and not all 0, or ()", lambda w: not w or any(w)),
     ),
     "checkpoint.best_metric": choice([name for name in METRICS if name not in ("epoch", "step")]),
     "checkpoint.patience": integer(0),
@@ -189,6 +195,7 @@ RULES: Mapping[str, Kind] = {
     "show.topics": subset(("augmentation", "windows", "coverage", "sampling", "filters", "relevance")),
     "show.output": text(f"{NO_ADDRESS}.+", "the name of a folder"),
     "show.passes": integer(8),  # the minimum for a relevance map, attribution.LEAST_PASSES
+    "log.trackers": subset(("tensorboard", "wandb", "mlflow"), may_be_empty=True),
     "log_every_seconds": number("seconds, 0 or more", lambda value: value >= 0, may_be_infinite=True),
     "compilation_cache": TEXT,
 }
@@ -232,7 +239,7 @@ def check_path(name: str, value: str) -> None:
 def check_together(values: Mapping[str, Any]) -> None:
     """Raises BadValue if two of `values`, which `check` has returned, contradict each other."""
     weights, classes = values["loss.class_weights"], values["data.num_classes"]
-    if weights and len(weights) != classes:
+    if weights and weights != "balanced" and len(weights) != classes:
         raise BadValue(
             f"config.loss.class_weights={weights}: expected {classes} weights, one per class (config.data.num_classes)"
         )
@@ -241,6 +248,12 @@ def check_together(values: Mapping[str, Any]) -> None:
             f"config.data.classes={values['data.classes']}: expected {classes} names, one per class "
             "(config.data.num_classes)"
         )
+    for key in ("data.target_column", "data.group_by", "data.image_column"):
+        if values[key].strip().casefold() in {name.casefold() for name in values["data.metadata_columns"]}:
+            raise BadValue(
+                f"config.data.metadata_columns={values['data.metadata_columns']} has the column of config.{key}, which "
+                "the network must not see: take it out"
+            )
     branches, merge_after = values["model.branches"], values["model.merge_after"]
     variant, filters_per_window = variants.get(values["model.variant"]), values["model.filters_per_window"]
     if variant.stem_filters % filters_per_window:

@@ -39,7 +39,12 @@ def get_config() -> ConfigDict:
             },
             "loss": {
                 "label_smoothing": 0.0,  # share of the target that is spread evenly over the classes
-                "class_weights": (),  # weight of each class in the loss, 0 or more, e.g. (1.0, 5.0); (): all equal
+                # Power of the focal loss, which counts images less that are predicted well: 2 in its paper. 0: the
+                # cross-entropy. val_loss is the cross-entropy always.
+                "focal_gamma": 0.0,
+                # Weight of each class in the loss, 0 or more, e.g. (1.0, 5.0); (): all equal; 'balanced': the number of
+                # training images divided by the number of classes and by that of the class's own images.
+                "class_weights": (),
             },
             "checkpoint": {
                 # Column of metrics.csv that chooses the best checkpoint: the minimum of a *_loss, the maximum of
@@ -113,6 +118,8 @@ def get_config() -> ConfigDict:
                 "passes": 256,  # draws of windows per relevance map; more of them make the map less noisy
                 "output": "show",  # folder to write into, relative to the run folder or absolute
             },
+            # Programs that draw the figures of metrics.csv: tensorboard, and by extras wandb and mlflow; (): none.
+            "log": {"trackers": ("tensorboard",)},
             "log_every_seconds": 10.0,  # seconds between progress lines
             "compilation_cache": "~/.cache/stochconv_jax",  # folder of compiled programs for later starts; '': none
         },
@@ -190,6 +197,9 @@ def data() -> ConfigDict:
             "validation_fraction": 0.2,  # share of the images used for validation, if they are split
             "fold": "",  # '2/5': the second of five folds is used for validation, instead of validation_fraction
             "group_by": "",  # CSV column whose equal values stay on one side of the split, e.g. patient_id; '': none
+            # CSV columns that the network takes beside the image, e.g. ('age', 'sex', 'site'); (): none. Numbers are
+            # standardised, words are one-hot, and what is missing is a value of its own.
+            "metadata_columns": (),
             "stratify_by": "",  # CSV column that is distributed alike on both sides, in addition to the target
             "num_classes": 2,  # 2: one logit and binary cross-entropy; more: one logit per class and softmax
             "image_size": (1024, 1024),  # height and width in pixels of the full image; also 512 or '512x768'
@@ -252,6 +262,7 @@ def augment() -> ConfigDict:
             "brightness": 0.0,  # range b: a factor uniform in 1 - b .. 1 + b; 0: off
             "contrast": 0.0,  # range of a factor, as for brightness, applied about middle grey; 0: off
             "saturation": 0.0,  # range of a factor, as for brightness; 0: off
+            "color_ops": 0.0,  # strength of two colour operations, drawn as in RandAugment, e.g. 0.5; 0: off
             "cutout": 0.0,  # share of the image's area that a random square covers; 0: off
             "mixup": 0.0,  # parameter of the beta distribution, e.g. 0.2; two images are read for each; 0: off
         },
@@ -263,7 +274,7 @@ def optimizer() -> ConfigDict:
     """Returns the settings of the optimiser and its schedule. Numbers of epochs may be fractions."""
     return ConfigDict(
         {
-            "name": "rmsprop",  # rmsprop | adamw | sgd
+            "name": "rmsprop",  # rmsprop | adamw | sgd | lion | adafactor | muon: of the kernels of 1x1 convolutions
             "learning_rate": 1e-3,  # its maximum, after the warm-up
             "schedule": "exponential",  # constant | exponential | cosine
             "warmup_epochs": 0.0,  # epochs in which the rate rises linearly from zero
@@ -272,7 +283,7 @@ def optimizer() -> ConfigDict:
             "decay_rate": 0.9,  # exponential: factor of each decay
             "momentum": 0.0,  # rmsprop, sgd
             "rms_decay": 0.99,  # rmsprop: share of the running mean square that a step keeps
-            "epsilon": 1e-8,  # rmsprop, adamw: added to the root of the mean square
+            "epsilon": 1e-8,  # rmsprop, adamw, muon: added to the root of the mean square
             "weight_decay": 0.0,  # times the learning rate; on kernels, not on biases or batch norm
             "clip_norm": config_dict.placeholder(float),  # largest global norm of the gradient; None: no clipping
             # Parts that stay as they are, also their batch statistics, by the beginnings of their names: stems, stages,

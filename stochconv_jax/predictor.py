@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeGuard, overload
 
 import jax
@@ -13,7 +13,8 @@ import numpy as np
 from stochconv_jax import config_rules
 from stochconv_jax.data import requested, sources
 from stochconv_jax.data.array_source import ArraySource
-from stochconv_jax.experiment import ensembles, initial_state, runs
+from stochconv_jax.data.metadata import texts_from
+from stochconv_jax.experiment import ensembles, initial_state, runs, skipped_images
 from stochconv_jax.experiment.experiment import Experiment
 from stochconv_jax.run_folder import RunFolder
 from stochconv_jax.runtime import compiler_flags
@@ -24,6 +25,7 @@ from stochconv_jax.training.progress import Progress
 logger = logging.getLogger(__name__)
 
 PathLike = str | os.PathLike
+Metadata = Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Any]]
 
 
 @overload
@@ -75,7 +77,8 @@ def load(
     with _jax_settings_of_the_program():
         found = [runs.read_run(folder.path, overrides) for folder in folders]
         ensembles.refuse_other_classes({str(folder.path): config for folder, config in found})
-        members = [Predictor(folder, Experiment(config, mesh=meshes.create(devices))) for folder, config in found]
+        mesh = meshes.create(devices)
+        members = [Predictor(folder, runs.experiment(folder, config, mesh=mesh)) for folder, config in found]
     return members[0] if isinstance(run, PathLike) else Ensemble(members)
 
 
@@ -136,6 +139,7 @@ class Predictor:
         images: PathLike | Sequence[PathLike] | np.ndarray | Sequence[np.ndarray],
         passes: int | None = None,
         names: Sequence[str] | None = None,
+        metadata: Metadata | None = None,
     ) -> ImageProbabilities:
         """Predicts images, with the same results as --mode=predict, on the same CPU bit for bit, see `load`.
 
@@ -150,30 +154,50 @@ class Predictor:
           passes: draws of windows per image; by default config.eval.passes of the run.
           names: for arrays only, file names from which their identities are computed. By default the identity of an
             array is computed from its pixels.
+          metadata: for a run with config.data.metadata_columns, the values of these columns: {column: one for each
+            image}, or a list with a {column: value} for each image; None and NaN are missing values. A table of images
+            need not be given any, if it has the columns.
 
         Raises:
-          ValueError: nothing is found, no image can be used, or an array is not uint8 `[H, W, 3]`.
+          ValueError: nothing is found, no image can be used, an array is not uint8 `[H, W, 3]`, or the metadata are
+            not those that the run takes.
         """
         with _jax_settings_of_the_program():
             if isinstance(images, np.ndarray | jax.Array) or not _are_paths(images):
                 arrays: Any = images
                 if getattr(arrays, "ndim", 0) == 3:
                     arrays = arrays[None]
-                return self._predict(ArraySource(arrays, names), passes)
+                source = ArraySource(arrays, names)
+                self._encode(source, metadata, range(len(source)), len(source))
+                return self._predict(source, passes)
             if names is not None:
                 raise ValueError("names are for arrays; files have names")
             paths = [images] if isinstance(images, PathLike) else images
             column = self.experiment.config.data.image_column
-            return self.predict_files(_joined([_find(os.fspath(path), column) for path in paths]), passes)
+            return self.predict_files(_joined([_find(os.fspath(path), column) for path in paths]), passes, metadata)
 
-    def predict_files(self, asked: requested.RequestedImages, passes: int | None = None) -> ImageProbabilities:
+    def predict_files(
+        self, asked: requested.RequestedImages, passes: int | None = None, metadata: Metadata | None = None
+    ) -> ImageProbabilities:
         """Predicts the requested files; the result has a row for each, in their order."""
-        found, count = self._predict(asked.source(), passes), len(asked.texts)
+        source, count = asked.source(), len(asked.texts)
+        self._encode(source, metadata, asked.found.tolist(), count)
+        found = self._predict(source, passes)
         probability, std = (np.full((count, found.probability.shape[1]), np.nan) for _ in range(2))
         probability[asked.found], std[asked.found] = found.probability, found.std
         reasons = np.array(asked.reasons, object)
         reasons[asked.found] = found.reasons
         return ImageProbabilities(asked.texts, probability, std, reasons.tolist())
+
+    def _encode(self, source: sources.Source, given: Metadata | None, chosen: Sequence[int], count: int) -> None:
+        """Sets the metadata of `source`, whose images are those at `chosen` among the `count` that were asked for."""
+        if given is None:
+            return  # the columns of a table are encoded where it is read
+        if self.experiment.metadata is None:
+            raise ValueError("metadata: the run was trained without, so that it takes none")
+        texts = {name: [cells[i] for i in chosen] for name, cells in texts_from(given, count).items()}
+        encode = self.experiment.metadata.encode
+        source.metadata = encode(texts, "metadata", lambda row: f"metadata of {source.texts[row]}")
 
     def _predict(self, source: sources.Source, passes: int | None) -> ImageProbabilities:
         found, reasons_by_index = self.predict_source(source, passes)
@@ -205,7 +229,7 @@ class Predictor:
             found = evaluation.predict(step, self.variables, on_devices, on_batch=progress.update)
         assert found is not None, "nothing requests a stop"
         found = dataclasses.replace(found, views=experiment.config.eval.views)
-        reasons = experiment.explain_skipped(source, found.skipped)
+        reasons = skipped_images.explain(experiment, source, found.skipped)
         if not len(found.index):
             raise ValueError(f"none of the {len(source)} images can be used")
         return found, reasons
@@ -234,13 +258,14 @@ class Ensemble:
         images: PathLike | Sequence[PathLike] | np.ndarray | Sequence[np.ndarray],
         passes: int | None = None,
         names: Sequence[str] | None = None,
+        metadata: Metadata | None = None,
     ) -> ImageProbabilities:
         """Predicts images as `Predictor.predict` does, with each run, and returns the mean.
 
         `std` is the standard deviation of the probability over the runs. An image that one run cannot use has no
         probability.
         """
-        return mean_over_runs([member.predict(images, passes, names) for member in self.members])
+        return mean_over_runs([member.predict(images, passes, names, metadata) for member in self.members])
 
 
 def mean_over_runs(found: Sequence[ImageProbabilities]) -> ImageProbabilities:
@@ -275,6 +300,8 @@ def _find(path: str, image_column: str) -> requested.RequestedImages:
 
 
 def _joined(parts: Sequence[requested.RequestedImages]) -> requested.RequestedImages:
+    if len(parts) == 1:
+        return parts[0]
     texts, files, reasons = (
         [one for part in parts for one in getattr(part, name)] for name in ("texts", "files", "reasons")
     )

@@ -64,6 +64,7 @@ FREE_KEYS = (
     "sharding.",
     "show.",
     "sweep.",
+    "log.",
     "log_every_seconds",
     "compilation_cache",
 )

@@ -14,7 +14,7 @@ from stochconv_jax.experiment import experiment
 from stochconv_jax.models import classifier, efficientnet, variants
 from stochconv_jax.ops import windows
 from stochconv_jax.planning import targets
-from stochconv_jax.training import optimizers
+from stochconv_jax.training import optimizers, trackers
 from stochconv_jax.visualization import attribution, topics
 from tests.conftest import ROOT
 
@@ -28,6 +28,7 @@ FREE_TEXT = {
         "data.validation_labels",
         "data.group_by",
         "data.stratify_by",
+        "data.metadata_columns",
     ),
     *("data.image_column", "eval.path", "eval.labels", "eval.output", "report.output"),
     *("predict.images", "prepare.raw", "prepare.labels", "report.baseline", "show.images", "compilation_cache"),
@@ -66,7 +67,7 @@ def test_a_rule_leaves_what_the_experiments_set_as_it_is(name):
 def test_a_rule_refuses_values_of_another_type(key):
     for wrong in (object(), {"a": 1}, math.nan, [None], b"", 1j, *([] if DEFAULTS[key] is None else [None])):
         refused(key, wrong)
-    wrong = "no such word" if not isinstance(DEFAULTS[key], str) else True
+    wrong = "no such word" if not isinstance(DEFAULTS[key], str) and key not in FREE_TEXT else True
     refused(key, wrong)
 
 
@@ -74,7 +75,10 @@ def test_a_rule_refuses_values_of_another_type(key):
 def test_only_free_text_takes_any_text(key):
     if key not in ("export.output", "predict.output", "show.output", "data.target_column"):  # any text but ''
         refused(key, "no such word")
-    if key not in ("loss.class_weights", "data.classes", "optimizer.freeze", "optimizer.factors"):
+    if key not in (
+        *("loss.class_weights", "data.classes", "optimizer.freeze", "optimizer.factors", "data.metadata_columns"),
+        "log.trackers",
+    ):
         refused(key, ())
 
 
@@ -107,7 +111,7 @@ def test_numbers_have_a_range(key):
         ("seed", 2**63, "0 or more"),
         ("eval.batch_size", 0, "1 or more"),
         ("eval.checkpoint", "newest", "expected 'best', 'last' or the number"),
-        ("optimizer.name", "adam", 'choose one of rmsprop, adamw, sgd. Did you mean "adamw"?'),
+        ("optimizer.name", "adam", 'choose one of rmsprop, adamw, sgd, lion, adafactor, muon. Did you mean "adamw"?'),
         ("model.variant", "b0_wide", 'Did you mean "b0_wide_stem"?'),
         ("model.branches", (), "expected one or more of thumbnail, windows, each once"),
         ("model.branches", ("windows", "windows"), "each once"),
@@ -137,6 +141,10 @@ def test_numbers_have_a_range(key):
         ("loss.class_weights", (1.0, -1.0), "0 or more and not all 0"),
         ("loss.class_weights", (0, 0), "0 or more and not all 0"),
         ("loss.class_weights", (1.0, math.nan), "0 or more and not all 0"),
+        ("loss.class_weights", "balance", "0 or more and not all 0, or (), or 'balanced'. Did you mean \"balanced\"?"),
+        ("loss.focal_gamma", -1.0, "0 or more"),
+        ("data.metadata_columns", ("age", "Age "), "expected different names of columns, or ()"),
+        ("log.trackers", ("tensorbord",), 'each once, or (). Did you mean "tensorboard"?'),
         ("plan.topology", "v5e:2", "KIND:HOSTSxGPUS"),
         ("prepare.rule", "MEL=1,NV=3", "without a gap"),
         ("show.topics", "lesions", "expected one or more of augmentation"),
@@ -167,6 +175,7 @@ def test_other_spellings_of_a_value():
     assert (checked["model.branches"], checked["model.merge_after"]) == (("windows",), "3")
     assert (checked["eval.checkpoint"], checked["sweep.seeds"], checked["num_epochs"]) == ("120", (7,), 10)
     assert (checked["optimizer.clip_norm"], checked["loss.class_weights"]) == (None, (1.0, 3.0))
+    assert check(loss__class_weights=("balanced",))["loss.class_weights"] == "balanced"  # as the command line has it
     assert checked["data.path"] == str(ROOT) and type(checked["num_epochs"]) is int
 
 
@@ -181,6 +190,7 @@ def test_words_are_those_that_the_modules_know():
         "data.on_bad_image": pipeline.ON_BAD_IMAGE,
         "optimizer.name": optimizers.OPTIMIZERS,
         "optimizer.schedule": optimizers.SCHEDULES,
+        "log.trackers": trackers.TRACKERS,
         "prepare.crop": image_encoding.CROPS,
         "prepare.formats": shard_plan.FORMATS,
         "show.topics": topics.TOPICS,

@@ -135,7 +135,7 @@ def test_the_oldest_versions_allowed_are_those_tested():
 
 
 def test_what_is_imported_is_required_and_nothing_else():
-    """Checks that what is imported is a dependency or in the extras `hub` and `export`, and that each is imported."""
+    """Checks that what is imported is a dependency or in an extra for imports, and that each of them is imported."""
     imported = set()
     for file in [*(ROOT / "stochconv_jax").rglob("*.py"), *(ROOT / "configs").rglob("*.py"), ROOT / "main.py"]:
         for node in ast.walk(ast.parse(file.read_text())):
@@ -146,7 +146,8 @@ def test_what_is_imported_is_required_and_nothing_else():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     named = {"opencv_python_headless": "cv2", "orbax_checkpoint": "orbax", "absl_py": "absl", "pillow": "PIL"}
     named |= {"scikit_learn": "sklearn"}
-    requirements = project["dependencies"] + project["optional-dependencies"]["hub"]
+    extras = project["optional-dependencies"]
+    requirements = project["dependencies"] + extras["hub"] + extras["wandb"] + extras["mlflow"]
     required = {requirement.split(">")[0].replace("-", "_") for requirement in requirements}
     required = {named.get(name, name) for name in required}
     exporting = {"onnx", "onnxruntime"}  # JAX imports the third, flatbuffers

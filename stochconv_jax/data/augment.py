@@ -4,6 +4,8 @@ import dataclasses
 
 import cv2
 import numpy as np
+import PIL.Image
+from PIL import ImageEnhance, ImageOps
 
 Size = tuple[int, int]  # height, width in pixels
 
@@ -14,9 +16,9 @@ class Augmentation:
 
     `area`: the crop's share of the image's area, (least, most). `aspect`: the crop's width / height relative to the
     image's own, (least, most). `flip`: left-right and up-down, each with probability 1/2. `rotation`: degrees, uniform
-    in +-rotation. `brightness`, `contrast`, `saturation`: each a factor, uniform in 1 +- the value. `cutout`: the
-    share of the image's area that a square hides. `mixup`: the parameter of the beta distribution from which the share
-    of another image is drawn, 0 for no mixup.
+    in +-rotation. `brightness`, `contrast`, `saturation`: each a factor, uniform in 1 +- the value. `color_ops`: the
+    strength of `apply_color_ops`. `cutout`: the share of the image's area that a square hides. `mixup`: the parameter
+    of the beta distribution from which the share of another image is drawn, 0 for no mixup.
     """
 
     area: tuple[float, float] = (0.6, 1.0)
@@ -26,6 +28,7 @@ class Augmentation:
     brightness: float = 0.0
     contrast: float = 0.0
     saturation: float = 0.0
+    color_ops: float = 0.0
     cutout: float = 0.0
     mixup: float = 0.0
 
@@ -90,7 +93,8 @@ def warp(picture: np.ndarray, affine: np.ndarray) -> np.ndarray:
 def apply(random: np.random.Generator, picture: np.ndarray, ranges: Augmentation) -> np.ndarray:
     """Returns `picture` with one random augmentation, except mixup, in the same size."""
     affine = random_affine(random, picture.shape[:2], ranges)
-    return cut_out(random, recolor(random, warp(picture, affine), ranges), ranges.cutout)
+    colored = apply_color_ops(random, recolor(random, warp(picture, affine), ranges), ranges.color_ops)
+    return cut_out(random, colored, ranges.cutout)
 
 
 def mixed_share(random: np.random.Generator, mixup: float) -> float:
@@ -112,6 +116,32 @@ def recolor(random: np.random.Generator, picture: np.ndarray, ranges: Augmentati
     linear = saturation * np.eye(3) + (1 - saturation) * np.tile(_GREY, (3, 1))
     offset = np.full((3, 1), 127.5 * (1 - contrast))
     return cv2.transform(picture, brightness * np.hstack([contrast * linear, offset]))
+
+
+# From an image and a strength s, -1..1, to an image; at 0 the last six change nothing.
+_COLOR_OPS = (
+    lambda image, _: ImageOps.autocontrast(image),
+    lambda image, _: ImageOps.equalize(image),
+    lambda image, s: ImageOps.posterize(image, 8 - round(4 * abs(s))),
+    lambda image, s: ImageOps.solarize(image, round(256 * (1 - abs(s)))),
+    lambda image, s: ImageEnhance.Color(image).enhance(1 + 0.9 * s),
+    lambda image, s: ImageEnhance.Contrast(image).enhance(1 + 0.9 * s),
+    lambda image, s: ImageEnhance.Brightness(image).enhance(1 + 0.9 * s),
+    lambda image, s: ImageEnhance.Sharpness(image).enhance(1 + 0.9 * s),
+)
+
+
+def apply_color_ops(random: np.random.Generator, picture: np.ndarray, strength: float) -> np.ndarray:
+    """Applies two random colour operations of Pillow, those of RandAugment (Cubuk et al., 2020), one after the other.
+
+    `strength`: 0..1, with a random sign for the operations that have one; 0 leaves the picture as it is.
+    """
+    if not strength:
+        return picture
+    image = PIL.Image.fromarray(picture)
+    for index in random.integers(len(_COLOR_OPS), size=2):
+        image = _COLOR_OPS[index](image, random.choice([-strength, strength]))
+    return np.array(image)
 
 
 def cut_out(random: np.random.Generator, picture: np.ndarray, share: float) -> np.ndarray:

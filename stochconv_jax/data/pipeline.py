@@ -9,6 +9,7 @@ A batch is a dict of NumPy arrays, the b rows of the global batch that belong to
     index      int32 [b]            index of the image in the source
     mask       bool [b]             False for rows that only fill up a batch
     skipped    int32 [b]            index of the unreadable image that the row replaces, else -1
+    metadata   float32 [b, F]       features of the image's metadata      (if the source has them)
     label_mixed  int32 [b]          class of the image mixed in           (only in training with mixup)
     share_mixed  float32 [b]        its share of the pixels, 0..1/2       (only in training with mixup)
 """
@@ -64,6 +65,8 @@ class TrainRow(streams.Rows):
             share = augment.mixed_share(random, self.augmentation.mixup)
             picture = cv2.addWeighted(picture, 1 - share, augment.apply(random, second, self.augmentation), share, 0)
             mixed = {"label_mixed": np.int32(self.reader.source.labels[other]), "share_mixed": np.float32(share)}
+            if (metadata := self.reader.source.metadata) is not None:
+                mixed["metadata"] = np.float32((1 - share) * metadata[index] + share * metadata[other])
         return self.reader.row(index, picture, skipped=skipped) | mixed
 
     def where(self, position: int) -> str:

@@ -77,6 +77,8 @@ class Reader:
             "mask": np.bool_(mask),
             "skipped": np.int32(skipped),
         }
+        if self.source.metadata is not None:
+            row["metadata"] = self.source.metadata[index]
         if "image" in self.outputs:
             row["image"] = picture
         if "thumbnail" in self.outputs:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from stochconv_jax.data import image_files, names, paths, table_reader
-from stochconv_jax.data.sources import FolderSource
+from stochconv_jax.data.sources import UNKNOWN, FolderSource
 
 logger = logging.getLogger(__name__)
 
@@ -19,13 +19,14 @@ class RequestedImages:
     """N images in the order in which the user asks for them.
 
     `texts`: the user's names of them. `files`: the file of each, None if there is none. `reasons`: why there is none,
-    else ''. `columns`: the further columns of the table, if they are from one.
+    else ''. `columns`: the further columns of the table, if they are from one. `table`: that table, or None.
     """
 
     texts: Sequence[str]
     files: Sequence[pathlib.Path | None]
     reasons: Sequence[str]
     columns: dict[str, list[str]]
+    table: table_reader.TextTable | None = None
 
     @property
     def found(self) -> np.ndarray:
@@ -33,10 +34,21 @@ class RequestedImages:
         return np.flatnonzero([file is not None for file in self.files])
 
     def source(self) -> FolderSource:
-        """Returns a source of the images that have a file. Raises ValueError with the first reason if none has."""
+        """Returns a source of the images that have a file, with their further columns.
+
+        Raises ValueError with the first reason if none has a file.
+        """
         if not len(self.found):
             raise ValueError(f"none of the {len(self.files)} images can be used: {self.reasons[0]}")
-        return FolderSource.from_files(self.files[i] for i in self.found)
+        files = [file for file in self.files if file is not None]
+        if self.table is None:
+            return FolderSource.from_files(files)
+        about = {
+            "columns": {name: [texts[i] for i in self.found] for name, texts in self.columns.items()},
+            "lines": [self.table.lines[i] for i in self.found],
+            "table": self.table.path,
+        }
+        return FolderSource(files, [file.name for file in files], np.full(len(files), UNKNOWN), **about)
 
 
 def find(images: str, key: str, image_column: str = "") -> RequestedImages:
@@ -102,4 +114,4 @@ def _from_table(table: table_reader.TextTable, image_column: str) -> RequestedIm
         files.append(file)
         reasons.append(reason)
     columns = {name: values for name, values in table.columns.items() if name != column}
-    return RequestedImages(table.columns[column], files, reasons, columns)
+    return RequestedImages(table.columns[column], files, reasons, columns, table)

@@ -28,8 +28,11 @@ class Source(abc.ABC):
     `texts`: N texts by which the user knows the images, such as the cells of a table; the names by default. `files`:
     the file of each image, or empty if images are not in files of their own. `columns`: further texts about the images,
     N a column, by the column's name. `table`: the file that the columns are from, or None. `classes`: the names of the
-    classes 0, 1, ..., or () if they have none.
+    classes 0, 1, ..., or () if they have none. `metadata`: float32 `[N, features]` that a network takes beside the
+    images, see `data.metadata`; None until someone sets it.
     """
+
+    metadata: np.ndarray | None = None
 
     def __init__(
         self,
@@ -69,6 +72,10 @@ class Source(abc.ABC):
             raise ValueError(f"no such column in {self.origin}, {known}")
         return self.columns[found]
 
+    def where(self, index: int) -> str:
+        """Returns the place of the image's cells in the columns, for messages."""
+        return f"{self.origin}, image {self.texts[index]}"
+
     @property
     def origin(self) -> str:
         """The table, or another name for where the images are from, for messages."""
@@ -101,6 +108,10 @@ class Subset(Source):
     def bad_image(self, index: int, reason: object) -> BadImage:
         """Overrides `Source.bad_image`."""
         return self._source.bad_image(int(self._indices[index]), reason)
+
+    def where(self, index: int) -> str:
+        """Overrides `Source.where`."""
+        return self._source.where(int(self._indices[index]))
 
 
 class FolderSource(Source):
@@ -204,6 +215,10 @@ class FolderSource(Source):
         """Overrides `Source.bad_image`; names the file, and its row where it is from a table."""
         row = f" (row {self._lines[index]} of {self.table})" if self._lines else ""
         return BadImage(f"{self.files[index]}{row}: {reason}")
+
+    def where(self, index: int) -> str:
+        """Overrides `Source.where`."""
+        return f"{self.table}, row {self._lines[index]}" if self._lines else super().where(index)
 
 
 def _file_index(folder: pathlib.Path) -> file_names.FileIndex:

@@ -68,7 +68,7 @@ def inapplicable(source: str, validation: str) -> tuple[str, ...]:
     `validation`: the table or the folder of validation images; '' if there is none.
     """
     if source == "synthetic":
-        return ("path", "labels", "validation_labels", "classes", "fold", "group_by", "stratify_by")
+        return ("path", "labels", "validation_labels", "classes", "fold", "group_by", "stratify_by", "metadata_columns")
     return ("fold", "stratify_by") if validation else ()
 
 

@@ -37,7 +37,8 @@ def choose(folder: RunFolder, config: ConfigDict, overrides: Mapping[str, Any]) 
         if not {"data.path", *LABELS}.intersection(changed):
             raise
         raise ValueError(f"{error}; {NAME_A_TEST_SET}") from error
-    data, expected = runs.fingerprint(source), runs.recorded(folder)["data"]["validation"]
+    columns = config.data.metadata_columns
+    data, expected = runs.fingerprint(source, columns), runs.recorded(folder)["data"]["validation"]
     redrawn = config.data.source == "synthetic" and "data.seed" in changed  # drawn images have the same names
     if data == expected and not redrawn:
         return VALIDATION, source
@@ -46,9 +47,9 @@ def choose(folder: RunFolder, config: ConfigDict, overrides: Mapping[str, Any]) 
     asked_for = [key for key in changed if key not in (*runs.FREE_DATA_KEYS, "data.labels")]
     if not asked_for:
         raise ValueError(
-            f"the validation images are not those of the run in {folder.path} (names or labels differ: {data} now, "
-            f"{expected} there), so some may have been trained on. Give the files that it was trained with, or, "
-            f"{NAME_A_TEST_SET}"
+            f"the validation images are not those of the run in {folder.path} (names, labels or metadata differ: "
+            f"{data} now, {expected} there), so some may have been trained on. Give the files that it was trained "
+            f"with, or, {NAME_A_TEST_SET}"
         )
     logger.warning("other validation images than the run's own, because of %s", ", ".join(asked_for))
     return OTHER, source
@@ -75,7 +76,7 @@ def _warn_of_training_images(folder: RunFolder, config: ConfigDict, source: sour
     except ValueError:
         return
     shared = sorted(set(train.names).intersection(source.names))
-    if shared and runs.fingerprint(train) == runs.recorded(folder)["data"]["train"]:
+    if shared and runs.fingerprint(train, config.data.metadata_columns) == runs.recorded(folder)["data"]["train"]:
         logger.warning(
             "the run was trained on %d of the %d images of the test set (%s%s): its figures are too good",
             len(shared), len(source), ", ".join(shared[:3]), ", ..." if len(shared) > 3 else "",

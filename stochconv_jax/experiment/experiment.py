@@ -4,7 +4,7 @@ import functools
 import logging
 import math
 import os
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import jax
@@ -12,14 +12,14 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from stochconv_jax.config import name_keys
 from stochconv_jax.data import pipeline, reader, shared_memory, sources
+from stochconv_jax.data.metadata import Encoding
 from stochconv_jax.experiment import data_sources
 from stochconv_jax.models import variants
 from stochconv_jax.models.classifier import HEAD, Classifier
 from stochconv_jax.models.efficientnet import CONVENTIONS, LayerConfig
 from stochconv_jax.runtime import mesh as meshes
-from stochconv_jax.training import compiled_steps, optimizers, rngs, state
+from stochconv_jax.training import compiled_steps, losses, optimizers, rngs, state
 from stochconv_jax.training.loop import Epochs
 
 logger = logging.getLogger(__name__)
@@ -85,7 +85,21 @@ class Experiment:
                 conventions=CONVENTIONS[model.conventions],
             ),
             frozen=tuple(self.config.optimizer.freeze),
+            metadata_features=len(self.metadata.features()) if self.metadata else 0,
         )
+
+    @functools.cached_property
+    def metadata(self) -> Encoding | None:
+        """The encoding of config.data.metadata_columns, fitted to the training images; None without such columns.
+
+        That of a run that has begun must be given, see `runs.experiment`.
+        """
+        columns = self.config.data.metadata_columns
+        return Encoding.fit(self._sources[0], columns) if columns else None
+
+    def with_metadata(self, source: sources.Source) -> sources.Source:
+        """Returns `source` with the metadata that the network takes, if it takes any, see `Encoding.attach`."""
+        return self.metadata.attach(source) if self.metadata else source
 
     @functools.cached_property
     def pixels(self) -> dict[str, Any]:
@@ -103,6 +117,8 @@ class Experiment:
         shapes: dict[str, tuple[tuple[int, ...], Any]]
         shapes = {name: ((batch_size, *size, 3), jnp.uint8) for name, size in sizes.items()}
         shapes["example"] = ((batch_size,), jnp.uint32)
+        if self.metadata:
+            shapes["metadata"] = ((batch_size, len(self.metadata.features())), jnp.float32)
         return {name: jax.ShapeDtypeStruct(*spec, sharding=sharding) for name, spec in shapes.items()}
 
     def batch_shapes(self, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
@@ -123,12 +139,12 @@ class Experiment:
     @functools.cached_property
     def train_source(self) -> sources.Source:
         """The images to train on."""
-        return self._sources[0]
+        return self.with_metadata(self._sources[0])
 
     @functools.cached_property
     def val_source(self) -> sources.Source:
         """The validation images."""
-        return self._sources[1]
+        return self.with_metadata(self._sources[1])
 
     @functools.cached_property
     def epochs(self) -> Epochs:
@@ -162,7 +178,7 @@ class Experiment:
     def eval_batches(self, source: sources.Source, rounds: int | None = None) -> pipeline.EvalBatches:
         """Returns this host's rows of the batches that hold every image of `source` once. Close it when done."""
         return pipeline.EvalBatches(
-            source, batch_size=self.eval_batch_size, rounds=rounds, **self.pixels, **self._reading
+            self.with_metadata(source), batch_size=self.eval_batch_size, rounds=rounds, **self.pixels, **self._reading
         )
 
     @property
@@ -187,24 +203,6 @@ class Experiment:
             shared_memory.needed(row_bytes, size // jax.process_count(), num_workers, -(-images // size))
             for size, images in batches
         )
-
-    def explain_skipped(self, source: sources.Source, skipped: Iterable[int]) -> dict[int, str]:
-        """Logs and returns, by index, why images were skipped.
-
-        Each image is read once more, because the workers that skipped it report only its index.
-        """
-        images, found = pipeline.Reader(source, **self.pixels), {}
-        for index in sorted(set(map(int, skipped))):
-            try:
-                images.picture(index)
-                found[index] = f"{source.names[index]} could not be read before, and can be now"
-            except sources.BadImage as error:
-                found[index] = name_keys(str(error), ["data"])
-        if found:
-            logger.warning("%d of %d images cannot be used:", len(found), len(source))
-        for reason in found.values():
-            logger.warning("  %s", reason)
-        return found
 
     # The train state and the steps.
 
@@ -234,6 +232,14 @@ class Experiment:
         # The last that fits counts, and a part that is frozen already would keep its place among the factors.
         settings["factors"] = {part: factors[part] for part in factors if part not in frozen} | frozen
         return optimizers.create_optimizer(self.config.optimizer.name, self.schedule, **settings)
+
+    @functools.cached_property
+    def class_weights(self) -> tuple[float, ...]:
+        """The weight of each class in the loss: config.loss.class_weights or, if 'balanced', of the training images."""
+        weights = self.config.loss.class_weights
+        if weights != "balanced":
+            return tuple(weights)
+        return losses.balanced_weights(sources.class_counts(self.train_source.labels, self.config.data.num_classes))
 
     @functools.cached_property
     def initializer(self) -> rngs.Seeded:
@@ -272,7 +278,8 @@ class Experiment:
             self.mesh,
             seed=self.config.seed,
             label_smoothing=self.config.loss.label_smoothing,
-            class_weights=self.config.loss.class_weights,
+            focal_gamma=self.config.loss.focal_gamma,
+            class_weights=self.class_weights,
             ema_decay=self.config.optimizer.ema_decay,
             accumulate_steps=self.config.optimizer.accumulate_steps,
             split_state=self._split_state,

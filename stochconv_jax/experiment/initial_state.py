@@ -71,7 +71,9 @@ def _from_run(path: str, experiment: Experiment, fresh: state.TrainState) -> tup
     if RunFolder(path).read_config() is None:
         raise ValueError(f"config.init.run={path}: no run in {RunFolder(path).path}, because it has no config.json")
     folder, config = runs.read_run(path, {"sharding.parameters": "replicated"})
-    other = Experiment(config, mesh=experiment.mesh)
+    other = runs.experiment(folder, config, mesh=experiment.mesh)
+    if other.metadata and experiment.metadata and other.metadata.features() != experiment.metadata.features():
+        logger.warning("%s has other metadata: %s", folder.path, ", ".join(other.metadata.features()))
     if other.model.layers.conventions != experiment.model.layers.conventions:
         logger.warning("%s has config.model.conventions=%s", folder.path, config.model.conventions)
     there, here = config.data.classes, experiment.train_source.classes

@@ -14,9 +14,10 @@ from ml_collections import ConfigDict
 
 from stochconv_jax import default_config
 from stochconv_jax.config import check_together, complete, flatten
-from stochconv_jax.data import sources
+from stochconv_jax.data import sources, table_reader
+from stochconv_jax.data.metadata import Encoding
 from stochconv_jax.experiment import data_sources
-from stochconv_jax.experiment.experiment import AUTO, DTYPES, dtype_for
+from stochconv_jax.experiment.experiment import AUTO, DTYPES, Experiment, dtype_for
 from stochconv_jax.run_folder import FREE_KEYS, RunFolder
 from stochconv_jax.runtime import provenance
 
@@ -25,7 +26,8 @@ logger = logging.getLogger(__name__)
 # The files that an evaluation writes, and its lock file.
 EVALUATION, PREDICTIONS, EVALUATE_LOCK = "evaluation.json", "predictions.csv", ".evaluate.lock"
 # Keys, or beginnings of keys, that determine which arrays a checkpoint holds.
-RESTORED_KEYS = ("model.", "optimizer.", "data.num_classes")
+RESTORED_KEYS = ("model.", "optimizer.", "data.num_classes", "data.metadata_columns")
+METADATA = "metadata.json"  # the encoding of the columns config.data.metadata_columns
 DTYPE = "model.dtype"
 SIZE_KEYS = ("data.image_size", "data.thumbnail_size")
 # Keys that may change in a run if that makes it longer: whether (before, after) do. The epochs done stay as they are.
@@ -76,6 +78,7 @@ def claim(
     size: Mapping[str, int],
     data: Mapping[str, Any],
     classes: Sequence[str] = (),
+    class_weights: Sequence[float] = (),
 ) -> None:
     """Writes config.json of a new run, or checks that the run in `folder` is the one that `config` describes.
 
@@ -87,6 +90,7 @@ def claim(
       size: parameters and multiply-adds of the model.
       data: `fingerprint` of the training images and of the validation images.
       classes: names of the classes as they were found, which config.data.classes in config.json becomes.
+      class_weights: weights of the classes in the loss, for the record; () if all are equal.
 
     Raises:
       ValueError: `folder` holds another run, and the message lists the keys that differ; or its checkpoints are gone.
@@ -109,7 +113,7 @@ def claim(
                 "back, choose another --workdir, or remove its metrics.csv and evaluation.json"
             )
     elif jax.process_index() == 0:
-        about = {"config": content, **size, "data": data}
+        about = {"config": content, **size, "data": data} | ({"class_weights": class_weights} if class_weights else {})
         folder.write_json("config.json", about | provenance.describe(folder.path))
 
 
@@ -170,9 +174,44 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str
     return {key: (before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)}
 
 
-def fingerprint(source: sources.Source) -> dict[str, int]:
-    """Returns the number of images and a CRC-32 of their names and labels, which do not depend on the folder."""
-    crc = zlib.crc32("\n".join(source.names).encode("utf-8", "surrogateescape"))
+def experiment(folder: RunFolder, config: ConfigDict, **given: Any) -> Experiment:
+    """Returns the experiment of a run that has a checkpoint, with the encoding of metadata that it began with.
+
+    `given`: see `Experiment`. Raises ValueError, naming the file, if the encoding is gone, damaged or of other columns.
+    """
+    columns = list(config.data.metadata_columns)
+    if not columns:
+        return Experiment(config, **given)
+    try:
+        encoding = Encoding.from_json(folder.read_json(METADATA) or {})
+        if encoding.names != columns:
+            raise ValueError(f"it is of the columns {encoding.names}, and those of the run are {columns}")
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(
+            f"{folder.path / METADATA} is gone or damaged ({error!r}), and without it the metadata cannot be encoded "
+            "as in training: bring it back"
+        ) from error
+    return Experiment(config, metadata=encoding, **given)
+
+
+def begin(folder: RunFolder, config: ConfigDict) -> Experiment:
+    """Returns the experiment to train, with the encoding of metadata of the run in `folder` if that has a checkpoint.
+
+    A run of other columns is another run, which `claim` refuses.
+    """
+    saved = (folder.read_config() or {}).get("config") if folder.has_checkpoint() else None
+    columns = flatten(saved).get("data.metadata_columns") if isinstance(saved, Mapping) else None
+    return experiment(folder, config) if columns == list(config.data.metadata_columns) else Experiment(config)
+
+
+def fingerprint(source: sources.Source, columns: Sequence[str] = ()) -> dict[str, int]:
+    """Returns the number of images and a CRC-32 of their names and labels, which do not depend on the folder.
+
+    The texts of `columns`, those of the metadata, are part of it where the source has them.
+    """
+    there = (table_reader.find_column(source.columns, name) for name in columns)
+    texts = [text for name in there if name for text in source.columns[name]]
+    crc = zlib.crc32("\n".join([*source.names, *texts]).encode("utf-8", "surrogateescape"))
     return {"images": len(source), "crc32": zlib.crc32(np.asarray(source.labels, np.int32).tobytes(), crc)}
 
 

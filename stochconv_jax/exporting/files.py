@@ -17,7 +17,7 @@ from stochconv_jax.exporting.program import Program
 
 STABLEHLO, ONNX = "model.stablehlo", "model.onnx"
 PACKAGES = {"stablehlo": ("flatbuffers",), "onnx": ("onnx", "onnxruntime")}  # needed for each format
-INPUT, OUTPUT = "images", "probabilities"
+OUTPUT = "probabilities"
 # The largest accepted difference of a probability. Two programs of one network in bfloat16 may round differently.
 TOLERANCES = {"float32": 1e-4, "bfloat16": 2e-2}
 
@@ -36,8 +36,8 @@ def write_stablehlo(folder: pathlib.Path, program: Program, platforms: Sequence[
     Returns its path, and how far it differs from the network, see `_difference`; NaN if it is not for this machine.
     """
     (batch,) = export.symbolic_shape("batch")
-    images = jax.ShapeDtypeStruct((batch, *program.image_size, 3), jnp.uint8)
-    exported = export.export(jax.jit(program.probabilities), platforms=tuple(platforms))(images)
+    arguments = [jax.ShapeDtypeStruct((batch, *shape), dtype) for shape, dtype in program.arguments().values()]
+    exported = export.export(jax.jit(program.probabilities), platforms=tuple(platforms))(*arguments)
     file = write_bytes(folder / STABLEHLO, bytes(exported.serialize()))
     call = export.deserialize(bytearray(file.read_bytes())).call
     here = export.default_export_platform() in platforms
@@ -52,28 +52,31 @@ def write_onnx(folder: pathlib.Path, program: Program) -> tuple[pathlib.Path, fl
     import onnxruntime
 
     program = program.in_float32()
-    shape = (*program.image_size, 3)
-    names = {"input_name": INPUT, "output_name": OUTPUT}
     function = functools.partial(program.portable_probabilities, windows=program.windows())
-    model = onnx_graph.convert(function, shape, np.uint8, **names)
+    model = onnx_graph.convert(function, program.arguments(), OUTPUT)
     file = write_bytes(folder / ONNX, model.SerializeToString())
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     with jax.default_matmul_precision(
         "highest"
     ):  # by default GPUs and TPUs round the factors, and onnxruntime does not
-        return file, _difference(file, program, lambda images: session.run([OUTPUT], {INPUT: images})[0])
+        return file, _difference(
+            file, program, lambda *arrays: session.run([OUTPUT], dict(zip(program.arguments(), arrays)))[0]
+        )
 
 
 def _difference(file: pathlib.Path, program: Program, call) -> float:
-    """Returns the largest difference between the probabilities of `call` and of the network, for random images.
+    """Returns the largest difference between the probabilities of `call` and of the network, for random inputs.
 
     Raises RuntimeError, naming the file, if it is more than that of TOLERANCES.
     """
-    patches = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), np.uint8)  # noise would average out
-    images = np.stack([cv2.resize(one, program.image_size[::-1]) for one in patches])
+    random = np.random.default_rng(0)
+    patches = random.integers(0, 256, (3, 8, 8, 3), np.uint8)  # noise would average out
+    arrays = [np.stack([cv2.resize(one, program.image_size[::-1]) for one in patches])]
+    if features := program.model.metadata_features:
+        arrays.append(random.normal(size=(3, features)).astype(np.float32))
     network = jax.jit(program.probabilities)
-    batches = (images[:1], images)  # the file is for any number of images
-    difference = float(max(np.abs(np.asarray(call(batch)) - np.asarray(network(batch))).max() for batch in batches))
+    batches = ([array[:count] for array in arrays] for count in (1, 3))  # the file is for any number of images
+    difference = float(max(np.abs(np.asarray(call(*batch)) - np.asarray(network(*batch))).max() for batch in batches))
     if not difference <= TOLERANCES[jnp.dtype(program.model.layers.dtype).name]:
         raise RuntimeError(f"{file} differs from the network by {difference:.2g} in a probability: do not use it")
     return difference

@@ -7,7 +7,7 @@ such as parameters, are computed while the graph is made. ONNX has convolutions 
 convolution stands between two transpositions, of which runtimes remove what they can.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -42,25 +42,31 @@ Value = str | np.ndarray  # the name of a result in the graph, or a constant
 
 
 def convert(
-    function: Callable[[jax.Array], jax.Array], shape: Sequence[int], dtype: Any, *, input_name: str, output_name: str
+    function: Callable[..., jax.Array], inputs: Mapping[str, tuple[Sequence[int], Any]], output_name: str
 ) -> "onnx.ModelProto":
-    """Returns the ONNX model of a function of one array [batch, *shape] of `dtype` and one result [batch, ...].
+    """Returns the ONNX model of a function with one result [batch, ...].
 
+    `inputs`: (shape, dtype) of the function's arguments by their names in the model; each argument is [batch, *shape].
     Raises ValueError, naming it, for an operation without a rule.
     """
     from onnx import helper
 
     (batch,) = export.symbolic_shape("batch")
-    traced = jax.make_jaxpr(function)(jax.ShapeDtypeStruct((batch, *shape), dtype))
+    traced = jax.make_jaxpr(function)(
+        *(jax.ShapeDtypeStruct((batch, *shape), dtype) for shape, dtype in inputs.values())
+    )
     graph = _Graph()
-    (result,) = graph.add(traced, [input_name])
+    (result,) = graph.add(traced, list(inputs))
     graph.node("Identity", [result], output_name)
     out: Any = traced.out_avals[0]
     return helper.make_model(
         helper.make_graph(
             graph.nodes,
             "stochconv_jax",
-            [helper.make_tensor_value_info(input_name, _element_type(dtype), ["batch", *shape])],
+            [
+                helper.make_tensor_value_info(name, _element_type(dtype), ["batch", *shape])
+                for name, (shape, dtype) in inputs.items()
+            ],
             [helper.make_tensor_value_info(output_name, _element_type(out.dtype), ["batch", *out.shape[1:]])],
             graph.initializers,
         ),

@@ -22,6 +22,7 @@ from stochconv_jax.training import steps
 
 WINDOWS = "windows"  # the branch
 Images = UInt8[Array, "batch height width 3"]
+Metadata = Float32[Array, "batch features"] | None  # None for a network that takes none
 Probabilities = Float32[Array, "batch classes"]
 
 
@@ -46,18 +47,28 @@ class Program:
     image_size: tuple[int, int]
     thumbnail_size: tuple[int, int]
 
-    def probabilities(self, images: Images) -> Probabilities:
+    def arguments(self) -> dict[str, tuple[tuple[int, ...], Any]]:
+        """Returns the shape and dtype for one image of each argument of `probabilities`, by name."""
+        arguments: dict[str, tuple[tuple[int, ...], Any]] = {"images": ((*self.image_size, 3), np.uint8)}
+        if self.model.metadata_features:
+            arguments["metadata"] = ((self.model.metadata_features,), np.float32)
+        return arguments
+
+    def probabilities(self, images: Images, metadata: Metadata = None) -> Probabilities:
         """Returns the mean probabilities over passes, computed as in evaluation."""
         drawn = {"seed": self._seed, "passes": self.passes, "views": self.views}
-        return _mean_probabilities(steps.predict_views(self.variables, self._inputs(images), model=self.model, **drawn))
+        inputs = self._inputs(images, metadata)
+        return _mean_probabilities(steps.predict_views(self.variables, inputs, model=self.model, **drawn))
 
-    def portable_probabilities(self, images: Images, windows: np.ndarray | None) -> Probabilities:
+    def portable_probabilities(
+        self, images: Images, metadata: Metadata = None, *, windows: np.ndarray | None
+    ) -> Probabilities:
         """Returns what `probabilities` does, to rounding, by operations that other formats of networks have.
 
         No loop and no random number is in it: passes follow each other, and `windows`, the result of `windows`, are
         constants.
         """
-        inputs, logits = self._inputs(images), []
+        inputs, logits = self._inputs(images, metadata), []
         for view in range(self.views):
             corners = None if windows is None else windows[view * self.passes : (view + 1) * self.passes]
             turned = {name: turn(inputs[name], view) for name in PIXELS if name in inputs}
@@ -67,8 +78,8 @@ class Program:
     def _portable_logits(self, inputs: dict[str, jax.Array], windows: np.ndarray | None) -> list[jax.Array]:
         """Returns the logits of each pass over one view."""
         apply: Any = functools.partial(self.model.apply, self.variables)
-        unchanged = [branch for branch in self.model.branches if branch != WINDOWS]
-        features = {branch: apply(branch, inputs, method="encode") for branch in unchanged}
+        unchanged = [name for name in self.model.encoders if name != WINDOWS]
+        features = {name: apply(name, inputs, method="encode") for name in unchanged}
         if windows is None:
             return [apply(features, method="join")]
         logits = []
@@ -100,12 +111,12 @@ class Program:
         layers = dataclasses.replace(self.model.layers, dtype=jnp.float32)
         return dataclasses.replace(self, model=self.model.clone(layers=layers, remat=False))
 
-    def _inputs(self, images: Images) -> dict[str, jax.Array]:
+    def _inputs(self, images: Images, metadata: Metadata) -> dict[str, jax.Array]:
         """Returns the inputs of the model for images that all have the identity 0."""
         inputs = {"image": images, "example": jnp.zeros(images.shape[:1], jnp.uint32)}
         if "thumbnail" in self.model.branches:
             inputs["thumbnail"] = area_resize(images, self.thumbnail_size)
-        return inputs
+        return inputs if metadata is None else inputs | {"metadata": metadata}
 
 
 def area_resize(images: Images, size: tuple[int, int]) -> Images:

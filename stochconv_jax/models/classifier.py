@@ -26,7 +26,7 @@ from stochconv_jax.models.stochastic_conv import WINDOWS, StochasticConv
 from stochconv_jax.models.variants import Variant
 
 BRANCHES = ("thumbnail", "windows")
-HEAD = "head"
+HEAD, METADATA = "head", "metadata"
 
 
 class WindowStem(nn.Module):
@@ -79,20 +79,38 @@ class Stages(nn.Module):
         return x
 
 
+class MetadataBranch(nn.Module):
+    """The branch for metadata: two dense layers, each with batch norm and swish, and dropout between them.
+
+    Maps features [B, F] to float32 [B, 128]. It is that of the winners of the SIIM-ISIC challenge of 2020 (Ha, Liu &
+    Liu, 2020, arXiv:2010.05351, and the code that belongs to it).
+    """
+
+    layers: LayerConfig
+
+    @nn.compact
+    def __call__(self, features: Float32[Array, "batch features"], *, train: bool) -> Float32[Array, "batch 128"]:
+        layers = dataclasses.replace(self.layers, dtype=jnp.float32)
+        x = nn.swish(layers.norm(nn.Dense(512, name="dense1")(features), train=train, name="norm1"))
+        x = nn.Dropout(0.3, deterministic=not train)(x)
+        return nn.swish(layers.norm(nn.Dense(128, name="dense2")(x), train=train, name="norm2"))
+
+
 class Classifier(nn.Module):
     """EfficientNet on a thumbnail, on random windows of the full image, or on both.
 
     Each branch has a stem and the stages 1, ..., m of its own. There the branches' channels are concatenated, and one
     trunk with the stages m + 1, ... and the head goes on. With `merge_after='head'`, each branch is a whole network,
-    and the pooled features are concatenated. Dropout and a dense layer follow.
+    and the pooled features are concatenated. With `metadata_features`, the output of a MetadataBranch is concatenated
+    to them. Dropout and a dense layer follow.
 
     The inputs are a mapping of 'thumbnail', uint8 [B, h, w, 3], and/or 'image', uint8 [B, H, W, 3], and with the latter
-    'example', uint32 [B], the images' identities from which the windows are drawn. The result is float32 logits
-    [B, num_classes]. Rng streams: 'windows' for the window branch, always; 'dropout' and 'stochastic_depth' in
-    training.
+    'example', uint32 [B], the images' identities from which the windows are drawn; and 'metadata', float32 [B, F]. The
+    result is float32 logits [B, num_classes]. Rng streams: 'windows' for the window branch, always; 'dropout' and
+    'stochastic_depth' in training.
 
-    `__call__` is `join` of the `encode` of each branch. Both are public because several passes over an image differ
-    only in their windows, so that the thumbnail needs to be encoded only once.
+    `__call__` is `join` of the `encode` of each of `encoders`. Both are public because several passes over an image
+    differ only in their windows, so that the thumbnail needs to be encoded only once.
 
     Attributes:
       variant: the EfficientNet, see `variants.VARIANTS`.
@@ -111,6 +129,7 @@ class Classifier(nn.Module):
       layers: settings of all layers.
       frozen: beginnings of the names of `parts` that compute as in evaluation also in training: batch norm uses its
         running statistics and leaves them as they are, and no block is dropped.
+      metadata_features: number F of features of an image's metadata; 0 for a network that takes none.
     """
 
     variant: Variant
@@ -126,6 +145,7 @@ class Classifier(nn.Module):
     remat: bool = False
     layers: LayerConfig = LayerConfig()
     frozen: tuple[str, ...] = ()
+    metadata_features: int = 0
 
     def setup(self):
         self._check()
@@ -145,6 +165,8 @@ class Classifier(nn.Module):
             self.windows = stages("windows", 1, self.depth, self.meet == HEAD)
         if self.meet != HEAD:
             self.merged = stages("merged", self.depth + 1, last, True)
+        if self.metadata_features:
+            self.metadata = MetadataBranch(layers)
         self.drop = nn.Dropout(self.dropout)
         self.classifier = nn.Dense(self.num_classes, kernel_init=classifier_init)
 
@@ -152,6 +174,11 @@ class Classifier(nn.Module):
     def meet(self) -> int | str:
         """The stage after which the branches meet, or 'head', also for one branch."""
         return HEAD if len(self.branches) == 1 else self.merge_after
+
+    @property
+    def encoders(self) -> tuple[str, ...]:
+        """The names that `encode` takes: the branches and, if the network takes metadata, 'metadata'."""
+        return (*self.branches, METADATA) if self.metadata_features else self.branches
 
     @property
     def depth(self) -> int:
@@ -165,7 +192,8 @@ class Classifier(nn.Module):
         if self.meet != HEAD:
             own, joint = stages[: self.depth], [*stages[self.depth :], "head"]
         found = [part for b in self.branches for part in (f"{b}_stem", *(f"{b}/{name}" for name in own))]
-        return [*found, *(f"merged/{name}" for name in joint), "classifier"]
+        metadata = [METADATA] if self.metadata_features else []
+        return [*found, *(f"merged/{name}" for name in joint), *metadata, "classifier"]
 
     def _frozen_parts(self) -> list[str]:
         return [part for part in self.parts() if part.startswith(self.frozen)]
@@ -213,7 +241,12 @@ class Classifier(nn.Module):
     def encode(
         self, branch: str, inputs: Mapping[str, jax.Array], *, train: bool = False
     ) -> Float[Array, "batch ... channels"]:
-        """Returns the features of `branch` where the branches meet: [B, h, w, C], or pooled [B, C] at the head."""
+        """Returns the features of `branch` where the branches meet: [B, h, w, C], or pooled [B, C] at the head.
+
+        Those of 'metadata', [B, 128], are joined after the head.
+        """
+        if branch == METADATA:
+            return self.metadata(inputs[METADATA], train=train and METADATA not in self._frozen_parts())
         stages = self.thumbnail if branch == "thumbnail" else self.windows
         return stages(self.stem(branch, inputs, train=train), train=train)
 
@@ -229,7 +262,7 @@ class Classifier(nn.Module):
     def join(
         self, features: Mapping[str, Float[Array, "batch ... _"]], *, train: bool = False
     ) -> Float32[Array, "batch {self.num_classes}"]:
-        """Returns the logits from what `encode` returned for each branch.
+        """Returns the logits from what `encode` returned for each of `encoders`.
 
         Raises ValueError if the branches meet before the head with different heights or widths.
         """
@@ -242,13 +275,15 @@ class Classifier(nn.Module):
         x = jnp.concatenate(parts, axis=-1)
         if self.meet != HEAD:
             x = self.merged(x, train=train)
+        if self.metadata_features:
+            x = jnp.concatenate([x, features[METADATA]], axis=-1)
         return self.classifier(self.drop(x, deterministic=not train))
 
     def __call__(
         self, inputs: Mapping[str, jax.Array], *, train: bool = False
     ) -> Float32[Array, "batch {self.num_classes}"]:
         """Returns the logits."""
-        return self.join({b: self.encode(b, inputs, train=train) for b in self.branches}, train=train)
+        return self.join({name: self.encode(name, inputs, train=train) for name in self.encoders}, train=train)
 
 
 def sown_windows(intermediates: Mapping[str, Any]) -> Int32[Array, "#batch #filters 2"]:

@@ -61,7 +61,7 @@ def _part(names: list[str]) -> str:
 
 def _order(name: str) -> tuple[int, str]:
     """Returns the sort key of a part: branch after branch, each from stem to head, then the merged trunk."""
-    branches = ("thumbnail", "windows", "merged", "classifier")
+    branches = ("thumbnail", "windows", "merged", "metadata", "classifier")
     rank = branches.index(name.split("/")[0].removesuffix("_stem"))
     # '~' sorts the head after the stages.
     return rank, "" if name.endswith("_stem") else name.replace("/head", "/~head")

@@ -15,7 +15,6 @@ from ml_collections import ConfigDict
 from stochconv_jax.atomic_files import make_writable, write_csv
 from stochconv_jax.experiment import calibrations, ensembles, evaluated_images, runs
 from stochconv_jax.experiment.evaluated_images import VALIDATION
-from stochconv_jax.experiment.experiment import Experiment
 from stochconv_jax.experiment.prediction_rows import group_of_each, prediction_rows
 from stochconv_jax.experiment.runs import EVALUATE_LOCK, EVALUATION, PREDICTIONS
 from stochconv_jax.predictor import Predictor
@@ -44,10 +43,10 @@ def run(_, overrides, workdir) -> None:
 
 def _evaluate_run(folder: RunFolder, overrides: Mapping[str, Any]) -> None:
     _, config = runs.read_run(folder.path, overrides)
-    experiment = Experiment(config)
+    experiment = runs.experiment(folder, config)
     experiment.use_compilation_cache()
     kind, source = evaluated_images.choose(folder, config, overrides)
-    data = runs.fingerprint(source)
+    data = runs.fingerprint(source, config.data.metadata_columns)
     output = evaluated_images.output_folder(folder, config, kind, data)
     with _locked(output):
         epochs = folder.epochs()  # raises ValueError before the work
@@ -107,7 +106,7 @@ def _predict(
     folder: RunFolder, name: str, config: ConfigDict, overrides: Mapping[str, Any]
 ) -> tuple[str, ensembles.Member]:
     """Returns the kind of images that a run of an ensemble evaluates, and its predictions of them."""
-    experiment = Experiment(config)
+    experiment = runs.experiment(folder, config)
     experiment.use_compilation_cache()
     kind, source = evaluated_images.choose(folder, config, overrides)
     experiment.check_shared_memory(eval_images=len(source))

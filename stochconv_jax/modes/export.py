@@ -9,11 +9,11 @@ import numpy as np
 
 from stochconv_jax.atomic_files import make_writable, write_text
 from stochconv_jax.experiment import runs
-from stochconv_jax.experiment.experiment import Experiment
 from stochconv_jax.exporting import files
 from stochconv_jax.exporting.program import Program
 from stochconv_jax.predictor import Predictor
 from stochconv_jax.reporting import model_card
+from stochconv_jax.run_folder import RunFolder
 
 logger = logging.getLogger(__name__)
 
@@ -22,14 +22,15 @@ def run(_, overrides, workdir) -> None:
     """Writes model.stablehlo, model.onnx and model_card.md into config.export.output.
 
     The models take images uint8 [batch, height, width, 3] of config.data.image_size and return the mean probabilities
-    over config.eval.passes passes. Each file is read back, run, and compared with the network. Raises RuntimeError,
-    before the work, if a package is missing, and after it if a file is wrong.
+    over config.eval.passes passes. A network that takes metadata has a second input of that name, and metadata.json is
+    written, too. Each file is read back, run, and compared with the network. Raises RuntimeError, before the work, if a
+    package is missing, and after it if a file is wrong.
     """
     folder, config = runs.read_run(workdir, overrides)
     files.check_packages(config.export.formats)
     output = folder.path / pathlib.Path(config.export.output).expanduser()
     make_writable(output, "choose another folder with --config.export.output")
-    experiment = Experiment(config)
+    experiment = runs.experiment(folder, config)
     experiment.use_compilation_cache()
     predictor = Predictor(folder, experiment)
     program = Program(
@@ -51,5 +52,7 @@ def run(_, overrides, workdir) -> None:
             logger.warning("%s: not compared, because it is not for %s", output / name, jax.default_backend())
         else:
             logger.info("%s: largest difference of a probability from the network's: %.1e", output / name, difference)
+    if experiment.metadata:
+        RunFolder(output).write_json(runs.METADATA, experiment.metadata.as_json())
     card = model_card.describe(folder, predictor.predicted_by, output, written, config.export.platforms)
     logger.info("written: %s", write_text(output / "model_card.md", card))

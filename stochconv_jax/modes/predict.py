@@ -11,7 +11,6 @@ from stochconv_jax.atomic_files import make_writable, write_csv
 from stochconv_jax.data import requested
 from stochconv_jax.decisions import Calibration
 from stochconv_jax.experiment import calibrations, ensembles, runs
-from stochconv_jax.experiment.experiment import Experiment
 from stochconv_jax.experiment.prediction_rows import decision_cells, further_columns, probability_cells
 from stochconv_jax.predictor import ImageProbabilities, Predictor, mean_over_runs
 from stochconv_jax.run_folder import split_workdirs
@@ -39,7 +38,7 @@ def run(_, overrides, workdir) -> None:
     make_writable(output.parent, "choose another file with --config.predict.output")
     found, made = [], []
     for folder, (name, config) in zip(folders, configs.items()):
-        experiment = Experiment(config)
+        experiment = runs.experiment(folder, config)
         experiment.use_compilation_cache()
         experiment.check_shared_memory(eval_images=len(asked.found))
         predictor = Predictor(folder, experiment)

@@ -39,7 +39,7 @@ def run(config, overrides, workdir) -> None:
         folder, config = runs.read_run(workdir, overrides)
     else:
         check_together(config)
-    experiment = Experiment(config)
+    experiment = runs.experiment(folder, config) if trained else Experiment(config)
     experiment.use_compilation_cache()
     output = folder.path / pathlib.Path(config.show.output).expanduser()
     make_writable(output, "choose another folder with --config.show.output")
@@ -107,7 +107,7 @@ def _images(experiment: Experiment) -> Iterator[ShownImage]:
     else:
         source = experiment.val_source
         count = min(show.count, len(source))
-    reader = pipeline.Reader(source, **experiment.pixels)
+    reader = pipeline.Reader(experiment.with_metadata(source), **experiment.pixels)
     for index in range(count):
         try:
             picture = reader.picture(index)
@@ -115,5 +115,5 @@ def _images(experiment: Experiment) -> Iterator[ShownImage]:
             logger.warning("skipped: %s", error)
             continue
         row = reader.row(index, picture)
-        batch = {name: row[name][None] for name in (*reader.outputs, "example")}
+        batch = {name: row[name][None] for name in experiment.inputs()}
         yield ShownImage(escape_surrogates(pathlib.PurePath(source.names[index]).name), index, picture, batch)

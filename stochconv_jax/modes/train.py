@@ -12,15 +12,15 @@ from ml_collections import ConfigDict
 
 from stochconv_jax import early_stopping, modes
 from stochconv_jax.atomic_files import write_text
-from stochconv_jax.config import name_keys
+from stochconv_jax.config import flatten, name_keys
 from stochconv_jax.data import class_names, sources
-from stochconv_jax.experiment import checking, initial_state, runs
+from stochconv_jax.experiment import checking, initial_state, runs, skipped_images
 from stochconv_jax.experiment.experiment import Experiment
 from stochconv_jax.models import summary
 from stochconv_jax.run_folder import RunFolder, locked
 from stochconv_jax.runtime import goodput, mesh, preemption, watchdog
 from stochconv_jax.runtime.goodput import Goodput
-from stochconv_jax.training import evaluation, loop, progress, storage_check
+from stochconv_jax.training import evaluation, loop, progress, storage_check, trackers
 from stochconv_jax.training.checkpoints import Checkpoints
 from stochconv_jax.training.metrics_log import MetricsLog
 
@@ -35,7 +35,8 @@ def run(config, overrides, workdir) -> int:
     del overrides
     folder = RunFolder(workdir)
     config = runs.decide_dtype(folder, config, jax.devices()[0].platform)
-    experiment = Experiment(config)
+    trackers.check_packages(config.log.trackers)
+    experiment = runs.begin(folder, config)
     if not folder.has_checkpoint():
         storage_check.check_name(folder.checkpoints)
     experiment.use_compilation_cache()
@@ -61,8 +62,12 @@ def _claim(folder: RunFolder, experiment: Experiment) -> None:
     """Writes config.json, or checks that the run in `folder` is this one."""
     size = summary.totals(summary.parts(experiment.model, experiment.inputs()))
     sides = {"train": experiment.train_source, "validation": experiment.val_source}
-    data = {side: runs.fingerprint(source) for side, source in sides.items()}
-    runs.claim(folder, experiment.config, size=size, data=data, classes=experiment.train_source.classes)
+    columns = experiment.config.data.metadata_columns
+    data = {side: runs.fingerprint(source, columns) for side, source in sides.items()}
+    found = {"classes": experiment.train_source.classes, "class_weights": experiment.class_weights}
+    runs.claim(folder, experiment.config, size=size, data=data, **found)
+    if experiment.metadata and jax.process_index() == 0:
+        folder.write_json(runs.METADATA, experiment.metadata.as_json())
 
 
 def _train(folder: RunFolder, experiment: Experiment, wall_time: Goodput, stack: contextlib.ExitStack) -> int:
@@ -82,7 +87,14 @@ def _train(folder: RunFolder, experiment: Experiment, wall_time: Goodput, stack:
     stop_requested = wall_time.recording(preemption.on_sigterm(grace_seconds))
     evaluate = _evaluation(experiment, wall_time.compiled(experiment.eval_step), val_batches, stop_requested)
     first = start if accumulator.steps else start + 1
-    log_epoch = MetricsLog(folder, first, checkpoints.rows(), ended=epochs.ended_before(first))
+    told = (
+        trackers.Trackers(config.log.trackers, folder, flatten(config.to_dict()), first)
+        if jax.process_index() == 0
+        else None
+    )
+    log_epoch = MetricsLog(folder, first, checkpoints.rows(), ended=epochs.ended_before(first), trackers=told)
+    if told:
+        stack.callback(lambda: told.close(finished=wall_time.state == "finished"))
     images = epochs.total_steps * config.batch_size
     patience = config.checkpoint.best_metric, config.checkpoint.patience
     wall_time.begin(goodput.STEPS)
@@ -100,7 +112,7 @@ def _train(folder: RunFolder, experiment: Experiment, wall_time: Goodput, stack:
             save_every=config.checkpoint.every_steps,
             stop_requested=stop_requested,
             stop_early=lambda: early_stopping.is_over(log_epoch.rows, *patience),
-            log_skipped=functools.partial(experiment.explain_skipped, experiment.train_source),
+            log_skipped=functools.partial(skipped_images.explain, experiment, experiment.train_source),
             progress=progress.Progress(images, every=config.log_every_seconds, done=start * config.batch_size),
         )
     except Exception as error:
@@ -138,7 +150,7 @@ def _evaluation(
         on_devices = mesh.to_devices(batches, experiment.mesh)
         predictions = evaluation.predict(eval_step, variables, on_devices, stop_requested=stop_requested)
         if predictions is not None:
-            experiment.explain_skipped(experiment.val_source, predictions.skipped)
+            skipped_images.explain(experiment, experiment.val_source, predictions.skipped)
         return predictions
 
     return evaluate

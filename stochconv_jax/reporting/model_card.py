@@ -14,8 +14,8 @@ from stochconv_jax.run_folder import RunFolder
 FRONT_MATTER = "---\nlibrary_name: jax\npipeline_tag: image-classification\ntags:\n- stochastic-convolution\n---\n\n"
 NONE = "–"
 FILES = {
-    "model.stablehlo": "jax.export.deserialize(open('model.stablehlo', 'rb').read()).call(images), on {platforms}",
-    "model.onnx": "onnxruntime.InferenceSession('model.onnx').run(None, {{'images': images}})[0]",
+    "model.stablehlo": "jax.export.deserialize(open('model.stablehlo', 'rb').read()).call({inputs}), on {platforms}",
+    "model.onnx": "onnxruntime.InferenceSession('model.onnx').run(None, dict({named_inputs}))[0]",
 }
 SETTINGS = {  # rows of the table of training, by config key
     "num_epochs": "epochs",
@@ -50,7 +50,7 @@ def describe(
     evaluations = dict(_evaluations(folder))
     sections = [
         page.Section("Model", table=_model(about, settings, predicted_by)),
-        _files(output, written, platforms),
+        _files(output, written, platforms, settings),
         page.Section("Use", _use(settings, predicted_by)),
         page.Section("Training", [_data(about, settings)], _training(about, settings)),
         page.Section("Results", _about_results(evaluations, predicted_by), _results(evaluations)),
@@ -98,13 +98,17 @@ def _windows(settings: Mapping[str, Any]) -> str:
     return f"{settings['model.sampling']}, {settings['model.axes']}{together}"
 
 
-def _files(output: pathlib.Path, written: Mapping[str, float], platforms: Sequence[str]) -> page.Section:
-    rows = []
+def _files(
+    output: pathlib.Path, written: Mapping[str, float], platforms: Sequence[str], settings: Mapping[str, Any]
+) -> page.Section:
+    rows, inputs = [], ["images", "metadata"] if settings.get("data.metadata_columns") else ["images"]
+    call = {"platforms": ", ".join(platforms), "inputs": ", ".join(inputs)}
+    call["named_inputs"] = ", ".join(f"{name}={name}" for name in inputs)
     for name, difference in written.items():
         content = (output / name).read_bytes()
         compared = NONE if math.isnan(difference) else f"{difference:.1e}"
         rows.append((name, f"{len(content):,}", hashlib.sha256(content).hexdigest(), compared))
-    items = [f"{name}: {FILES[name].format(platforms=', '.join(platforms))}" for name in written]
+    items = [f"{name}: {FILES[name].format(**call)}" for name in written]
     paragraph = "The difference is the largest of a probability from the network's, for three random images."
     return page.Section("Files", [paragraph], page.Table(("file", "bytes", "SHA-256", "difference"), rows), items=items)
 
@@ -119,6 +123,13 @@ def _use(settings: Mapping[str, Any], predicted_by: Mapping[str, Any]) -> list[s
         "ones.",
         f"Output: probabilities of the classes {listed}, float32 [batch, {classes}].",
     ]
+    if columns := settings.get("data.metadata_columns"):
+        paragraphs.append(
+            f"Input, metadata: float32 [batch, features], made of the columns {', '.join(columns)} as metadata.json "
+            "says, which lists the features in order: of a column with a `mean` first the number, minus `mean` and "
+            "divided by `deviation`, or 0 if it is missing; then of every column a 1 for that of its `words` which the "
+            "cell has, where '' is a missing value, and 0 for the others."
+        )
     if predicted_by["views"] > 1:
         paragraphs.append(f"The probabilities are the mean over {predicted_by['views']} flips and turns of each image.")
     if "windows" in settings["model.branches"]:

@@ -1,18 +1,17 @@
-"""The log of a run's epochs: metrics.csv, TensorBoard's event files and log lines."""
+"""The log of a run's epochs: metrics.csv, trackers and log lines."""
 
 import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
-import tensorboardX
 
-from stochconv_jax.atomic_files import explain_os_errors
-from stochconv_jax.run_folder import WORKDIR_ADVICE, RunFolder
+from stochconv_jax.run_folder import RunFolder
+from stochconv_jax.training.trackers import Trackers
 
 logger = logging.getLogger(__name__)
 
-NOT_DRAWN = ("epoch", "step")  # columns of metrics.csv that TensorBoard has no curve of
+NOT_DRAWN = ("epoch", "step")  # columns of metrics.csv that trackers have no curve of
 
 
 class MetricsLog:
@@ -24,13 +23,21 @@ class MetricsLog:
         run that was killed did these steps without saving them.
       saved: rows that checkpoints hold, which replace those that metrics.csv has lost; the log names them.
       ended: number of epochs that have ended. The log names those whose rows are nowhere.
+      trackers: programs that are told of each epoch, in the first process; None for none.
 
     Raises:
       ValueError: a row of metrics.csv is damaged.
     """
 
-    def __init__(self, folder: RunFolder, first_step: int, saved: Iterable[Mapping[str, Any]] = (), ended: int = 0):
-        self._folder = folder
+    def __init__(
+        self,
+        folder: RunFolder,
+        first_step: int,
+        saved: Iterable[Mapping[str, Any]] = (),
+        ended: int = 0,
+        trackers: Trackers | None = None,
+    ):
+        self._folder, self._trackers = folder, trackers
         folder.epochs()  # raises ValueError that names a damaged row
         rows = {int(row["step"]): row for row in folder.read_metrics()}
         lost = {row["step"]: row for row in saved if row["step"] not in rows}
@@ -44,7 +51,6 @@ class MetricsLog:
         self._writes = jax.process_index() == 0
         if self._writes:
             folder.write_metrics(self.rows)
-            self._events = tensorboardX.SummaryWriter(str(folder.events), purge_step=first_step)
 
     def __call__(self, row: dict[str, float]) -> None:
         """Adds `row`, whose keys are the columns of metrics.csv. Raises OSError where it cannot be written."""
@@ -53,8 +59,6 @@ class MetricsLog:
         if not self._writes:
             return
         self._folder.write_metrics(self.rows)
-        with explain_os_errors("write into", self._folder.events, WORKDIR_ADVICE):
-            for name, value in row.items():
-                if name not in NOT_DRAWN:
-                    self._events.add_scalar(name, value, int(row["step"]))
-            self._events.flush()
+        if self._trackers:
+            figures = {name: value for name, value in row.items() if name not in NOT_DRAWN}
+            self._trackers.log(int(row["step"]), figures)

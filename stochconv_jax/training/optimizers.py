@@ -1,7 +1,7 @@
 """Optimisers and learning-rate schedules, made of optax's parts."""
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ import optax
 
 from stochconv_jax.training import parts
 
-OPTIMIZERS = ("rmsprop", "adamw", "sgd")
+OPTIMIZERS = ("rmsprop", "adamw", "sgd", "lion", "adafactor", "muon")
 SCHEDULES = ("constant", "exponential", "cosine")
 
 
@@ -74,12 +74,14 @@ def create_optimizer(
     """Returns an optimiser.
 
     Args:
-      name: 'rmsprop', 'adamw' or 'sgd'. 'rmsprop' is PyTorch's: epsilon is outside the root, the mean square starts at
-        zero, and momentum is applied before the learning rate, which optax.rmsprop applies first.
+      name: one of `OPTIMIZERS`, as optax has them but for two. 'rmsprop' is PyTorch's: epsilon is outside the root, the
+        mean square starts at zero, and momentum is applied before the learning rate, which optax.rmsprop applies first.
+        'muon' is for matrices except the last layer's, at the learning rate of 'adamw' (Liu et al., 2025,
+        arXiv:2502.16982), which the other parameters have.
       schedule: the learning rate as a function of the step.
       momentum: of 'rmsprop' and 'sgd'; 0 for none.
       rms_decay: decay of the mean square of 'rmsprop'.
-      epsilon: of 'rmsprop' and 'adamw'.
+      epsilon: of 'rmsprop', 'adamw' and 'muon'.
       weight_decay: decoupled weight decay, of kernels only; 0 for none.
       clip_norm: largest norm of the gradients; None for no clipping.
       factors: factors of the learning rate by part, see `parts.values_by_part`; 0 leaves a part as it is.
@@ -87,15 +89,10 @@ def create_optimizer(
     Raises:
       ValueError: `name` is not one of `OPTIMIZERS`.
     """
-    if name == "rmsprop":
-        steps = [optax.scale_by_rms(decay=rms_decay, eps=epsilon, eps_in_sqrt=False)]
-    elif name == "adamw":
-        steps = [optax.scale_by_adam(eps=epsilon)]
-    elif name == "sgd":
-        steps = []
-    else:
+    if name not in OPTIMIZERS:
         raise ValueError(f"name={name!r}: choose one of {', '.join(OPTIMIZERS)}")
-    if momentum and name != "adamw":
+    steps = _direction(name, rms_decay, epsilon)
+    if momentum and name in ("rmsprop", "sgd"):
         steps.append(optax.trace(decay=momentum))
     if weight_decay:
         steps.append(optax.add_decayed_weights(weight_decay, mask=_is_kernel))
@@ -103,6 +100,43 @@ def create_optimizer(
         steps.insert(0, optax.clip_by_global_norm(clip_norm))
     steps.append(optax.scale_by_learning_rate(schedule))
     return optax.chain(*steps, *([_scale_parts(factors)] if factors else []))
+
+
+def _direction(name: str, rms_decay: float, epsilon: float) -> list[optax.GradientTransformation]:
+    """Returns what an optimiser makes of the gradients before the learning rate."""
+    if name == "rmsprop":
+        return [optax.scale_by_rms(decay=rms_decay, eps=epsilon, eps_in_sqrt=False)]
+    if name == "adamw":
+        return [optax.scale_by_adam(eps=epsilon)]
+    if name == "lion":
+        return [optax.scale_by_lion()]
+    if name == "adafactor":
+        return [optax.scale_by_factored_rms(), optax.clip_by_block_rms(1.0), optax.scale_by_param_block_rms()]
+    if name == "muon":
+        matrices = optax.contrib.scale_by_muon(weight_dimension_numbers=_dimension_numbers)
+        chosen: dict[Hashable, optax.GradientTransformation]
+        chosen = {
+            "muon": optax.chain(matrices, optax.stateless(_scale_as_adam)),
+            "adam": optax.scale_by_adam(eps=epsilon),
+        }
+        return [optax.partition(chosen, _muon_or_adam)]
+    return []
+
+
+def _muon_or_adam(params):
+    """Returns 'muon' for matrices except the last layer's, and 'adam' for the other parameters."""
+    hidden = parts.values_by_part(params, {"classifier": False}, True)
+    return jax.tree.map(lambda x, is_hidden: "muon" if is_hidden and x.ndim == 2 else "adam", params, hidden)
+
+
+def _dimension_numbers(updates):
+    return jax.tree.map(lambda _: optax.contrib.MuonDimensionNumbers(), updates)
+
+
+def _scale_as_adam(updates, params):
+    """Returns the updates of Muon, which have singular values of about 1, at the root mean square of AdamW's, 0.2."""
+    del params
+    return jax.tree.map(lambda x: 0.2 * max(x.shape) ** 0.5 * x, updates)
 
 
 def _scale_parts(factors: Mapping[str, float]) -> optax.GradientTransformation:

@@ -26,6 +26,7 @@ def train_step(
     optimizer: optax.GradientTransformation,
     seed: int | jax.Array,
     label_smoothing: float,
+    focal_gamma: float,
     class_weights: Sequence[float],
     ema_decay: float | None,
     accumulate_steps: int,
@@ -45,7 +46,7 @@ def train_step(
       model: the classifier.
       optimizer: the optimiser.
       seed: the seed of windows, dropout and stochastic depth.
-      label_smoothing, class_weights: see `losses.mean_loss`.
+      label_smoothing, focal_gamma, class_weights: see `losses.mean_loss`.
       ema_decay: decay of the moving average of the variables; None for no average.
       accumulate_steps: number of parts.
       compute_sharding: returns the sharding of an array during computation from its shape.
@@ -70,8 +71,8 @@ def train_step(
             params = parts.keep(model.frozen, jax.lax.stop_gradient(params), params)
             variables = {"params": params, "batch_stats": batch_stats}
             logits, updated = model.apply(variables, rows, train=True, rngs=keys, mutable=["batch_stats"])
-            settings = {"label_smoothing": label_smoothing, "class_weights": class_weights}
-            loss = losses.mean_loss(logits, rows, **settings) * share
+            settings = {"label_smoothing": label_smoothing, "focal_gamma": focal_gamma}
+            loss = losses.mean_loss(logits, rows, class_weights=class_weights, **settings) * share
             return loss, (logits, updated["batch_stats"])
 
         (loss, (logits, updated)), gradients = jax.value_and_grad(loss_of, has_aux=True)(params)
@@ -206,8 +207,8 @@ def predict_passes(
       float32 logits [P, B, K], and the windows, int32 (top, left) in pixels, [P, B or 1, F or 1, 2]; None for a model
       without a window branch.
     """
-    unchanged = [branch for branch in model.branches if branch != "windows"]
-    features = {branch: model.apply(variables, branch, inputs, method="encode") for branch in unchanged}
+    unchanged = [name for name in model.encoders if name != "windows"]
+    features = {name: model.apply(variables, name, inputs, method="encode") for name in unchanged}
 
     def one_pass(number):
         all_features, windows = dict(features), None

@@ -3,6 +3,7 @@
 import itertools
 
 import numpy as np
+import PIL.Image
 import pytest
 
 from stochconv_jax.data import augment, orders, pipeline
@@ -24,6 +25,7 @@ def picture():
 def test_off_changes_nothing_and_draws_nothing():
     random, content = rng(), picture()
     assert (augment.recolor(random, content, Augmentation()) == picture()).all()
+    assert (augment.apply_color_ops(random, content, 0.0) == picture()).all()
     assert (augment.cut_out(random, content, 0.0) == picture()).all()
     assert random.random() == rng().random()
 
@@ -43,6 +45,19 @@ def test_brightness_contrast_and_saturation_against_their_definitions():
         # OpenCV holds the coefficients in fixed point.
         assert np.abs(got - np.clip(of_factor(factor), 0, 255)).max() < 0.75, name
         assert (got != picture()).any()
+
+
+def test_color_ops_are_two_drawn_operations_that_strength_makes_stronger():
+    found = {augment.apply_color_ops(rng(seed), picture(), 0.5).tobytes() for seed in range(60)}
+    again = {augment.apply_color_ops(rng(seed), picture(), 0.5).tobytes() for seed in range(60)}
+    assert found == again and len(found) > 30  # of 8 x 8 pairs, most of them with two signs each
+    for index, operation in enumerate(augment._COLOR_OPS):
+        image = PIL.Image.fromarray(picture())
+        changes = [np.abs(np.array(operation(image, s)).astype(int) - picture()).mean() for s in (0.0, 0.5, 0.9)]
+        if index >= 2:
+            assert 0 == changes[0] < changes[1] < changes[2], index
+        else:
+            assert changes[0] == changes[2] > 0, index  # they have no strength
 
 
 def test_cutout_hides_a_square_of_its_share():

@@ -31,8 +31,9 @@ def copy_checkout(folder):
     shutil.copytree(folder / "IMAGES", folder / "IMAGES_1024")
     shutil.make_archive(str(folder / "IMAGES"), "zip", folder / "IMAGES")
     write_table(folder / "LABELS.csv", ("image", "target", "origin"), [(n, i % 2, i % 4 // 2) for i, n in names])
-    patients = [(n, i % 2, f"patient {i // 2}") for i, n in names]
-    write_table(folder / "PATIENTS.csv", ("photo", "malignant", "patient_id"), patients)
+    about = [(30 + i, "fm"[i // 3 % 2], ("arm", "leg", "")[i // 4 % 3]) for i, _ in names]
+    patients = [(n, i % 2, f"patient {i // 2}", *more) for (i, n), more in zip(names, about)]
+    write_table(folder / "PATIENTS.csv", ("photo", "malignant", "patient_id", "age", "sex", "site"), patients)
     test_set = enumerate(draw(folder / "TEST_IMAGES", 8, 256, first=50))
     write_table(folder / "TEST.csv", ("image", "target"), [(n, i % 2) for i, n in test_set])
     for other, count in {"OTHER_IMAGES": 2, "FIVE_IMAGES": 5, "RAW_IMAGES": 3}.items():

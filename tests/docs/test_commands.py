@@ -16,6 +16,7 @@ pytestmark = pytest.mark.docs
 # What is not run here: how such a command begins, and why.
 NOT_RUN = {
     r"(PYTHON=\S+ )?bash environment\.sh": "installs packages from a network; tests/test_environment.py",
+    r"WANDB_MODE=offline": "needs the packages of the extras wandb and mlflow; tests/training/test_trackers.py",
     r"pip install": "installs packages from a network; tests/test_package.py",
     r"\.venv-(tpu|gpu-plan)/": "needs the compiler for TPUs or GPUs; tests/planning",
     r"(JAX_\w+=\S+ )?python -m benchmarks\.plans": "needs the compiler for TPUs; tests/benchmarks/test_plans.py",

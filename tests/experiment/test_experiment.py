@@ -8,7 +8,7 @@ import pytest
 
 from configs import quickstart
 from stochconv_jax.data.sources import FolderSource
-from stochconv_jax.experiment import data_sources
+from stochconv_jax.experiment import data_sources, skipped_images
 from stochconv_jax.experiment.experiment import Experiment
 from stochconv_jax.models import variants
 from stochconv_jax.runtime import mesh
@@ -89,7 +89,7 @@ def test_what_is_given_is_used_and_nothing_unknown_is_taken():
 def test_why_an_image_is_skipped_names_the_key(tmp_path):
     cv2.imwrite(str(tmp_path / "small.png"), np.zeros((30, 90, 3), np.uint8))
     source = FolderSource([tmp_path / "small.png"], ["small.png"], [0])
-    (reason,) = Experiment(config_of()).explain_skipped(source, [0]).values()
+    (reason,) = skipped_images.explain(Experiment(config_of()), source, [0]).values()
     assert "smaller than config.data.image_size, 80x80" in reason
 
 

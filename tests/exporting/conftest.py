@@ -26,6 +26,7 @@ def make_program(passes=2, views=1, conventions="official", dtype=jnp.float32, l
     )
     inputs = {"image": jnp.zeros((1, *IMAGE, 3), jnp.uint8), "example": jnp.zeros(1, jnp.uint32)}
     inputs["thumbnail"] = jnp.zeros((1, *THUMBNAIL, 3), jnp.uint8)
+    inputs["metadata"] = jnp.zeros((1, model.metadata_features))
     keys = {"params": jax.random.key(0), "windows": jax.random.key(1)}
     shapes = jax.eval_shape(model.init, keys, inputs)
     random = np.random.default_rng(0)

@@ -54,6 +54,21 @@ def test_stablehlo_is_for_all_platforms_and_any_number_of_images(program, tmp_pa
         np.testing.assert_allclose(exported.call(images[:count]), expected, atol=1e-6)
 
 
+def test_metadata_are_a_second_input_of_both_files(tmp_path):
+    program, images = make_program(metadata_features=3, branches=("thumbnail",), passes=1), pictures(5, seed=1)
+    metadata = np.random.default_rng(2).normal(size=(5, 3)).astype(np.float32)
+    onnx_file, difference = files.write_onnx(tmp_path, program)
+    stablehlo, other = files.write_stablehlo(tmp_path, program, ("cpu",))
+    assert difference < 1e-5 and other < 1e-5
+    session = onnxruntime.InferenceSession(onnx_file, providers=["CPUExecutionProvider"])
+    exported = jax.export.deserialize(bytearray(stablehlo.read_bytes()))
+    for given in (metadata, metadata[::-1]):
+        expected = np.asarray(jax.jit(program.probabilities)(images, given))
+        np.testing.assert_allclose(session.run(None, {"images": images, "metadata": given})[0], expected, atol=1e-5)
+        np.testing.assert_allclose(exported.call(images, given), expected, atol=1e-5)
+    assert np.abs(expected - program.probabilities(images, metadata)).max() > 1e-3  # the metadata count
+
+
 def test_a_file_for_other_machines_only_is_not_compared(program, tmp_path):
     assert np.isnan(files.write_stablehlo(tmp_path, program, ("tpu",))[1])
 
@@ -83,7 +98,7 @@ def test_an_operation_without_a_rule_is_named():
         return jnp.sort(images.astype(jnp.float32), axis=1)
 
     with pytest.raises(ValueError, match="no rule for the operation 'sort'"):
-        onnx_graph.convert(function, (4,), np.uint8, input_name="images", output_name="sorted")
+        onnx_graph.convert(function, {"images": ((4,), np.uint8)}, "sorted")
 
 
 def test_what_is_computed_from_constants_is_no_part_of_the_graph(program, tmp_path):

@@ -38,7 +38,7 @@ def test_the_portable_form_predicts_the_same(settings):
     program, images = make_program(**settings), pictures(3)
     expected = np.asarray(jax.jit(program.probabilities)(images))
     windows = program.windows()
-    got = np.asarray(jax.jit(lambda x: program.portable_probabilities(x, windows))(images))
+    got = np.asarray(jax.jit(lambda x: program.portable_probabilities(x, windows=windows))(images))
     assert got.dtype == np.float32 and np.ptp(got[:, 0]) > 1e-3  # the images differ in more than rounding
     np.testing.assert_allclose(got, expected, atol=1e-5)
     np.testing.assert_allclose(got.sum(axis=1), 1, atol=1e-5)

@@ -49,6 +49,7 @@ def one_step(parts, devices, *, frozen, weights=()):
             optimizer=made.optimizer,
             seed=3,
             label_smoothing=0.1,
+            focal_gamma=2.0,
             class_weights=weights,
             ema_decay=None,
             accumulate_steps=parts,

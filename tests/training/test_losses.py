@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import sklearn.metrics
+import sklearn.utils.class_weight
 
 from stochconv_jax import metrics
 from stochconv_jax.training import losses
@@ -37,6 +38,53 @@ def test_label_smoothing_spreads_the_target_over_all_classes():
     target = np.array([0.025, 0.925, 0.025, 0.025])
     got = losses.example_losses(jnp.asarray(logits), jnp.asarray([1], jnp.int32), label_smoothing=0.1)
     np.testing.assert_allclose(got, -(target * metrics.log_probabilities(logits)).sum(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+@pytest.mark.parametrize("gamma", [0.5, 2.0])
+def test_the_focal_loss_is_the_paper_s(classes, gamma):
+    """Of targets without smoothing it is -(1 - p)^gamma log(p), in float64."""
+    random = np.random.default_rng(1)
+    logits = random.normal(size=(50, classes)).astype(np.float32) * 3
+    labels = random.integers(0, max(2, classes), 50)
+    log_p = metrics.log_probabilities(logits)[np.arange(50), labels]
+    expected = -((1 - np.exp(log_p)) ** gamma) * log_p
+    got = losses.example_losses(jnp.asarray(logits), jnp.asarray(labels, jnp.int32), focal_gamma=gamma)
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-7)
+
+
+def test_the_focal_loss_with_gamma_0_is_the_same_program_as_the_cross_entropy():
+    logits, rows = rows_of()
+    settings = {"label_smoothing": 0.1, "class_weights": (1.0, 2.0, 3.0)}
+    programs = [
+        str(jax.make_jaxpr(lambda x: losses.mean_loss(x, rows, **settings, **more))(logits))  # noqa: B023
+        for more in ({}, {"focal_gamma": 0.0}, {"focal_gamma": 1.0})
+    ]
+    assert programs[0] == programs[1] != programs[2]
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+@pytest.mark.parametrize("gamma", [0.25, 1.0, 2.0])
+def test_gradients_of_the_focal_loss_are_finite_for_certain_predictions(classes, gamma):
+    labels = jnp.arange(6, dtype=jnp.int32) % max(2, classes)
+    for scale in (0.0, 20.0, 200.0):
+        logits = scale * jnp.ones((6, classes)) * jnp.asarray([[1.0], [-1.0]] * 3)
+        logits = logits.at[:, 0].multiply(2.0)
+
+        def loss(x):
+            return losses.example_losses(x, labels, focal_gamma=gamma, label_smoothing=0.1).sum()
+
+        value, gradient = jax.value_and_grad(loss)(logits)
+        assert jnp.isfinite(value) and jnp.isfinite(gradient).all()
+
+
+def test_balanced_weights_are_scikit_learns_and_0_for_a_class_without_an_image():
+    labels = np.random.default_rng(0).integers(0, 3, 50) ** 2 // 2  # classes 0 and 2
+    counts = np.bincount(labels)
+    expected = sklearn.utils.class_weight.compute_class_weight("balanced", classes=np.array([0, 2]), y=labels)
+    got = losses.balanced_weights(counts.tolist())
+    assert got[1] == 0
+    np.testing.assert_allclose(np.array(got)[[0, 2]], expected * 2 / 3)  # scikit-learn counts two classes
 
 
 def rows_of(seed=0, count=24, classes=3, *, mixed=True):

@@ -1,5 +1,7 @@
 """Schedules and optimisers against what they are named after."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import optax
 import pytest
 
 from stochconv_jax.training import optimizers
+from stochconv_jax.training.checkpoints import Checkpoints
 
 SCHEDULE = {
     "learning_rate": 1e-3,
@@ -82,6 +85,75 @@ def test_every_optimiser_goes_downhill_and_clips(name):
     assert all((leaf < 0).all() for leaf in jax.tree.leaves(updates))
     if name == "sgd":
         np.testing.assert_allclose(optax.tree.norm(updates), 0.1 * 1e-3, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "alias"),
+    [
+        ("lion", functools.partial(optax.lion, weight_decay=0.0)),
+        ("adafactor", optax.adafactor),
+        ("adamw", optax.adam),
+        ("sgd", optax.sgd),
+    ],
+)
+def test_an_optimiser_is_optax_s_of_the_same_name(name, alias):
+    random = np.random.default_rng(0)
+    params = {"kernel": jnp.asarray(random.normal(size=(130, 140)), jnp.float32), "bias": jnp.ones(3)}
+    ours, theirs = optimizers.create_optimizer(name, lambda step: 0.01, **OPTIMIZER), alias(0.01)
+    states = ours.init(params), theirs.init(params)
+    for _ in range(3):
+        gradients = jax.tree.map(lambda x: jnp.asarray(random.normal(size=x.shape), jnp.float32), params)
+        with jax.numpy_dtype_promotion("standard"):
+            found, expected = (one.update(gradients, s, params) for one, s in zip((ours, theirs), states))
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), found[0], expected[0])
+        states = found[1], expected[1]
+
+
+def test_muon_turns_gradients_of_matrices_into_orthogonal_ones_of_the_size_of_adam_s():
+    random = np.random.default_rng(0)
+    shapes = {"stem": (3, 3, 3, 8), "hidden": (40, 60), "classifier": (60, 10), "bias": (5,)}
+    params = {name: {"kernel": jnp.asarray(random.normal(size=shape), jnp.float32)} for name, shape in shapes.items()}
+    muon, adam = (optimizers.create_optimizer(name, lambda step: 1.0, **OPTIMIZER) for name in ("muon", "adamw"))
+    with jax.numpy_dtype_promotion("standard"):
+        (ours, _), (adams, _) = (one.update(params, one.init(params), params) for one in (muon, adam))
+    values = np.linalg.svd(ours["hidden"]["kernel"], compute_uv=False) / (0.2 * 60**0.5)
+    assert 0.6 < values.min() < values.max() < 1.3  # Newton-Schulz steps of Muon lead to about 1
+    for name in ("stem", "classifier", "bias"):
+        np.testing.assert_array_equal(ours[name]["kernel"], adams[name]["kernel"])
+
+
+@pytest.mark.parametrize("name", optimizers.OPTIMIZERS)
+def test_every_optimiser_goes_on_from_a_checkpoint_to_the_bit(name, tmp_path):
+    """Takes four steps, and two steps, a save, a restore and two more."""
+    settings = OPTIMIZER | {"momentum": 0.9, "weight_decay": 0.1, "clip_norm": 1.0}
+    transform = optimizers.create_optimizer(name, optimizers.create_schedule("cosine", **SCHEDULE), **settings)
+    random = np.random.default_rng(0)
+    shapes = {"stem": (3, 3, 8), "hidden": (136, 144), "classifier": (8, 2)}
+    params = {name: {"kernel": jnp.asarray(random.normal(size=shape), jnp.float32)} for name, shape in shapes.items()}
+
+    @jax.jit
+    def step(params, opt_state, number):
+        gradients = jax.tree.map(lambda x: jnp.sin(x + jnp.float32(number)), params)
+        with jax.numpy_dtype_promotion("standard"):
+            updates, opt_state = transform.update(gradients, opt_state, params)
+        return optax.apply_updates(params, updates), opt_state
+
+    def after(state, numbers):
+        for number in numbers:
+            state = step(*state, number)
+        return state
+
+    def items(state):
+        return {"variables": {"params": state[0]}, "optimizer": {"opt_state": state[1]}}
+
+    first = after((params, transform.init(params)), range(2))
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), items(first))
+    with Checkpoints(tmp_path, best_metric="val_loss") as kept:
+        kept.save(2, items(first), {})
+    with Checkpoints(tmp_path, best_metric="val_loss") as kept:
+        _, found, _ = kept.restore("last", shapes)
+    again = after((found["variables"]["params"], found["optimizer"]["opt_state"]), range(2, 4))
+    jax.tree.map(np.testing.assert_array_equal, again, after(first, range(2, 4)))
 
 
 def test_weight_decay_spares_biases_and_batch_norm():

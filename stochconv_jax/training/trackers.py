@@ -1,0 +1,164 @@
+"""Programs that draw the figures of runs: TensorBoard, Weights & Biases and MLflow, behind one small interface.
+
+A tracker is a convenience, and metrics.csv has all figures: one that fails is logged and left out from then on.
+"""
+
+import importlib.util
+import logging
+import os
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import tensorboardX
+
+from stochconv_jax.run_folder import RunFolder
+
+logger = logging.getLogger(__name__)
+
+PROJECT = "stochconv_jax"  # of runs in Weights & Biases and MLflow, unless their own variables name another
+FILE = "trackers.json"  # in the run's folder: the run's name in each tracker, by which a resumed run goes on there
+PARAMETERS = 100  # the largest number that MLflow takes at once
+
+
+class Tracker(Protocol):
+    """What a program that draws figures is told of a run."""
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Takes the figures of the epoch that ended with `step`."""
+        ...
+
+    def close(self, finished: bool) -> None:
+        """Ends the work in this process; `finished` says whether the run is complete."""
+        ...
+
+
+class TensorBoard:
+    """Event files in the run's folder. Those of `first_step` and later steps, which are repeated, are not drawn."""
+
+    def __init__(self, folder: RunFolder, config: Mapping[str, Any], first_step: int):
+        del config
+        self._writer = tensorboardX.SummaryWriter(str(folder.events), purge_step=first_step)
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Implements `Tracker`."""
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
+        self._writer.flush()
+
+    def close(self, finished: bool) -> None:
+        """Implements `Tracker`."""
+        del finished
+        self._writer.close()
+
+
+class WeightsAndBiases:
+    """A run of Weights & Biases, with files in the run's folder. WANDB_MODE=offline and other variables are heeded."""
+
+    def __init__(self, folder: RunFolder, config: Mapping[str, Any], first_step: int):
+        import wandb  # pyright: ignore[reportMissingImports]
+
+        del first_step  # it takes no figures of steps that it has already, which are the same
+        self._run = wandb.init(
+            project=os.environ.get("WANDB_PROJECT", PROJECT),
+            name=folder.path.name,
+            id=_recorded(folder, "wandb", lambda: uuid.uuid4().hex),
+            resume="allow",
+            dir=str(folder.path),
+            config=dict(config),
+        )
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Implements `Tracker`."""
+        self._run.log(dict(values), step=step)
+
+    def close(self, finished: bool) -> None:
+        """Implements `Tracker`."""
+        self._run.finish(exit_code=0 if finished else 1)
+
+
+class MLflow:
+    """A run of MLflow, in the file mlflow.db of the run's folder unless MLFLOW_TRACKING_URI names another store."""
+
+    def __init__(self, folder: RunFolder, config: Mapping[str, Any], first_step: int):
+        from mlflow import MlflowClient, entities  # pyright: ignore[reportMissingImports]
+
+        del first_step  # repeated figures are the same
+        local = f"sqlite:///{folder.path / 'mlflow.db'}"
+        self._client = client = MlflowClient(os.environ.get("MLFLOW_TRACKING_URI", local))
+
+        def create() -> str:
+            name = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
+            experiment = client.get_experiment_by_name(name)
+            number = experiment.experiment_id if experiment else client.create_experiment(name)
+            run = client.create_run(number, run_name=folder.path.name).info.run_id
+            parameters = [entities.Param(key, str(value)) for key, value in config.items()]
+            for first in range(0, len(parameters), PARAMETERS):
+                client.log_batch(run, params=parameters[first : first + PARAMETERS])
+            return run
+
+        self._run = _recorded(folder, "mlflow", create)
+        client.update_run(self._run, status="RUNNING")
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Implements `Tracker`."""
+        for name, value in values.items():
+            self._client.log_metric(self._run, name, value, step=step)
+
+    def close(self, finished: bool) -> None:
+        """Implements `Tracker`."""
+        self._client.set_terminated(self._run, "FINISHED" if finished else "KILLED")
+
+
+TRACKERS: Mapping[str, Callable[[RunFolder, Mapping[str, Any], int], Tracker]] = {
+    "tensorboard": TensorBoard,
+    "wandb": WeightsAndBiases,
+    "mlflow": MLflow,
+}
+EXTRAS = ("wandb", "mlflow")  # trackers whose packages are extras of the same name
+
+
+def check_packages(names: Sequence[str]) -> None:
+    """Raises RuntimeError if the package of one of the trackers `names` is not installed."""
+    for name in names:
+        if name in EXTRAS and importlib.util.find_spec(name) is None:
+            raise RuntimeError(f"`trackers` has {name}, whose package is missing: pip install 'stochconv_jax[{name}]'")
+
+
+class Trackers:
+    """The trackers `names` of a run, of which one that fails does not end the training.
+
+    `config`: the run's config, flattened. `first_step`: the first step that is to come. Only one process of a run may
+    have them.
+    """
+
+    def __init__(self, names: Sequence[str], folder: RunFolder, config: Mapping[str, Any], first_step: int):
+        self._trackers: dict[str, Tracker] = {}
+        for name in names:
+            self._try(name, lambda name: self._trackers.update({name: TRACKERS[name](folder, config, first_step)}))
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Gives every tracker the figures of the epoch that ended with `step`."""
+        for name in list(self._trackers):
+            self._try(name, lambda name: self._trackers[name].log(step, values))
+
+    def close(self, finished: bool) -> None:
+        """Ends the trackers' work; `finished` says whether the run is complete."""
+        for name in list(self._trackers):
+            self._try(name, lambda name: self._trackers[name].close(finished))
+
+    def _try(self, name: str, action: Callable[[str], None]) -> None:
+        try:
+            action(name)
+        except Exception as error:  # whatever a tracker raises, training is worth more
+            logger.warning("the tracker %s has failed and gets no more figures (%r); metrics.csv has all", name, error)
+            self._trackers.pop(name, None)
+
+
+def _recorded(folder: RunFolder, tracker: str, create: Callable[[], str]) -> str:
+    """Returns the run's name in a tracker, which the first start creates and writes into trackers.json."""
+    names = folder.read_json(FILE) or {}
+    if tracker not in names:
+        names[tracker] = create()
+        folder.write_json(FILE, names)
+    return names[tracker]
