@@ -8,18 +8,19 @@ __all__ = ["Classifier", "Ensemble", "Predictor", "StochasticConv", "__version__
 
 if TYPE_CHECKING:
     from stochconv_jax import nnx, ops
+    from stochconv_jax.loading import Ensemble, load
     from stochconv_jax.models import variants
     from stochconv_jax.models.classifier import Classifier
     from stochconv_jax.models.stochastic_conv import StochasticConv
-    from stochconv_jax.predictor import Ensemble, Predictor, load
+    from stochconv_jax.predictor import Predictor
 
 # Imported when first asked for, so that processes that only read images start without JAX.
 _MODULE_OF = {
     "Classifier": "stochconv_jax.models.classifier",
-    "Ensemble": "stochconv_jax.predictor",
+    "Ensemble": "stochconv_jax.loading",
     "Predictor": "stochconv_jax.predictor",
     "StochasticConv": "stochconv_jax.models.stochastic_conv",
-    "load": "stochconv_jax.predictor",
+    "load": "stochconv_jax.loading",
 }
 _MODULES = {"nnx": "stochconv_jax.nnx", "ops": "stochconv_jax.ops", "variants": "stochconv_jax.models.variants"}
 

@@ -39,16 +39,14 @@ def get_config() -> ConfigDict:
             },
             "loss": {
                 "label_smoothing": 0.0,  # share of the target that is spread evenly over the classes
-                # Power of the focal loss, which counts images less that are predicted well: 2 in its paper. 0: the
-                # cross-entropy. val_loss is the cross-entropy always.
+                # Power of the focal loss, 2 in its paper; 0: the cross-entropy, which val_loss is always.
                 "focal_gamma": 0.0,
                 # Weight of each class in the loss, 0 or more, e.g. (1.0, 5.0); (): all equal; 'balanced': the number of
                 # training images divided by the number of classes and by that of the class's own images.
                 "class_weights": (),
             },
             "checkpoint": {
-                # Column of metrics.csv that chooses the best checkpoint: the minimum of a *_loss, the maximum of
-                # others.
+                # Column of metrics.csv whose maximum, or minimum of a *_loss, is the best checkpoint.
                 "best_metric": "val_roc_auc",
                 # Epochs without an improvement of best_metric after which training ends early; 0: it does not.
                 "patience": 0,
@@ -295,8 +293,7 @@ def optimizer() -> ConfigDict:
             # Parts of a batch that a step processes one after the other, to save memory. The gradient is that of the
             # whole batch; batch norm is over each part, and its running statistics are averaged over the parts.
             "accumulate_steps": 1,
-            # Decay per step of an exponential moving average of parameters and statistics, which evaluation then uses.
-            # None: no average.
+            # Decay per step of an average of parameters and statistics, which evaluation then uses. None: no average.
             "ema_decay": config_dict.placeholder(float),
         },
         type_safe=False,

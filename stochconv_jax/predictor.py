@@ -1,11 +1,11 @@
-"""Predictions of trained runs from Python: `load` a run, and `Predictor.predict` images; several are an `Ensemble`."""
+"""Predictions of a trained run. `loading.load` makes a `Predictor`; the modes make theirs themselves."""
 
 import contextlib
 import dataclasses
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeGuard, overload
+from typing import Any, TypeGuard
 
 import jax
 import numpy as np
@@ -14,10 +14,9 @@ from stochconv_jax import config_rules
 from stochconv_jax.data import requested, sources
 from stochconv_jax.data.array_source import ArraySource
 from stochconv_jax.data.metadata import texts_from
-from stochconv_jax.experiment import ensembles, initial_state, runs, skipped_images
+from stochconv_jax.experiment import initial_state, skipped_images
 from stochconv_jax.experiment.experiment import Experiment
 from stochconv_jax.run_folder import RunFolder
-from stochconv_jax.runtime import compiler_flags
 from stochconv_jax.runtime import mesh as meshes
 from stochconv_jax.training import evaluation
 from stochconv_jax.training.progress import Progress
@@ -26,60 +25,6 @@ logger = logging.getLogger(__name__)
 
 PathLike = str | os.PathLike
 Metadata = Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Any]]
-
-
-@overload
-def load(
-    run: PathLike, checkpoint: str | int = ..., *, batch_size: int | None = ..., devices: Sequence[jax.Device] = ...
-) -> "Predictor": ...
-@overload
-def load(
-    run: Sequence[PathLike],
-    checkpoint: str | int = ...,
-    *,
-    batch_size: int | None = ...,
-    devices: Sequence[jax.Device] = ...,
-) -> "Ensemble": ...
-def load(
-    run: PathLike | Sequence[PathLike],
-    checkpoint: str | int = "best",
-    *,
-    batch_size: int | None = None,
-    devices: Sequence[jax.Device] = (),
-) -> "Predictor | Ensemble":
-    """Loads the variables and the config of a run, or of each of several runs; no optimiser is made or read.
-
-    The caller's JAX settings stay as they are. 64-bit types, dtype promotion, the implementation of random keys and a
-    mesh set by the caller do not affect predictions; the precision of products (`jax_default_matmul_precision`) does,
-    as on the command line. On a CPU the command line compiles with a flag that changes the order of sums, see
-    `runtime.compiler_flags`. `load` adds it to XLA_FLAGS, which has an effect only before this process first uses a
-    device; after that, predictions equal those of the command line to float32 rounding.
-
-    Args:
-      run: the folder of the run, --workdir of its training; or a list of such folders, and of folders with runs below
-        them, which predict together.
-      checkpoint: 'best' by config.checkpoint.best_metric, 'last', or the number of a saved step.
-      batch_size: images in a batch, over all devices; rounded up to a multiple of them. By default
-        config.eval.batch_size of the run. Another batch size may round probabilities differently (1e-5).
-      devices: JAX devices to compute on; by default all.
-
-    Raises:
-      ValueError: there is no run or no such checkpoint in a folder, or it is damaged; or the runs are of different
-        classes.
-    """
-    # No plug-ins: the flags for GPUs could make the caller's own programs fail to compile.
-    compiler_flags.add(os.environ, plugins=())
-    # Images are read in threads: worker processes would run the caller's script again.
-    overrides = {"eval.checkpoint": str(checkpoint), "data.on_bad_image": "skip", "data.num_workers": 0}
-    if batch_size is not None:
-        overrides["eval.batch_size"] = _checked("eval.batch_size", batch_size)
-    folders = [RunFolder(run)] if isinstance(run, PathLike) else ensembles.find(run)[1]
-    with _jax_settings_of_the_program():
-        found = [runs.read_run(folder.path, overrides) for folder in folders]
-        ensembles.refuse_other_classes({str(folder.path): config for folder, config in found})
-        mesh = meshes.create(devices)
-        members = [Predictor(folder, runs.experiment(folder, config, mesh=mesh)) for folder, config in found]
-    return members[0] if isinstance(run, PathLike) else Ensemble(members)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,8 +44,16 @@ class ImageProbabilities:
     reasons: Sequence[str]
 
 
+def mean_over_runs(found: Sequence[ImageProbabilities]) -> ImageProbabilities:
+    """Returns the mean of the probabilities of several runs, and the standard deviation over the runs."""
+    probability = np.stack([one.probability for one in found])
+    # Runs of different config.data.image_size may refuse different images.
+    reasons = [next(filter(None, of_image), "") for of_image in zip(*(one.reasons for one in found))]
+    return ImageProbabilities(found[0].names, probability.mean(0), probability.std(0), reasons)
+
+
 class Predictor:
-    """Computes predictions with the restored variables of a run. Created by `load`.
+    """Computes predictions with the restored variables of a run. Created by `loading.load`.
 
     Attributes:
       folder: the run's folder.
@@ -141,7 +94,7 @@ class Predictor:
         names: Sequence[str] | None = None,
         metadata: Metadata | None = None,
     ) -> ImageProbabilities:
-        """Predicts images, with the same results as --mode=predict, on the same CPU bit for bit, see `load`.
+        """Predicts images, with the same results as --mode=predict, on the same CPU bit for bit, see `loading.load`.
 
         Windows are drawn from the run's seed, the number of the pass and the image's identity, so a prediction does not
         depend on the other images. The identity is computed from the file's name without folder and ending.
@@ -162,7 +115,7 @@ class Predictor:
           ValueError: nothing is found, no image can be used, an array is not uint8 `[H, W, 3]`, or the metadata are
             not those that the run takes.
         """
-        with _jax_settings_of_the_program():
+        with jax_settings_of_the_program():
             if isinstance(images, np.ndarray | jax.Array) or not _are_paths(images):
                 arrays: Any = images
                 if getattr(arrays, "ndim", 0) == 3:
@@ -216,7 +169,7 @@ class Predictor:
         be read unless config.data.on_bad_image is 'skip', and ValueError where no image can be used.
         """
         experiment = self.experiment
-        draws: int = experiment.config.eval.passes if passes is None else _checked("eval.passes", passes)
+        draws: int = experiment.config.eval.passes if passes is None else checked("eval.passes", passes)
         if draws not in self._eval_steps:
             self._eval_steps[draws] = experiment.make_eval_step(draws, experiment.config.eval.views)
         progress = Progress(len(source), every=experiment.config.log_every_seconds)
@@ -235,48 +188,7 @@ class Predictor:
         return found, reasons
 
 
-class Ensemble:
-    """Computes the mean of the predictions of several runs. Created by `load`.
-
-    Attributes:
-      members: a `Predictor` of each run.
-    """
-
-    def __init__(self, members: Sequence[Predictor]):
-        self.members = list(members)
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The names of the classes, see `Predictor.classes`; they are the same in all runs."""
-        return self.members[0].classes
-
-    def __repr__(self) -> str:
-        return f"Ensemble({self.members!r})"
-
-    def predict(
-        self,
-        images: PathLike | Sequence[PathLike] | np.ndarray | Sequence[np.ndarray],
-        passes: int | None = None,
-        names: Sequence[str] | None = None,
-        metadata: Metadata | None = None,
-    ) -> ImageProbabilities:
-        """Predicts images as `Predictor.predict` does, with each run, and returns the mean.
-
-        `std` is the standard deviation of the probability over the runs. An image that one run cannot use has no
-        probability.
-        """
-        return mean_over_runs([member.predict(images, passes, names, metadata) for member in self.members])
-
-
-def mean_over_runs(found: Sequence[ImageProbabilities]) -> ImageProbabilities:
-    """Returns the mean of the probabilities of several runs, and the standard deviation over the runs."""
-    probability = np.stack([one.probability for one in found])
-    # Runs of different config.data.image_size may refuse different images.
-    reasons = [next(filter(None, of_image), "") for of_image in zip(*(one.reasons for one in found))]
-    return ImageProbabilities(found[0].names, probability.mean(0), probability.std(0), reasons)
-
-
-def _checked(key: str, value: Any) -> Any:
+def checked(key: str, value: Any) -> Any:
     """Returns `value` as the config key `key` takes it. Raises ValueError that names the argument."""
     try:
         return config_rules.read(key, value)
@@ -309,7 +221,7 @@ def _joined(parts: Sequence[requested.RequestedImages]) -> requested.RequestedIm
 
 
 @contextlib.contextmanager
-def _jax_settings_of_the_program() -> Iterator[None]:
+def jax_settings_of_the_program() -> Iterator[None]:
     """Sets JAX's options for dtypes, random keys and errors to their defaults, in this thread and context."""
     with (
         jax.enable_x64(False),

@@ -16,38 +16,10 @@ from stochconv_jax.ops import windows
 from stochconv_jax.planning import targets
 from stochconv_jax.training import optimizers, trackers
 from stochconv_jax.visualization import attribution, topics
+from tests.config_checks import DEFAULTS, FREE_TEXT, check, refused
 from tests.conftest import ROOT
 
-DEFAULTS = config.flatten(default.get_config().to_dict())
-FREE_TEXT = {
-    *(
-        "init.weights",
-        "init.run",
-        "data.path",
-        "data.labels",
-        "data.validation_labels",
-        "data.group_by",
-        "data.stratify_by",
-        "data.metadata_columns",
-    ),
-    *("data.image_column", "eval.path", "eval.labels", "eval.output", "report.output"),
-    *("predict.images", "prepare.raw", "prepare.labels", "report.baseline", "show.images", "compilation_cache"),
-}
 EXPERIMENTS = sorted(file.stem for file in (ROOT / "configs").glob("*.py") if file.stem != "__init__")
-
-
-def check(**keys):
-    """Returns the checked values of the default config with `keys`, in which '__' stands for a dot."""
-    return config_rules.check(DEFAULTS | {key.replace("__", "."): value for key, value in keys.items()})
-
-
-def refused(key, value):
-    """Returns the message with which `value` is refused."""
-    with pytest.raises(config_rules.BadValue) as caught:
-        config_rules.check(DEFAULTS | {key: value})
-    message = str(caught.value)
-    assert message.startswith(f"config.{key}=") and "\n" not in message, message
-    return message
 
 
 def test_every_key_has_a_rule_and_every_rule_a_key():
@@ -278,32 +250,3 @@ def test_of_a_saved_config_a_key_that_says_nothing_of_training_may_be_mended(cap
     saved["show"]["passes"] = 1
     assert config.complete(saved, "run").show.passes == default.get_config().show.passes
     assert "run: config.show.passes=1: expected a whole number, 8 or more; its default, 256, is used" in caplog.text
-
-
-PATHS = sorted(key for key in FREE_TEXT if key.endswith(("path", "labels", "images", "output", "weights", "raw")))
-READ = (
-    "data.path",
-    "data.labels",
-    "data.validation_labels",
-    "eval.path",
-    "eval.labels",
-    "predict.images",
-    "show.images",
-)
-
-
-@pytest.mark.parametrize("key", sorted({*PATHS, "export.output", "predict.output", "show.output"}.difference(READ)))
-@pytest.mark.parametrize("address", ["gs://bucket/data", "s3://bucket/labels.csv", "here,s3://bucket"])
-def test_a_path_into_a_bucket_is_refused(key, address):
-    assert "expected a path in a file system" in refused(key, address) or key.endswith("output")
-    check(**{key.replace(".", "__"): "runs/a:b"})
-
-
-@pytest.mark.parametrize("key", READ)
-def test_images_and_tables_may_be_in_a_bucket(key):
-    check(**{key.replace(".", "__"): "gs://bucket/data"})
-
-
-def test_shards_are_not_read_from_a_bucket():
-    with pytest.raises(config_rules.BadValue, match=r"data\.path='gs://b': expected a path in a file system"):
-        config_rules.check_together(DEFAULTS | {"data.path": "gs://b", "data.source": "tfds"})
