@@ -48,6 +48,7 @@ def test_the_table_has_a_line_a_step_and_ratios_to_the_first(small, tmp_path, ca
     assert results["quickstart, train"]["memory"]["total"] > results["quickstart:control, train"]["memory"]["total"]
 
 
+@pytest.mark.slow
 def test_passes_are_compared(small, tmp_path, capsys):
     path = tmp_path / "passes.json"
     eval_passes.main(f"--config quickstart --passes 1 2 --batch_size 8 --rounds 2 --json {path}".split())

@@ -37,6 +37,7 @@ def run(finished, tmp_path_factory):
     return folder / "run"
 
 
+@pytest.mark.slow
 def test_what_is_fitted_on_the_validation_images_decides_on_others(main, run):
     files = {"eval__path": run.parent / "pictures", "eval__labels": run.parent / "all.csv"}
     last = {"eval__checkpoint": "last", "eval__passes": 2}

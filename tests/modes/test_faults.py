@@ -227,6 +227,7 @@ def test_a_workdir_that_cannot_be_written_is_named(main, finished, copy):
     assert f"cannot write {copy / 'evaluation.json'}: Is a directory" in main(copy, mode="evaluate", code=1)
 
 
+@pytest.mark.slow
 def test_a_seed_changes_what_it_should_and_nothing_else():
     def described(seed):
         config = default.get_config()

@@ -52,6 +52,7 @@ def test_a_run_killed_in_the_middle_goes_on_bit_for_bit(main, finished, tmp_path
     assert first["step"] == 0 and second["step"] >= 10 and first["time"] <= second["time"]
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_the_run_goes_on_bit_for_bit(main, finished, tmp_path):
     process = main.start(tmp_path / "run", checkpoint__every_steps=1)
     wait_for_step(process, tmp_path / "run", step=3)
@@ -142,6 +143,7 @@ def test_a_saved_config_repeats_its_run(main, finished, tmp_path):
     assert set(about) >= {"command", "versions", "flags", "git", "devices", "parameters", "data", "starts"}
 
 
+@pytest.mark.slow
 def test_a_run_of_an_older_version_goes_on_with_new_keys_at_their_defaults(main, finished, tmp_path):
     shutil.copytree(finished, tmp_path / "run")
     file = tmp_path / "run" / "config.json"

@@ -34,6 +34,7 @@ def run(tmp_path):
     return shutil.copytree(FIXTURE / "run", tmp_path / "run")
 
 
+@pytest.mark.slow
 @pytest.mark.smoke
 def test_an_old_run_evaluates_and_predicts_as_it_did(main, run, tmp_path):
     numbers = ("target", "probability", "std")

@@ -93,6 +93,7 @@ def test_predictions_of_a_folder_are_those_that_the_mode_writes_bit_for_bit(writ
         assert reason == written[name]["reason"] and bool(reason) == (name in ("small.png", "broken.jpg"))
 
 
+@pytest.mark.slow
 def test_a_notebook_s_own_settings_of_jax_change_no_bit_and_stay(main, finished, pictures, tmp_path):
     written = predicted(main, finished, pictures, tmp_path, {})
     script = [sys.executable, "-c", NOTEBOOK, finished, pictures, str(PASSES)]
