@@ -75,15 +75,26 @@ def _draw_images(random: np.random.Generator, fold: np.ndarray, cluster: np.ndar
     return weights
 
 
-def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    """Returns the percentile interval of resampled values `[R]`; those that are NaN are left out."""
-    low, high = np.nanquantile(values, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+def interval(value: float, resampled: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """Returns the interval of a ROC AUC `value` from its resamples `[R]`, within 0..1, see `_centred`."""
+    low, high = np.quantile(_centred(value, resampled), [(1 - level) / 2, (1 + level) / 2])
+    return max(0.0, float(low)), min(1.0, float(high))
 
 
 def difference(value: float, resampled: np.ndarray, level: float = 0.95) -> metrics.Difference:
-    """Returns a difference `value` with its percentile interval and two-sided p, from its resamples `[R]`."""
+    """Returns a difference `value` with its interval and two-sided p from its resamples `[R]`, see `_centred`."""
+    centred = _centred(value, resampled)
+    low, high = np.quantile(centred, [(1 - level) / 2, (1 + level) / 2])
+    tail = min((centred <= 0).sum(), (centred >= 0).sum())
+    p = min(1.0, 2 * (tail + 1) / (len(centred) + 1))
+    return metrics.Difference(value, float(low), float(high), float(p))
+
+
+def _centred(value: float, resampled: np.ndarray) -> np.ndarray:
+    """Returns the resamples that are not NaN, moved so that their mean is `value`.
+
+    A resample has more pairs of images of one fold than the data, so its ROC AUC is too high on average if the
+    probabilities of one fold are higher than those of another.
+    """
     known = resampled[~np.isnan(resampled)]
-    tail = min((known <= 0).sum(), (known >= 0).sum())
-    p = min(1.0, 2 * (tail + 1) / (len(known) + 1))
-    return metrics.Difference(value, *interval(known, level), float(p))
+    return known - known.mean() + value

@@ -43,7 +43,7 @@ def test_the_interval_varies_with_the_seeds():
     labels, noise, fold = np.arange(1200) % 2, np.random.default_rng(0).normal(size=1200), np.arange(1200) // 2 % 4
     good, bad = 3 * labels + noise, labels + noise
     alike, apart = (
-        np.ptp(bootstrap.interval(bootstrap.pooled_roc_aucs(labels, [scores], fold, resamples=300)[0]))
+        np.ptp(bootstrap.interval(0.8, bootstrap.pooled_roc_aucs(labels, [scores], fold, resamples=300)[0]))
         for scores in (np.stack([bad, bad]), np.stack([good, bad]))
     )
     assert apart > 2 * alike
@@ -67,15 +67,28 @@ def test_the_interval_covers_the_truth_in_simulated_studies():
     covered = 0
     for _ in range(80):
         labels, scores, fold = study(random, skill=1.0)
-        low, high = bootstrap.interval(bootstrap.pooled_roc_aucs(labels, [scores], fold, resamples=100)[0])
+        resampled = bootstrap.pooled_roc_aucs(labels, [scores], fold, resamples=100)[0]
+        low, high = bootstrap.interval(area(labels, scores), resampled)
         covered += low < truth < high
     assert covered >= 0.92 * 80, covered
 
 
+def test_the_interval_is_about_the_value_where_folds_differ_in_height():
+    labels, fold = np.arange(600) % 2, np.arange(600) // 2 % 3
+    scores = (np.random.default_rng(0).normal(size=600) + labels + 4 * fold)[None]
+    value = metrics.delong_placements(labels, scores[0])[0]
+    (resampled,) = bootstrap.pooled_roc_aucs(labels, [scores], fold, resamples=300)
+    assert resampled.mean() > value + 0.03
+    low, high = bootstrap.interval(value, resampled)
+    assert 0.5 < (value - low) / (high - value) < 2
+    assert bootstrap.interval(0.99, resampled)[1] == 1
+
+
 def test_a_difference_has_a_p_that_fits_its_interval():
-    resampled = np.arange(-50, 950) / 1000
+    resampled = np.arange(1000) / 1000
     found = bootstrap.difference(0.45, resampled)
-    assert found.low < 0 < found.high and found.p == pytest.approx(2 * 52 / 1001)
-    assert bootstrap.difference(0.5, resampled + 0.051).p == pytest.approx(2 / 1001)
-    assert bootstrap.difference(-0.5, -resampled - 0.051).p == pytest.approx(2 / 1001)
+    assert found.value == 0.45 and found.low < 0 < found.high
+    assert found.p == pytest.approx(2 * 51 / 1001)  # of -0.0495, -0.0485, ..., fifty are below 0
+    assert bootstrap.difference(0.6, resampled).p == pytest.approx(2 / 1001)
+    assert bootstrap.difference(-0.6, -resampled).p == pytest.approx(2 / 1001)
     assert bootstrap.difference(0.0, np.zeros(100)).p == 1

@@ -103,7 +103,7 @@ def pooled(found: OutOfFold) -> Pooled:
     areas, low, high = found.areas(), NAN, NAN
     if not found.may_have_selection_bias:
         resampled = bootstrap.pooled_roc_aucs(found.label, [found.probability], found.fold, groups=found.groups)
-        low, high = bootstrap.interval(resampled[0])
+        low, high = bootstrap.interval(float(areas.mean()), resampled[0])
     by_fold = [
         np.mean([metrics.delong_placements(found.label[own], one[own])[0] for one in found.probability])
         for own in (found.fold == number for number in np.unique(found.fold))

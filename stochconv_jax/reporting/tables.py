@@ -53,7 +53,7 @@ ABOUT_POOLED = (
     "Each image is predicted by the runs of its fold, which did not train on it. The ROC AUC is over the images of all "
     "folds, as a mean over the seeds that have every fold; an ensemble of the seeds has another, see --mode=evaluate. "
     "Its interval is by bootstrap: folds are drawn, in each its images, or its groups of images if groups are known, "
-    "and seeds. In simulations it had the truth in 95 to 99 of 100 studies. There is none if a checkpoint was chosen "
+    "and seeds. In simulations it had the truth in 89 to 98 of 100 studies. There is none if a checkpoint was chosen "
     "on these images. Beside it: the standard deviation of this ROC AUC over seeds, and of each fold's own ROC AUC "
     "over folds."
 )

@@ -45,8 +45,6 @@ def test_more_than_two_classes_have_the_most_probable_class(tmp_path):
 def test_there_is_no_table_without_decisions(tmp_path):
     write(tmp_path / "b0", [0.6], config=THUMBNAIL, evaluation={"accuracy": 0.5})
     assert rows(tmp_path) is None
-    report.run(default.get_config(), {}, str(tmp_path))
-    assert "Decisions" not in (tmp_path / "report.md").read_text()
 
 
 @pytest.mark.parametrize(
