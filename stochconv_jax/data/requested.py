@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from stochconv_jax.data import image_files, names, paths, table_reader
-from stochconv_jax.data.sources import UNKNOWN, FolderSource
+from stochconv_jax.data.sources import UNKNOWN, BadImage, FolderSource
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,15 @@ class RequestedImages:
             "lines": [self.table.lines[i] for i in self.found],
             "table": self.table.path,
         }
-        return FolderSource(files, [file.name for file in files], np.full(len(files), UNKNOWN), **about)
+        return _RowsOfTable(files, [file.name for file in files], np.full(len(files), UNKNOWN), **about)
+
+
+class _RowsOfTable(FolderSource):
+    """Images of a table whose predictions are in a table too, so that reasons need not name the row."""
+
+    def bad_image(self, index: int, reason: object) -> BadImage:
+        """Overrides `Source.bad_image`."""
+        return BadImage(f"{self.files[index]}: {reason}")
 
 
 def find(images: str, key: str, image_column: str = "") -> RequestedImages:
