@@ -27,11 +27,6 @@ class Hdf5FileSystem(AbstractArchiveFileSystem):
         self.fo, self._file = file, h5py.File(file.name if is_local else file, "r")
         self.dir_cache, self._datasets = {}, {}
 
-    def __del__(self):
-        if hasattr(self, "_file"):
-            self._file.close()
-            self.fo.close()
-
     def _get_dirs(self) -> None:
         """Implements `AbstractArchiveFileSystem._get_dirs`; `info` adds sizes, which take a while for many datasets."""
         if self.dir_cache:

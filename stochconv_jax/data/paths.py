@@ -16,6 +16,7 @@ import pathlib
 import re
 import time
 import urllib.parse
+import weakref
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ import fsspec
 from fsspec.implementations.zip import ZipFileSystem
 
 from stochconv_jax.data.hdf5 import Hdf5FileSystem
+from stochconv_jax.data.parts import Parts
 
 WAITS = (1.0, 4.0)  # seconds before the second and the third try to read from an address
 _ARCHIVES = {".zip": ZipFileSystem, ".hdf5": Hdf5FileSystem, ".h5": Hdf5FileSystem}
@@ -49,7 +51,7 @@ class Unreachable(OSError):
 
 
 def parse(text: str | os.PathLike[str]) -> pathlib.Path:
-    """Returns the path that a user means by `text`, which may begin with ~."""
+    """Returns the path that a user means by `text`, which may begin with ~ or file://."""
     if isinstance(text, VirtualPath):
         return text
     path = pathlib.Path(os.path.expanduser(text).removeprefix("file://"))
@@ -79,8 +81,8 @@ class VirtualPath(pathlib.PosixPath, abc.ABC):
     """The path of a file or folder in an archive, or at an address, which can be read but not written.
 
     Holds its text alone, so that it can be pickled, and each process opens archives and connections of its own. The
-    methods that read raise OSError naming the path, and ValueError if the file or its archive is damaged or encrypted,
-    or if a package is missing.
+    methods that read raise OSError naming the path, and ValueError if the file or archive is damaged or encrypted, or a
+    package is missing.
     """
 
     def __str__(self) -> str:
@@ -117,7 +119,8 @@ class VirtualPath(pathlib.PosixPath, abc.ABC):
 
     def open(self, mode: str = "rb", buffering: int = -1, **_: Any) -> io.BufferedReader:
         """Returns the file opened to read bytes, of which `buffering` are read at once."""
-        return io.BufferedReader(_Content(self), buffering if buffering > 0 else io.DEFAULT_BUFFER_SIZE)
+        content = Parts(self.read_part, lambda: self.state()[0])
+        return io.BufferedReader(content, buffering if buffering > 0 else io.DEFAULT_BUFFER_SIZE)
 
     def read_part(self, start: int, end: int) -> bytes:
         """Returns the bytes from `start` to before `end`, which the file must have."""
@@ -227,41 +230,6 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-class _Content(io.RawIOBase):
-    """The content of a file, which is read in parts."""
-
-    def __init__(self, file: VirtualPath):
-        self._file, self._position = file, 0
-
-    @functools.cached_property
-    def _size(self) -> int:
-        return self._file.state()[0]
-
-    def readable(self) -> bool:
-        """Overrides `io.RawIOBase.readable`."""
-        return True
-
-    def seekable(self) -> bool:
-        """Overrides `io.RawIOBase.seekable`."""
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Overrides `io.RawIOBase.seek`."""
-        position = offset + (0 if whence == os.SEEK_SET else self._position if whence == os.SEEK_CUR else self._size)
-        if position < 0:
-            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), str(self._file))
-        self._position = position
-        return position
-
-    def readinto(self, buffer: Any) -> int:
-        """Overrides `io.RawIOBase.readinto`."""
-        end = min(self._position + len(buffer), self._size)
-        part = self._file.read_part(self._position, end) if end > self._position else b""
-        buffer[: len(part)] = part
-        self._position += len(part)
-        return len(part)
-
-
 def _archive_of(path: pathlib.Path) -> str:
     """Returns the archive that the path is or is in; '' if there is none."""
     text = str(path)
@@ -290,7 +258,9 @@ def _open_archive(archive: str, changed: int, process: int) -> _FileSystem:
     file = AddressPath(archive) if is_address(archive) else pathlib.Path(archive)
     opened = file.open("rb", buffering=_BUFFER)
     try:
-        return _ARCHIVES[pathlib.PurePath(archive).suffix.lower()](opened)
+        system = _ARCHIVES[pathlib.PurePath(archive).suffix.lower()](opened)
+        weakref.finalize(system, opened.close)
+        return system
     except Exception as error:  # of several kinds, by the damage
         opened.close()
         for cause in (error, error.__context__):  # zipfile takes a failed read for damage

@@ -4,6 +4,7 @@ import abc
 import atexit
 import contextlib
 import itertools
+import multiprocessing
 import os
 import queue
 import signal
@@ -100,7 +101,10 @@ def _prepare_worker(index: int, count: int) -> None:
     absl.logging.set_verbosity(absl.logging.ERROR)  # as in the main process, whose log it would go to
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True, name="parent").start()
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "only workers call this"
+    # By the number that the parent gave: one that was killed while this process started is no longer os.getppid().
+    threading.Thread(target=_end_with_parent, args=(parent.pid,), daemon=True, name="parent").start()
 
 
 def _end_with_parent(parent: int) -> None:

@@ -146,3 +146,12 @@ def test_a_part_of_a_file_is_read_from_an_address(monkeypatch):
         assert opened.read() == content[-9:] and opened.read(1) == b""
         with pytest.raises(OSError, match="Invalid argument"):
             opened.seek(-1)
+
+
+@needs_http
+def test_a_web_server_that_sends_the_whole_file_for_a_part_is_understood(tmp_path):
+    content = np.random.default_rng(0).bytes(100_000)
+    (tmp_path / "1.bin").write_bytes(content)
+    with stores.served(tmp_path) as address, paths.parse(f"{address}/1.bin").open("rb") as opened:
+        opened.seek(50_000)
+        assert opened.read(10) == content[50_000:50_010]
