@@ -17,19 +17,15 @@ BY_MODE = {
     "show": ["show.passes=8", "show.count=2"],
     "prepare": ["prepare.num_workers=1"],
 }
-# Other settings, by a part of the command: weights of the tiny network from a file, and one run of a long sweep.
-PRETRAINED = [*TRAINING, "init.weights=WEIGHTS/model.safetensors"]
-BY_WORD = {
-    "imagenet.py": PRETRAINED,
-    "init.weights": PRETRAINED,
-    "ablations/integration.py": [*BY_MODE["sweep"], "sweep.shard=1/8"],
-}
+# ImageNet weights fit no tiny network: a command with one of these words gets weights that do.
+PRETRAINED = ("imagenet.py", "init.weights")
+WEIGHTS = "init.weights=WEIGHTS/model.safetensors"
 BENCHMARKS = {
     "benchmarks.stem": ["--size", "256", "--rounds", "2", "--batch", "1"],
     "benchmarks.train_step": ["--configs", "quickstart", "--batch_size", "2", "--rounds", "2"],
     "benchmarks.eval_passes": ["--config", "quickstart", "--batch_size", "2", "--rounds", "2"],
     "benchmarks.growth": [
-        *("--variant", "tiny", "--size", "240", "--sides", "240", "--batches", "--passes", "1", "--filters", "8"),
+        *("--variant", "tiny", "--size", "240", "--sides", "240", "--batches", "--passes", "1", "--filters"),
         *("--rounds", "2"),
     ],
     "benchmarks.input": ["--size", "256", "--rounds", "2"],
@@ -42,8 +38,9 @@ def small(words: list[str]) -> list[str]:
     """Returns the words of a command line with small settings for the mode or benchmark that it names."""
     if words[:1] == ["main.py"] or words[:2] == ["-m", "stochconv_jax"]:
         mode = next((word.partition("=")[2] for word in words if word.startswith("--mode=")), "train")
-        line = " ".join(words)
-        settings = next((found for part, found in BY_WORD.items() if part in line), BY_MODE.get(mode, []))
+        settings = BY_MODE.get(mode, [])
+        if any(part in word for part in PRETRAINED for word in words):
+            settings = [*settings, WEIGHTS]
         return [*words, *(f"--config.{setting}" for setting in settings)]
     if words[:1] == ["-m"]:
         return [*words, *BENCHMARKS.get(words[1], [])]

@@ -31,6 +31,8 @@ NOT_RUN = {
     r"kubectl": "needs Kubernetes",
     r"NAME=": "needs a TPU slice",
     r"CLUSTER=": "needs Google Kubernetes Engine",
+    r"python main\.py .*ablations/integration\.py": "trains B0 and B4 at their own sizes; tests/test_ablations.py",
+    r"python main\.py --mode=report --workdir=runs/integration": "the report on it",
 }
 # Programs stay compiled, also the small ones, from one command to the next and from one run of the tests to the next.
 ENVIRON = {
