@@ -6,7 +6,6 @@ import os
 import pathlib
 import shutil
 
-import PIL.Image
 import pytest
 
 from stochconv_jax.data.isic import image_encoding
@@ -60,7 +59,7 @@ def test_where_the_largest_file_of_an_image_proves_damaged_the_next_is_used(raw,
 @pytest.mark.parametrize("when", ["measured", "decoded"])
 def test_an_original_that_cannot_be_read_ends_the_run(archive, tmp_path, monkeypatch, when):
     """A failing disk does not mean a damaged image, so the image is not dropped."""
-    reader = (PIL.Image, "open") if when == "measured" else (pathlib.Path, "read_bytes")
+    reader = (pathlib.Path, "open" if when == "measured" else "read_bytes")
     read = getattr(*reader)
 
     def fail(file, *arguments, **keys):
