@@ -260,6 +260,7 @@ def _open_archive(archive: str, changed: int, process: int) -> _FileSystem:
     try:
         system = _ARCHIVES[pathlib.PurePath(archive).suffix.lower()](opened)
         weakref.finalize(system, opened.close)
+        system.ls("")  # fsspec lists an archive at its first use, and other threads would then see a part of the list
         return system
     except Exception as error:  # of several kinds, by the damage
         opened.close()
