@@ -7,6 +7,7 @@ import fsspec
 import numpy as np
 import pytest
 
+from stochconv_jax import modes
 from stochconv_jax.data import paths, requested
 from stochconv_jax.data.image_checks import check_source
 from stochconv_jax.data.sources import BadImage, FolderSource
@@ -99,6 +100,13 @@ def test_a_file_that_is_not_there_is_not_asked_for_again(monkeypatch):
     with pytest.raises(FileNotFoundError, match=r"memory://images/gone\.png"):
         paths.parse("memory://images/gone.png").read_bytes()
     assert failing.calls == 1
+
+
+def test_the_programs_one_line_has_the_address():
+    with pytest.raises(FileNotFoundError) as raised:
+        list(paths.parse("memory://nothing/images").iterdir())
+    assert modes._message(raised.value) == "memory://nothing/images: No such file or directory"
+    assert modes._message(OSError(28, "cannot write a.csv: no space")) == "cannot write a.csv: no space"
 
 
 def test_an_archive_that_is_cut_off_is_not_called_damaged(tmp_path, monkeypatch):
