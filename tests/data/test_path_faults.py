@@ -94,6 +94,13 @@ def test_a_read_that_fails_is_tried_three_times_and_then_an_error_with_its_addre
     assert failing.calls == 3
 
 
+def test_the_check_of_images_takes_no_failure_of_the_network_for_damage(monkeypatch):
+    source = source_of(stores.write_memory("images"))
+    Failing(monkeypatch, 99, TimeoutError("late"))
+    with pytest.raises(paths.Unreachable, match="no answer in 3 tries"):
+        check_source(source, decode=False, hashes=False, least=(1, 1), timeout_seconds=60)
+
+
 def test_a_file_that_is_not_there_is_not_asked_for_again(monkeypatch):
     stores.write_memory("images")
     failing = Failing(monkeypatch, 0, OSError)
