@@ -76,6 +76,7 @@ def test_a_run_keeps_the_encoding_that_it_began_with(images, tmp_path):
         ({"data.metadata_columns": ("Target",)}, r"\('Target',\) has the column of config\.data\.target_column"),
         ({"data.group_by": "sex"}, r"has the column of config\.data\.group_by, which the network must not see"),
         ({"data.image_column": "AGE"}, r"has the column of config\.data\.image_column"),
+        ({"data.metadata_columns": ("age", "Image")}, r"has the column of config\.data\.image_column"),
     ],
 )
 def test_columns_that_tell_the_class_or_the_image_are_refused(images, keys, words):
