@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from stochconv_jax import modes
-from stochconv_jax.data import paths, requested
+from stochconv_jax.data import image_files, paths, requested
 from stochconv_jax.data.image_checks import check_source
 from stochconv_jax.data.sources import BadImage, FolderSource
 from tests.data import stores
@@ -99,6 +99,14 @@ def test_the_check_of_images_takes_no_failure_of_the_network_for_damage(monkeypa
     Failing(monkeypatch, 99, TimeoutError("late"))
     with pytest.raises(paths.Unreachable, match="no answer in 3 tries"):
         check_source(source, decode=False, hashes=False, least=(1, 1), timeout_seconds=60)
+
+
+def test_an_image_without_an_ending_is_not_left_out_for_a_failure_of_the_network(monkeypatch):
+    place = stores.write_memory("bare", {"1": IMAGES["cat/1.png"]})
+    assert image_files.images_of(paths.parse(place).iterdir()) == [paths.parse(f"{place}/1")]
+    Failing(monkeypatch, 99, TimeoutError("late"))
+    with pytest.raises(paths.Unreachable, match="no answer in 3 tries"):
+        image_files.images_of(paths.parse(place).iterdir())
 
 
 def test_a_file_that_is_not_there_is_not_asked_for_again(monkeypatch):
