@@ -115,6 +115,7 @@ def test_an_archive_that_is_opened_has_its_list_of_files_before_threads_ask_for_
     system = paths._open_archive(str(stores.write_zip(tmp_path / "images.zip")), 0, 0)
     monkeypatch.setattr(ZipFileSystem, "_all_dirnames", lambda *_: pytest.fail("listed at a read"))
     assert system.cat_file("cat/1.png") == IMAGES["cat/1.png"]
+    assert {len(about) for about in system.dir_cache.values()} == {3}  # the rest would be half of the memory
 
 
 def test_hdf5_arrays_of_any_length_are_read_in_full_and_an_empty_group_is_no_file(tmp_path):
