@@ -28,6 +28,7 @@ from stochconv_jax.config_kinds import (
     word_or,
 )
 from stochconv_jax.data.isic import rules as isic_rules
+from stochconv_jax.data.table_reader import IMAGE_COLUMNS
 from stochconv_jax.models import variants
 from stochconv_jax.run_folder import METRICS
 
@@ -249,7 +250,8 @@ def check_together(values: Mapping[str, Any]) -> None:
             "(config.data.num_classes)"
         )
     for key in ("data.target_column", "data.group_by", "data.image_column"):
-        if values[key].strip().casefold() in {name.casefold() for name in values["data.metadata_columns"]}:
+        names = IMAGE_COLUMNS if key == "data.image_column" and not values[key] else (values[key].strip().casefold(),)
+        if {name.casefold() for name in values["data.metadata_columns"]}.intersection(names):
             raise BadValue(
                 f"config.data.metadata_columns={values['data.metadata_columns']} has the column of config.{key}, which "
                 "the network must not see: take it out"

@@ -104,6 +104,9 @@ class Ensemble:
         """Predicts images as `Predictor.predict` does, with each run, and returns the mean.
 
         `std` is the standard deviation of the probability over the runs. An image that one run cannot use has no
-        probability.
+        probability. `metadata` are for the runs that take them.
         """
-        return mean_over_runs([member.predict(images, passes, names, metadata) for member in self.members])
+        takers = [member for member in self.members if member.experiment.metadata] or self.members
+        given = [metadata if member in takers else None for member in self.members]
+        found = [member.predict(images, passes, names, values) for member, values in zip(self.members, given)]
+        return mean_over_runs(found)

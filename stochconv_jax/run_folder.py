@@ -159,18 +159,20 @@ class RunFolder:
 
 
 def split_workdirs(workdir: str | os.PathLike) -> list[pathlib.Path]:
-    """Returns the paths of the folders in `workdir`, which are separated by commas; absolute if there are several.
+    """Returns the paths of the folders in `workdir`, which are separated by commas.
 
-    A path that exists is one folder even if it has a comma.
+    Several are absolute and without '..', as `common_folder` needs them. A path that exists is one folder even if it
+    has a comma.
     """
     whole, parts = pathlib.Path(workdir).expanduser(), os.fspath(workdir).split(",")
     if len(parts) == 1 or whole.exists():
         return [whole]
-    return [RunFolder(part.strip()).path for part in parts if part.strip()] or [whole]
+    found = [RunFolder(part.strip()).path for part in parts if part.strip()]
+    return [path.resolve() if ".." in path.parts else path for path in found] or [whole]
 
 
 def common_folder(paths: Sequence[pathlib.Path]) -> pathlib.Path:
-    """Returns the deepest folder that each of `paths` is or lies in; they are absolute if there are several."""
+    """Returns the deepest folder that each of `paths` is or lies in; several are absolute and without '..'."""
     return paths[0] if len(paths) == 1 else pathlib.Path(os.path.commonpath(paths))
 
 

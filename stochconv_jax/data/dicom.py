@@ -94,4 +94,5 @@ def _range(file: Any) -> tuple[float, float]:
     bits, signed = int(file.BitsStored), bool(file.PixelRepresentation)
     slope, intercept = float(file.get("RescaleSlope") or 1), float(file.get("RescaleIntercept") or 0)
     ends = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
-    return ends[0] * slope + intercept, ends[1] * slope + intercept
+    low, high = sorted(end * slope + intercept for end in ends)  # a slope may be negative
+    return low, high

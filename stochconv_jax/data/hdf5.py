@@ -42,16 +42,25 @@ class Hdf5FileSystem(AbstractArchiveFileSystem):
     def info(self, path: str, **_) -> dict[str, Any]:
         """Overrides `AbstractArchiveFileSystem.info`."""
         about = super().info(path)
-        return about | {"size": self._file[self._datasets[path]].nbytes} if about["type"] == "file" else about
+        if about["type"] == "directory":
+            return about
+        dataset = self._dataset(path)
+        has_size = dataset.dtype.kind != "O"  # else its length varies, and HDF5 knows only that of a pointer
+        return about | {"size": dataset.nbytes if has_size else None}
 
     def _open(self, path: str, mode: str = "rb", **_) -> BinaryIO:
         """Implements `AbstractFileSystem._open`."""
         del mode
         self._get_dirs()
-        if path not in self._datasets:
-            raise FileNotFoundError(path)
-        value = self._file[self._datasets[path]][()]
+        value = self._dataset(path)[()]
         return io.BytesIO(value if isinstance(value, bytes) else np.asarray(value).tobytes())
+
+    def _dataset(self, path: str) -> Any:
+        """Returns the dataset of a file. Raises FileNotFoundError if there is none, such as for an empty group."""
+        found = self._file[self._datasets[path]] if path in self._datasets else None
+        if not isinstance(found, h5py.Dataset):
+            raise FileNotFoundError(path)
+        return found
 
 
 def _file_name(dataset: str) -> str:

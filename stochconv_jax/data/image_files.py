@@ -4,7 +4,7 @@ import collections
 import pathlib
 from collections.abc import Iterable
 
-from stochconv_jax.data import image_formats, image_io
+from stochconv_jax.data import image_formats, image_io, paths
 
 
 def is_ending(ending: str) -> bool:
@@ -36,6 +36,8 @@ def is_picture(file: pathlib.Path) -> bool:
     """Returns whether the file's header is that of a picture that can be read, whatever its ending."""
     try:
         return bool(image_io.read_size(file))
+    except paths.Unreachable:  # without the file this would be another data set
+        raise
     except (OSError, ValueError):
         return False
 

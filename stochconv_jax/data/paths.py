@@ -31,6 +31,7 @@ from stochconv_jax.data.parts import Parts
 WAITS = (1.0, 4.0)  # seconds before the second and the third try to read from an address
 _ARCHIVES = {".zip": ZipFileSystem, ".hdf5": Hdf5FileSystem, ".h5": Hdf5FileSystem}
 _ENDING = re.compile(r"\.(zip|hdf5|h5)(?=/|$)", re.IGNORECASE)
+_KEPT = ("name", "size", "type")  # what is used of a file's description
 _FileSystem = Any  # an fsspec.AbstractFileSystem, whose methods return unions of types
 _BUFFER = 2**18  # bytes of an archive at an address that are read at once
 _URL_CHARACTERS = ":/?=&+%@~,"  # that a web address has as they are
@@ -260,6 +261,9 @@ def _open_archive(archive: str, changed: int, process: int) -> _FileSystem:
     try:
         system = _ARCHIVES[pathlib.PurePath(archive).suffix.lower()](opened)
         weakref.finalize(system, opened.close)
+        system.ls("")  # fsspec lists an archive at its first use, and other threads would then see a part of the list
+        # Of each file fsspec keeps all that a zip says, which is half of the memory that an open zip takes.
+        system.dir_cache = {name: {key: about[key] for key in _KEPT} for name, about in system.dir_cache.items()}
         return system
     except Exception as error:  # of several kinds, by the damage
         opened.close()

@@ -207,12 +207,18 @@ def begin(folder: RunFolder, config: ConfigDict) -> Experiment:
 def fingerprint(source: sources.Source, columns: Sequence[str] = ()) -> dict[str, int]:
     """Returns the number of images and a CRC-32 of their names and labels, which do not depend on the folder.
 
-    The texts of `columns`, those of the metadata, are part of it where the source has them.
+    The texts of `columns`, those of the metadata, have a CRC-32 of their own where the source has them. So runs with
+    and without metadata can be compared on the same images.
     """
     there = (table_reader.find_column(source.columns, name) for name in columns)
     texts = [text for name in there if name for text in source.columns[name]]
-    crc = zlib.crc32("\n".join([*source.names, *texts]).encode("utf-8", "surrogateescape"))
-    return {"images": len(source), "crc32": zlib.crc32(np.asarray(source.labels, np.int32).tobytes(), crc)}
+    labels = np.asarray(source.labels, np.int32).tobytes()
+    found = {"images": len(source), "crc32": zlib.crc32(labels, _crc32_of(source.names))}
+    return found | ({"metadata_crc32": _crc32_of(texts)} if texts else {})
+
+
+def _crc32_of(texts: Sequence[str]) -> int:
+    return zlib.crc32("\n".join(texts).encode("utf-8", "surrogateescape"))
 
 
 def recorded(folder: RunFolder) -> dict[str, Any]:

@@ -52,8 +52,7 @@ def run(mode: str, config: Any, overrides: Mapping[str, Any], workdir: str, conf
         watchdog.end_process(1)
     except Exception as error:
         if _is_for_the_user(error):
-            message = getattr(error, "strerror", None) or str(error)
-            sys.exit(f"stochconv_jax: {name_keys(message, [mode, 'data'])}")
+            sys.exit(f"stochconv_jax: {name_keys(_message(error), [mode, 'data'])}")
         if _is_out_of_memory(error):
             sys.exit(
                 f"stochconv_jax: a device has too little memory ({str(error).splitlines()[0]}): set a smaller "
@@ -63,6 +62,13 @@ def run(mode: str, config: Any, overrides: Mapping[str, Any], workdir: str, conf
         # JAX and Grain add such a note at the end, where the error itself is to stand.
         error.__notes__ = [n for n in getattr(error, "__notes__", ()) if "removed its internal frames" not in n]
         raise
+
+
+def _message(error: Exception) -> str:
+    """Returns the error in words, with the name of its file but without the number of an OSError."""
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
 
 
 def _is_out_of_memory(error: Exception) -> bool:

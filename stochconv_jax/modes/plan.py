@@ -4,8 +4,10 @@ import dataclasses
 import functools
 import logging
 from collections.abc import Callable
+from typing import Any
 
 import jax
+from ml_collections import ConfigDict
 
 from stochconv_jax.experiment.experiment import Experiment
 from stochconv_jax.models import summary
@@ -27,8 +29,7 @@ def run(config, overrides, workdir) -> None:
     if not target:
         jax.config.update("jax_platforms", "cpu")  # counting leaves the machine's accelerator to other processes
     devices = meshes.create() if target in ("", "devices") else targets.mesh_of(target)
-    # The number of steps of an epoch is a constant of the program; it takes no images to know it.
-    experiment = Experiment(config, mesh=devices, steps_per_epoch=1.0)
+    experiment = Experiment(config, mesh=devices, **_without_images(config))
     rows = summary.parts(experiment.model, experiment.inputs())
     print(summary.table(rows), flush=True)
     content = summary.totals(rows) | {"parts": [vars(row) for row in rows]} | provenance.software()
@@ -47,6 +48,13 @@ def run(config, overrides, workdir) -> None:
         plan = dataclasses.replace(plan, largest_batch=compile_train(rows).batch_size if rows else 0)
         print(report.describe_largest_batch(plan))
         folder.write_json("plan.json", content | report.as_json(plan))
+
+
+def _without_images(config: ConfigDict) -> dict[str, Any]:
+    """Returns objects of an experiment that are of the training images, in place of which any constants will do."""
+    balanced = config.loss.class_weights == "balanced"
+    weights = {"class_weights": (1.0,) * config.data.num_classes} if balanced else {}
+    return {"steps_per_epoch": 1.0, **weights}
 
 
 def _plan(experiment: Experiment) -> tuple[report.Plan, Callable[[int], cost.Program]]:

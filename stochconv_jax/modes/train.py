@@ -74,6 +74,8 @@ def _train(folder: RunFolder, experiment: Experiment, wall_time: Goodput, stack:
     """Trains from the last checkpoint on and returns the exit code. What has to be closed is put on `stack`."""
     config, epochs = experiment.config, experiment.epochs
     grace_seconds = config.checkpoint.grace_seconds
+    # Trackers end after the last save, because sending figures may take longer than the time after SIGTERM.
+    after_saves = stack.enter_context(contextlib.ExitStack())
     saving = {"best_metric": config.checkpoint.best_metric, "timeout_seconds": grace_seconds}
     checkpoints = stack.enter_context(Checkpoints(folder.checkpoints, **saving))
     stack.callback(wall_time.begin, goodput.SAVES)  # closing `checkpoints` waits for the last save
@@ -94,7 +96,7 @@ def _train(folder: RunFolder, experiment: Experiment, wall_time: Goodput, stack:
     )
     log_epoch = MetricsLog(folder, first, checkpoints.rows(), ended=epochs.ended_before(first), trackers=told)
     if told:
-        stack.callback(lambda: told.close(finished=wall_time.state == "finished"))
+        after_saves.callback(lambda: told.close(finished=wall_time.state == "finished"))
     images = epochs.total_steps * config.batch_size
     patience = config.checkpoint.best_metric, config.checkpoint.patience
     wall_time.begin(goodput.STEPS)

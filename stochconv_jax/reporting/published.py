@@ -51,7 +51,7 @@ def lookup(settings: Mapping[str, Any]) -> Published | None:
         if branches not in BOTH_BRANCHES or shared:
             return None
         merge_after, passes = (str(settings.get(key)) for key in ("model.merge_after", "eval.passes"))
-    if settings.get("data.source") == "synthetic" or settings.get("init.run"):
+    if settings.get("data.source") == "synthetic" or settings.get("init.run") or settings.get("data.metadata_columns"):
         return None
     if any(settings.get(key) != value for key, value in expected.items()):
         return None

@@ -2,8 +2,8 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -202,13 +202,19 @@ def compare(result: Result, baseline: Result) -> Comparison:
 def _pairs(group: Group, other: Group) -> list[tuple[Run, Run]]:
     """Returns the pairs of finished runs of equal folds and seeds whose last epochs have a validation ROC AUC.
 
-    Pairs that are known to have different validation images are left out.
+    Pairs that are known to have different validation images are left out. The metadata of the images may differ.
     """
     mine, theirs = group.by_replicate(), other.by_replicate()
     pairs = [(mine[replicate], theirs[replicate]) for replicate in mine if replicate in theirs]
     pairs = [pair for pair in pairs if not any(math.isnan(run.last()) for run in pair)]
-    data = [[run.about.get("data", {}).get("validation") for run in pair] for pair in pairs]
+    data = [[_validation_images(run) for run in pair] for pair in pairs]
     return [pair for pair, (own, other) in zip(pairs, data) if own == other or None in (own, other)]
+
+
+def _validation_images(run: Run) -> list[Any] | None:
+    """Returns the number and the checksum of the run's validation images; None if they are not known."""
+    found = run.about.get("data", {}).get("validation")
+    return [found.get(key) for key in ("images", "crc32")] if isinstance(found, Mapping) else None
 
 
 def _compare_predictions(pairs) -> tuple[metrics.Difference, metrics.Difference | None, list[tuple[Run, Run]]]:

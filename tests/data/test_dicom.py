@@ -56,6 +56,8 @@ def test_without_a_window_the_range_of_the_stored_bits_is_0_to_255(bits, kind, l
     np.testing.assert_array_equal(grey(written(pixels, bits=bits)), COLUMN)
     rescaled = written(pixels, bits=bits, RescaleSlope="2", RescaleIntercept="-1024")
     np.testing.assert_array_equal(grey(rescaled), COLUMN)
+    falling = written(pixels, bits=bits, RescaleSlope="-2", RescaleIntercept="0")
+    np.testing.assert_array_equal(grey(falling), 255 - COLUMN)
 
 
 @pytest.mark.parametrize("function, low, high", [(None, -160, 239), ("LINEAR", -160, 239), ("LINEAR_EXACT", -160, 240)])

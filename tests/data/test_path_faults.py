@@ -7,7 +7,8 @@ import fsspec
 import numpy as np
 import pytest
 
-from stochconv_jax.data import paths, requested
+from stochconv_jax import modes
+from stochconv_jax.data import image_files, paths, requested
 from stochconv_jax.data.image_checks import check_source
 from stochconv_jax.data.sources import BadImage, FolderSource
 from tests.data import stores
@@ -93,12 +94,34 @@ def test_a_read_that_fails_is_tried_three_times_and_then_an_error_with_its_addre
     assert failing.calls == 3
 
 
+def test_the_check_of_images_takes_no_failure_of_the_network_for_damage(monkeypatch):
+    source = source_of(stores.write_memory("images"))
+    Failing(monkeypatch, 99, TimeoutError("late"))
+    with pytest.raises(paths.Unreachable, match="no answer in 3 tries"):
+        check_source(source, decode=False, hashes=False, least=(1, 1), timeout_seconds=60)
+
+
+def test_an_image_without_an_ending_is_not_left_out_for_a_failure_of_the_network(monkeypatch):
+    place = stores.write_memory("bare", {"1": IMAGES["cat/1.png"]})
+    assert image_files.images_of(paths.parse(place).iterdir()) == [paths.parse(f"{place}/1")]
+    Failing(monkeypatch, 99, TimeoutError("late"))
+    with pytest.raises(paths.Unreachable, match="no answer in 3 tries"):
+        image_files.images_of(paths.parse(place).iterdir())
+
+
 def test_a_file_that_is_not_there_is_not_asked_for_again(monkeypatch):
     stores.write_memory("images")
     failing = Failing(monkeypatch, 0, OSError)
     with pytest.raises(FileNotFoundError, match=r"memory://images/gone\.png"):
         paths.parse("memory://images/gone.png").read_bytes()
     assert failing.calls == 1
+
+
+def test_the_programs_one_line_has_the_address():
+    with pytest.raises(FileNotFoundError) as raised:
+        list(paths.parse("memory://nothing/images").iterdir())
+    assert modes._message(raised.value) == "memory://nothing/images: No such file or directory"
+    assert modes._message(OSError(28, "cannot write a.csv: no space")) == "cannot write a.csv: no space"
 
 
 def test_an_archive_that_is_cut_off_is_not_called_damaged(tmp_path, monkeypatch):

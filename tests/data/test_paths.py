@@ -6,8 +6,10 @@ import os
 import pickle
 
 import fsspec
+import h5py
 import numpy as np
 import pytest
+from fsspec.implementations.zip import ZipFileSystem
 
 from stochconv_jax.data import image_checks, image_io, paths, requested
 from stochconv_jax.data.names import FileIndex
@@ -107,6 +109,26 @@ def test_threads_may_read_at_once(place):
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         contents = list(pool.map(lambda file: file.read_bytes(), files))
     assert contents == list(IMAGES.values()) * 20
+
+
+def test_an_archive_that_is_opened_has_its_list_of_files_before_threads_ask_for_it(tmp_path, monkeypatch):
+    system = paths._open_archive(str(stores.write_zip(tmp_path / "images.zip")), 0, 0)
+    monkeypatch.setattr(ZipFileSystem, "_all_dirnames", lambda *_: pytest.fail("listed at a read"))
+    assert system.cat_file("cat/1.png") == IMAGES["cat/1.png"]
+    assert {len(about) for about in system.dir_cache.values()} == {3}  # the rest would be half of the memory
+
+
+def test_hdf5_arrays_of_any_length_are_read_in_full_and_an_empty_group_is_no_file(tmp_path):
+    content = encoded(random_picture(40, 50))
+    with h5py.File(tmp_path / "a.h5", "w") as archive:
+        archive.create_group("nothing")
+        archive.create_dataset("one", (), dtype=h5py.vlen_dtype(np.uint8))[()] = np.frombuffer(content, np.uint8)
+    file, nothing = (paths.parse(tmp_path / "a.h5" / name) for name in ("one.jpg", "nothing.jpg"))
+    assert file.read_bytes() == content and paths.state(file)[0] == len(content)
+    assert image_io.read_size(file) == (40, 50)
+    assert not nothing.is_file()
+    with pytest.raises(FileNotFoundError, match=r"nothing\.jpg"):
+        nothing.read_bytes()
 
 
 def test_each_process_opens_an_archive_once_and_again_when_it_has_changed(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """Ensembles: which predictions count for an image, and their means."""
 
 import json
+import types
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from stochconv_jax.experiment import calibrations, ensembles, evaluated_images
 from stochconv_jax.experiment.ensembles import Member
 from stochconv_jax.experiment.evaluated_images import OTHER, TEST, VALIDATION
 from stochconv_jax.experiment.prediction_rows import prediction_rows
+from stochconv_jax.loading import Ensemble
 from stochconv_jax.modes import evaluate, predict
 from stochconv_jax.predictor import ImageProbabilities, mean_over_runs
 from stochconv_jax.run_folder import RunFolder
@@ -189,6 +191,23 @@ def test_one_of_several_folders_that_is_no_run_is_named(sweep):
         predict.run(None, {}, f"{sweep.parent / 'nowhere'}, {sweep}")
     with pytest.raises(ValueError, match=rf"no run in {sweep.parent}/nowhere"):
         stochconv_jax.load([sweep, sweep.parent / "nowhere"])
+
+
+def test_metadata_go_to_the_runs_of_an_ensemble_that_take_them():
+    class Run:
+        def __init__(self, takes):
+            self.experiment = types.SimpleNamespace(metadata=takes or None)
+
+        def predict(self, images, passes, names, metadata):
+            if metadata and not self.experiment.metadata:
+                raise ValueError("metadata: the run was trained without")
+            p = np.full((len(images), 2), 0.9 if metadata else 0.1)
+            return ImageProbabilities(images, p, 0 * p, [""] * len(images))
+
+    found = Ensemble([Run(False), Run(True)]).predict(["a", "b"], metadata={"age": [1, 2]})
+    np.testing.assert_allclose(found.probability, 0.5)
+    with pytest.raises(ValueError, match="trained without"):
+        Ensemble([Run(False), Run(False)]).predict(["a"], metadata={"age": [1]})
 
 
 def test_a_calibration_says_to_which_predictions_of_an_ensemble_it_is_fitted(tmp_path):

@@ -57,7 +57,8 @@ def test_a_run_keeps_the_encoding_that_it_began_with(images, tmp_path):
     assert kept.metadata == first != Experiment(config).metadata
     assert kept.train_source.metadata.shape[1] == 3
     before = data_sources.training_and_validation(config)[0]
-    assert runs.fingerprint(before, ("Age",)) != runs.fingerprint(before)
+    images_alone, with_ages = runs.fingerprint(before), runs.fingerprint(before, ("Age",))
+    assert with_ages.items() > images_alone.items() and with_ages != runs.fingerprint(before, ("sex",))
     (folder.path / "config.json").write_text(json.dumps({"config": {"data": {"metadata_columns": ["age", "sex"]}}}))
     assert runs.begin(folder, config).metadata != first  # without a checkpoint it is a new run
     (folder.checkpoints / "step_3").mkdir(parents=True)
@@ -75,6 +76,7 @@ def test_a_run_keeps_the_encoding_that_it_began_with(images, tmp_path):
         ({"data.metadata_columns": ("Target",)}, r"\('Target',\) has the column of config\.data\.target_column"),
         ({"data.group_by": "sex"}, r"has the column of config\.data\.group_by, which the network must not see"),
         ({"data.image_column": "AGE"}, r"has the column of config\.data\.image_column"),
+        ({"data.metadata_columns": ("age", "Image")}, r"has the column of config\.data\.image_column"),
     ],
 )
 def test_columns_that_tell_the_class_or_the_image_are_refused(images, keys, words):

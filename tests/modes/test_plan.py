@@ -47,6 +47,13 @@ def test_a_step_that_gathers_images_is_refused_by_its_collective_and_bytes(monke
     assert hlo.IMAGES in {row["purpose"] for row in train["moved"]}
 
 
+def test_a_plan_needs_no_image_also_with_balanced_weights():
+    config = quickstart.get_config()
+    config.update({"data": {"source": "folder", "path": "/nowhere"}, "loss": {"class_weights": "balanced"}})
+    experiment = Experiment(config, **plan._without_images(config))
+    assert experiment.class_weights == (1.0, 1.0) and experiment.train_step
+
+
 def test_plan_says_what_would_be_trained_without_training(main, tmp_path):
     output = main(tmp_path, mode="plan", model__merge_after=3)
     assert re.search(r"total +\| +\| 4,140,329 +\| 525,07\d,\d{3} ", output)

@@ -33,6 +33,8 @@ from tests.reporting.folders import AS_REPORTED, SPLIT, THUMBNAIL, summarised, w
         (SPLIT | {"init.weights": "b0.h5"}, None),
         (SPLIT | {"init.run": "runs/b0"}, None),
         (SPLIT | {"init.run": ""}, 0.9594),
+        (SPLIT | {"data.metadata_columns": ["age"]}, None),
+        (SPLIT | {"data.metadata_columns": []}, 0.9594),
     ],
 )
 def test_a_published_figure_stands_beside_its_model_alone(settings, best):

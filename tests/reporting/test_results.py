@@ -1,5 +1,7 @@
 """The numbers of the report against numbers computed by hand."""
 
+import json
+
 import numpy as np
 import pytest
 import scipy.special
@@ -42,6 +44,16 @@ def test_the_first_epochs_compilation_is_not_in_an_epochs_time(tmp_path):
     file.write_text(file.read_text().replace("60.0", "600.0", 1))
     result = summarised(tmp_path)["a"]
     assert (result.minutes_per_epoch, result.minutes) == (1.0, 12.0)
+
+
+def test_a_model_with_metadata_is_compared_with_one_without_on_the_same_images(runs):
+    for file in (runs / "split").rglob("config.json"):
+        about = json.loads(file.read_text())
+        about["data"]["validation"]["metadata_crc32"] = 5
+        file.write_text(json.dumps(about))
+    found = summarised(runs)
+    got = results.compare(found["split"], found["plain"])
+    assert (got.pairs, got.image_pairs, got.image_count) == (3, 3, 20)
 
 
 def test_comparisons_are_paired_by_seed_and_use_the_last_epoch(runs):

@@ -1,12 +1,16 @@
 """Trackers: what they are told, that a resumed run goes on in the same one, and that none ends a training."""
 
+import contextlib
 import importlib.machinery
 import logging
 import sys
 import types
+from unittest import mock
 
 import pytest
 
+from configs import quickstart
+from stochconv_jax.modes import train
 from stochconv_jax.run_folder import METRICS, RunFolder
 from stochconv_jax.training import trackers
 from stochconv_jax.training.metrics_log import MetricsLog
@@ -143,3 +147,26 @@ def test_a_package_that_is_missing_is_named_before_the_work(monkeypatch):
     trackers.check_packages(("tensorboard",))
     with pytest.raises(RuntimeError, match=r"`trackers` has mlflow, .*pip install 'stochconv_jax\[mlflow\]'"):
         trackers.check_packages(("tensorboard", "mlflow"))
+
+
+def test_trackers_end_after_the_last_save(monkeypatch, tmp_path):
+    ended, state = [], types.SimpleNamespace(step=1)
+
+    @contextlib.contextmanager
+    def checkpoints(*_, **__):
+        yield mock.MagicMock()
+        ended.append("saves")
+
+    for name in ("initial_state", "runs", "preemption", "loop", "mesh", "progress", "MetricsLog"):
+        monkeypatch.setattr(train, name, mock.MagicMock())
+    train.initial_state.restore_or_create.return_value = state, mock.MagicMock()
+    train.loop.train.return_value = state, True
+    monkeypatch.setattr(train, "Checkpoints", checkpoints)
+    monkeypatch.setattr(
+        trackers, "Trackers", lambda *_: types.SimpleNamespace(close=lambda finished: ended.append(finished))
+    )
+    experiment = mock.MagicMock(config=quickstart.get_config())
+    experiment.epochs.total_steps = 1
+    with contextlib.ExitStack() as stack:
+        assert train._train(RunFolder(tmp_path), experiment, mock.MagicMock(), stack) == 0
+    assert ended == ["saves", True]
