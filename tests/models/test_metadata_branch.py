@@ -38,6 +38,7 @@ def test_metadata_join_the_pooled_features_and_add_to_the_logits_alike_in_every_
     model = model_of(**settings)
     inputs, variables = drawn(model)
 
+    @jax.jit
     def logits(inputs):
         return steps.predict_passes(variables, inputs, jnp.arange(2), model=model, seed=1)[0]
 

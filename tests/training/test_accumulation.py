@@ -82,6 +82,7 @@ def test_parts_do_not_depend_on_the_devices():
     assert_close(metrics, spread)
 
 
+@pytest.mark.slow
 def test_statistics_are_the_average_of_those_of_the_parts():
     split, _ = one_step(2, 1, frozen=False)
     made = case(config_of(1), meshes.create(jax.devices()[:1]), optax.sgd(1.0))

@@ -33,7 +33,7 @@ def names(tree):
     return {parts.name_of(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)}
 
 
-@pytest.mark.parametrize("accumulate_steps", [1, 4])
+@pytest.mark.parametrize("accumulate_steps", [1, pytest.param(4, marks=pytest.mark.slow)])
 def test_a_frozen_branch_stays_to_the_bit_and_the_rest_trains(accumulate_steps):
     settings = {"optimizer__freeze": ("thumbnail",), "optimizer__accumulate_steps": accumulate_steps}
     before, after = trained(**settings)
