@@ -62,10 +62,19 @@ class FileIndex:
         """The image files in the folder itself, sorted."""
         return image_files.images_of(self.folder.iterdir())
 
-    @functools.cached_property
+    @property
     def inside(self) -> list[pathlib.Path]:
         """The image files in the folder and below it, sorted, without those in folders that cannot be read."""
-        return image_files.images_of(files_below(self.folder, lambda error: None))
+        return self._inside[0]
+
+    @property
+    def others_inside(self) -> list[pathlib.Path]:
+        """The other files in the folder and below it, sorted."""
+        return self._inside[1]
+
+    @functools.cached_property
+    def _inside(self) -> tuple[list[pathlib.Path], list[pathlib.Path]]:
+        return image_files.sort_out(files_below(self.folder, lambda error: None))
 
     @functools.cached_property
     def _by_name_directly_inside(self) -> ByName:

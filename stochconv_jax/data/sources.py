@@ -183,8 +183,9 @@ class FolderSource(Source):
         """Returns a source of the images in the folders of `root`/`subfolder`, one folder for each class.
 
         The classes are the folders' names: numbers below `num_classes`, or words, as in `from_csv`. Images are named by
-        their paths from `root`; those outside class folders are left out, with a warning. Raises ValueError, naming the
-        folder, if it is missing, has no class folder with an image, or has one that is none of the classes.
+        their paths from `root`; those outside class folders and other files are left out, with a warning. Raises
+        ValueError, naming the folder, if it is missing, has no class folder with an image, or has one that is none of
+        the classes.
         """
         top = paths.parse(root)
         index, folder, prefix = _file_index(top), top / subfolder, os.path.join(subfolder, "")
@@ -196,6 +197,8 @@ class FolderSource(Source):
             raise ValueError(f"`labels` is not set, and {folder} has no folder of images for each class: give either")
         if others := len(names) - len(chosen):
             logger.warning("%s: %d images outside the class folders are not used", folder, others)
+        if unread := [file for file in index.others_inside if index.name(file).startswith(prefix)]:
+            logger.warning("%s: files that are not read: %s", folder, image_files.describe_others(unread))
         texts = [class_of[name][0] for name in chosen]
         classes = _naming(folder, class_names.find, texts, num_classes, classes)
         numbers = {text: _naming(folder / text, class_names.number, text, num_classes, classes) for text in set(texts)}

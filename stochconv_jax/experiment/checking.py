@@ -113,10 +113,10 @@ def _refuse_bad(config: ConfigDict, bad: Sequence[str], count: int) -> None:
         for problem in bad:
             logger.warning("  %s", name_keys(problem, ["data"]))
     if bad and not skips:
-        raise sources.BadImage(
-            f"{len(bad)} of {count} images cannot be used: {_first_of(bad)}. Mend them or take them out of the labels, "
-            "or set config.data.on_bad_image=skip"
-        )
+        advice = "Mend them or take them out of the data, or set config.data.on_bad_image=skip"
+        if all("smaller than `image_size`" in problem for problem in bad):
+            advice = "Set a smaller config.data.image_size, or config.data.on_bad_image=skip to leave small images out"
+        raise sources.BadImage(f"{len(bad)} of {count} images cannot be used: {_first_of(bad)}. {advice}")
 
 
 def _refuse_copies(config: ConfigDict, train: sources.Source, validation: sources.Source, found: Any) -> None:

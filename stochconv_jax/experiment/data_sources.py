@@ -25,7 +25,7 @@ def training_and_validation(config: ConfigDict) -> tuple[sources.Source, sources
     apart = data.validation_labels or _validation_folder(data)
     advice = "set config.data.group_by to a column that keeps them together"
     if data.source == "synthetic":
-        _refuse(data, "", "config.data.source='synthetic' draws its images")
+        _refuse(data, "", "config.data.source='synthetic' draws its images ('folder' reads your own)")
         drawn = synthetic.SyntheticSource(
             size=data.num_train + data.num_validation, image_size=tuple(data.image_size), seed=data.seed
         )

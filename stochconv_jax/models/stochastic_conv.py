@@ -36,7 +36,8 @@ class StochasticConv(nn.Module):
         `ops.sample_windows`.
       use_bias: whether to add a bias to each filter's output.
       mean: one number per channel. If `mean` and `std` are given, the filters see (pixels / 255 - mean) / std, exactly
-        and without a normalised copy of the image; otherwise they see the pixels.
+        and without a normalised copy of the image, so that pixels must be 0..255 also as floats; otherwise they see
+        the pixels as they are.
       std: one number per channel; given if and only if `mean` is.
       dtype: dtype of the output; by default that of the parameters. Sums are in float32 at least.
       param_dtype: dtype of the parameters.

@@ -73,7 +73,7 @@ def sample_windows(
     if min(positions) < 1:
         raise ValueError(
             f"a window of {window_size[0]}x{window_size[1]} pixels does not fit into an image of "
-            f"{image_size[0]}x{image_size[1]}: use larger images or a smaller output"
+            f"{image_size[0]}x{image_size[1]}: use larger images [batch, height, width, channels] or a smaller output"
         )
     if sampling == "per_batch":
         windows = _draw(key, features // filters_per_window, positions, axes)[None]

@@ -23,11 +23,13 @@ def from_folders(folder, subfolder="", **settings):
 
 
 def test_class_folders_name_the_classes_in_sorted_order(images, caplog):
+    (images / "nevus" / "about.txt").touch()
     source = from_folders(images)
     assert source.classes == ("melanoma", "nevus")
     found = dict(zip(source.names, source.labels.tolist()))
     assert found == {"melanoma/2019/c.jpg": 0, "melanoma/a.png": 0, "nevus/a.png": 1, "nevus/b.png": 1}
     assert "2 images outside the class folders are not used" in caplog.text
+    assert "files that are not read: 1 .txt (about.txt)" in caplog.text
     last = source.names.index("nevus/b.png")
     np.testing.assert_array_equal(source.read(last), image_io.decode((images / "nevus/b.png").read_bytes()))
     assert Subset(source, [2]).classes == source.classes
