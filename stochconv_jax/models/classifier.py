@@ -202,7 +202,7 @@ class Classifier(nn.Module):
         """Returns the first layer of the window branch, of which `windows_stem` becomes the parent."""
         return StochasticConv(
             self.variant.stem_filters,
-            self.window_output,
+            output_size=self.window_output,
             sampling=self.sampling,
             filters_per_window=self.filters_per_window,
             axes=self.axes,

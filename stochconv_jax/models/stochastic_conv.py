@@ -1,5 +1,6 @@
 """The stochastic convolution as a Flax Linen layer."""
 
+import dataclasses
 from typing import Any
 
 import flax.linen as nn
@@ -25,7 +26,7 @@ class StochasticConv(nn.Module):
 
     Attributes:
       features: number of filters.
-      output_size: (height, width) of the output.
+      output_size: (height, width) of the output; by keyword only.
       kernel_size: (height, width) of the filters, in pixels.
       strides: (vertical, horizontal) strides of the filters, in pixels.
       sampling: 'per_image' draws one window per image and filter, 'per_batch' one per filter for the whole batch,
@@ -46,7 +47,7 @@ class StochasticConv(nn.Module):
     """
 
     features: int
-    output_size: tuple[int, int]
+    output_size: tuple[int, int] = dataclasses.field(kw_only=True)  # where nn.Conv has kernel_size
     kernel_size: tuple[int, int] = (3, 3)
     strides: tuple[int, int] = (2, 2)
     sampling: ops.Sampling = "per_image"

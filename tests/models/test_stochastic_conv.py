@@ -132,3 +132,13 @@ def test_the_windows_of_a_seed_are_pinned(merge_after):
 
     drawn = windows()["windows_stem"]["conv"]["windows"][0]
     np.testing.assert_array_equal(drawn[0, :2], [[78, 152], [37, 150]])
+
+
+def test_positional_arguments_are_those_of_a_convolution():
+    """A second positional argument is kernel_size, as in nn.Conv, and not silently the size of the output."""
+    layer = stochconv_jax.StochasticConv(4, (5, 3), output_size=(7, 7))
+    assert (layer.features, layer.kernel_size, layer.output_size) == (4, (5, 3), (7, 7))
+    other = NnxStochasticConv(3, 4, (5, 3), output_size=(7, 7), rngs=nnx.Rngs(0))
+    assert other.kernel[...].shape == (5, 3, 3, 4)
+    with pytest.raises(TypeError, match="output_size"):
+        stochconv_jax.StochasticConv(4, (5, 3))

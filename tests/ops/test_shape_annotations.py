@@ -73,7 +73,7 @@ def test_depthwise_and_pointwise_convolutions():
 @pytest.mark.parametrize(
     "module, inputs",
     [
-        (StochasticConv(5, (9, 7)), (IMAGE, EXAMPLES)),
+        (StochasticConv(5, output_size=(9, 7)), (IMAGE, EXAMPLES)),
         (MBConv(6, 4, 3, 2, LayerConfig()), (jnp.ones((2, 9, 8, 4)), jnp.ones(2))),
         (MBConv(4, 4, 3, 1, LayerConfig(jnp.bfloat16)), (jnp.ones((2, 9, 8, 4), jnp.bfloat16), None)),
         (Stem(6, (0.5,) * 3, (0.2,) * 3, LayerConfig()), (IMAGE,)),

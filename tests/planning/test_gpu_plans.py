@@ -123,7 +123,9 @@ def test_the_gradient_of_a_float_image_is_no_loop_over_images(h100):
 @needs_compiler
 def test_a_stem_with_batch_norm_and_gradients_is_a_few_kernels(h100):
     layers = LayerConfig(dtype=jnp.bfloat16)
-    conv = StochasticConv(FEATURES, (112, 112), use_bias=False, mean=(0.5,) * 3, std=(0.25,) * 3, dtype=layers.dtype)
+    conv = StochasticConv(
+        FEATURES, output_size=(112, 112), use_bias=False, mean=(0.5,) * 3, std=(0.25,) * 3, dtype=layers.dtype
+    )
     stem = WindowStem(conv, layers)
     image, *_, g = shapes_of(1024, "per_image")
     examples = jax.ShapeDtypeStruct((BATCH,), jnp.uint32)
