@@ -176,7 +176,7 @@ class ArchivePath(VirtualPath):
             try:
                 return action(system, str(self).removeprefix(archive).lstrip("/"))
             except (zipfile.BadZipFile, RuntimeError, zlib.error, lzma.LZMAError, EOFError) as error:
-                raise ValueError(f"it cannot be read from its archive ({error}); pack the archive anew") from error
+                raise ValueError(f"it cannot be read from its archive ({error}); create the archive again") from error
 
     def _change(self, about: dict[str, Any]) -> int:
         del about
@@ -224,7 +224,7 @@ def _naming(path: VirtualPath) -> Iterator[None]:
         scheme = str(path).partition("://")[0]
         package, extra = _PACKAGES.get(scheme, ("", ""))
         advice = f"pip install {package} (the extra `{extra}`)" if package else _one_line(error)
-        raise ValueError(f"{path}: {scheme}:// is not read here: {advice}") from error
+        raise ValueError(f"{path}: {scheme}:// cannot be read: {advice}") from error
 
 
 def _one_line(error: Exception) -> str:
@@ -270,4 +270,4 @@ def _open_archive(archive: str, changed: int, process: int) -> _FileSystem:
         for cause in (error, error.__context__):  # zipfile takes a failed read for damage
             if isinstance(cause, OSError) and cause.errno:
                 raise cause from None
-        raise ValueError(f"{archive}: it is no archive, or a damaged one ({error})") from error
+        raise ValueError(f"{archive}: not a zip or HDF5 file, or damaged ({error})") from error
