@@ -50,7 +50,7 @@ class Column:
         texts = list(map(_normal, texts))
         words, numbers = sorted(set(texts)), {row: _number(text) for row, text in enumerate(texts) if _is_number(text)}
         if words == [MISSING]:
-            raise ValueError(f"`metadata_columns`: no training image has a value of {name!r}")
+            raise ValueError(f"`metadata_columns`: no training image has a value of {name!r}; leave this column out")
         if not numbers:
             return cls(name, tuple(words))
         if (other := next((row for row, text in enumerate(texts) if text and row not in numbers), None)) is not None:
@@ -90,7 +90,10 @@ class Column:
             number = np.zeros((len(texts), 1))
             for row, text in enumerate(texts):
                 if text and not _is_number(text):
-                    raise ValueError(f"{where(row)}: {self.name!r} is {text!r}, and the training images have numbers")
+                    raise ValueError(
+                        f"{where(row)}: {self.name!r} is {text!r}, and the training images have numbers; write a "
+                        "number or leave the cell empty"
+                    )
                 number[row] = (_number(text) - self.mean) / self.deviation if text else 0.0
             encoded = np.hstack([number, encoded])
         self._log_unseen(texts)
@@ -209,7 +212,7 @@ def texts_from(metadata: Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Any
     }
     for name, texts in columns.items():
         if len(texts) != count:
-            raise ValueError(f"metadata has {len(texts)} values of {name!r} for {count} images")
+            raise ValueError(f"metadata has {len(texts)} values of {name!r} for {count} images; give one for each")
     return columns
 
 

@@ -113,7 +113,10 @@ def pool(members: Sequence[Member]) -> tuple[sources.Source, Predictions, np.nda
         for row, name in enumerate(member.names()):
             label = int(predictions.label[row])
             if labels.setdefault(name, label) != label:
-                raise ValueError(f"{member.name} has class {label} for {name}, and another run has {labels[name]}")
+                raise ValueError(
+                    f"{member.name} has class {label} for {name}, and another run has {labels[name]}: evaluate all "
+                    "runs with the same labels"
+                )
             first.setdefault(name, (member.source, int(predictions.index[row])))
             probability.setdefault(name, []).append(log_p[row])
             rank.setdefault(name, []).append(place[row])
