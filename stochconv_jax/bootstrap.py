@@ -1,4 +1,4 @@
-"""Bootstrap of ROC AUCs over images, folds and seeds together. No JAX."""
+"""Bootstraps ROC AUCs over images, folds and seeds together. Imports no JAX."""
 
 from collections.abc import Iterator, Sequence
 
@@ -34,15 +34,15 @@ def pooled_roc_aucs(
 ) -> np.ndarray:
     """Returns the ROC AUC over all folds, as a mean over seeds, of each model in each resample, `[models, resamples]`.
 
-    A resample draws folds with replacement, then in each fold images, and it draws seeds, all three alike for all
-    models. So it varies with the images, with the networks that are trained on one part of them, and with their seeds.
-    It is deterministic by `seed`.
+    A resample draws folds, images in each of these folds, and seeds, all with replacement and the same for all models.
+    So it varies with the images, with the part of them that a network is trained on, and with the seeds of the
+    networks. The result depends on `seed` and the arguments alone.
 
     Args:
       labels: int `[N]`, 0 or 1.
-      models: scores `[seeds, N]` of each model, each image's by the network of its fold.
+      models: scores `[seeds, N]` of each model; each image is scored by the network of its fold.
       fold: int `[N]`, the fold of each image.
-      groups: as in `metrics.roc_auc_interval`. The images of a group, which are in one fold, are drawn together.
+      groups: as in `metrics.roc_auc_interval`. The images of a group, all in one fold, are drawn together.
       resamples: number of resamples.
       seed: seed of the draws.
     """
@@ -93,7 +93,7 @@ def difference(value: float, resampled: np.ndarray, level: float = 0.95) -> metr
 def _centred(value: float, resampled: np.ndarray) -> np.ndarray:
     """Returns the resamples that are not NaN, moved so that their mean is `value`.
 
-    A resample has more pairs of images of one fold than the data, so its ROC AUC is too high on average if the
+    A resample has more pairs of images of one fold than the data have, so its ROC AUC is too high on average if the
     probabilities of one fold are higher than those of another.
     """
     known = resampled[~np.isnan(resampled)]

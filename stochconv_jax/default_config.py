@@ -195,8 +195,8 @@ def data() -> ConfigDict:
             "validation_fraction": 0.2,  # share of the images used for validation, if they are split
             "fold": "",  # '2/5': the second of five folds is used for validation, instead of validation_fraction
             "group_by": "",  # CSV column whose equal values stay on one side of the split, e.g. patient_id; '': none
-            # CSV columns that the network takes beside the image, e.g. ('age', 'sex', 'site'); (): none. Numbers are
-            # standardised, words are one-hot, and what is missing is a value of its own.
+            # CSV columns that the network takes besides the image, e.g. ('age', 'sex', 'site'); (): none. Numbers are
+            # standardised, words are one-hot, and a missing value has a feature of its own.
             "metadata_columns": (),
             "stratify_by": "",  # CSV column that is distributed alike on both sides, in addition to the target
             "num_classes": 2,  # 2: one logit and binary cross-entropy; more: one logit per class and softmax

@@ -1,4 +1,4 @@
-"""Decodes DICOM files: the first frame as a picture of 8 bits, as a viewer shows it (DICOM PS3.3, C.7.6.3 and C.11)."""
+"""Decodes the first frame of DICOM files to 8 bits, as a viewer shows it (DICOM PS3.3, C.7.6.3 and C.11)."""
 
 import importlib
 import io
@@ -20,7 +20,7 @@ def is_dicom(content: bytes) -> bool:
 
 
 def read_size(content: bytes) -> tuple[int, int]:
-    """Returns height and width in pixels. Raises ValueError if the header does not say them."""
+    """Returns height and width in pixels. Raises ValueError if the header does not have them."""
     header = _parse(content, stop_before_pixels=True)
     try:
         return int(header.Rows), int(header.Columns)
@@ -32,8 +32,8 @@ def decode(content: bytes) -> np.ndarray:
     """Decodes a DICOM file's first frame to RGB, uint8 `[H, W, 3]`.
 
     Grey values pass through the file's rescale slope and intercept (or table), and its first window, whose ends become
-    0 and 255. Without a window it is the whole range of the stored bits. MONOCHROME1 is inverted, so that white is the
-    brightest. Raises ValueError if the file is damaged, or compressed in a way that no installed package reads.
+    0 and 255. Without a window, the ends of the range of the stored bits do. MONOCHROME1 is inverted, so that white is
+    the brightest. Raises ValueError if the file is damaged, or compressed in a way that no installed package reads.
     """
     file, pixels_of = _parse(content), _module("pydicom.pixels")
     try:
@@ -45,7 +45,7 @@ def decode(content: bytes) -> np.ndarray:
             if file.SamplesPerPixel == 3:
                 return _to_8_bits(pixels, file.BitsStored)
             grey = _windowed(file, pixels_of.apply_modality_lut(pixels, file).astype(np.float64))
-    except Exception as error:  # many kinds, by the fault and by the package that decompresses
+    except Exception as error:  # the class depends on the fault and on the package that decompresses
         raise ValueError(f"its pixels cannot be read: {' '.join(str(error).split())}") from error
     if file.PhotometricInterpretation == "MONOCHROME1":
         grey = 255 - grey
@@ -64,7 +64,7 @@ def _parse(content: bytes, **options: Any) -> Any:
     try:
         with QUIET:
             return pydicom.dcmread(io.BytesIO(content), **options)
-    except Exception as error:  # many kinds, as in `decode`
+    except Exception as error:  # the class varies, as in `decode`
         raise ValueError(f"the DICOM file is damaged: {error}") from error
 
 

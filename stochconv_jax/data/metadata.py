@@ -1,7 +1,7 @@
-"""Turns columns of a table, such as age, sex and site, into numbers that a network takes beside the image.
+"""Turns columns of a table, such as age, sex and site, into numbers that a network takes besides the image.
 
-A column whose values in the training images are all numbers is standardised. Any other is one-hot. What is missing is a
-value of its own. The encoding is fitted to the training images once, and then used for all other images.
+A column that has only numbers in the training images is standardised. Any other column is one-hot encoded. A missing
+value has a feature of its own. The encoding is fitted to the training images once, and then used for all other images.
 """
 
 import collections
@@ -23,17 +23,17 @@ logger = logging.getLogger(__name__)
 MISSING = ""
 _MISSING_TEXTS = ("", "na", "n/a", "nan", "null", "<na>")  # as programs write an empty cell
 _NUMBER = re.compile(r"[-+]?(\d+([.,]\d*)?|[.,]\d+)([eE][-+]?\d+)?")
-NAMED = 5  # the largest number of words that a message names
+NAMED = 5  # the largest number of words in a message
 
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-    """How the texts of a column become features.
+    """Encodes the texts of a column as features.
 
     Attributes:
       name: the column.
-      words: one feature each, which is 1 for this text and 0 for others. Of a column of numbers, `MISSING` or nothing.
-      mean, deviation: of the training images' numbers, for one more feature; None for a column of words.
+      words: one feature each, which is 1 for this text and 0 for others. A column of numbers has at most `MISSING`.
+      mean, deviation: of the training images' numbers, for the standardised number; None for a column of words.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Column:
         texts = list(map(_normal, texts))
         words, numbers = sorted(set(texts)), {row: _number(text) for row, text in enumerate(texts) if _is_number(text)}
         if words == [MISSING]:
-            raise ValueError(f"`metadata_columns`: no training image has a value of {name!r}")
+            raise ValueError(f"`metadata_columns`: no training image has a value of {name!r}; leave this column out")
         if not numbers:
             return cls(name, tuple(words))
         if (other := next((row for row, text in enumerate(texts) if text and row not in numbers), None)) is not None:
@@ -78,8 +78,8 @@ class Column:
     def encode(self, texts: Sequence[str], where: Callable[[int], str]) -> np.ndarray:
         """Returns the features of N texts, float64 `[N, features]`.
 
-        Words that no training image has, and what is missing where no training image lacks it, are 0 in all features;
-        they are logged. Raises ValueError, naming the row, for a word in a column of numbers.
+        A text that no training image has, or a missing value if none is missing there, is 0 in all features, and is
+        logged. Raises ValueError, naming the row, for a word in a column of numbers.
         """
         texts = list(map(_normal, texts))
         encoded, places = np.zeros((len(texts), len(self.words))), {word: k for k, word in enumerate(self.words)}
@@ -90,7 +90,10 @@ class Column:
             number = np.zeros((len(texts), 1))
             for row, text in enumerate(texts):
                 if text and not _is_number(text):
-                    raise ValueError(f"{where(row)}: {self.name!r} is {text!r}, and the training images have numbers")
+                    raise ValueError(
+                        f"{where(row)}: {self.name!r} is {text!r}, and the training images have numbers; write a "
+                        "number or leave the cell empty"
+                    )
                 number[row] = (_number(text) - self.mean) / self.deviation if text else 0.0
             encoded = np.hstack([number, encoded])
         self._log_unseen(texts)
@@ -103,7 +106,7 @@ class Column:
             named = ", ".join(repr(text) if text else "no value" for text in list(unseen)[:NAMED])
             more = ", ..." if len(unseen) > NAMED else ""
             logger.warning(
-                "metadata %r: %d of %d images have what no training image has (%s%s); it counts as %s",
+                "metadata %r: %d of %d images have a value that no training image has (%s%s), counted as %s",
                 *(self.name, unseen.total(), len(texts), named, more),
                 "none of the known words" if self.mean is None else "the mean",
             )
@@ -111,7 +114,7 @@ class Column:
 
 @dataclasses.dataclass(frozen=True)
 class Encoding:
-    """How the metadata of an image become float32 `[features]`: the features of one column after the other's."""
+    """Encodes the metadata of an image as float32 `[features]`, the features of one column after another."""
 
     columns: tuple[Column, ...]
 
@@ -126,7 +129,7 @@ class Encoding:
         for name, texts in found.items():
             values = set(texts)
             if 1 < len(values) <= len(texts) / 2 and len(set(zip(texts, source.labels.tolist()))) == len(values):
-                logger.warning("every value of %r is of one class alone: does this column hold the answer?", name)
+                logger.warning("each value of %r occurs in one class only: does this column tell the class?", name)
         logger.info("metadata of the training images: %s", "; ".join(map(str, encoding.columns)))
         return encoding
 
@@ -149,20 +152,20 @@ class Encoding:
         return np.hstack([column.encode(found[column.name], where) for column in self.columns]).astype(np.float32)
 
     def attach(self, source: Source) -> Source:
-        """Returns `source`, whose `metadata` are now those of its columns unless they were set. Raises as `encode`."""
+        """Sets `source.metadata` from its columns unless they are set, and returns `source`. Raises as `encode`."""
         if source.metadata is None:
             source.metadata = self.encode(source.columns, source.origin, source.where)
         return source
 
     def as_json(self) -> dict[str, Any]:
-        """Returns the content of metadata.json; `from_json` reads it, with every digit."""
+        """Returns the content of metadata.json, from which `from_json` makes an equal encoding."""
         return {"columns": [dataclasses.asdict(column) for column in self.columns], "features": self.features()}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "Encoding":
-        """Returns the encoding that `as_json` has written. Raises ValueError, TypeError or KeyError for other content.
+        """Returns the encoding that `as_json` has written.
 
-        A column that is no table of its values is a TypeError, one with a number that is not finite a ValueError.
+        Raises ValueError for a number that is not finite, and ValueError, TypeError or KeyError for other content.
         """
         columns = tuple(Column(**{**column, "words": tuple(column["words"])}) for column in content["columns"])
         numbers = [number for column in columns for number in (column.mean, column.deviation) if number is not None]
@@ -172,15 +175,15 @@ class Encoding:
 
 
 def texts_of(columns: Mapping[str, Sequence[str]], names: Sequence[str], origin: str) -> dict[str, Sequence[str]]:
-    """Returns the texts of the columns `names`, whatever their capitals.
+    """Returns the texts of the columns `names`, ignoring case.
 
     Raises ValueError, naming `origin`, if a column is missing.
     """
     if not columns:
         raise ValueError(
-            f"`metadata_columns`: the network takes {', '.join(names)} beside each image, and these images, as class "
-            "folders and single files, have no columns: name them by a table, `labels` for training and evaluation, "
-            "`images` for predictions; in Python also by `metadata`"
+            f"`metadata_columns`: the network takes {', '.join(names)} besides each image, and class folders and "
+            "single files have no such columns: give a table, as `labels` for training and evaluation or as `images` "
+            "for predictions, or in Python the argument `metadata`"
         )
     found = {}
     for name in names:
@@ -193,9 +196,9 @@ def texts_of(columns: Mapping[str, Sequence[str]], names: Sequence[str], origin:
 
 
 def texts_from(metadata: Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Any]], count: int) -> dict[str, list[str]]:
-    """Returns texts by column of values as Python programs have them.
+    """Returns the texts of each column from Python values.
 
-    `metadata`: {column: one value for each of `count` images}, or a list of a {column: value} for each. None and NaN
+    `metadata`: {column: one value for each of `count` images}, or a list with a {column: value} for each. None and NaN
     are missing values. Raises ValueError if there are more or fewer values than images.
     """
     if not isinstance(metadata, Mapping):
@@ -209,7 +212,7 @@ def texts_from(metadata: Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Any
     }
     for name, texts in columns.items():
         if len(texts) != count:
-            raise ValueError(f"metadata has {len(texts)} values of {name!r} for {count} images")
+            raise ValueError(f"metadata has {len(texts)} values of {name!r} for {count} images; give one for each")
     return columns
 
 

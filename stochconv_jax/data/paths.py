@@ -1,7 +1,7 @@
-"""Paths of files in folders, in archives (zip and HDF5 files), and at addresses such as gs://bucket/images.
+"""Reads files in folders, in archives (zip and HDF5 files), and at addresses such as gs://bucket/images.
 
 An archive is used as a folder: images.zip/cat/1.jpg is a file in images.zip. `parse` returns an ordinary path for a
-local file, and otherwise a `VirtualPath`, which has the methods of a path that read.
+local file, and otherwise a `VirtualPath`, which has the reading methods of a path.
 """
 
 import abc
@@ -31,13 +31,13 @@ from stochconv_jax.data.parts import Parts
 WAITS = (1.0, 4.0)  # seconds before the second and the third try to read from an address
 _ARCHIVES = {".zip": ZipFileSystem, ".hdf5": Hdf5FileSystem, ".h5": Hdf5FileSystem}
 _ENDING = re.compile(r"\.(zip|hdf5|h5)(?=/|$)", re.IGNORECASE)
-_KEPT = ("name", "size", "type")  # what is used of a file's description
+_KEPT = ("name", "size", "type")  # the entries of a file's description that are used
 _FileSystem = Any  # an fsspec.AbstractFileSystem, whose methods return unions of types
 _BUFFER = 2**18  # bytes of an archive at an address that are read at once
-_URL_CHARACTERS = ":/?=&+%@~,"  # that a web address has as they are
+_URL_CHARACTERS = ":/?=&+%@~,"  # characters that are not quoted in a web address
 # The packages that read addresses, and the extras that install them, by the scheme of the address.
 _PACKAGES = {"gs": ("gcsfs", "gcs"), "s3": ("s3fs", "s3"), "http": ("aiohttp", "http"), "https": ("aiohttp", "http")}
-# Answers of a store to a request, and not failures of the way to it.
+# Errors by which a store answers a request, which is then not repeated, and their numbers.
 _ANSWERS = {
     FileNotFoundError: errno.ENOENT,
     KeyError: errno.ENOENT,
@@ -48,11 +48,11 @@ _ANSWERS = {
 
 
 class Unreachable(OSError):
-    """A file at an address could not be read because of its store or the network, and not because of its content."""
+    """Raised if a file at an address cannot be read because of its store or the network, not because of its content."""
 
 
 def parse(text: str | os.PathLike[str]) -> pathlib.Path:
-    """Returns the path that a user means by `text`, which may begin with ~ or file://."""
+    """Returns the path for a user's `text`, which may begin with ~ or file://."""
     if isinstance(text, VirtualPath):
         return text
     path = pathlib.Path(os.path.expanduser(text).removeprefix("file://"))
@@ -69,8 +69,8 @@ def is_address(text: str) -> bool:
 def state(file: pathlib.Path) -> tuple[int, int]:
     """Returns a file's length in bytes and a number that changes with its content.
 
-    The number is the time of change in ns; for a file in an archive, that of the archive; and for a file at an address
-    a CRC-32 of what its store says about it. Raises OSError if there is no such file.
+    The number is the time of change in ns; for a file in an archive, the archive's; and for a file at an address, a
+    CRC-32 of its description by the store. Raises OSError if there is no such file.
     """
     if isinstance(file, VirtualPath):
         return file.state()
@@ -79,9 +79,9 @@ def state(file: pathlib.Path) -> tuple[int, int]:
 
 
 class VirtualPath(pathlib.PosixPath, abc.ABC):
-    """The path of a file or folder in an archive, or at an address, which can be read but not written.
+    """Reads a file or folder in an archive or at an address, which cannot be written.
 
-    Holds its text alone, so that it can be pickled, and each process opens archives and connections of its own. The
+    Holds only the text of the path, so that it can be pickled. Each process opens its own archives and connections. The
     methods that read raise OSError naming the path, and ValueError if the file or archive is damaged or encrypted, or a
     package is missing.
     """
@@ -99,7 +99,7 @@ class VirtualPath(pathlib.PosixPath, abc.ABC):
         return self._kind() == "directory"
 
     def is_file(self, *, follow_symlinks: bool = True) -> bool:
-        """Returns whether the path is a file, but no archive."""
+        """Returns whether the path is a file and not an archive."""
         return self._kind() == "file"
 
     def iterdir(self) -> Iterator["VirtualPath"]:
@@ -119,12 +119,12 @@ class VirtualPath(pathlib.PosixPath, abc.ABC):
         return self._ask(lambda system, place: system.cat_file(place))
 
     def open(self, mode: str = "rb", buffering: int = -1, **_: Any) -> io.BufferedReader:
-        """Returns the file opened to read bytes, of which `buffering` are read at once."""
+        """Returns the file opened for reading; `buffering` is the number of bytes that are read at once."""
         content = Parts(self.read_part, lambda: self.state()[0])
         return io.BufferedReader(content, buffering if buffering > 0 else io.DEFAULT_BUFFER_SIZE)
 
     def read_part(self, start: int, end: int) -> bytes:
-        """Returns the bytes from `start` to before `end`, which the file must have."""
+        """Returns the bytes from `start` up to, not including, `end`; the file must have that many."""
         content = self._ask(lambda system, place: system.cat_file(place, start=start, end=end))
         return content if len(content) <= end - start else content[start:end]  # some web servers send the whole file
 
@@ -140,7 +140,7 @@ class VirtualPath(pathlib.PosixPath, abc.ABC):
 
     @abc.abstractmethod
     def _change(self, about: dict[str, Any]) -> int:
-        """Returns the number that changes with the content of the file; `about` is what the file system says of it."""
+        """Returns the number that changes with the file's content; `about` is the file system's description of it."""
 
     def _kind(self) -> str:
         """Returns 'directory', 'file' or, if there is nothing, ''."""
@@ -167,7 +167,7 @@ class VirtualPath(pathlib.PosixPath, abc.ABC):
 
 
 class ArchivePath(VirtualPath):
-    """A file or folder in an archive, which is local or at an address."""
+    """Reads a file or folder in an archive, which is local or at an address."""
 
     def _ask[Made](self, action: Callable[[_FileSystem, str], Made]) -> Made:
         archive = _archive_of(self)
@@ -176,7 +176,7 @@ class ArchivePath(VirtualPath):
             try:
                 return action(system, str(self).removeprefix(archive).lstrip("/"))
             except (zipfile.BadZipFile, RuntimeError, zlib.error, lzma.LZMAError, EOFError) as error:
-                raise ValueError(f"it cannot be read from its archive ({error}); pack the archive anew") from error
+                raise ValueError(f"it cannot be read from its archive ({error}); create the archive again") from error
 
     def _change(self, about: dict[str, Any]) -> int:
         del about
@@ -184,7 +184,7 @@ class ArchivePath(VirtualPath):
 
 
 class AddressPath(VirtualPath):
-    """A file or folder at an address. A failed request is made three times, see `WAITS`, before it is an error."""
+    """Reads a file or folder at an address. A request that fails three times, see `WAITS`, is an error."""
 
     def _ask[Made](self, action: Callable[[_FileSystem, str], Made]) -> Made:
         address = urllib.parse.quote(str(self), _URL_CHARACTERS) if self._is_url else str(self)
@@ -195,7 +195,7 @@ class AddressPath(VirtualPath):
                     return action(*fsspec.core.url_to_fs(address))
             except (*_ANSWERS, ValueError):
                 raise
-            except Exception as error:  # of classes that each store has of its own
+            except Exception as error:  # each store has its own classes of errors
                 if (wait := next(waits, None)) is None:
                     reason = f"no answer in {len(WAITS) + 1} tries ({type(error).__name__}: {_one_line(error)})"
                     raise Unreachable(errno.EIO, reason, str(self)) from error
@@ -214,7 +214,7 @@ class AddressPath(VirtualPath):
 
 @contextlib.contextmanager
 def _naming(path: VirtualPath) -> Iterator[None]:
-    """Names the path in the errors that are answers of a file system, and the package in that of a missing one."""
+    """Names the path in the errors of a file system, and the package to install in the error for a missing package."""
     try:
         yield
     except tuple(_ANSWERS) as error:
@@ -224,7 +224,7 @@ def _naming(path: VirtualPath) -> Iterator[None]:
         scheme = str(path).partition("://")[0]
         package, extra = _PACKAGES.get(scheme, ("", ""))
         advice = f"pip install {package} (the extra `{extra}`)" if package else _one_line(error)
-        raise ValueError(f"{path}: {scheme}:// is not read here: {advice}") from error
+        raise ValueError(f"{path}: {scheme}:// cannot be read: {advice}") from error
 
 
 def _one_line(error: Exception) -> str:
@@ -239,7 +239,7 @@ def _archive_of(path: pathlib.Path) -> str:
 
 
 def _time_of_change(archive: str) -> int:
-    """Returns the archive's time of change in ns; at an address another number, which the process asks for once."""
+    """Returns the archive's time of change in ns; at an address, the number of `state`, requested once per process."""
     return _state_at_address(archive)[1] if is_address(archive) else os.stat(archive).st_mtime_ns
 
 
@@ -252,8 +252,8 @@ def _state_at_address(archive: str) -> tuple[int, int]:
 def _open_archive(archive: str, changed: int, process: int) -> _FileSystem:
     """Returns the file system in an archive. Each process opens it once, and again when it has changed.
 
-    `process`: the number of this process. A fork must not read the file that its parent has opened, because both would
-    move one position in it.
+    `process`: the number of this process. A fork must not read the file that its parent has opened, because they would
+    share the position in it.
     """
     del changed, process
     file = AddressPath(archive) if is_address(archive) else pathlib.Path(archive)
@@ -262,12 +262,12 @@ def _open_archive(archive: str, changed: int, process: int) -> _FileSystem:
         system = _ARCHIVES[pathlib.PurePath(archive).suffix.lower()](opened)
         weakref.finalize(system, opened.close)
         system.ls("")  # fsspec lists an archive at its first use, and other threads would then see a part of the list
-        # Of each file fsspec keeps all that a zip says, which is half of the memory that an open zip takes.
+        # For each file fsspec keeps the whole entry of the zip, which is half of the memory that an open zip takes.
         system.dir_cache = {name: {key: about[key] for key in _KEPT} for name, about in system.dir_cache.items()}
         return system
-    except Exception as error:  # of several kinds, by the damage
+    except Exception as error:  # the class depends on the damage
         opened.close()
         for cause in (error, error.__context__):  # zipfile takes a failed read for damage
             if isinstance(cause, OSError) and cause.errno:
                 raise cause from None
-        raise ValueError(f"{archive}: it is no archive, or a damaged one ({error})") from error
+        raise ValueError(f"{archive}: not a zip or HDF5 file, or damaged ({error})") from error

@@ -1,4 +1,4 @@
-"""Several runs as one model: the mean of their probabilities, and of the ranks that they give to the images.
+"""Combines several runs into one model: the mean of their probabilities, and of the ranks of the images.
 
 An ensemble is a folder with several runs below it, such as the folds and seeds of a sweep, or a list of such folders
 and of runs. Each image is predicted by the runs that did not train on it: all of them for a test set, those of its own
@@ -45,7 +45,7 @@ class Member:
 
 
 def find(paths: Sequence[str | os.PathLike]) -> tuple[RunFolder, list[RunFolder]]:
-    """Returns the folder in which all of `paths` lie, which is the ensemble's, and the runs in and below `paths`.
+    """Returns the ensemble's folder, the deepest that contains all of `paths`, and the runs in and below `paths`.
 
     A path without a run is returned as if it were one. Symbolic links are followed, so that a folder of links makes an
     ensemble of any runs. A run counts once, even if several paths or links lead to it.
@@ -60,7 +60,7 @@ def find(paths: Sequence[str | os.PathLike]) -> tuple[RunFolder, list[RunFolder]
 
 
 def _runs_below(folder: RunFolder) -> list[RunFolder]:
-    """Returns the runs in and below a folder, sorted. Each folder is visited once, also if links lead in a circle."""
+    """Returns the runs in and below a folder, sorted. Each folder is visited once, even if links form a cycle."""
     found, seen = [], set()
     for path, subfolders, files in os.walk(folder.path, followlinks=True):
         is_new, is_run = os.path.realpath(path) not in seen, "config.json" in files
@@ -101,7 +101,7 @@ def pool(members: Sequence[Member]) -> tuple[sources.Source, Predictions, np.nda
     """Returns the images of all members, their predictions and, for two classes, the mean of their ranks `[N]`.
 
     The predictions have a member in place of each pass. Ranks are among the images that one member predicted, so that
-    members whose probabilities are of different height count alike.
+    they do not change if one member's probabilities are all higher than another's.
 
     Raises ValueError if members have different labels for an image, or if one image has more predictions than another.
     """
@@ -113,7 +113,10 @@ def pool(members: Sequence[Member]) -> tuple[sources.Source, Predictions, np.nda
         for row, name in enumerate(member.names()):
             label = int(predictions.label[row])
             if labels.setdefault(name, label) != label:
-                raise ValueError(f"{member.name} has class {label} for {name}, and another run has {labels[name]}")
+                raise ValueError(
+                    f"{member.name} has class {label} for {name}, and another run has {labels[name]}: evaluate all "
+                    "runs with the same labels"
+                )
             first.setdefault(name, (member.source, int(predictions.index[row])))
             probability.setdefault(name, []).append(log_p[row])
             rank.setdefault(name, []).append(place[row])
@@ -153,7 +156,7 @@ def skipped(members: Iterable[Member]) -> list[str]:
 def predicted_by(members: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
     """Returns how an ensemble predicts, from the names of its runs and how each of them predicts.
 
-    The checkpoint's step is by run, and so is what differs between runs, such as the number of passes.
+    The checkpoint's step, and every entry that differs between runs, is a dict {name of the run: value}.
     """
     by_run = dict(members)
     result = {}

@@ -1,4 +1,4 @@
-"""Out-of-fold predictions of cross-validated models: each image is predicted by the runs that did not train on it."""
+"""Pools the out-of-fold predictions of cross-validated models: those of each image by runs that did not train on it."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ NAN = float("nan")
 
 @dataclasses.dataclass(frozen=True)
 class OutOfFold:
-    """The predictions of all images of a data set by the runs of a model.
+    """Holds the predictions of all images of a data set by the runs of a model.
 
     Attributes:
       runs: the runs of all folds for each seed, `[seeds][folds]`.
@@ -54,7 +54,7 @@ class OutOfFold:
 
 
 def pool(group: Group) -> OutOfFold | None:
-    """Returns the out-of-fold predictions of a model for the seeds that have those of every fold.
+    """Returns the out-of-fold predictions of a model for the seeds that have predictions of every fold.
 
     Returns None if there is no such seed, or if the seeds have predictions of different images.
     """
@@ -84,11 +84,11 @@ def pool(group: Group) -> OutOfFold | None:
 
 
 class Pooled(NamedTuple):
-    """The ROC AUC of a model over the images of all folds, as a mean over seeds, with its 95 % interval.
+    """Holds the ROC AUC of a model over the images of all folds, as a mean over seeds, with its 95 % interval.
 
     The interval is NaN if a checkpoint may have been chosen on these images. `over_seeds` is the standard deviation of
-    the ROC AUC over seeds, and `over_folds` that of the mean over seeds of each fold's own ROC AUC, over folds; NaN for
-    one.
+    the ROC AUC over seeds. `over_folds` is the standard deviation over folds of each fold's own ROC AUC, as a mean over
+    seeds. A standard deviation over one value is NaN.
     """
 
     value: float
@@ -118,8 +118,8 @@ def _deviation(values: np.ndarray) -> float:
 def compare(first: OutOfFold | None, second: OutOfFold | None) -> tuple[metrics.Difference, int, list[int]]:
     """Returns the difference of two models' ROC AUCs over all folds, the number of images, and the common seeds.
 
-    Interval and p are by bootstrap, with the same draws for both. The difference is NaN, of 0 images and no seed, if
-    the models have no common seed or other images, or if a checkpoint may have been chosen on the images.
+    Interval and p are by bootstrap, with the same draws for both models. If the models have no common seed or different
+    images, or if a checkpoint may have been chosen on the images, returns NaN, 0 images and no seed.
     """
     undefined = metrics.Difference(NAN, NAN, NAN, NAN), 0, []
     if first is None or second is None or first.may_have_selection_bias or second.may_have_selection_bias:

@@ -1,6 +1,6 @@
-"""Programs that draw the figures of runs: TensorBoard, Weights & Biases and MLflow, behind one small interface.
+"""Sends the figures of a run to programs that draw them: TensorBoard, Weights & Biases and MLflow.
 
-A tracker is a convenience, and metrics.csv has all figures: one that fails is logged and left out from then on.
+metrics.csv has all figures, so a tracker that fails does not end the training. It is logged and gets no more figures.
 """
 
 import importlib.util
@@ -17,15 +17,15 @@ from stochconv_jax.run_folder import RunFolder
 logger = logging.getLogger(__name__)
 
 PROJECT = "stochconv_jax"  # of runs in Weights & Biases and MLflow, unless their own variables name another
-FILE = "trackers.json"  # in the run's folder: the run's name in each tracker, by which a resumed run goes on there
-PARAMETERS = 100  # the largest number that MLflow takes at once
+FILE = "trackers.json"  # in the run's folder: the run's name in each tracker, with which a resumed run continues there
+PARAMETERS = 100  # the largest number of parameters that MLflow takes at once
 
 
 class Tracker(Protocol):
-    """What a program that draws figures is told of a run."""
+    """Receives the figures of a run."""
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Takes the figures of the epoch that ended with `step`."""
+        """Records the figures of the epoch that ended with `step`."""
         ...
 
     def close(self, finished: bool) -> None:
@@ -34,7 +34,7 @@ class Tracker(Protocol):
 
 
 class TensorBoard:
-    """Event files in the run's folder. Those of `first_step` and later steps, which are repeated, are not drawn."""
+    """Writes event files into the run's folder. Earlier figures of `first_step` and later steps are not drawn."""
 
     def __init__(self, folder: RunFolder, config: Mapping[str, Any], first_step: int):
         del config
@@ -53,12 +53,12 @@ class TensorBoard:
 
 
 class WeightsAndBiases:
-    """A run of Weights & Biases, with files in the run's folder. WANDB_MODE=offline and other variables are heeded."""
+    """Logs to Weights & Biases, with files in the run's folder. Reads WANDB_MODE and the other variables of wandb."""
 
     def __init__(self, folder: RunFolder, config: Mapping[str, Any], first_step: int):
         import wandb  # pyright: ignore[reportMissingImports]
 
-        del first_step  # it takes no figures of steps that it has already, which are the same
+        del first_step  # wandb ignores repeated steps, whose figures are the same
         self._run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", PROJECT),
             name=folder.path.name,
@@ -78,7 +78,7 @@ class WeightsAndBiases:
 
 
 class MLflow:
-    """A run of MLflow, in the file mlflow.db of the run's folder unless MLFLOW_TRACKING_URI names another store."""
+    """Logs to MLflow, into mlflow.db in the run's folder unless MLFLOW_TRACKING_URI names another store."""
 
     def __init__(self, folder: RunFolder, config: Mapping[str, Any], first_step: int):
         from mlflow import MlflowClient, entities  # pyright: ignore[reportMissingImports]
@@ -126,10 +126,10 @@ def check_packages(names: Sequence[str]) -> None:
 
 
 class Trackers:
-    """The trackers `names` of a run, of which one that fails does not end the training.
+    """Sends figures to the trackers `names` of a run. A tracker that fails does not end the training.
 
-    `config`: the run's config, flattened. `first_step`: the first step that is to come. Only one process of a run may
-    have them.
+    `config`: the run's config, flattened. `first_step`: the next step of the run. Only one process of a run may create
+    this object.
     """
 
     def __init__(self, names: Sequence[str], folder: RunFolder, config: Mapping[str, Any], first_step: int):
@@ -150,13 +150,13 @@ class Trackers:
     def _try(self, name: str, action: Callable[[str], None]) -> None:
         try:
             action(name)
-        except Exception as error:  # whatever a tracker raises, training is worth more
+        except Exception as error:  # training must not end because of a tracker
             logger.warning("the tracker %s has failed and gets no more figures (%r); metrics.csv has all", name, error)
             self._trackers.pop(name, None)
 
 
 def _recorded(folder: RunFolder, tracker: str, create: Callable[[], str]) -> str:
-    """Returns the run's name in a tracker, which the first start creates and writes into trackers.json."""
+    """Returns the run's name in a tracker, which the first start of the run creates and writes into trackers.json."""
     names = folder.read_json(FILE) or {}
     if tracker not in names:
         names[tracker] = create()

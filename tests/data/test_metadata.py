@@ -49,7 +49,8 @@ def test_other_images_are_encoded_as_the_training_images_are_and_do_not_change_t
     with caplog.at_level(logging.WARNING, "stochconv_jax"):
         got = encoding.attach(Subset(everything, np.array([8, 2]))).metadata
     assert caplog.messages == [
-        "metadata 'site': 1 of 2 images have what no training image has ('toe'); it counts as none of the known words"
+        "metadata 'site': 1 of 2 images have a value that no training image has ('toe'), counted as none of the known "
+        "words"
     ]
     np.testing.assert_array_equal(got[:, 2:], [[0, 0, 0, 0], [0, 1, 0, 0]])
     np.testing.assert_array_equal(got[1, :2], [0, 1])
@@ -101,7 +102,7 @@ def test_a_word_among_numbers_is_refused_by_its_row_also_in_a_subset():
 
 def test_images_without_a_table_are_refused_with_the_way_to_give_one():
     class_folders = FolderSource([], ["a/1.png", "b/2.png"], np.arange(2))
-    with pytest.raises(ValueError, match=r"takes age beside each image, .* class folders .* by a table, `labels`"):
+    with pytest.raises(ValueError, match=r"takes age besides each image, .*class folders .* a table, as `labels`"):
         Encoding.fit(class_folders, ["age"])
 
 
@@ -109,7 +110,7 @@ def test_a_column_that_holds_the_answer_is_remarked_on(caplog):
     columns = {"kind": ["benign", "bad"] * 4, "sex": ["m", "m", "f", "f"] * 2}
     with caplog.at_level(logging.WARNING, "stochconv_jax"):
         Encoding.fit(source(**columns), ["kind", "sex"])
-    assert caplog.messages == ["every value of 'kind' is of one class alone: does this column hold the answer?"]
+    assert caplog.messages == ["each value of 'kind' occurs in one class only: does this column tell the class?"]
 
 
 def test_values_of_python_become_the_texts_of_a_table():

@@ -29,9 +29,9 @@ def test_a_damaged_archive_is_named(tmp_path, name, fault):
     (stores.write_zip if name.endswith("zip") else stores.write_hdf5)(whole)
     content = {"half of it": whole.read_bytes()[: whole.stat().st_size // 2], "another format": b"text" * 99}
     whole.write_bytes(content.get(fault, b""))
-    with pytest.raises(ValueError, match=rf"{whole}: it is no archive, or a damaged one"):
+    with pytest.raises(ValueError, match=rf"{whole}: not a zip or HDF5 file, or damaged"):
         source_of(whole)
-    with pytest.raises(ValueError, match=rf"{whole}: it is no archive, or a damaged one"):
+    with pytest.raises(ValueError, match=rf"{whole}: not a zip or HDF5 file, or damaged"):
         requested.find(str(whole), "predict.images")
 
 

@@ -93,5 +93,5 @@ def test_what_has_no_such_column_is_refused(images, tmp_path):
         folder = tmp_path / "classes" / "ab"[number % 2]
         folder.mkdir(parents=True, exist_ok=True)
         (images / f"i{number}.png").rename(folder / f"i{number}.png")
-    with pytest.raises(ValueError, match="takes age, sex beside each image, and these images, as class folders"):
+    with pytest.raises(ValueError, match="takes age, sex besides each image, and class folders"):
         _ = Experiment(config_of(tmp_path / "classes", **{"data.labels": ""})).model

@@ -56,7 +56,7 @@ def test_metadata_from_training_to_export(main, images, tmp_path):
     np.testing.assert_allclose(again, found, atol=1e-5)
     other = predictor.predict(files, metadata=given | {"age": [90, 90]}).probability[:, 1]
     assert np.abs(other - found).max() > 1e-4
-    with pytest.raises(ValueError, match=r"takes age, sex beside each image, .* in Python also by `metadata`"):
+    with pytest.raises(ValueError, match=r"takes age, sex besides each image, .* in Python the argument `metadata`"):
         predictor.predict(pictures)
     table = (images / "labels.csv").read_text()
     (images / "other.csv").write_text(table.replace(",31,", ",old,"))
