@@ -61,7 +61,7 @@ def test_a_missing_number_counts_as_the_mean_where_no_training_image_lacks_it(ca
     encoding = Encoding.fit(source(age=["1", "3"]), ["age"])
     with caplog.at_level(logging.WARNING, "stochconv_jax"):
         np.testing.assert_array_equal(encode(encoding, age=["", "3"]), [[0], [1]])
-    assert "(no value); it counts as the mean" in caplog.text
+    assert "(no value), counted as the mean" in caplog.text
 
 
 def test_equal_numbers_are_zero_and_not_divided_by_zero():
