@@ -37,6 +37,7 @@ def exported(main, finished, tmp_path_factory):
     return main(finished, mode="export", export__output=folder, **LAST), folder
 
 
+@pytest.mark.slow
 def test_other_programs_predict_as_the_network_does(finished, exported, tmp_path):
     _, folder = exported
     random = np.random.default_rng(0)
@@ -55,6 +56,7 @@ def test_other_programs_predict_as_the_network_does(finished, exported, tmp_path
     assert np.ptp(expected[:, 1]) > 1e-3
 
 
+@pytest.mark.slow
 def test_the_card_says_what_the_runs_files_say(finished, exported):
     output, folder = exported
     card = (folder / "model_card.md").read_text()
@@ -71,6 +73,7 @@ def test_the_card_says_what_the_runs_files_say(finished, exported):
     assert len(rows(finished / "predictions.csv")) == 11
 
 
+@pytest.mark.slow
 def test_one_format_alone_and_without_an_evaluation_of_this_checkpoint(main, finished, tmp_path):
     settings = {"export__formats": "stablehlo", "export__platforms": "tpu", "export__output": tmp_path}
     output = main(finished, mode="export", eval__checkpoint=13, **settings)

@@ -43,6 +43,7 @@ def config_of(images, *, which="", **keys):
     return config
 
 
+@pytest.mark.slow
 def test_a_run_is_shown_topic_by_topic(main, finished):
     output = main(finished, mode="show", show__count=2, show__passes=16, devices=2, environ=NOTEBOOK)
     images = ("000_synthetic_000052", "001_synthetic_000053")

@@ -45,6 +45,7 @@ def test_a_frozen_branch_stays_to_the_bit_and_the_rest_trains(accumulate_steps):
         assert any(name.startswith("windows/stage1") for name in rest)
 
 
+@pytest.mark.slow
 def test_a_stage_is_frozen_by_its_name():
     before, after = trained(optimizer__freeze=("windows/stage1", "classifier"), model__merge_after="1")
     still = names(before.params) - changed(before.params, after.params)
