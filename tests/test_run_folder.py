@@ -55,5 +55,5 @@ def test_the_lock_file_may_be_written_by_its_owner_alone(tmp_path, umask):
 
 
 def test_several_folders_have_the_common_folder_in_which_they_lie(tmp_path):
-    found = run_folder.split_workdirs(f"{tmp_path}/work/a, {tmp_path}/work/../b")
-    assert found == [tmp_path / "work" / "a", tmp_path / "b"] and run_folder.common_folder(found) == tmp_path
+    found = run_folder.split_workdirs(f"{tmp_path}/runs/a, {tmp_path}/runs/../b")
+    assert found == [tmp_path / "runs" / "a", tmp_path / "b"] and run_folder.common_folder(found) == tmp_path

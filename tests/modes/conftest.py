@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from tests.conftest import CACHE, ROOT
+from tests.modes.class_images import class_images  # noqa: F401
 from tests.modes.isic_archive import archive, prepared  # noqa: F401
 
 TINY = {
