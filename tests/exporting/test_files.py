@@ -30,6 +30,7 @@ def onnx_result(file, images):
         {"branches": ("windows",), "views": 4},
         {"branches": ("thumbnail",)},
         {"lite": True, "conventions": "torch"},
+        {"normalization": "group", "window_stem_filters": 24},
         {"dtype": jnp.bfloat16},
     ],
 )
