@@ -197,7 +197,8 @@ RULES: Mapping[str, Kind] = {
     "sweep.passes": integer(0),
     "show.images": PLACE,
     "show.count": integer(1),
-    "show.topics": subset(("augmentation", "windows", "coverage", "sampling", "filters", "relevance")),
+    "show.topics": subset(("augmentation", "windows", "coverage", "sampling", "filters", "relevance", "suitability")),
+    "show.detail": integer(0),
     "show.output": text(f"{NO_ADDRESS}.+", "the name of a folder"),
     "show.passes": integer(8),  # the minimum for a relevance map, attribution.LEAST_PASSES
     "log.trackers": subset(("tensorboard", "wandb", "mlflow"), may_be_empty=True),

@@ -114,6 +114,8 @@ def get_config() -> ConfigDict:
                     "filters",
                     "relevance",
                 ),  # figures to draw
+                # suitability: size in pixels of the detail that decides; 0: estimated from the validation images.
+                "detail": 0,
                 "passes": 256,  # draws of windows per relevance map; more of them make the map less noisy
                 "output": "show",  # folder to write into, relative to the run folder or absolute
             },

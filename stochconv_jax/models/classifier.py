@@ -221,6 +221,11 @@ class Classifier(nn.Module):
         """(height, width) in pixels of the windows of the window branch."""
         return self._stochastic_conv().window_size
 
+    @property
+    def windows_per_pass(self) -> int:
+        """The number of different windows of an image in one pass."""
+        return 1 if self.sampling == "shared" else self._stochastic_conv().features // self.filters_per_window
+
     @staticmethod
     def stem_kernel(params: Mapping[str, Any], branch: str) -> jax.Array:
         """Returns the filters of the first layer of `branch`, `[height, width, 3, filters]`."""
