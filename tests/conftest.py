@@ -40,11 +40,9 @@ def free_port():
 
 def pytest_collection_modifyitems(items):
     """Begins with the files of long tests, so that none is left for one worker at the end (--no-loadscope-reorder)."""
-    long = [
-        ROOT / "tests" / name
-        for name in ("modes", "docs", "runtime", "training", "planning", "experiment", "benchmarks", "models", "ops")
-    ]
-    items.sort(key=lambda item: next((n for n, folder in enumerate(long) if folder in item.path.parents), len(long)))
+    long = ("modes", "docs", "runtime", "training", "planning", "experiment", "benchmarks", "models", "ops")
+    places = {folder: place for place, folder in enumerate(long)}
+    items.sort(key=lambda item: places.get(item.nodeid.split("/")[1], len(long)))
 
 
 @pytest.hookimpl(wrapper=True)

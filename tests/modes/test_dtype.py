@@ -13,11 +13,6 @@ def recorded(workdir):
     return json.loads((workdir / "config.json").read_text())["config"]["model"]["dtype"]
 
 
-def test_a_run_that_begins_on_a_cpu_records_float32(main, finished):
-    assert recorded(finished) == "float32"
-    assert "there, 'bfloat16' now" in main(finished, code=1, model__dtype="bfloat16")
-
-
 @pytest.mark.slow
 def test_a_run_in_bfloat16_goes_on_in_it_on_a_cpu(main, tmp_path):
     before = when("training.evaluation.predict", SIGTERM, call=2)
