@@ -1,5 +1,6 @@
 """The classifier: sizes, meeting points, and what an image's prediction may depend on."""
 
+import dataclasses
 import functools
 
 import jax
@@ -85,9 +86,11 @@ def test_parameter_counts_are_the_official_ones(name, one_logit, thousand):
 
 @pytest.mark.parametrize("merge_after", [*range(8), "head"])
 def test_branches_of_b0_meet_with_both_their_channels(merge_after):
-    model = Classifier(variant=variants.get("b0"), merge_after=merge_after, window_output=OUTPUT)
+    b0 = variants.get("b0")
+    stages = tuple(dataclasses.replace(stage, repeats=1) for stage in b0.stages)  # the others' channels are the first's
+    model = Classifier(variant=dataclasses.replace(b0, stages=stages), merge_after=merge_after, window_output=OUTPUT)
     params = shapes_of(model, pictures(2, seed=0))["params"]
-    single = variants.get("b0").filters_after(7 if merge_after == "head" else merge_after)
+    single = b0.filters_after(7 if merge_after == "head" else merge_after)
     if merge_after == "head":
         assert params["classifier"]["kernel"].shape == (2 * 1280, 1)
         return
