@@ -6,6 +6,9 @@ import pathlib
 import signal
 import socket
 
+# Each worker of pytest-xdist and each process that it starts has one core: more threads of BLAS only wait for it.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import jax
 import pytest
 

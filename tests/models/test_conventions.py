@@ -68,14 +68,16 @@ def test_shared_repeats_get_one_gradient_the_sum_over_the_repeats():
 
 @functools.cache
 def made(conventions):
-    """Returns the structure of the variables of a small network, and its output with the initial ones."""
+    """Returns the structure of the variables of a small network, and its output with random ones."""
     tiny = variants.get("tiny")
     spec = dataclasses.replace(tiny.stages[1], repeats=3)
     small = dataclasses.replace(tiny, stages=(spec,), head_filters=16)
     model = Classifier(variant=small, branches=("thumbnail",), layers=LayerConfig(conventions=conventions))
-    inputs = {"thumbnail": np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)}
-    output, variables = jax.jit(model.init_with_output)(jax.random.key(0), inputs)
-    return jax.tree.structure(variables), np.asarray(output)
+    random = np.random.default_rng(0)
+    inputs = {"thumbnail": random.integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)}
+    drawn = jax.eval_shape(model.init, jax.random.key(0), inputs)
+    variables = jax.tree.map(lambda x: np.abs(random.normal(size=x.shape)).astype(x.dtype) / 4, drawn)
+    return jax.tree.structure(variables), np.asarray(jax.jit(model.apply)(variables, inputs))
 
 
 @pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Conventions)])

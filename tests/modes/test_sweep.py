@@ -12,7 +12,9 @@ import time
 import pytest
 
 from configs import quickstart
+from stochconv_jax import default_config
 from stochconv_jax.experiment import sweep_processes, sweep_progress, sweep_runs
+from stochconv_jax.modes import sweep
 from stochconv_jax.reporting import collect
 from stochconv_jax.run_folder import RunFolder, locked
 from stochconv_jax.runtime.watchdog import STOPPED
@@ -216,8 +218,10 @@ def test_a_run_that_another_sweep_was_quicker_to_take_is_waited_for(tmp_path, mo
     assert sweep_processes.make(run, [], None) == (sweep_progress.FAILED, "exit code 1")
 
 
-def test_a_config_without_a_sweep_is_refused(main, tmp_path):
-    assert "default_config.py describes one run and no sweep: take a file of" in main(tmp_path, mode="sweep", code=1)
+def test_a_config_without_a_sweep_is_refused(tmp_path):
+    file = default_config.__file__
+    with pytest.raises(ValueError, match=r"default_config\.py describes one run and no sweep: take a file of"):
+        sweep.run(default_config.get_config(), {}, tmp_path, config_file=file)
 
 
 def test_the_line_for_the_whole_counts_the_epochs_that_will_come():
