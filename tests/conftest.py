@@ -1,8 +1,10 @@
 """Every test sees eight CPU devices, strict dtype promotion, and warnings as errors (pyproject.toml)."""
 
+import ctypes
 import dataclasses
 import os
 import pathlib
+import platform
 import signal
 import socket
 
@@ -16,6 +18,7 @@ from stochconv_jax.models import variants
 
 ROOT = pathlib.Path(__file__).parents[1]
 CACHE = ROOT / ".cache" / "xla"
+PATIENCE = 1200.0  # seconds after which a test calls what it waits for hanging; a slow machine needs fewer
 SHARED_DATA = pathlib.Path(os.environ.get("STOCHCONV_SHARED_DATA", ROOT.parent / "shared" / "data" / "isic"))
 
 jax.config.update("jax_platforms", "cpu")
@@ -54,6 +57,14 @@ def pytest_runtest_makereport(item, call):
     report = yield
     report.sections = [(name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections]
     return report
+
+
+@pytest.fixture(scope="module", autouse=True)
+def trimmed():
+    """Returns to the system what compilation has freed, which glibc would keep: half of a worker's memory."""
+    yield
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 @pytest.fixture(scope="session")

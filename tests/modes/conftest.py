@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from tests.conftest import CACHE, ROOT
+from tests.conftest import CACHE, PATIENCE, ROOT
 from tests.modes.class_images import class_images  # noqa: F401
 from tests.modes.isic_archive import archive, prepared  # noqa: F401
 
@@ -90,7 +90,7 @@ class Main:
     def __call__(self, workdir, *flags, code=0, **settings) -> str:
         """Returns the output of a process, which must end with `code`."""
         process = self.start(workdir, *flags, **settings)
-        output, _ = process.communicate(timeout=300)
+        output, _ = process.communicate(timeout=PATIENCE)
         assert process.returncode == code, output
         return output
 

@@ -5,6 +5,7 @@ import json
 import jax.numpy as jnp
 import pytest
 
+from tests.conftest import PATIENCE
 from tests.modes.conftest import SIGTERM, when
 from tests.modes.runs import last_step, restored
 
@@ -17,7 +18,7 @@ def recorded(workdir):
 def test_a_run_in_bfloat16_goes_on_in_it_on_a_cpu(main, tmp_path):
     before = when("training.evaluation.predict", SIGTERM, call=2)
     process = main.start(tmp_path, before=before, model__dtype="bfloat16")  # as if begun on a GPU
-    process.communicate(timeout=300)
+    process.communicate(timeout=PATIENCE)
     stopped = last_step(tmp_path)
     assert 0 < stopped < 20
     assert "model.dtype=auto: bfloat16, as the run began" in main(tmp_path) and last_step(tmp_path) == 20

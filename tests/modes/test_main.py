@@ -12,7 +12,7 @@ import pytest
 
 from stochconv_jax.experiment import data_sources, runs
 from stochconv_jax.runtime.watchdog import STOPPED
-from tests.conftest import ROOT
+from tests.conftest import PATIENCE, ROOT
 from tests.modes.conftest import LONG, NOTEBOOK
 from tests.modes.runs import assert_same_run, rows, wait_for_step
 
@@ -58,7 +58,7 @@ def test_sigterm_saves_and_the_run_goes_on_bit_for_bit(main, finished, tmp_path)
     process = main.start(tmp_path / "run", checkpoint__every_steps=1)
     wait_for_step(process, tmp_path / "run", step=3)
     process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == STOPPED and "stopped and saved at step" in output, output
     assert len(rows(tmp_path / "run" / "metrics.csv")) < 3
     main(tmp_path / "run", checkpoint__every_steps=1)
@@ -138,7 +138,7 @@ def test_another_config_is_refused_and_nothing_is_overwritten(main, finished):
 @pytest.mark.slow
 def test_a_saved_config_repeats_its_run(main, finished, tmp_path):
     process = main.start(tmp_path / "run", f"--config={finished / 'config.json'}", mode=None)
-    output, _ = process.communicate(timeout=300)
+    output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, output
     assert_same_run(tmp_path / "run", finished)
     about = json.loads((tmp_path / "run" / "config.json").read_text())

@@ -18,6 +18,7 @@ from stochconv_jax.modes import sweep
 from stochconv_jax.reporting import collect
 from stochconv_jax.run_folder import RunFolder, locked
 from stochconv_jax.runtime.watchdog import STOPPED
+from tests.conftest import PATIENCE
 from tests.modes.conftest import LONG, TINY
 from tests.modes.runs import ablation, assert_same_run, numbers, states, wait_for_step
 
@@ -72,7 +73,7 @@ def test_shares_at_once_and_killed_in_the_middle_are_the_whole(main, config, who
     # As a task of two, each of which has its own share: their runs must not look for each other.
     task = {"SLURM_JOB_ID": "1", "SLURM_NTASKS": "2", "SLURM_PROCID": "1", "SLURM_STEP_NODELIST": "localhost"}
     main(tmp_path, config, mode="sweep", sweep__shard="1/2", environ=task, **SETTINGS)
-    output, _ = other.communicate(timeout=300)
+    output, _ = other.communicate(timeout=PATIENCE)
     assert other.returncode == 0, output
     assert set(states(tmp_path, "sweep_1_of_2.csv")) | set(states(tmp_path, "sweep_2_of_2.csv")) == set(NAMES)
     for name in NAMES:
@@ -155,7 +156,7 @@ def test_a_signal_is_handed_on_and_ends_the_sweep_once_the_run_has_saved(main, c
     # As a job's launcher does, which signals every process: what the sweep hands on is then a second one.
     os.kill(child_of(process), signal.SIGTERM)
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == STOPPED, output
     assert re.search(r"^.*stopped and saved at step \d+$", (folder / "output.log").read_text(), re.MULTILINE)
     assert [state for state, _ in states(tmp_path).values()] == ["stopped", "waiting", "waiting", "waiting"]
