@@ -12,6 +12,7 @@ from stochconv_jax.models import variants
 from stochconv_jax.models.classifier import Classifier
 from stochconv_jax.models.efficientnet import CONVENTIONS, Conventions, LayerConfig, Stage
 from stochconv_jax.models.variants import StageSpec
+from tests.models.random_variables import random_variables
 
 PUBLISHED, TORCH = CONVENTIONS["as_published"], CONVENTIONS["torch"]
 LITE = Conventions().of_variant(variants.get("lite0"))
@@ -75,8 +76,7 @@ def made(conventions):
     model = Classifier(variant=small, branches=("thumbnail",), layers=LayerConfig(conventions=conventions))
     random = np.random.default_rng(0)
     inputs = {"thumbnail": random.integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)}
-    drawn = jax.eval_shape(model.init, jax.random.key(0), inputs)
-    variables = jax.tree.map(lambda x: np.abs(random.normal(size=x.shape)).astype(x.dtype) / 4, drawn)
+    variables = random_variables(jax.eval_shape(model.init, jax.random.key(0), inputs), random)
     return jax.tree.structure(variables), np.asarray(jax.jit(model.apply)(variables, inputs))
 
 
