@@ -45,10 +45,18 @@ def free_port():
 
 
 def pytest_collection_modifyitems(items):
-    """Begins with the files of long tests, so that none is left for one worker at the end (--no-loadscope-reorder)."""
+    """Begins with the files of long tests, so that none is left for one worker at the end (--no-loadscope-reorder).
+
+    The first makes the run `finished` of tests/modes, for which another worker would wait.
+    """
     long = ("modes", "docs", "runtime", "training", "planning", "experiment", "benchmarks", "models", "ops")
-    places = {folder: place for place, folder in enumerate(long)}
-    items.sort(key=lambda item: places.get(item.nodeid.split("/")[1], len(long)))
+    places = {folder: place for place, folder in enumerate(long)} | {"modes/test_main.py": -1}
+
+    def place(item):
+        file = item.nodeid.partition("::")[0].removeprefix("tests/")
+        return places.get(file, places.get(file.partition("/")[0], len(long)))
+
+    items.sort(key=place)
 
 
 @pytest.hookimpl(wrapper=True)

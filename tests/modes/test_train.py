@@ -1,4 +1,4 @@
-"""Training and sweeps refuse some folders before anything is written. The modes themselves run in test_main.py."""
+"""Folders and settings with which training or a sweep does not begin. The modes themselves run in test_main.py."""
 
 import pytest
 
@@ -11,7 +11,8 @@ from tests.modes.conftest import TINY, when
 def refused(workdir, **keys):
     """Returns the message with which --mode=train refuses these settings, on the eight devices of this process."""
     config = quickstart.get_config()
-    config.update_from_flattened_dict(TINY | {key.replace("__", "."): value for key, value in keys.items()})
+    settings = TINY | {"compilation_cache": ""} | {key.replace("__", "."): value for key, value in keys.items()}
+    config.update_from_flattened_dict(settings)
     with pytest.raises((ValueError, OSError)) as caught:
         train.run(config, {}, workdir)
     return name_keys(str(caught.value), ["train", "data"])
