@@ -18,10 +18,10 @@ from tests.modes.conftest import HANG, SIGKILL, SIGTERM, when
 from tests.modes.runs import assert_same_run, rows
 from tests.runtime.processes import outputs_of
 
-# One of two processes. Both run `then`; afterwards the first waits for the second, which sleeps.
+# One of two processes. Both run `then`; afterwards the first waits for the second, as in a save, and the second sleeps.
 PARTED = """
 import os, signal, sys, time
-from jax.experimental import multihost_utils
+from orbax.checkpoint import multihost
 from stochconv_jax.runtime import distributed, preemption
 
 where, number = sys.argv[1], int(sys.argv[2])
@@ -31,7 +31,7 @@ place = {"coordinator": where, "num_processes": 2, "process_id": number, "timeou
 distributed.join(**place, stops_together=True)
 stop = preemption.on_sigterm(grace[number])
 then
-time.sleep(1e6) if number else multihost_utils.sync_global_devices("saved")
+time.sleep(1e6) if number else multihost.get_barrier_sync_fn()(key="saved", timeout_ms=10**9)
 """
 AGREE = """
 if number == 1:
