@@ -5,6 +5,7 @@ import dataclasses
 import os
 import pathlib
 import platform
+import resource
 import signal
 import socket
 
@@ -18,6 +19,7 @@ from stochconv_jax.models import variants
 
 ROOT = pathlib.Path(__file__).parents[1]
 CACHE = ROOT / ".cache" / "xla"
+MEMORY = 2**30  # bytes of a worker
 PATIENCE = 1200.0  # seconds after which a test calls what it waits for hanging; a slow machine needs fewer
 SHARED_DATA = pathlib.Path(os.environ.get("STOCHCONV_SHARED_DATA", ROOT.parent / "shared" / "data" / "isic"))
 
@@ -68,10 +70,13 @@ def pytest_runtest_makereport(item, call):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def trimmed():
-    """Returns to the system what compilation has freed, which glibc would keep: half of a worker's memory."""
+def bounded_memory():
+    """Forgets compiled programs, a few megabytes each, when they take a gigabyte, and returns freed memory."""
     yield
     if platform.libc_ver()[0] == "glibc":
+        pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
+        if pages * resource.getpagesize() > MEMORY:
+            jax.clear_caches()
         ctypes.CDLL(None).malloc_trim(0)
 
 
