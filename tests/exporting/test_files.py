@@ -36,6 +36,7 @@ def written(program, tmp_path_factory):
         {"branches": ("windows",), "views": 4},
         {"branches": ("thumbnail",)},
         {"branches": ("thumbnail",), "lite": True, "conventions": "torch"},
+        {"normalization": "group", "window_stem_filters": 24},
     ],
 )
 def test_onnxruntime_predicts_the_same_for_any_number_of_images(tmp_path, settings):

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from stochconv_jax.models import variants
-from stochconv_jax.models.classifier import Classifier
+from stochconv_jax.models.classifier import Classifier, sown_windows
+from stochconv_jax.models.efficientnet import LayerConfig
 from tests.models.random_variables import random_variables
 
 IMAGE, THUMBNAIL, OUTPUT = (96, 80), (48, 32), (24, 16)
@@ -118,6 +119,28 @@ def test_windows_follow_the_example_and_the_key():
     other_key = applied(model)(variables, inputs, jax.random.key(1))
     other_example = applied(model)(variables, inputs | {"example": inputs["example"] + np.uint32(1)}, jax.random.key(0))
     assert not np.allclose(first, other_key) and not np.allclose(first, other_example)
+
+
+def test_the_window_branch_alone_has_more_filters_and_each_has_its_window():
+    model, inputs = tiny(window_stem_filters=24), pictures(3, seed=0)
+    variables = random_variables(model, inputs)
+    assert Classifier.stem_kernel(variables["params"], "windows").shape == (3, 3, 3, 24)
+    assert Classifier.stem_kernel(variables["params"], "thumbnail").shape == (3, 3, 3, 8)
+    _, sown = model.apply(variables, inputs, rngs={"windows": jax.random.key(0)}, mutable=["intermediates"])
+    windows = np.asarray(sown_windows(sown["intermediates"]))
+    assert windows.shape == (3, 24, 2) and len(np.unique(windows[0], axis=0)) > 12
+
+
+def test_group_norm_computes_the_same_in_training_and_for_an_image_alone():
+    layers = LayerConfig(normalization="group")
+    model, inputs = tiny(layers=layers, dropout=0.0, stochastic_depth=0.0), pictures(3, seed=0)
+    variables, keys = random_variables(model, inputs), {"windows": jax.random.key(0)}
+    assert variables.keys() == {"params"}
+    trained = model.apply(variables, inputs, train=True, rngs=keys)
+    np.testing.assert_allclose(trained, model.apply(variables, inputs, rngs=keys), rtol=1e-5, atol=1e-5)
+    first = {name: x[:1] for name, x in inputs.items()}
+    np.testing.assert_allclose(model.apply(variables, first, train=True, rngs=keys), trained[:1], rtol=1e-4, atol=1e-4)
+    assert np.ptp(trained) > 0.01
 
 
 @pytest.mark.parametrize("branches, unseen", [(("windows",), "thumbnail"), (("thumbnail",), "image")])
