@@ -5,6 +5,7 @@ module that imports JAX are repeated here, so that modes without JAX start at on
 """
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -229,12 +230,11 @@ def read(key: str, value: Any, where: str = "") -> Any:
         raise BadValue(f"{where}config.{key}={value!r}: {kind.expected or error}{guess}") from None
 
 
-def check_path(name: str, value: str) -> None:
-    """Raises BadValue, beginning with `name`, if `value` is not a path in a file system."""
-    try:
-        PATH.read(value)
-    except ValueError:
-        raise BadValue(f"{name}={value}: {PATH.expected}") from None
+def check_workdir(value: str, mode: str) -> None:
+    """Raises BadValue if `value` of --workdir is neither a path in a file system nor an address that `mode` takes."""
+    if "://" not in value or (mode != "prepare" and re.fullmatch(r"(?!http|file)[a-z][a-z0-9+.-]+://[^,]+", value)):
+        return
+    raise BadValue(f"--workdir={value}: {PATH.expected}{'' if mode == 'prepare' else '; or one address of a bucket'}")
 
 
 def check_together(values: Mapping[str, Any]) -> None:

@@ -48,7 +48,7 @@ _ANSWERS = {
 
 
 class Unreachable(OSError):
-    """Raised if a file at an address cannot be read because of its store or the network, not because of its content."""
+    """Raised if a file at an address cannot be used because of its store or the network, not because of its content."""
 
 
 def parse(text: str | os.PathLike[str]) -> pathlib.Path:
@@ -184,32 +184,41 @@ class ArchivePath(VirtualPath):
 
 
 class AddressPath(VirtualPath):
-    """Reads a file or folder at an address. A request that fails three times, see `WAITS`, is an error."""
+    """Reads a file or folder at an address."""
 
     def _ask[Made](self, action: Callable[[_FileSystem, str], Made]) -> Made:
-        address = urllib.parse.quote(str(self), _URL_CHARACTERS) if self._is_url else str(self)
-        waits = iter(WAITS)
-        while True:
-            try:
-                with _naming(self):
-                    return action(*fsspec.core.url_to_fs(address))
-            except (*_ANSWERS, ValueError):
-                raise
-            except Exception as error:  # each store has its own classes of errors
-                if (wait := next(waits, None)) is None:
-                    reason = f"no answer in {len(WAITS) + 1} tries ({type(error).__name__}: {_one_line(error)})"
-                    raise Unreachable(errno.EIO, reason, str(self)) from error
-            time.sleep(wait)
+        return request(self, action)
 
     def _change(self, about: dict[str, Any]) -> int:
         return zlib.crc32(repr(sorted((key, str(value)) for key, value in about.items())).encode())
 
-    @property
-    def _is_url(self) -> bool:
-        return str(self).startswith(("http://", "https://"))
-
     def _unquote(self, name: str) -> str:
-        return urllib.parse.unquote(name) if self._is_url else name
+        return urllib.parse.unquote(name) if _is_url(str(self)) else name
+
+
+def request[Made](path: VirtualPath, action: Callable[[_FileSystem, str], Made]) -> Made:
+    """Returns what `action` returns for fsspec's file system of an address and the place of `path` in it.
+
+    A request that fails is made again, after each of the `WAITS`. Raises OSError naming the path, and ValueError if a
+    package is missing.
+    """
+    address = urllib.parse.quote(str(path), _URL_CHARACTERS) if _is_url(str(path)) else str(path)
+    waits = iter(WAITS)
+    while True:
+        try:
+            with _naming(path):
+                return action(*fsspec.core.url_to_fs(address))
+        except (*_ANSWERS, ValueError):
+            raise
+        except Exception as error:  # each store has its own classes of errors
+            if (wait := next(waits, None)) is None:
+                reason = f"no answer in {len(WAITS) + 1} tries ({type(error).__name__}: {_one_line(error)})"
+                raise Unreachable(errno.EIO, reason, str(path)) from error
+        time.sleep(wait)
+
+
+def _is_url(text: str) -> bool:
+    return text.startswith(("http://", "https://"))
 
 
 @contextlib.contextmanager
