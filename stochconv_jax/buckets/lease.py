@@ -81,8 +81,11 @@ class Lease:
             )
 
     def release(self) -> None:
-        """Gives the lease back; the next process need not wait."""
-        self._store.write(self._name(self._number), self._content(""))
+        """Gives the lease back, so that the next process need not wait for it. A failure is logged."""
+        try:
+            self._store.write(self._name(self._number), self._content(""))
+        except OSError as error:
+            logger.warning("%s; the next process waits %g s", error, DEAD_SECONDS)
 
     def _watch(self, number: int, content: bytes) -> None:
         """Waits until a holder that gives no sign counts as dead. Raises RuntimeError if it gives one."""

@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 MARKER = "_CHECKPOINT_METADATA"  # Orbax writes it into every complete checkpoint
 CHECKSUMS = "checksums.json"
+LAST = (CHECKSUMS, MARKER)  # of a checkpoint's files
 DOWNLOADS = 3  # tries, if another process removes files meanwhile
 _PARENT = "checkpoints"
 _FOLDER = re.compile(r"step_\d+(\.damaged\d*)?")  # of a checkpoint; others in the parent are being written or removed
@@ -66,12 +67,13 @@ class Mirror:
         others = self._link(name for name in self._names(self._folder) if not _checkpoint_of(name))
         parts = {}
         for marker in self._folder.glob(f"**/{_PARENT}/*/{MARKER}"):
-            parts |= self._link_checkpoint(marker)
-        markers = {name: parts.pop(name) for name in list(parts) if name.endswith(f"/{MARKER}")}
-        for group in (parts, markers, others):
+            if _FOLDER.fullmatch(marker.parent.name):
+                parts |= self._link_checkpoint(marker)
+        self._checkpoints |= parts.keys()
+        ends = [{name: parts.pop(name) for name in list(parts) if name.endswith(f"/{end}")} for end in LAST]
+        for group in (parts, *ends, others):
             self._store.upload({name: self._scratch / name for name in group})
             self._uploaded |= group
-        self._checkpoints |= parts.keys() | markers.keys()
         if self._removes:
             gone = {name for name in self._checkpoints if not (self._folder / name).exists()}
             self._store.remove(sorted(gone, key=lambda name: (not name.endswith(f"/{MARKER}"), name)))
