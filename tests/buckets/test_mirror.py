@@ -152,6 +152,7 @@ def test_a_kill_at_any_request_leaves_the_old_or_the_new_state(store, tmp_path, 
         mirror(store, other := tmp_path / "other")
         steps = {path.name for path in (other / "checkpoints").iterdir()}
         assert {"step_2"} < steps <= {"step_1", "step_2", "step_3"}
+        assert all(checksums.exist(other / "checkpoints" / step) for step in steps)
         assert not [fault for step in steps if (fault := checksums.fault(other / "checkpoints" / step))]
         if (other / "metrics.csv").read_text() == "1 2 3":
             assert "step_3" in steps
@@ -175,7 +176,7 @@ def test_leftovers_of_a_killed_upload_are_removed(store, tmp_path):
 
 
 def test_a_checkpoint_that_is_removed_during_the_upload_is_left_out(store, tmp_path, monkeypatch):
-    one = mirror(store, folder := tmp_path / "one")
+    one = mirror(store, folder := tmp_path / "one", removes=False)
     save(folder, 1)
     real, links = os.link, []
 

@@ -35,9 +35,12 @@ def unreachable(*_):
 def test_the_last_changes_are_uploaded_and_the_copy_is_removed(store, temporary, error, monkeypatch):
     monkeypatch.setattr(staging, "UPLOAD_SECONDS", 1e6)
     store.write("config.json", b"old")
-    raised = pytest.raises(type(error)) if error else contextlib.nullcontext()
-    with raised, staging.local_copy(str(store.path), "train") as folder:
-        assert (file := pathlib.Path(folder) / "config.json").read_bytes() == b"old"
+    with (
+        pytest.raises(type(error)) if error else contextlib.nullcontext(),
+        staging.local_copy(str(store.path), "train") as folder,
+    ):
+        file = pathlib.Path(folder) / "config.json"
+        assert file.read_bytes() == b"old"
         file.write_bytes(b"newer")
         if error:
             raise error
