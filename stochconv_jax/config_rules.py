@@ -186,6 +186,7 @@ RULES: Mapping[str, Kind] = {
     "prepare.num_workers": integer(0),
     "report.baseline": TEXT,
     "report.output": PATH,
+    "sweep.variants": sequence(text(r"[\w.+-]+"), "names of variants of the ablation, or ()"),
     "sweep.seeds": sequence(
         integer(0), "different whole numbers, 0 or more", lambda seeds: 0 < len(seeds) == len(set(seeds))
     ),

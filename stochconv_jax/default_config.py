@@ -97,6 +97,7 @@ def get_config() -> ConfigDict:
                 "output": "",  # folder to write into, relative to --workdir or absolute; '': --workdir itself
             },
             "sweep": {
+                "variants": (),  # names of the ablation's variants to train; (): all
                 "seeds": (0, 1, 2, 3, 4),  # each variant is trained once with each seed
                 "folds": 0,  # number of folds, each of which validates the runs of its own; 0: data.fold as it is
                 "shard": "1/1",  # part of the runs that this process does, e.g. '2/8' in the second of eight jobs

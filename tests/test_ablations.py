@@ -9,11 +9,16 @@ import pytest
 from configs import ablations
 from stochconv_jax.experiment import sweep_runs
 from stochconv_jax.experiment.experiment import Experiment
+from stochconv_jax.models import summary
 from tests.conftest import ROOT
 
 # A sweep goes on in folders of these names, perhaps years later.
 SAMPLING = {f"{who}_{axes}" for who in ("per_image", "per_batch", "shared") for axes in ("independent", "diagonal")}
 TWO = {"thumbnail_only", "full_split"}
+REAL = {
+    *("thumbnail", "thumbnail_equal_cost", "thumbnail_large", "whole_image", "windows_only", "per_image", "per_batch"),
+    *("shared_crop", "after_0", "after_3"),
+}
 NAMES = {
     "integration": {
         *("thumbnail_only", "wide_stem", "stochastic_stem", "stochastic_skip", "full_split", "windows_only"),
@@ -26,6 +31,7 @@ NAMES = {
     "resolution": {"512x512", "768x768", "1024x1024", "1536x1536", "2048x2048"},
     "as_published": {f"{name}{end}" for name in ("b0", "b4", "full_split") for end in ("", "_as_published")},
     "seeds": TWO,
+    "real": REAL | {"filters_8"},
     "quick_integration": {"thumbnail_only", "stochastic_stem", "stochastic_skip", "full_split", "windows_only"},
     "quick_merge_point": {*(f"after_{stage}" for stage in range(5)), "head"},
     "quick_sampling": SAMPLING,
@@ -34,6 +40,7 @@ NAMES = {
     "quick_resolution": {"320x320", "448x448", "640x640"},
     "quick_as_published": {f"{name}{end}" for name in TWO for end in ("", "_as_published")},
     "quick_seeds": TWO,
+    "quick_real": REAL | {"filters_2"},
 }
 
 
@@ -47,8 +54,11 @@ def test_every_question_has_a_quick_form():
 
 
 def planned(name):
+    """All variants, each with every seed, without folds."""
     file = ROOT / "configs" / "ablations" / f"{name}.py"
-    return sweep_runs.plan(module(name).get_config(), {}, str(file), pathlib.Path("runs"))
+    config = module(name).get_config()
+    config.sweep.update({"variants": (), "folds": 0})
+    return sweep_runs.plan(config, {}, str(file), pathlib.Path("runs"))
 
 
 def test_every_file_is_tested():
@@ -79,6 +89,25 @@ def test_every_network_can_be_built():
     for run in distinct.values():
         params = Experiment(run.config).variable_shapes["params"]
         assert ("windows_stem" in params) == ("windows" in run.config.model.branches), run.name
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes", "sides"),
+    [("real", "2048,224", (224, 320, 512, 2048)), ("quick_real", "640,112", (112, 160, 256, 640))],
+)
+def test_rivals_of_thumbnails_grow_with_them_and_cost_as_much_as_two_branches(name, sizes, sides):
+    file = ROOT / "configs" / "ablations" / f"{name}.py"
+    runs = sweep_runs.plan(module(name).get_config(sizes), {}, f"{file}:{sizes}", pathlib.Path("runs"))
+    configs = {run.name.partition("/")[0]: run.config for run in runs}
+    assert configs.keys() == NAMES[name] - {"whole_image"}  # the costliest is made on request
+    changes = module(name).sweep(sizes)
+    alone = ("thumbnail", "thumbnail_equal_cost", "thumbnail_large", "whole_image")
+    assert tuple(changes[rival]["data.thumbnail_size"] for rival in alone) == tuple((side, side) for side in sides)
+    macs = {}
+    for rival in ("thumbnail_equal_cost", "per_image"):
+        made = Experiment(configs[rival])
+        macs[rival] = summary.totals(summary.parts(made.model, made.inputs()))["multiply_adds"]
+    assert macs["thumbnail_equal_cost"] == pytest.approx(macs["per_image"], rel=0.05)
 
 
 def test_the_changes_of_a_config_make_it_of_another():

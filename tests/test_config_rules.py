@@ -49,7 +49,7 @@ def test_only_free_text_takes_any_text(key):
         refused(key, "no such word")
     if key not in (
         *("loss.class_weights", "data.classes", "optimizer.freeze", "optimizer.factors", "data.metadata_columns"),
-        "log.trackers",
+        *("log.trackers", "sweep.variants"),
     ):
         refused(key, ())
 

@@ -116,7 +116,8 @@ def plan(config: ConfigDict, overrides: Mapping[str, Any], config_file: str, roo
     `config` is the config of that file with the command line's `overrides`, and `root` is the folder of the sweep.
     Raises ValueError if the file describes no ablation, or the same run twice.
     """
-    variants, seeds, folds = _variants(config_file, config.sweep.folds), config.sweep.seeds, config.sweep.folds
+    seeds, folds = config.sweep.seeds, config.sweep.folds
+    variants = _chosen(_variants(config_file, folds), config.sweep.variants, config_file)
     configs = {
         name: _changed(f"{config_file}: sweep()[{name!r}]", name, changes, config, overrides)
         for name, changes in variants.items()
@@ -156,9 +157,10 @@ def parse_shard(text: str) -> tuple[int, int]:
 def _variants(config_file: str, folds: int) -> Mapping[str, Mapping[str, Any]]:
     """Returns the result of the file's sweep(): for each variant the values that differ from its get_config().
 
-    With `folds`, a file without a sweep() has one variant, named as the file, that changes nothing.
+    An argument after a colon in `config_file` is passed to both. With `folds`, a file without a sweep() has one
+    variant, named as the file, that changes nothing.
     """
-    path = config_file.partition(":")[0]
+    path, colon, argument = config_file.partition(":")
     spec = importlib.util.spec_from_file_location("ablation", path)
     assert spec is not None and spec.loader is not None, f"{path} is no Python file"
     module = importlib.util.module_from_spec(spec)
@@ -170,12 +172,24 @@ def _variants(config_file: str, folds: int) -> Mapping[str, Mapping[str, Any]]:
             f"--config={config_file} describes one run and no sweep: take a file of configs/ablations/, or add a "
             "function sweep() that returns {'name of a variant': {'key': value, ...}, ...}, or set config.sweep.folds"
         )
-    variants = module.sweep()
+    variants = module.sweep(argument) if colon else module.sweep()
     if not variants:
         raise ValueError(f"{config_file}: sweep() returns no variant")
     if not (isinstance(variants, Mapping) and all(isinstance(keys, Mapping) for keys in variants.values())):
         raise ValueError(f"{config_file}: sweep() must return {{'name of a variant': {{'key': value, ...}}, ...}}")
     return variants
+
+
+def _chosen(
+    variants: Mapping[str, Mapping[str, Any]], names: Sequence[str], config_file: str
+) -> Mapping[str, Mapping[str, Any]]:
+    """Returns the variants in `names`, in the order of the file, or all if there are none. Raises ValueError."""
+    if unknown := [name for name in names if name not in variants]:
+        raise ValueError(
+            f"config.sweep.variants={tuple(names)}: {config_file} has no variant {unknown[0]!r}, only "
+            f"{', '.join(variants)}"
+        )
+    return {name: changes for name, changes in variants.items() if name in names} if names else variants
 
 
 def _changed(

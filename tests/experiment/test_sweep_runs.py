@@ -35,6 +35,24 @@ def test_a_sweep_whose_runs_cannot_be_told_apart_or_made_is_refused(variants, ov
         sweep_runs.plan(config, overrides, file, tmp_path)
 
 
+def test_variants_are_chosen_by_name_and_take_the_argument_of_the_config_file(tmp_path):
+    file = tmp_path / "ablation.py"
+    file.write_text(
+        "def sweep(rates):\n    return {rate: {'model.dropout': float(rate)} for rate in rates.split(',')}\n"
+    )
+    config = quickstart.get_config()
+    config.sweep.seeds = (0,)
+
+    def names(variants):
+        config.sweep.variants = variants
+        return [run.name for run in sweep_runs.plan(config, {}, f"{file}:0.1,0.2,0.3", tmp_path)]
+
+    assert names(()) == ["0.1/seed_0", "0.2/seed_0", "0.3/seed_0"]
+    assert names(("0.3", "0.1")) == ["0.1/seed_0", "0.3/seed_0"]  # in the order of the file
+    with pytest.raises(ValueError, match=r"config\.sweep\.variants=.*has no variant '0\.4', only 0\.1, 0\.2, 0\.3"):
+        names(("0.1", "0.4"))
+
+
 @pytest.mark.parametrize("count", range(1, 9))
 def test_shares_are_a_partition_and_each_has_a_fair_part_of_every_variant(count, tmp_path):
     file = ablation(tmp_path, {name: {"model.merge_after": k} for k, name in zip("0123", "dacb")})
