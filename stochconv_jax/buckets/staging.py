@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import logging
+import os
 import pathlib
 import shutil
 import sys
@@ -50,6 +51,18 @@ def local_copy(address: str, mode: str) -> Iterator[str]:
 
         with _last(upload, base, folder), _every(UPLOAD_SECONDS, upload):
             yield str(folder)
+
+
+@contextlib.contextmanager
+def downloaded(folder: str | os.PathLike[str]) -> Iterator[str | os.PathLike[str]]:
+    """Yields `folder`, or a temporary copy of the files below it if it is an address; errors name the address."""
+    if "://" not in os.fspath(folder):
+        yield folder
+        return
+    store = Store(os.fspath(folder))
+    with _temporary_folder() as base, _named(copy := base / store.path.name, str(store.path)):
+        Mirror(store, copy, base / ".upload", removes=False).download()
+        yield copy
 
 
 @contextlib.contextmanager

@@ -8,8 +8,10 @@ import sys
 import time
 
 import fsspec
+import numpy as np
 import pytest
 
+import stochconv_jax
 from stochconv_jax.buckets.mirror import MARKER
 from stochconv_jax.buckets.store import Store
 from stochconv_jax.runtime.watchdog import STOPPED
@@ -103,7 +105,7 @@ def test_a_killed_run_in_a_bucket_continues_to_the_same_bits(main, finished, buc
 
 
 @pytest.mark.slow
-def test_a_run_in_a_bucket_is_evaluated_and_reported(main, finished, bucket, tmp_path):
+def test_a_run_in_a_bucket_is_evaluated_reported_and_loaded(main, finished, bucket, tmp_path):
     address = f"{bucket}/first"
     there = [path for path in finished.rglob("*") if path.is_file()]
     Store(address).upload({path.relative_to(finished).as_posix(): path for path in there})
@@ -111,6 +113,9 @@ def test_a_run_in_a_bucket_is_evaluated_and_reported(main, finished, bucket, tmp
     main(bucket, mode="report")
     run = fetched(bucket, tmp_path / "fetched") / "first"
     assert rows(run / "predictions.csv") and (run.parent / "report.html").exists()
+    image = np.zeros((80, 96, 3), np.uint8)
+    mine, there = (stochconv_jax.load(run).predict([image]).probability for run in (finished, address))
+    np.testing.assert_array_equal(mine, there)
     assert rows(run / "metrics.csv") == rows(finished / "metrics.csv")
 
 
