@@ -13,6 +13,7 @@ import io
 import lzma
 import os
 import pathlib
+import posixpath
 import re
 import time
 import urllib.parse
@@ -270,6 +271,8 @@ def _open_archive(archive: str, changed: int, process: int) -> _FileSystem:
     try:
         system = _ARCHIVES[pathlib.PurePath(archive).suffix.lower()](opened)
         weakref.finalize(system, opened.close)
+        if isinstance(system, ZipFileSystem):
+            _simplify_names(system.zip)
         system.ls("")  # fsspec lists an archive at its first use, and other threads would then see a part of the list
         # For each file fsspec keeps the whole entry of the zip, which is half of the memory that an open zip takes.
         system.dir_cache = {name: {key: about[key] for key in _KEPT} for name, about in system.dir_cache.items()}
@@ -280,3 +283,12 @@ def _open_archive(archive: str, changed: int, process: int) -> _FileSystem:
             if isinstance(cause, OSError) and cause.errno:
                 raise cause from None
         raise ValueError(f"{archive}: not a zip or HDF5 file, or damaged ({error})") from error
+
+
+def _simplify_names(archive: zipfile.ZipFile) -> None:
+    """Names each file by its path from the top, as a folder does: x/1.jpg for /x/1.jpg and for ./x//1.jpg."""
+    for member in archive.infolist():
+        end = "/" if member.is_dir() else ""
+        member.filename = posixpath.normpath(f"/{member.filename}").lstrip("/") + end
+        archive.NameToInfo[member.filename] = member
+    archive.filelist[:] = [member for member in archive.filelist if member.filename != "/"]
