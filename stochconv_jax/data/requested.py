@@ -47,7 +47,7 @@ class RequestedImages:
         if not self.places:
             return FolderSource.from_files(files)
         columns = {name: [texts[i] for i in self.found] for name, texts in self.columns.items()}
-        return _RowsOfTables(files, columns, [self.places[i] for i in self.found.tolist()], self.origin)
+        return _RowsOfTables(files, columns, [str(self.places[i]) for i in self.found], self.origin)
 
 
 class _RowsOfTables(FolderSource):
