@@ -69,8 +69,8 @@ def steps(
 ) -> tuple[Callable[[], torch.Tensor], Callable[[], torch.Tensor], Callable[[], None]]:
     """Returns a training step and an evaluation step on a batch of random thumbnails of `size`, and a wait for both.
 
-    On a GPU the steps may return before they have ended. `device` is 'cpu' or 'cuda'; `rates` are those of dropout and stochastic_depth.
-    The optimiser is RMSProp with the default config's settings.
+    On a GPU the steps may return before they have ended. `device` is 'cpu' or 'cuda'; `rates` are those of dropout and
+    stochastic_depth. The optimiser is RMSProp with the default config's settings.
     """
     torch.set_num_threads(threads)
     torch.backends.cudnn.benchmark = True

@@ -66,6 +66,7 @@ RULES: Mapping[str, Kind] = {
     "model.stochastic_depth": fraction(),
     "model.conventions": choice(("official", "torch", "as_published")),
     "model.batch_norm_momentum": fraction(),
+    "model.batch_norm_images": integer(0),
     "model.dtype": choice(("auto", "float32", "bfloat16")),
     "model.remat": boolean(),
     "init.weights": PATH,
@@ -263,6 +264,17 @@ def check_together(values: Mapping[str, Any]) -> None:
         raise BadValue(
             f"config.model.filters_per_window={filters_per_window}: expected a divisor of {variant.stem_filters}, the "
             f"number of filters in the stem of {variant.name}"
+        )
+    per_part = values["batch_size"] // values["optimizer.accumulate_steps"]
+    if 0 < values["model.batch_norm_images"] < per_part:
+        raise BadValue(
+            f"config.model.batch_norm_images={values['model.batch_norm_images']}: expected a batch of {per_part} at "
+            "least, or 0"
+        )
+    if values["model.batch_norm_images"] and values["model.conventions"] == "as_published":
+        raise BadValue(
+            "config.model.batch_norm_images is not for config.model.conventions=as_published, whose blocks share batch "
+            "norms: choose another, or 0"
         )
     stages = len(variant.stages)
     if len(branches) == 2 and merge_after != "head" and int(merge_after) > stages:

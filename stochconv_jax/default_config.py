@@ -166,6 +166,9 @@ def model() -> ConfigDict:
             # symmetric padding, as in torchvision and timm's other networks. as_published: as in the report's code.
             "conventions": "official",
             "batch_norm_momentum": 0.99,  # share of the running statistics that a step keeps; the official value
+            # Training images, as evaluation sees them, from which batch norm's statistics are computed anew at the end
+            # of each epoch, rounded down to whole batches; 0: the running statistics are kept.
+            "batch_norm_images": 0,
             # Sets the dtype of activations: auto | float32 | bfloat16. Parameters and statistics are always float32.
             # auto: bfloat16 on a GPU or TPU, float32 on a CPU. A run keeps the dtype that its config.json records.
             "dtype": "auto",

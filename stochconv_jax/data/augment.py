@@ -33,6 +33,9 @@ class Augmentation:
     mixup: float = 0.0
 
 
+UNCHANGED = Augmentation(area=(1.0, 1.0), aspect=(1.0, 1.0), flip=False, rotation=0.0)
+
+
 def fit(picture: np.ndarray, size: Size) -> np.ndarray:
     """Returns the largest centred crop with the aspect ratio of `size`, resized to `size` by area: uint8 `[H, W, 3]`.
 

@@ -107,6 +107,26 @@ class TrainRow(streams.Rows):
 
 
 @dataclasses.dataclass(frozen=True)
+class RepeatedRow(streams.Rows):
+    """Maps positions to the first `length` rows of `row`, again and again."""
+
+    row: TrainRow
+    length: int
+
+    def map(self, position: int) -> Batch:
+        """Implements `streams.Rows`."""
+        return self.row.map(position % self.length)
+
+    def where(self, position: int) -> str:
+        """Implements `streams.Rows`."""
+        return self.row.where(position % self.length)
+
+    def name(self, position: int) -> str:
+        """Implements `streams.Rows`."""
+        return self.row.name(position % self.length)
+
+
+@dataclasses.dataclass(frozen=True)
 class EvalRow(streams.Rows):
     """Maps a position in this host's stream of evaluation rows to its row.
 
@@ -163,6 +183,7 @@ def train_batches(
     num_workers: int,
     on_bad_image: str,
     order: str = "shuffled",
+    repeat_after: int = 0,
     host_index: int = 0,
     host_count: int = 1,
     timeout_seconds: float = math.inf,
@@ -172,14 +193,16 @@ def train_batches(
     `batch_size`: of the global batch, a multiple of `host_count`. `image_size`, `thumbnail_size`: height and width in
     pixels. `outputs`: 'image', 'thumbnail' or both. `num_workers`: processes that read; 0 reads in threads of this one.
     `on_bad_image`: 'error' raises BadImage for an unreadable image, 'skip' takes the next image instead. `order`:
-    'shuffled' visits every image once an epoch, 'balanced' gives every class the same share. Raises Stalled if a batch
-    takes longer than `timeout_seconds`.
+    'shuffled' visits every image once an epoch, 'balanced' gives every class the same share. `repeat_after`: the number
+    of batches after which the first one follows again; 0 for never. Raises Stalled if a batch takes longer than
+    `timeout_seconds`.
     """
     reader = Reader(source, image_size, thumbnail_size, outputs)
     if order not in orders.ORDERS:
         raise ValueError(f"order={order!r}: choose one of {', '.join(orders.ORDERS)}")
     row = TrainRow(reader, augmentation, seed, batch_size, host_index, host_count, _skips_bad(on_bad_image), order)
     rows = _host_rows(batch_size, host_count)
+    row = RepeatedRow(row, repeat_after * rows) if repeat_after else row
     reading = {"timeout_seconds": timeout_seconds, "row_bytes": row_bytes(image_size, thumbnail_size, outputs)}
     return streams.batches(row, start_step * rows, rows, num_workers, **reading)
 

@@ -172,17 +172,18 @@ class Experiment:
             augmentation=pipeline.Augmentation(**self.config.augment.to_dict()),
             order=self.config.data.order,
             **self.pixels,
-            **self._reading,
+            **self.reading,
         )
 
     def eval_batches(self, source: sources.Source, rounds: int | None = None) -> pipeline.EvalBatches:
         """Returns this host's rows of the batches that hold every image of `source` once. Close it when done."""
         return pipeline.EvalBatches(
-            self.with_metadata(source), batch_size=self.eval_batch_size, rounds=rounds, **self.pixels, **self._reading
+            self.with_metadata(source), batch_size=self.eval_batch_size, rounds=rounds, **self.pixels, **self.reading
         )
 
     @property
-    def _reading(self) -> dict[str, Any]:
+    def reading(self) -> dict[str, Any]:
+        """Settings of all streams of batches."""
         names = ("num_workers", "timeout_seconds", "on_bad_image")
         hosts = {"host_index": jax.process_index(), "host_count": jax.process_count()}
         return hosts | {name: self.config.data[name] for name in names}
@@ -197,7 +198,8 @@ class Experiment:
 
         `trains` says whether there are training batches; `eval_images` is the number of images to evaluate.
         """
-        batches = [(self.eval_batch_size, eval_images)] + [(self.config.batch_size, math.inf)] * trains
+        streams = trains * (2 if self.config.model.batch_norm_images else 1)
+        batches = [(self.eval_batch_size, eval_images)] + [(self.config.batch_size, math.inf)] * streams
         row_bytes, num_workers = reader.row_bytes(**self.pixels), self.config.data.num_workers
         shared_memory.check(
             shared_memory.needed(row_bytes, size // jax.process_count(), num_workers, -(-images // size))

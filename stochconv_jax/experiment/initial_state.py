@@ -59,7 +59,8 @@ def _with_pretrained(experiment: Experiment, fresh: state.TrainState) -> state.T
         variables, report = pretrained.load(init.weights, experiment.model, fresh.trained())
     else:
         variables, report = _from_run(init.run, experiment, fresh)
-    lists = {"initialised at random": report.fresh, "not used, because they fit nowhere": report.unused}
+    fresh_names = "initialised at random, the last layer at zero"
+    lists = {fresh_names: report.fresh, "not used, because they fit nowhere": report.unused}
     logger.info("%d arrays from %s", report.loaded, init.weights or init.run)
     for what, names in lists.items():
         logger.info("%s: %s", what, "".join(f"\n  {name}" for name in names) or "none")

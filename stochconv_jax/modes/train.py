@@ -14,7 +14,7 @@ from stochconv_jax import early_stopping, modes
 from stochconv_jax.atomic_files import write_text
 from stochconv_jax.config import flatten, name_keys
 from stochconv_jax.data import class_names, sources
-from stochconv_jax.experiment import checking, initial_state, runs, skipped_images
+from stochconv_jax.experiment import checking, initial_state, refitting, runs, skipped_images
 from stochconv_jax.experiment.experiment import Experiment
 from stochconv_jax.models import summary
 from stochconv_jax.run_folder import ALL_FOLDS, RunFolder, locked
@@ -117,6 +117,7 @@ def _train(folder: RunFolder, experiment: Experiment, wall_time: Goodput, stack:
             stop_requested=stop_requested,
             stop_early=lambda: early_stopping.is_over(log_epoch.rows, *patience),
             log_skipped=functools.partial(skipped_images.explain, experiment, experiment.train_source),
+            end_epoch=refitting.at_epoch_ends(experiment, wall_time, stack),
             progress=progress.Progress(images, every=config.log_every_seconds, done=start * config.batch_size),
         )
     except Exception as error:

@@ -142,6 +142,7 @@ def train(
     stop_early: Callable[[], bool],
     log_skipped: Callable[[list[int]], object],
     progress: Progress,
+    end_epoch: Callable[[TrainState], TrainState] = lambda state: state,
     clock: Callable[[], float] = time.monotonic,
 ) -> tuple[TrainState, bool]:
     """Trains from `state` to the end of the last epoch, to an early stop, or until a stop is requested.
@@ -164,6 +165,7 @@ def train(
       stop_early: returns whether training ends with the epochs logged so far, a function of their rows alone.
       log_skipped: takes the indices of the images of an epoch that could not be read.
       progress: logs the progress.
+      end_epoch: returns the state to evaluate and to go on with, from that after the last step of an epoch.
       clock: returns seconds.
 
     Returns:
@@ -199,6 +201,8 @@ def train(
         state, metrics = train_step(state, next(batches))
         accumulator.add(step, metrics)
         step += 1
+        if epochs.ended_at(step):
+            state = end_epoch(state)
         progress.update(step * epochs.batch_size, note=f"step {step}/{epochs.total_steps}: ")
 
 

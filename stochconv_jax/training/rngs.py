@@ -6,7 +6,7 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-STREAMS = ("init", "windows", "dropout", "stochastic_depth")
+STREAMS = ("init", "windows", "dropout", "stochastic_depth", "statistics")
 
 
 def key(seed: int | jax.Array, stream: str, step: int | jax.Array = 0) -> jax.Array:

@@ -48,6 +48,12 @@ class TrainState:
         """Returns the {'params', 'batch_stats'} to evaluate with: the average where one is kept."""
         return self.trained() if self.ema is None else self.ema
 
+    def with_statistics(self, batch_stats: Any) -> "TrainState":
+        """Returns the state with other 'batch_stats' to evaluate with."""
+        if self.ema is None:
+            return dataclasses.replace(self, batch_stats=batch_stats)
+        return dataclasses.replace(self, ema={**self.ema, "batch_stats": batch_stats})
+
     def to_items(self) -> dict[str, dict[str, Any]]:
         """Returns the state as the two items of a checkpoint; see `from_items`."""
         average = {} if self.ema is None else {"ema": self.ema}

@@ -162,6 +162,19 @@ def test_evaluation_counts_every_image_once(shape):
         np.testing.assert_array_equal(picture, source.read(index))
 
 
+@pytest.mark.parametrize("host_count", [1, 2])
+def test_the_first_batches_follow_again_and_unchanged_images_are_those_of_evaluation(host_count):
+    source, options = Noise(13), {"batch_size": 4, "augmentation": augment.UNCHANGED, "repeat_after": 2}
+    hosts = [train(source, 5, host_index=host, host_count=host_count, **options) for host in range(host_count)]
+    batches = [joined(parts) for parts in zip(*hosts)]
+    assert_same(batches[2:4], batches[:2])
+    assert_same(batches[4:], batches[:1])
+    rows, evaluated = joined(batches[:2]), joined(evaluation(source))
+    assert len(set(rows["index"])) == 8
+    for name in ("image", "thumbnail", "label", "example"):
+        np.testing.assert_array_equal(rows[name], evaluated[name][rows["index"]])
+
+
 def test_evaluation_can_be_repeated_and_left_early():
     batches = pipeline.EvalBatches(Noise(9), batch_size=4, num_workers=0, on_bad_image="error", **PIXELS)
     first = list(batches)
