@@ -199,7 +199,7 @@ RULES: Mapping[str, Kind] = {
     "show.topics": subset(("augmentation", "windows", "coverage", "sampling", "filters", "relevance")),
     "show.output": text(f"{NO_ADDRESS}.+", "the name of a folder"),
     "show.passes": integer(8),  # the minimum for a relevance map, attribution.LEAST_PASSES
-    "log.trackers": subset(("tensorboard", "wandb", "mlflow"), may_be_empty=True),
+    "log.trackers": subset(("tensorboard", "clu", "wandb", "mlflow"), may_be_empty=True),
     "log_every_seconds": number("seconds, 0 or more", lambda value: value >= 0, may_be_infinite=True),
     "compilation_cache": TEXT,
 }

@@ -117,7 +117,7 @@ def get_config() -> ConfigDict:
                 "passes": 256,  # draws of windows per relevance map; more of them make the map less noisy
                 "output": "show",  # folder to write into, relative to the run folder or absolute
             },
-            # Programs that draw the figures of metrics.csv: tensorboard, and by extras wandb and mlflow; (): none.
+            # Programs that draw the figures of metrics.csv: tensorboard, clu (by TensorFlow), wandb, mlflow; (): none.
             "log": {"trackers": ("tensorboard",)},
             "log_every_seconds": 10.0,  # seconds between progress lines
             "compilation_cache": "~/.cache/stochconv_jax",  # folder of compiled programs for later starts; '': none
