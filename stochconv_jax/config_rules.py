@@ -143,6 +143,7 @@ RULES: Mapping[str, Kind] = {
     ),
     "optimizer.accumulate_steps": integer(1),
     "optimizer.ema_decay": optional(fraction()),
+    "optimizer.schedule_free": optional(number("a share above 0 and below 1", lambda value: 0 < value < 1)),
     "sharding.parameters": choice(("replicated", "sharded")),
     "loss.label_smoothing": fraction(),
     "loss.focal_gamma": _at_least_0(),
@@ -276,6 +277,8 @@ def check_together(values: Mapping[str, Any]) -> None:
             "config.model.batch_norm_images is not for config.model.conventions=as_published, whose blocks share batch "
             "norms: choose another, or 0"
         )
+    if values["optimizer.schedule_free"] is not None:
+        _check_schedule_free(values)
     stages = len(variant.stages)
     if len(branches) == 2 and merge_after != "head" and int(merge_after) > stages:
         raise BadValue(
@@ -310,4 +313,21 @@ def check_together(values: Mapping[str, Any]) -> None:
         raise BadValue(
             "config.data.source='tfds' reads labels from its own folder: config.data.labels must be '', and "
             "config.data.validation_labels too"
+        )
+
+
+def _check_schedule_free(values: Mapping[str, Any]) -> None:
+    """Raises BadValue if a key does not go with config.optimizer.schedule_free."""
+    wrong = {
+        "optimizer.name": values["optimizer.name"] not in ("rmsprop", "adamw", "sgd"),
+        "optimizer.schedule": values["optimizer.schedule"] != "constant",
+        "optimizer.momentum": values["optimizer.momentum"] > 0,
+        "optimizer.ema_decay": values["optimizer.ema_decay"] is not None,
+        "model.batch_norm_images": not values["model.batch_norm_images"],
+    }
+    if found := next((key for key, is_wrong in wrong.items() if is_wrong), None):
+        raise BadValue(
+            f"config.{found}={values[found]!r}: config.optimizer.schedule_free needs rmsprop, adamw or sgd with the "
+            "schedule constant, no momentum and no ema_decay, and config.model.batch_norm_images, such as 400, because "
+            "batch norm's statistics are not those of the average that is evaluated"
         )

@@ -299,6 +299,9 @@ def optimizer() -> ConfigDict:
             "accumulate_steps": 1,
             # Decay per step of an average of parameters and statistics, which evaluation then uses. None: no average.
             "ema_decay": config_dict.placeholder(float),
+            # Makes rmsprop, adamw or sgd schedule-free: the share of the average in the point of the gradients, often
+            # 0.9. Evaluation uses the average. None: an ordinary optimiser.
+            "schedule_free": config_dict.placeholder(float),
         },
         type_safe=False,
     )

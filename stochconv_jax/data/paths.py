@@ -275,7 +275,8 @@ def _open_archive(archive: str, changed: int, process: int) -> _FileSystem:
             _simplify_names(system.zip)
         system.ls("")  # fsspec lists an archive at its first use, and other threads would then see a part of the list
         # For each file fsspec keeps the whole entry of the zip, which is half of the memory that an open zip takes.
-        system.dir_cache = {name: {key: about[key] for key in _KEPT} for name, about in system.dir_cache.items()}
+        files: dict[str, Any] = system.dir_cache or {}
+        system.dir_cache = {name: {key: about[key] for key in _KEPT} for name, about in files.items()}
         return system
     except Exception as error:  # the class depends on the damage
         opened.close()

@@ -56,7 +56,7 @@ class Clu:
     """Writes event files by clu's writer, with the config, into the folder clu/ of the run. Needs TensorFlow."""
 
     def __init__(self, folder: RunFolder, config: Mapping[str, Any], first_step: int):
-        import tensorflow as tf  # pyright: ignore[reportMissingImports]
+        import tensorflow as tf  # pyright: ignore[reportMissingImports, reportMissingModuleSource]
         from clu import metric_writers
 
         del first_step  # repeated figures are the same
