@@ -5,6 +5,7 @@ module that imports JAX are repeated here, so that modes without JAX start at on
 """
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -144,6 +145,7 @@ RULES: Mapping[str, Kind] = {
     ),
     "optimizer.accumulate_steps": integer(1),
     "optimizer.ema_decay": optional(fraction()),
+    "optimizer.schedule_free": optional(number("a share above 0 and below 1", lambda value: 0 < value < 1)),
     "sharding.parameters": choice(("replicated", "sharded")),
     "loss.label_smoothing": fraction(),
     "loss.focal_gamma": _at_least_0(),
@@ -201,7 +203,7 @@ RULES: Mapping[str, Kind] = {
     "show.detail": integer(0),
     "show.output": text(f"{NO_ADDRESS}.+", "the name of a folder"),
     "show.passes": integer(8),  # the minimum for a relevance map, attribution.LEAST_PASSES
-    "log.trackers": subset(("tensorboard", "wandb", "mlflow"), may_be_empty=True),
+    "log.trackers": subset(("tensorboard", "clu", "wandb", "mlflow"), may_be_empty=True),
     "log_every_seconds": number("seconds, 0 or more", lambda value: value >= 0, may_be_infinite=True),
     "compilation_cache": TEXT,
 }
@@ -234,12 +236,11 @@ def read(key: str, value: Any, where: str = "") -> Any:
         raise BadValue(f"{where}config.{key}={value!r}: {kind.expected or error}{guess}") from None
 
 
-def check_path(name: str, value: str) -> None:
-    """Raises BadValue, beginning with `name`, if `value` is not a path in a file system."""
-    try:
-        PATH.read(value)
-    except ValueError:
-        raise BadValue(f"{name}={value}: {PATH.expected}") from None
+def check_workdir(value: str, mode: str) -> None:
+    """Raises BadValue if `value` of --workdir is neither a path in a file system nor an address that `mode` takes."""
+    if "://" not in value or (mode != "prepare" and re.fullmatch(r"(?!http|file)[a-z][a-z0-9+.-]+://[^,]+", value)):
+        return
+    raise BadValue(f"--workdir={value}: {PATH.expected}{'' if mode == 'prepare' else '; or one address of a bucket'}")
 
 
 def check_together(values: Mapping[str, Any]) -> None:
@@ -285,6 +286,8 @@ def check_together(values: Mapping[str, Any]) -> None:
             "config.model.batch_norm_images is not for config.model.conventions=as_published, whose blocks share batch "
             "norms: choose another, or 0"
         )
+    if values["optimizer.schedule_free"] is not None:
+        _check_schedule_free(values)
     stages = len(variant.stages)
     if len(branches) == 2 and merge_after != "head" and int(merge_after) > stages:
         raise BadValue(
@@ -319,4 +322,21 @@ def check_together(values: Mapping[str, Any]) -> None:
         raise BadValue(
             "config.data.source='tfds' reads labels from its own folder: config.data.labels must be '', and "
             "config.data.validation_labels too"
+        )
+
+
+def _check_schedule_free(values: Mapping[str, Any]) -> None:
+    """Raises BadValue if a key does not go with config.optimizer.schedule_free."""
+    wrong = {
+        "optimizer.name": values["optimizer.name"] not in ("rmsprop", "adamw", "sgd"),
+        "optimizer.schedule": values["optimizer.schedule"] != "constant",
+        "optimizer.momentum": values["optimizer.momentum"] > 0,
+        "optimizer.ema_decay": values["optimizer.ema_decay"] is not None,
+        "model.batch_norm_images": not values["model.batch_norm_images"],
+    }
+    if found := next((key for key, is_wrong in wrong.items() if is_wrong), None):
+        raise BadValue(
+            f"config.{found}={values[found]!r}: config.optimizer.schedule_free needs rmsprop, adamw or sgd with the "
+            "schedule constant, no momentum and no ema_decay, and config.model.batch_norm_images, such as 400, because "
+            "batch norm's statistics are not those of the average that is evaluated"
         )

@@ -177,6 +177,9 @@ def test_words_are_those_that_the_modules_know():
     refused("show.passes", attribution.LEAST_PASSES - 1)
 
 
+FREE = {"optimizer.schedule_free": 0.9, "optimizer.schedule": "constant", "model.batch_norm_images": 400}
+
+
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
@@ -190,6 +193,14 @@ def test_words_are_those_that_the_modules_know():
             {"model.normalization": "group", "model.batch_norm_images": 200},
             "config.model.batch_norm_images needs batch",
         ),
+        (
+            FREE | {"optimizer.name": "muon"},
+            "config.optimizer.name='muon': .*schedule_free needs",
+        ),
+        (FREE | {"optimizer.schedule": "cosine"}, "config.optimizer.schedule='cosine': .*schedule_free needs"),
+        (FREE | {"optimizer.momentum": 0.9}, "config.optimizer.momentum=0.9: .*schedule_free needs"),
+        (FREE | {"optimizer.ema_decay": 0.9}, "config.optimizer.ema_decay=0.9: .*schedule_free needs"),
+        (FREE | {"model.batch_norm_images": 0}, "config.model.batch_norm_images=0: .*schedule_free needs"),
         ({"model.batch_norm_images": 99}, "config.model.batch_norm_images=99: expected a batch of 100 at least, or 0"),
         ({"model.batch_norm_images": 200, "model.conventions": "as_published"}, "whose blocks share batch norms"),
         ({"data.image_size": (224, 300)}, r"config.data.image_size=.*: smaller than a window of 225x225"),

