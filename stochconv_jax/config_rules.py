@@ -59,12 +59,14 @@ RULES: Mapping[str, Kind] = {
     "model.variant": choice(variants.VARIANTS),
     "model.branches": subset(("thumbnail", "windows")),
     "model.merge_after": choice((*map(str, range(8)), "head")),
+    "model.window_stem_filters": integer(0),
     "model.sampling": choice(("per_image", "per_batch", "shared")),
     "model.filters_per_window": integer(1),
     "model.axes": choice(("independent", "diagonal")),
     "model.dropout": fraction(),
     "model.stochastic_depth": fraction(),
     "model.conventions": choice(("official", "torch", "as_published")),
+    "model.normalization": choice(("batch", "group")),
     "model.batch_norm_momentum": fraction(),
     "model.batch_norm_images": integer(0),
     "model.dtype": choice(("auto", "float32", "bfloat16")),
@@ -197,7 +199,8 @@ RULES: Mapping[str, Kind] = {
     "sweep.passes": integer(0),
     "show.images": PLACE,
     "show.count": integer(1),
-    "show.topics": subset(("augmentation", "windows", "coverage", "sampling", "filters", "relevance")),
+    "show.topics": subset(("augmentation", "windows", "coverage", "sampling", "filters", "relevance", "suitability")),
+    "show.detail": integer(0),
     "show.output": text(f"{NO_ADDRESS}.+", "the name of a folder"),
     "show.passes": integer(8),  # the minimum for a relevance map, attribution.LEAST_PASSES
     "log.trackers": subset(("tensorboard", "clu", "wandb", "mlflow"), may_be_empty=True),
@@ -261,11 +264,17 @@ def check_together(values: Mapping[str, Any]) -> None:
             )
     branches, merge_after = values["model.branches"], values["model.merge_after"]
     variant, filters_per_window = variants.get(values["model.variant"]), values["model.filters_per_window"]
-    if variant.stem_filters % filters_per_window:
+    filters = values["model.window_stem_filters"] or variant.stem_filters
+    if filters % filters_per_window:
         raise BadValue(
-            f"config.model.filters_per_window={filters_per_window}: expected a divisor of {variant.stem_filters}, the "
-            f"number of filters in the stem of {variant.name}"
+            f"config.model.filters_per_window={filters_per_window}: expected a divisor of {filters}, the number of "
+            f"filters in the stem of the window branch of {variant.name}"
         )
+    if values["model.normalization"] == "group":
+        if filters % 8:
+            raise BadValue(f"config.model.window_stem_filters={filters}: group norm needs a multiple of 8")
+        if used := [key for key in ("init.weights", "model.batch_norm_images") if values[key]]:
+            raise BadValue(f"config.{used[0]} needs batch norm: set config.model.normalization=batch")
     per_part = values["batch_size"] // values["optimizer.accumulate_steps"]
     if 0 < values["model.batch_norm_images"] < per_part:
         raise BadValue(
@@ -323,7 +332,7 @@ def _check_schedule_free(values: Mapping[str, Any]) -> None:
         "optimizer.schedule": values["optimizer.schedule"] != "constant",
         "optimizer.momentum": values["optimizer.momentum"] > 0,
         "optimizer.ema_decay": values["optimizer.ema_decay"] is not None,
-        "model.batch_norm_images": not values["model.batch_norm_images"],
+        "model.batch_norm_images": values["model.normalization"] == "batch" and not values["model.batch_norm_images"],
     }
     if found := next((key for key, is_wrong in wrong.items() if is_wrong), None):
         raise BadValue(

@@ -114,6 +114,8 @@ def get_config() -> ConfigDict:
                     "filters",
                     "relevance",
                 ),  # figures to draw
+                # suitability: size in pixels of the detail that decides; 0: estimated from the validation images.
+                "detail": 0,
                 "passes": 256,  # draws of windows per relevance map; more of them make the map less noisy
                 "output": "show",  # folder to write into, relative to the run folder or absolute
             },
@@ -151,6 +153,7 @@ def model() -> ConfigDict:
             "variant": "b0",  # EfficientNet b0 .. b7, lite0 .. lite4 | b0_wide_stem | tiny, for tests and quickstart
             "branches": ("thumbnail", "windows"),  # inputs of the network: one of the two or both
             "merge_after": "head",  # stage after which two branches are concatenated: '0' (the stem) .. '7', or 'head'
+            "window_stem_filters": 0,  # filters in the stem of the window branch; 0: as many as the variant's stem has
             # Sets which filters share a window. per_image: each filter of each image has its own. per_batch: each has
             # its own, the same in all images of a batch. shared: each image has its own, the same for all filters.
             "sampling": "per_image",
@@ -165,6 +168,9 @@ def model() -> ConfigDict:
             # Details of the blocks. official: TensorFlow's padding, as in keras.applications and timm's tf_*. torch:
             # symmetric padding, as in torchvision and timm's other networks. as_published: as in the report's code.
             "conventions": "official",
+            # batch: batch norm. group: group norm of 8 channels, which sees one image at a time, so that training and
+            # evaluation compute the same. Pretrained weights are for batch norm.
+            "normalization": "batch",
             "batch_norm_momentum": 0.99,  # share of the running statistics that a step keeps; the official value
             # Training images, as evaluation sees them, from which batch norm's statistics are computed anew at the end
             # of each epoch, rounded down to whole batches; 0: the running statistics are kept.

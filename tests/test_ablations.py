@@ -15,6 +15,7 @@ from tests.conftest import ROOT
 # A sweep goes on in folders of these names, perhaps years later.
 SAMPLING = {f"{who}_{axes}" for who in ("per_image", "per_batch", "shared") for axes in ("independent", "diagonal")}
 TWO = {"thumbnail_only", "full_split"}
+NORMALIZATION = {"running", "average", "anew", "average_anew", "group"}
 REAL = {
     *("thumbnail", "thumbnail_equal_cost", "thumbnail_large", "whole_image", "windows_only", "per_image", "per_batch"),
     *("shared_crop", "after_0", "after_3"),
@@ -31,7 +32,7 @@ NAMES = {
     "resolution": {"512x512", "768x768", "1024x1024", "1536x1536", "2048x2048"},
     "as_published": {f"{name}{end}" for name in ("b0", "b4", "full_split") for end in ("", "_as_published")},
     "seeds": TWO,
-    "real": REAL | {"filters_8"},
+    "real": REAL | {"filters_8", "windows_64"},
     "quick_integration": {"thumbnail_only", "stochastic_stem", "stochastic_skip", "full_split", "windows_only"},
     "quick_merge_point": {*(f"after_{stage}" for stage in range(5)), "head"},
     "quick_sampling": SAMPLING,
@@ -40,7 +41,9 @@ NAMES = {
     "quick_resolution": {"320x320", "448x448", "640x640"},
     "quick_as_published": {f"{name}{end}" for name in TWO for end in ("", "_as_published")},
     "quick_seeds": TWO,
-    "quick_real": REAL | {"filters_2"},
+    "normalization": NORMALIZATION,
+    "quick_normalization": NORMALIZATION,
+    "quick_real": REAL | {"filters_2", "windows_16"},
 }
 
 

@@ -13,34 +13,23 @@ import pathlib
 import matplotlib.pyplot as plt
 import numpy as np
 
+from stochconv_jax.visualization import window_chance
+
 WINDOW = 225  # side in pixels, of a stem with 112x112 outputs
 DETAILS = (8, 16, 32, 64, 128, 200)
 IMAGES = (512, 1024, 2048, 4096)
 
 
-def along_axis(image: int, window: int, detail: int) -> np.ndarray:
-    """Returns, for each position of the detail along an axis, the chance that a window contains it on that axis.
-
-    float `[image - detail + 1]`. All arguments are lengths in pixels.
-    """
-    first = np.arange(image - detail + 1)
-    positions = image - window + 1
-    containing = np.minimum(first, positions - 1) - np.maximum(first + detail - window, 0) + 1
-    return np.maximum(containing, 0) / positions
-
-
-def chance(image: int, window: int, detail: int, windows: int) -> float:
-    """Returns the chance that at least one of `windows` independent windows contains the detail."""
-    one = along_axis(image, window, detail)
-    values, counts = np.unique(one, return_counts=True)
-    missed = (1 - values[:, None] * values) ** windows
-    return float(1 - (missed * counts[:, None] * counts).sum() / len(one) ** 2)
+def chance(image: int, detail: int, windows: int) -> float:
+    """Returns the chance that at least one of `windows` windows of a square image contains the detail."""
+    sizes = {"image_size": (image, image), "window_size": (WINDOW, WINDOW)}
+    return window_chance.chance(**sizes, detail=detail, windows=windows)
 
 
 def table(filters: int) -> list[tuple[int, int, list[float]]]:
     """Returns (image, passes, chances by detail) for each image and 1, 4 and 16 passes of windows."""
     return [
-        (image, passes, [chance(image, WINDOW, detail, filters * passes) for detail in DETAILS])
+        (image, passes, [chance(image, detail, filters * passes) for detail in DETAILS])
         for image in IMAGES
         for passes in (1, 4, 16)
     ]
@@ -51,7 +40,7 @@ def draw(file: pathlib.Path) -> None:
     figure, axes = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
     numbers = 2 ** np.arange(10)
     for image, style in zip(IMAGES, ("-", "--", "-.", ":")):
-        axes.plot(numbers, [chance(image, WINDOW, 32, number) for number in numbers], style, label=f"{image}x{image}")
+        axes.plot(numbers, [chance(image, 32, number) for number in numbers], style, label=f"{image}x{image}")
     axes.set_xscale("log", base=2)
     axes.set_xticks(numbers, [str(number) for number in numbers])
     axes.set(xlabel="different windows of an image, over all passes", ylabel="chance that one shows the detail")

@@ -4,10 +4,10 @@ r"""Do random windows help, beside rivals that cost as much? With a tiny network
         --config.data.source=folder --config.data.path=IMAGES --config.data.labels=LABELS.csv
 
 takes real images of 640x640 pixels and thumbnails of 112x112. Without these keys the images are drawn. See real.py for
-the rivals, with `filters_2` for a quarter of the stem's filters, and quick_integration.py for the limits of drawn
-images.
+the rivals, of which `filters_2` and `windows_16` are for the tiny stem of 8 filters, and quick_integration.py for the
+limits of drawn images.
 
-Cost: 30 runs like the 15 of quick_integration.py, which take 11 minutes on two cores; this sweep was not run
+Cost: 33 runs like the 15 of quick_integration.py, which take 11 minutes on two cores; this sweep was not run
 completely.
 """
 
@@ -26,4 +26,5 @@ def get_config(sizes: str = "320,64"):
 
 def sweep(sizes: str = "320,64"):
     """Returns the changes for each rival. `sizes`: see `real.sides`."""
-    return real.rivals(*real.sides(sizes)) | {"filters_2": {"model.filters_per_window": 2}}
+    more = {"filters_2": {"model.filters_per_window": 2}, "windows_16": {"model.window_stem_filters": 16}}
+    return real.rivals(*real.sides(sizes)) | more

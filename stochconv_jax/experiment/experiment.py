@@ -73,6 +73,7 @@ class Experiment:
             merge_after=HEAD if model.merge_after == HEAD else int(model.merge_after),
             num_classes=1 if data.num_classes == 2 else data.num_classes,
             window_output=tuple(-(-size // 2) for size in data.thumbnail_size),
+            window_stem_filters=model.window_stem_filters,
             sampling=model.sampling,
             filters_per_window=model.filters_per_window,
             axes=model.axes,
@@ -82,6 +83,7 @@ class Experiment:
             layers=LayerConfig(
                 dtype=DTYPES[self.dtype],
                 batch_norm_momentum=model.batch_norm_momentum,
+                normalization=model.normalization,
                 conventions=CONVENTIONS[model.conventions],
             ),
             frozen=tuple(self.config.optimizer.freeze),

@@ -159,6 +159,12 @@ class _Graph:
     def _integer_pow(self, inputs, shape, params, out) -> Value:
         return self.node("Pow", [*inputs, np.asarray(params["y"], out.dtype)])
 
+    def _square(self, inputs, shape, params, out) -> Value:
+        return self.node("Mul", [inputs[0], inputs[0]])
+
+    def _rsqrt(self, inputs, shape, params, out) -> Value:
+        return self.node("Reciprocal", [self.node("Sqrt", inputs)])
+
     def _reshape(self, inputs, shape, params, out) -> Value:
         return self.node("Reshape", [inputs[0], _sizes(out.shape)])
 

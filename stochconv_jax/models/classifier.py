@@ -120,6 +120,7 @@ class Classifier(nn.Module):
       num_classes: number of logits; 1 for two classes.
       window_output: (height, width) of the window stem's output. Where branches meet before the head it must be half
         the thumbnail's size, rounded up.
+      window_stem_filters: number of filters in the window branch's stem; 0 for as many as the variant has.
       sampling: which filters share a window, see `ops.sample_windows`.
       filters_per_window: number of consecutive filters that share a window, see `ops.sample_windows`.
       axes: how a window's place is drawn, see `ops.sample_windows`.
@@ -137,6 +138,7 @@ class Classifier(nn.Module):
     merge_after: int | str = HEAD
     num_classes: int = 1
     window_output: tuple[int, int] = (112, 112)
+    window_stem_filters: int = 0
     sampling: ops.Sampling = "per_image"
     filters_per_window: int = 1
     axes: ops.Axes = "independent"
@@ -201,7 +203,7 @@ class Classifier(nn.Module):
     def _stochastic_conv(self) -> StochasticConv:
         """Returns the first layer of the window branch, of which `windows_stem` becomes the parent."""
         return StochasticConv(
-            self.variant.stem_filters,
+            self.window_stem_filters or self.variant.stem_filters,
             output_size=self.window_output,
             sampling=self.sampling,
             filters_per_window=self.filters_per_window,
@@ -218,6 +220,11 @@ class Classifier(nn.Module):
     def window_size(self) -> tuple[int, int]:
         """(height, width) in pixels of the windows of the window branch."""
         return self._stochastic_conv().window_size
+
+    @property
+    def windows_per_pass(self) -> int:
+        """The number of different windows of an image in one pass."""
+        return 1 if self.sampling == "shared" else self._stochastic_conv().features // self.filters_per_window
 
     @staticmethod
     def stem_kernel(params: Mapping[str, Any], branch: str) -> jax.Array:

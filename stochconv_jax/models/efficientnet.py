@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Float32, PRNGKeyArray, UInt8
 from stochconv_jax import ops
 from stochconv_jax.models.variants import StageSpec, Variant
 
+GROUP_SIZE = 8  # channels of a group in group norm (Wu & He, 2018): all widths of EfficientNets are multiples of it
 # Normal with standard deviation sqrt(2 / fan_out), fan_out = kh * kw * filters.
 conv_init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 # Uniform between -1 / sqrt(classes) and 1 / sqrt(classes).
@@ -91,23 +92,22 @@ class LayerConfig:
     Attributes:
       dtype: dtype of activations; parameters and batch statistics are float32.
       batch_norm_momentum: share of the old running statistics that a training step keeps.
+      normalization: 'batch', over a channel of all images, or 'group', over `GROUP_SIZE` channels of each image.
       conventions: choices in which EfficientNets differ.
     """
 
     dtype: Any = jnp.float32
     batch_norm_momentum: float = 0.99
+    normalization: Literal["batch", "group"] = "batch"
     conventions: Conventions = Conventions()
 
     def norm(self, x: Float[Array, "*shape"], *, train: bool, name: str) -> Float[Array, "*shape"]:
-        """Applies batch norm over the global batch. Statistics are float32, the result is of `dtype`."""
+        """Applies batch norm over the global batch, or group norm. Statistics are float32, the result is of `dtype`."""
+        settings = {"epsilon": self.conventions.batch_norm_epsilon, "dtype": self.dtype, "name": name}
         with jax.numpy_dtype_promotion("standard"):  # Flax subtracts float32 means from bfloat16 activations
-            return nn.BatchNorm(
-                use_running_average=not train,
-                momentum=self.batch_norm_momentum,
-                epsilon=self.conventions.batch_norm_epsilon,
-                dtype=self.dtype,
-                name=name,
-            )(x)
+            if self.normalization == "group":
+                return nn.GroupNorm(num_groups=None, group_size=GROUP_SIZE, **settings)(x)
+            return nn.BatchNorm(use_running_average=not train, momentum=self.batch_norm_momentum, **settings)(x)
 
     def pointwise(self, filters: int, *, name: str, use_bias: bool = False) -> nn.Dense:
         """Returns a 1x1 convolution with `filters` output channels."""

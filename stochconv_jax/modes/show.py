@@ -17,13 +17,14 @@ from stochconv_jax.experiment import runs
 from stochconv_jax.experiment.experiment import Experiment
 from stochconv_jax.predictor import Predictor
 from stochconv_jax.run_folder import RunFolder
-from stochconv_jax.visualization import figures, topics
+from stochconv_jax.visualization import detail_size, figures, topics
 from stochconv_jax.visualization.shown_model import ShownModel
 from stochconv_jax.visualization.topics import ShownImage
 
 logger = logging.getLogger(__name__)
 
 COMPARED = 3  # images in the figures that compare several
+ESTIMATED_FROM = 200  # validation images, at most, from which the size of the detail that decides is estimated
 
 
 def run(config, overrides, workdir) -> None:
@@ -52,6 +53,7 @@ def run(config, overrides, workdir) -> None:
             thumbnail_size=tuple(config.data.thumbnail_size),
             passes=config.show.passes,
             classes=tuple(config.data.classes),
+            detail=config.show.detail or _estimated_detail(experiment),
         )
         possible = _possible_topics(config, trained)
         first: list[ShownImage] = []
@@ -93,6 +95,23 @@ def _possible_topics(config: ConfigDict, trained: bool) -> list[str]:
         if topic in left_out:
             logger.warning("%s: left out, because %s", topic, left_out[topic])
     return [topic for topic in config.show.topics if topic not in left_out]
+
+
+def _estimated_detail(experiment: Experiment) -> int:
+    """Returns the size in pixels of the detail that decides as far as the validation images tell, else 0."""
+    show = experiment.config.show
+    if "suitability" not in show.topics or show.images or experiment.config.data.num_classes != 2:
+        return 0
+    source = experiment.val_source
+    chosen = np.linspace(0, len(source) - 1, min(ESTIMATED_FROM, len(source))).round().astype(int)
+    size = experiment.pixels["image_size"]
+    reader = pipeline.Reader(source, image_size=size, thumbnail_size=size, outputs=("image",))
+    found = detail_size.estimate(
+        [detail_size.contrasts(reader.picture(int(index))) for index in chosen], np.asarray(source.labels)[chosen]
+    )
+    because = f"estimated to be {found} pixels" if found else "not known: no contrast tells the classes apart"
+    logger.info("suitability: the size of the detail that decides is %s, by %d images", because, len(chosen))
+    return found
 
 
 def _images(experiment: Experiment) -> Iterator[ShownImage]:

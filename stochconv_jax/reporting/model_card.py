@@ -95,7 +95,9 @@ def _model(about: Mapping[str, Any], settings: Mapping[str, Any], predicted_by: 
 def _windows(settings: Mapping[str, Any]) -> str:
     shared = settings.get("model.filters_per_window", 1)
     together = f", {shared} filters a window" if shared > 1 else ""
-    return f"{settings['model.sampling']}, {settings['model.axes']}{together}"
+    filters = settings.get("model.window_stem_filters", 0)
+    of = f", {filters} filters" if filters else ""
+    return f"{settings['model.sampling']}, {settings['model.axes']}{of}{together}"
 
 
 def _files(

@@ -48,10 +48,12 @@ def lookup(settings: Mapping[str, Any]) -> Published | None:
     merge_after, passes = "", "1"
     if branches != ["thumbnail"]:
         shared = settings.get("model.sampling") == "shared" or settings.get("model.filters_per_window", 1) != 1
-        if branches not in BOTH_BRANCHES or shared:
+        if branches not in BOTH_BRANCHES or shared or settings.get("model.window_stem_filters"):
             return None
         merge_after, passes = (str(settings.get(key)) for key in ("model.merge_after", "eval.passes"))
     if settings.get("data.source") == "synthetic" or settings.get("init.run") or settings.get("data.metadata_columns"):
+        return None
+    if settings.get("model.normalization", "batch") != "batch":
         return None
     if any(settings.get(key) != value for key, value in expected.items()):
         return None

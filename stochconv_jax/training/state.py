@@ -23,7 +23,7 @@ class TrainState:
     Attributes:
       step: int32 scalar, the number of steps done.
       params: the parameters.
-      batch_stats: the running statistics of batch norm.
+      batch_stats: the running statistics of batch norm; {} for a network without any.
       opt_state: the optimiser's state.
       ema: averages {'params', 'batch_stats'} to evaluate with, or None where no average is kept.
     """
@@ -75,7 +75,7 @@ def variables_initializer(model: nn.Module, inputs: Any, *, seed: int) -> rngs.S
     def init(seed: jax.Array) -> dict[str, Any]:
         arrays = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), inputs)
         variables = model.init({"params": rngs.key(seed, "init"), "windows": rngs.key(seed, "windows")}, arrays)
-        return {"params": variables["params"], "batch_stats": variables["batch_stats"]}
+        return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
 
     return rngs.Seeded(init, seed)
 

@@ -73,7 +73,7 @@ def train_step(
             logits, updated = model.apply(variables, rows, train=True, rngs=keys, mutable=["batch_stats"])
             settings = {"label_smoothing": label_smoothing, "focal_gamma": focal_gamma}
             loss = losses.mean_loss(logits, rows, class_weights=class_weights, **settings) * share
-            return loss, (logits, updated["batch_stats"])
+            return loss, (logits, updated.get("batch_stats", {}))
 
         (loss, (logits, updated)), gradients = jax.value_and_grad(loss_of, has_aux=True)(params)
         updated = jax.tree.map(lambda x: x / accumulate_steps, updated)

@@ -32,7 +32,7 @@ SETTINGS: dict[Any, Any] = {  # matplotlib's rcParams
     "figure.constrained_layout.use": True,
     "text.parse_math": False,  # because names of files may contain dollar signs
 }
-_styled = matplotlib.rc_context(SETTINGS)
+styled = matplotlib.rc_context(SETTINGS)
 BLUE, VERMILLION, BLACK = COLORS[0], COLORS[1], COLORS[6]
 LINES = ("-", (0, (4, 1.2)), (0, (1.2, 1)), (0, (4, 1, 1, 1)), (0, (7, 2)))
 SIGNED = LinearSegmentedColormap.from_list("blue to vermillion", (BLUE, "#f4f4f4", VERMILLION))
@@ -44,12 +44,12 @@ def save(figure, path: pathlib.Path) -> pathlib.Path:
     return path
 
 
-@_styled
+@styled
 def augmentation(name: str, pictures: Sequence[np.ndarray], thumbnails: Sequence[np.ndarray]):
     """Draws pictures, uint8 `[H, W, 3]`, above their thumbnails: the original first, then its augmented versions."""
     columns = len(pictures)
     height, width = pictures[0].shape[:2]
-    figure, axes = _figure(2, columns, 0.75 + 2 * WIDTH / columns * height / width)
+    figure, axes = grid(2, columns, 0.75 + 2 * WIDTH / columns * height / width)
     for column, pair in enumerate(zip(pictures, thumbnails)):
         for cell, picture in zip(axes[:, column], pair):
             cell.imshow(picture, interpolation="nearest" if picture is pair[1] else None)
@@ -61,7 +61,7 @@ def augmentation(name: str, pictures: Sequence[np.ndarray], thumbnails: Sequence
     return figure
 
 
-@_styled
+@styled
 def windows(name: str, picture: np.ndarray, boxes: np.ndarray, window_size: Size):
     """Draws the windows `[F, 2]` of one pass, as frames over the picture and as crops beside it."""
 
@@ -95,7 +95,7 @@ def windows(name: str, picture: np.ndarray, boxes: np.ndarray, window_size: Size
     return figure
 
 
-@_styled
+@styled
 def covered(name: str, picture: np.ndarray, drawn: Mapping[int, np.ndarray], window_size: Size):
     """Draws how many windows cover each pixel after different numbers of passes.
 
@@ -107,7 +107,7 @@ def covered(name: str, picture: np.ndarray, drawn: Mapping[int, np.ndarray], win
     shares = {passes: float((counts > 0).mean()) for passes, counts in maps.items()}
     most = max(counts.max() for counts in maps.values())
     height = WIDTH / len(maps) * picture.shape[0] / picture.shape[1]
-    figure, axes = _figure(1, len(maps), height + 1.35)
+    figure, axes = grid(1, len(maps), height + 1.35)
     for column, (passes, counts) in enumerate(maps.items()):
         cell = axes[0, column]
         cell.imshow(_grey(picture), cmap="gray", vmin=0, vmax=1)
@@ -124,7 +124,7 @@ def covered(name: str, picture: np.ndarray, drawn: Mapping[int, np.ndarray], win
     return figure, shares
 
 
-@_styled
+@styled
 def sampling(names: Sequence[str], pictures: Sequence[np.ndarray], drawn: Mapping[str, np.ndarray], window_size: Size):
     """Draws the windows of one pass in a row for each image of a batch and a column for each value of model.sampling.
 
@@ -136,7 +136,7 @@ def sampling(names: Sequence[str], pictures: Sequence[np.ndarray], drawn: Mappin
         "shared": "shared\na window for each image,\nthe same for all filters",
     }
     height, width = pictures[0].shape[:2]
-    figure, axes = _figure(len(pictures), len(drawn), 1.3 + len(pictures) * WIDTH / len(drawn) * height / width)
+    figure, axes = grid(len(pictures), len(drawn), 1.3 + len(pictures) * WIDTH / len(drawn) * height / width)
     for column, (kind, boxes) in enumerate(drawn.items()):
         for row, picture in enumerate(pictures):
             cell = axes[row, column]
@@ -151,7 +151,7 @@ def sampling(names: Sequence[str], pictures: Sequence[np.ndarray], drawn: Mappin
     return figure
 
 
-@_styled
+@styled
 def filters(name: str, branches: Mapping[str, tuple[np.ndarray, np.ndarray]]):
     """Draws the first layer of each branch: kernels `[kh, kw, 3, F]` above their feature maps `[h, w, F]` of the image.
 
@@ -187,14 +187,14 @@ def filters(name: str, branches: Mapping[str, tuple[np.ndarray, np.ndarray]]):
     return figure
 
 
-@_styled
+@styled
 def relevance(name: str, picture: np.ndarray, found: Relevance, *, class_name: str, odds: np.ndarray):
     """Draws the picture, and beside it the map of `found` over the picture in grey.
 
     `found` was computed from the log-odds `odds` `[P]` of the class `class_name`.
     """
     height = 0.42 * WIDTH * picture.shape[0] / picture.shape[1]
-    figure, ((left, right),) = _figure(1, 2, height + 1.05)
+    figure, ((left, right),) = grid(1, 2, height + 1.05)
     probability = (1 / (1 + np.exp(-odds))).mean()
     left.imshow(picture)
     left.set_title(f"{class_name}: probability {probability:.2f}")
@@ -212,7 +212,7 @@ def relevance(name: str, picture: np.ndarray, found: Relevance, *, class_name: s
     return figure
 
 
-def _figure(rows: int, columns: int, height: float) -> tuple[Figure, np.ndarray]:
+def grid(rows: int, columns: int, height: float) -> tuple[Figure, np.ndarray]:
     """Returns a figure of `height` inches and its axes `[rows, columns]`."""
     figure = Figure(figsize=(WIDTH, height))
     return figure, figure.subplots(rows, columns, squeeze=False)

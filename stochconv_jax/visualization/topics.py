@@ -11,16 +11,16 @@ import numpy as np
 from stochconv_jax.data import augment, class_names
 from stochconv_jax.data.random_streams import Stream, generator
 from stochconv_jax.ops import Sampling
-from stochconv_jax.visualization import attribution, figures
+from stochconv_jax.visualization import attribution, figures, suitability
 from stochconv_jax.visualization.shown_model import Batch, ShownModel
 
 logger = logging.getLogger(__name__)
 
 DRAWS = 3  # of augmentation, beside the image itself
 PASSES = (1, 3, 10)  # after which coverage is shown
-NEED_WINDOWS = ("windows", "coverage", "sampling", "relevance")
+NEED_WINDOWS = ("windows", "coverage", "sampling", "relevance", "suitability")
 NEED_TRAINING = ("filters", "relevance")
-COMPARE_IMAGES = ("sampling",)  # show several images together, the others one
+COMPARE_IMAGES = ("sampling", "suitability")  # show several images together, the others one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +64,7 @@ class TopicSettings:
       thumbnail_size: (height, width) in pixels.
       passes: passes that a relevance map is estimated from.
       classes: names of the classes; () for none.
+      detail: size in pixels of the detail that decides; 0 if it is not known.
     """
 
     seed: int
@@ -71,6 +72,7 @@ class TopicSettings:
     thumbnail_size: tuple[int, int]
     passes: int
     classes: tuple[str, ...] = ()
+    detail: int = 0
 
 
 def draw(topic: str, model: ShownModel, images: Sequence[ShownImage], settings: TopicSettings) -> Iterator[Drawing]:
@@ -142,6 +144,18 @@ def _relevance(model: ShownModel, images: Sequence[ShownImage], settings: TopicS
         yield Drawing(image.file, figure, text)
 
 
+def _suitability(model: ShownModel, images: Sequence[ShownImage], settings: TopicSettings) -> Iterator[Drawing]:
+    network = model.model
+    seen = suitability.Windows(
+        image_size=images[0].picture.shape[:2],
+        thumbnail_size=settings.thumbnail_size,
+        window_size=network.window_size,
+        number=network.windows_per_pass,
+        axes=network.axes,
+    )
+    yield Drawing("data", suitability.draw(seen, settings.detail), suitability.describe(seen, settings.detail))
+
+
 TOPICS: dict[str, Callable[[ShownModel, Sequence[ShownImage], TopicSettings], Iterator[Drawing]]] = {
     "augmentation": _augmentation,
     "windows": _windows,
@@ -149,4 +163,5 @@ TOPICS: dict[str, Callable[[ShownModel, Sequence[ShownImage], TopicSettings], It
     "sampling": _sampling,
     "filters": _filters,
     "relevance": _relevance,
+    "suitability": _suitability,
 }

@@ -9,14 +9,12 @@ import sys
 import types
 
 import cv2
-import jax
 import numpy as np
 import pytest
 
 from benchmarks.real import coverage, deeppcb, idrid, probe
 from benchmarks.real.archive import Archive
 from stochconv_jax.data import table_reader
-from stochconv_jax.ops import sample_windows
 
 pytest.importorskip("safetensors", reason="safetensors is not installed: pip install safetensors")
 from benchmarks.real import lite_weights
@@ -205,13 +203,8 @@ def test_a_row_s_cost_is_that_of_its_features():
     assert probe.cost("windows 8, 4 passes, and thumbnail 224") == pytest.approx(5 * thumbnail)
 
 
-def test_the_chance_that_a_window_shows_a_detail_is_that_of_drawn_windows():
-    image, window, detail, number = 60, 21, 8, 5
-    windows = sample_windows(
-        jax.random.key(0), image_size=(image, image), window_size=(window, window), batch=20000, features=number
-    )
-    details = np.random.default_rng(0).integers(0, image - detail + 1, (20000, 1, 2))
-    inside = (windows <= details) & (details + detail <= windows + window)
-    share = np.asarray(inside).all(2).any(1).mean()
-    assert abs(share - coverage.chance(image, window, detail, number)) < 4 * 0.5 / np.sqrt(20000)
-    assert coverage.chance(window, window, detail, 1) == 1 and coverage.chance(image, window, window + 1, 99) == 0
+def test_the_table_has_the_chances_of_every_image_and_number_of_passes():
+    rows = coverage.table(32)
+    assert [(image, passes) for image, passes, _ in rows][:4] == [(512, 1), (512, 4), (512, 16), (1024, 1)]
+    for _, _, chances in rows:
+        assert chances == sorted(chances, reverse=True) and 0 < chances[-1] < chances[0] < 1

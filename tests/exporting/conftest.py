@@ -16,12 +16,14 @@ from stochconv_jax.models.efficientnet import CONVENTIONS, LayerConfig
 IMAGE, THUMBNAIL = (60, 52), (24, 20)
 
 
-def make_program(passes=2, views=1, conventions="official", dtype=jnp.float32, lite=False, **settings):
+def make_program(
+    passes=2, views=1, conventions="official", dtype=jnp.float32, lite=False, normalization="batch", **settings
+):
     """Returns a program of the network `two_blocks`; all its variables are random numbers."""
     model = Classifier(
         variant=dataclasses.replace(variants.get("two_blocks"), lite=lite),
         window_output=tuple(-(-side // 2) for side in THUMBNAIL),
-        layers=LayerConfig(dtype=dtype, conventions=CONVENTIONS[conventions]),
+        layers=LayerConfig(dtype=dtype, conventions=CONVENTIONS[conventions], normalization=normalization),
         **{"merge_after": 1} | settings,
     )
     inputs = {"image": jnp.zeros((1, *IMAGE, 3), jnp.uint8), "example": jnp.zeros(1, jnp.uint32)}
@@ -38,7 +40,7 @@ def make_program(passes=2, views=1, conventions="official", dtype=jnp.float32, l
         deviation = 0.2 if leaf.ndim == 1 else (2 / np.prod(leaf.shape[:-1])) ** 0.5
         return (deviation * random.normal(size=leaf.shape)).astype(leaf.dtype)
 
-    shapes = {name: shapes[name] for name in ("params", "batch_stats")}
+    shapes = {name: shapes.get(name, {}) for name in ("params", "batch_stats")}
     variables = jax.tree_util.tree_map_with_path(draw, shapes)
     return Program(model, variables, 7, passes, views, IMAGE, THUMBNAIL)
 

@@ -263,6 +263,17 @@ def test_damaged_metrics_are_named_before_the_work(run, monkeypatch):
         evaluated(run)
 
 
+def test_a_setting_that_would_change_the_network_is_refused(run):
+    with pytest.raises(ValueError, match=rf"config\.optimizer\.ema_decay=0\.5: the run in {run} has"):
+        evaluated(run, optimizer__ema_decay=0.5)
+
+
+def test_a_file_that_cannot_be_written_is_named(run):
+    (run / "evaluation.json").mkdir()
+    with pytest.raises(OSError, match=f"cannot write {run / 'evaluation.json'}: Is a directory"):
+        evaluated(run)
+
+
 def test_a_config_that_is_not_a_runs_is_named(run):
     (run / "config.json").write_text("{}")
     with pytest.raises(ValueError, match=r"config\.json is not that of a run: it lacks `config` or `data`"):

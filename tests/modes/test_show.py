@@ -38,7 +38,7 @@ def check_pictures(folder, names):
 
 def config_of(images, *, which="", **keys):
     config = quickstart.get_config(which)
-    sizes = {name: eval(TINY[f"data.{name}"]) for name in ("image_size", "thumbnail_size")}
+    sizes = {name: TINY[f"data.{name}"] for name in ("image_size", "thumbnail_size")}
     config.update({"compilation_cache": str(CACHE), "data": sizes, "show": {"images": str(images), **keys}})
     return config
 
@@ -66,6 +66,17 @@ def test_without_a_run_the_config_s_model_is_shown_as_far_as_it_goes(main, folde
     for topic in ("filters", "relevance"):
         assert f"{topic}: left out, because there is no checkpoint in" in output
     assert not (tmp_path / "run" / "config.json").exists()
+
+
+@pytest.mark.slow
+def test_the_data_of_a_run_are_placed_by_a_detail_that_is_given_or_estimated(main, finished, tmp_path):
+    settings = {"show__topics": "suitability", "show__output": tmp_path}
+    output = main(finished, mode="show", show__detail=5, **settings)
+    check_pictures(tmp_path, {"data_suitability.png"})
+    assert "A detail of 5 pixels has 2.0 in the thumbnail" in output and "8 windows of 33x49 in a pass" in output
+    assert "suitability: the size of the detail that decides is" not in output
+    output = main(finished, mode="show", **settings)
+    assert "suitability: the size of the detail that decides is" in output and "by 11 images" in output
 
 
 def test_a_model_without_windows_says_what_it_cannot_show(folder, tmp_path, caplog):

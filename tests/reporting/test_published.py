@@ -24,6 +24,8 @@ from tests.reporting.folders import AS_REPORTED, SPLIT, THUMBNAIL, summarised, w
         (SPLIT | {"model.merge_after": "5"}, None),
         (SPLIT | {"model.branches": ["windows"]}, None),
         (SPLIT | {"model.sampling": "shared"}, None),
+        (SPLIT | {"model.window_stem_filters": 64}, None),
+        (SPLIT | {"model.normalization": "group"}, None),
         (SPLIT | {"eval.passes": 3}, 0.9605),
         (SPLIT | {"eval.passes": 2}, None),
         (SPLIT | {"eval.passes": [3]}, None),
