@@ -332,7 +332,7 @@ def _check_schedule_free(values: Mapping[str, Any]) -> None:
         "optimizer.schedule": values["optimizer.schedule"] != "constant",
         "optimizer.momentum": values["optimizer.momentum"] > 0,
         "optimizer.ema_decay": values["optimizer.ema_decay"] is not None,
-        "model.batch_norm_images": not values["model.batch_norm_images"],
+        "model.batch_norm_images": values["model.normalization"] == "batch" and not values["model.batch_norm_images"],
     }
     if found := next((key for key, is_wrong in wrong.items() if is_wrong), None):
         raise BadValue(

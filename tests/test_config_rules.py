@@ -186,13 +186,6 @@ FREE = {"optimizer.schedule_free": 0.9, "optimizer.schedule": "constant", "model
         ({"loss.class_weights": (1.0, 2.0, 3.0)}, r"config.loss.class_weights=.*: expected 2 weights, one per class"),
         ({"model.variant": "tiny", "model.merge_after": "5"}, "config.model.merge_after='5': tiny has stages 0..4"),
         ({"model.filters_per_window": 3}, "config.model.filters_per_window=3: expected a divisor of 32, .* of b0"),
-        ({"model.filters_per_window": 32, "model.window_stem_filters": 48}, "expected a divisor of 48"),
-        ({"model.normalization": "group", "model.window_stem_filters": 12}, "group norm needs a multiple of 8"),
-        ({"model.normalization": "group", "init.weights": "auto"}, "config.init.weights needs batch norm"),
-        (
-            {"model.normalization": "group", "model.batch_norm_images": 200},
-            "config.model.batch_norm_images needs batch",
-        ),
         (
             FREE | {"optimizer.name": "muon"},
             "config.optimizer.name='muon': .*schedule_free needs",
@@ -201,6 +194,13 @@ FREE = {"optimizer.schedule_free": 0.9, "optimizer.schedule": "constant", "model
         (FREE | {"optimizer.momentum": 0.9}, "config.optimizer.momentum=0.9: .*schedule_free needs"),
         (FREE | {"optimizer.ema_decay": 0.9}, "config.optimizer.ema_decay=0.9: .*schedule_free needs"),
         (FREE | {"model.batch_norm_images": 0}, "config.model.batch_norm_images=0: .*schedule_free needs"),
+        ({"model.filters_per_window": 32, "model.window_stem_filters": 48}, "expected a divisor of 48"),
+        ({"model.normalization": "group", "model.window_stem_filters": 12}, "group norm needs a multiple of 8"),
+        ({"model.normalization": "group", "init.weights": "auto"}, "config.init.weights needs batch norm"),
+        (
+            {"model.normalization": "group", "model.batch_norm_images": 200},
+            "config.model.batch_norm_images needs batch",
+        ),
         ({"model.batch_norm_images": 99}, "config.model.batch_norm_images=99: expected a batch of 100 at least, or 0"),
         ({"model.batch_norm_images": 200, "model.conventions": "as_published"}, "whose blocks share batch norms"),
         ({"data.image_size": (224, 300)}, r"config.data.image_size=.*: smaller than a window of 225x225"),

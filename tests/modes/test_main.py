@@ -185,11 +185,6 @@ def test_an_unknown_file_fails_with_the_nearest(main, tmp_path):
     assert len(output.splitlines()) == 1
 
 
-def test_an_address_is_no_workdir(main):
-    said = main("s3://bucket/run", code=1)
-    assert said.startswith("stochconv_jax: --workdir=s3://bucket/run: expected a path in a file system: mount")
-
-
 @pytest.mark.slow
 def test_two_runs_in_one_folder_are_refused(main, tmp_path):
     first = main.start(tmp_path / "run", checkpoint__every_steps=1, **LONG)
