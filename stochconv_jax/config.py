@@ -14,7 +14,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from stochconv_jax import config_rules, default_config
+from stochconv_jax import config_conflicts, config_rules, default_config
 from stochconv_jax.run_folder import FREE_KEYS
 
 logger = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ def checked(values: Mapping[str, Any], where: str = "") -> ConfigDict:
 
 def check_together(config: ConfigDict) -> None:
     """Raises BadValue if the values of two keys of a checked `config` contradict each other."""
-    config_rules.check_together(flatten(config.to_dict()))
+    config_conflicts.check_together(flatten(config.to_dict()))
 
 
 def name_keys(message: str, sections: Iterable[str]) -> str:

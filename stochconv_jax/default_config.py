@@ -106,16 +106,9 @@ def get_config() -> ConfigDict:
             "show": {
                 "images": "",  # images to draw, given as in predict.images; '': validation images
                 "count": 3,  # number of validation images, from the first on
-                "topics": (
-                    "augmentation",
-                    "windows",
-                    "coverage",
-                    "sampling",
-                    "filters",
-                    "relevance",
-                ),  # figures to draw
-                # suitability: size in pixels of the detail that decides; 0: estimated from the validation images.
-                "detail": 0,
+                # Figures to draw; also suitability.
+                "topics": ("augmentation", "windows", "coverage", "sampling", "filters", "relevance"),
+                "detail": 0,  # suitability: size in pixels of what decides; 0: estimated from validation images
                 "passes": 256,  # draws of windows per relevance map; more of them make the map less noisy
                 "output": "show",  # folder to write into, relative to the run folder or absolute
             },
@@ -168,9 +161,7 @@ def model() -> ConfigDict:
             # Details of the blocks. official: TensorFlow's padding, as in keras.applications and timm's tf_*. torch:
             # symmetric padding, as in torchvision and timm's other networks. as_published: as in the report's code.
             "conventions": "official",
-            # batch: batch norm. group: group norm of 8 channels, which sees one image at a time, so that training and
-            # evaluation compute the same. Pretrained weights are for batch norm.
-            "normalization": "batch",
+            "normalization": "batch",  # batch | group: norm of 8 channels of each image, without pretrained weights
             "batch_norm_momentum": 0.99,  # share of the running statistics that a step keeps; the official value
             # Training images, as evaluation sees them, from which batch norm's statistics are computed anew at the end
             # of each epoch, rounded down to whole batches; 0: the running statistics are kept.
@@ -248,9 +239,7 @@ def prepare() -> ConfigDict:
             "crop": "report",
             "jpeg_quality": 95,  # 1..100
             "formats": ("folder", "tfds"),  # folder: image files and a CSV; tfds: ArrayRecord shards; or both
-            # Largest distance between perceptual hashes, in bits of 64, at which images count as duplicates. -1: hashes
-            # are not compared.
-            "hash_distance": -1,
+            "hash_distance": -1,  # largest distance between hashes of duplicates, in bits of 64; -1: not compared
             "images_per_shard": 256,  # of the tfds format
             "folds": 5,  # number of folds in splits.csv
             "num_workers": 0,  # processes; 0: one per CPU core

@@ -2,7 +2,7 @@
 
 import pytest
 
-from stochconv_jax import config_rules
+from stochconv_jax import config_conflicts, config_rules
 from tests.config_checks import DEFAULTS, FREE_TEXT, check, refused
 
 PATHS = sorted(key for key in FREE_TEXT if key.endswith(("path", "labels", "images", "output", "weights", "raw")))
@@ -31,4 +31,4 @@ def test_images_and_tables_may_be_in_a_bucket(key):
 
 def test_shards_are_not_read_from_a_bucket():
     with pytest.raises(config_rules.BadValue, match=r"data\.path='gs://b': expected a path in a file system"):
-        config_rules.check_together(DEFAULTS | {"data.path": "gs://b", "data.source": "tfds"})
+        config_conflicts.check_together(DEFAULTS | {"data.path": "gs://b", "data.source": "tfds"})

@@ -7,7 +7,7 @@ from typing import get_args
 import pytest
 
 from configs import default, quickstart
-from stochconv_jax import config, config_rules, run_folder
+from stochconv_jax import config, config_conflicts, config_rules, run_folder
 from stochconv_jax.data import orders, pipeline
 from stochconv_jax.data.isic import image_encoding, shard_plan
 from stochconv_jax.experiment import experiment
@@ -32,7 +32,7 @@ def test_a_rule_leaves_what_the_experiments_set_as_it_is(name):
     values = config.flatten(importlib.import_module(f"configs.{name}").get_config().to_dict())
     checked = config_rules.check(values)
     assert checked == values and all(type(checked[key]) is type(value) for key, value in values.items())
-    config_rules.check_together(checked)
+    config_conflicts.check_together(checked)
 
 
 @pytest.mark.parametrize("key", DEFAULTS)
@@ -216,9 +216,9 @@ FREE = {"optimizer.schedule_free": 0.9, "optimizer.schedule": "constant", "model
     ],
 )
 def test_values_that_do_not_fit_each_other(keys, words):
-    config_rules.check_together(check(data__image_size=(225, 225)))
+    config_conflicts.check_together(check(data__image_size=(225, 225)))
     with pytest.raises(config_rules.BadValue, match=words):
-        config_rules.check_together(DEFAULTS | keys)
+        config_conflicts.check_together(DEFAULTS | keys)
 
 
 @pytest.mark.parametrize(

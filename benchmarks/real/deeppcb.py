@@ -8,9 +8,9 @@ template without defects and the same place of a tested board with 3 to 12 defec
 is MIT; its README says "only for research purpose".
 
 `--grid=N` joins N x N places of a board into one image of (640 N) x (640 N) pixels. A positive image and its twin of
-class 0 have the same places, mirrored and turned alike, and differ in the defects of one place alone. So nothing but
-the defects tells the classes apart. `--keep=K` leaves at most K of the defects, of some 10 to 60 pixels each; 0 leaves
-all.
+class 0 have the same places, mirrored and turned alike, and differ in the boxes around the defects of one place alone.
+The rest of the tested board is left out, because it differs from the template in 2 % of its pixels, at edges all over
+the board. `--keep=K` leaves at most K of the defects, of some 10 to 60 pixels each; 0 leaves all.
 
 labels.csv: image, target, board, block (the places that make up an image and its relatives), defects. Keep a block on
 one side of a split with --config.data.group_by=block, or a board with group_by=board.
@@ -83,7 +83,7 @@ def build(clone: Clone, folder: pathlib.Path, *, grid: int, keep: int) -> None:
             boxes, tested = read_boxes(clone, board, place), read_place(clone, board, place, "test")
             if 0 < keep < len(boxes):
                 boxes = boxes[random.permutation(len(boxes))[:keep]]
-                tested = keep_defects(templates[index], tested, boxes)
+            tested = keep_defects(templates[index], tested, boxes)
             for target, kind in enumerate(("good", "bad")):
                 chosen = [tested if target and other == index else templates[other] for other in order]
                 name = f"{place}_{kind}.png"

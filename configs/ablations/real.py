@@ -54,6 +54,7 @@ def get_config(sizes: str = SIZES):
     config.model.variant = "lite0"
     # In a run of some hundred steps the statistics of batch norm must converge faster than by default.
     config.model.batch_norm_momentum = 0.9
+    config.model.batch_norm_images = 192
     config.model.stochastic_depth = 0.1
     config.data.image_size = (image, image)
     config.data.thumbnail_size = (thumbnail, thumbnail)

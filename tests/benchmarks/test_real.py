@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks.real import coverage, deeppcb, idrid, probe
+from benchmarks.real import confounds, coverage, deeppcb, idrid, probe
 from benchmarks.real.archive import Archive
 from stochconv_jax.data import table_reader
 
@@ -85,10 +85,12 @@ def boards(seed, defects):
         top, left = 40 + 120 * number, 60
         tested[top : top + 20, left : left + 20] ^= 255
         lines.append(f"{left} {top} {left + 19} {top + 19} 1")
+    tested[:, 320:352] ^= 255  # a scan is not like its template elsewhere either
     return template, tested, "\n".join(lines)
 
 
-def test_twins_of_boards_differ_in_the_kept_defects_alone(tmp_path):
+@pytest.mark.parametrize(("keep", "kept"), [(1, 1), (0, 4)])
+def test_twins_of_boards_differ_in_the_kept_defects_alone(tmp_path, keep, kept):
     files = {}
     for place in range(4):
         template, tested, lines = boards(place, defects=4)
@@ -97,17 +99,21 @@ def test_twins_of_boards_differ_in_the_kept_defects_alone(tmp_path):
         files[f"PCBData/group1/1_not/0000{place}.txt"] = lines.encode()
     clone = commit(tmp_path / "clone", files | {"LICENSE": b"MIT"})
     tree = subprocess.check_output(["git", "-C", str(clone), "rev-parse", "HEAD:PCBData"]).decode().strip()
-    deeppcb.build(Archive("", "PCBData", tree).open(clone), tmp_path / "out", grid=2, keep=1)
+    deeppcb.build(Archive("", "PCBData", tree).open(clone), tmp_path / "out", grid=2, keep=keep)
     table = table_reader.read(tmp_path / "out" / "labels.csv").columns
-    assert table["target"] == list("01") * 4 and table["defects"] == list("01") * 4 and set(table["block"]) == {"1_0"}
+    assert (
+        table["target"] == list("01") * 4
+        and table["defects"] == ["0", str(kept)] * 4
+        and set(table["block"]) == {"1_0"}
+    )
     for place in range(4):
         good, bad = (
             cv2.imread(str(tmp_path / "out" / "images" / f"0000{place}_{kind}.png"), cv2.IMREAD_GRAYSCALE)
             for kind in ("good", "bad")
         )
         changed = np.argwhere(good != bad)
-        assert good.shape == (1280, 1280) and len(changed) == 400  # one defect of 20x20 pixels
-        assert (np.ptp(changed, axis=0) == 19).all()
+        assert good.shape == (1280, 1280) and len(changed) == 400 * kept  # defects of 20x20 pixels
+        assert sorted(np.ptp(changed, axis=0)) == [19, 19 + 120 * (kept - 1)]
 
 
 def state_dict(tensors, monkeypatch, function="_rebuild_tensor_v2"):
@@ -208,3 +214,23 @@ def test_the_table_has_the_chances_of_every_image_and_number_of_passes():
     assert [(image, passes) for image, passes, _ in rows][:4] == [(512, 1), (512, 4), (512, 16), (1024, 1)]
     for _, _, chances in rows:
         assert chances == sorted(chances, reverse=True) and 0 < chances[-1] < chances[0] < 1
+
+
+def test_what_tells_classes_apart_beside_the_matter_is_found_and_nothing_else(tmp_path, capsys, monkeypatch):
+    """Images of class 1 are brighter; corners and sizes are alike, and groups of two stay in one fold."""
+    random = np.random.default_rng(0)
+    (tmp_path / "images").mkdir()
+    lines = ["image,target,pair"]
+    for number in range(120):
+        picture = random.integers(0, 200, (40, 40, 3), np.uint8)
+        picture[8:32, 8:32] += np.uint8(40 * (number % 2))
+        cv2.imwrite(str(tmp_path / "images" / f"{number}.bmp"), picture)
+        lines.append(f"{number}.bmp,{number % 2},{number // 2}")
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    monkeypatch.setattr(sys, "argv", ["confounds", str(tmp_path), "--group-by=pair"])
+    confounds.main()
+    output = capsys.readouterr().out
+    assert "120 images, 60 of class 1, 60 groups" in output
+    areas = {line.split("|")[1].strip(): float(line.split("|")[2].split("[")[0]) for line in output.splitlines()[4:]}
+    assert areas["mean and deviation of each channel"] > 0.95 and areas["all of these"] > 0.95
+    assert abs(areas["corners"] - 0.5) < 0.15

@@ -11,7 +11,8 @@ import pytest
 
 from configs import default
 from stochconv_jax.config import checked, flatten
-from stochconv_jax.config_rules import RULES, BadValue, check_together
+from stochconv_jax.config_conflicts import check_together
+from stochconv_jax.config_rules import RULES, BadValue
 from stochconv_jax.models import variants, views
 from stochconv_jax.models.classifier import Classifier
 from stochconv_jax.training import steps
