@@ -123,7 +123,7 @@ def test_windows_follow_the_example_and_the_key():
 
 def test_the_window_branch_alone_has_more_filters_and_each_has_its_window():
     model, inputs = tiny(window_stem_filters=24), pictures(3, seed=0)
-    variables = random_variables(model, inputs)
+    variables = variables_of(model, inputs)
     assert Classifier.stem_kernel(variables["params"], "windows").shape == (3, 3, 3, 24)
     assert Classifier.stem_kernel(variables["params"], "thumbnail").shape == (3, 3, 3, 8)
     _, sown = model.apply(variables, inputs, rngs={"windows": jax.random.key(0)}, mutable=["intermediates"])
@@ -134,7 +134,7 @@ def test_the_window_branch_alone_has_more_filters_and_each_has_its_window():
 def test_group_norm_computes_the_same_in_training_and_for_an_image_alone():
     layers = LayerConfig(normalization="group")
     model, inputs = tiny(layers=layers, dropout=0.0, stochastic_depth=0.0), pictures(3, seed=0)
-    variables, keys = random_variables(model, inputs), {"windows": jax.random.key(0)}
+    variables, keys = variables_of(model, inputs), {"windows": jax.random.key(0)}
     assert variables.keys() == {"params"}
     trained = model.apply(variables, inputs, train=True, rngs=keys)
     np.testing.assert_allclose(trained, model.apply(variables, inputs, rngs=keys), rtol=1e-5, atol=1e-5)
