@@ -3,6 +3,7 @@
 # make test-all    all tests
 # make smoke       a few tests with the oldest Python that is installed and the oldest packages allowed
 # make test-plans  the tests that need the compiler for GPUs, but no GPU
+# make evidence    measures windows and thumbnails on photographs of the retina, in runs/evidence
 # make lint        ruff, its checks and its format
 # make types       basedpyright, over the package
 # make test-clusters  tests with real SLURM, Open MPI and MPICH, and simulated hosts: as root, on Debian or Ubuntu
@@ -18,9 +19,12 @@ SMOKE_LOCK := requirements-oldest.txt
 UV := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.12 --annotation-style line \
 	--custom-compile-command "make lock" pyproject.toml
 
-.PHONY: quickstart test test-all test-plans test-clusters test-docs soak smoke lint types docs lock run-environment dev-environment
+.PHONY: quickstart evidence test test-all test-plans test-clusters test-docs soak smoke lint types docs lock run-environment dev-environment
 quickstart: run-environment
 	bash quickstart.sh $(BIN)/python
+
+evidence: dev-environment
+	bash benchmarks/real/evidence.sh $(BIN)/python
 
 test: lint
 	$(PYTEST) -m "not slow"

@@ -16,7 +16,7 @@ def measure(name: str, passes: list[int], *, batch_size: int, rounds: int) -> di
         config = cases.config_named(name, batch_size)
         config.eval.passes = number
         runs[f"{number} passes"] = cases.case(config, only=("evaluate",)).evaluate
-    return timing.in_turn(runs, rounds=rounds)
+    return timing.in_turn(runs, rounds=rounds, calls=timing.calls(few=5))
 
 
 def main(args: list[str] | None = None) -> None:

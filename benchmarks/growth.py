@@ -48,16 +48,20 @@ def config_of(network: str, variant: str, *, side: int, batch: int = 1, passes: 
 def points(options: argparse.Namespace) -> Iterator[tuple[str, int, str, dict]]:
     """Yields (axis, value, network, arguments of `config_of`) of every point of the figure."""
     size, networks = options.size, (THUMBNAIL, SPLIT, WHOLE)
+
+    def more(**number):
+        return {name: value for name, value in number.items() if value > 1}
+
     for network in networks:
         for side in options.sides:
             yield "side", side, network, {"variant": options.variant, "side": side}
         for batch in options.batches:
-            yield "batch", batch, network, {"variant": options.variant, "side": size, "batch": batch}
+            yield "batch", batch, network, {"variant": options.variant, "side": size} | more(batch=batch)
     for passes in options.passes:
-        yield "passes", passes, SPLIT, {"variant": options.variant, "side": size, "passes": passes}
+        yield "passes", passes, SPLIT, {"variant": options.variant, "side": size} | more(passes=passes)
     original = variants.get(options.variant)
     for filters in options.filters:
-        name = f"{original.name}_{filters}"
+        name = original.name if filters == original.stem_filters else f"{original.name}_{filters}"
         variants.VARIANTS[name] = dataclasses.replace(original, name=name, stem_filters=filters)
         for network in (THUMBNAIL, SPLIT):
             yield "filters", filters, network, {"variant": name, "side": size}
@@ -122,11 +126,16 @@ def main(args: list[str] | None = None) -> None:
     parser.add_argument("--figure", default="growth.png", help="where the figure goes (default: growth.png)")
     options = parser.parse_args(args)
     timing.prepare_process()
-    rows = []
+    rows, done = [], {}
     for axis, value, network, arguments in points(options):
-        only = ("evaluate",) if axis == "passes" else ("train", "evaluate")
-        measured = measure(network, rounds=options.rounds, limit=options.memory * 2**30, only=only, **arguments)
-        for step, result in measured.items():
+        # Axes share points, and the thumbnail's network does not see the side of the image.
+        point = (network, *sorted((arguments | ({"side": 0} if network == THUMBNAIL else {})).items()))
+        if point not in done:
+            only = ("evaluate",) if "passes" in arguments else ("train", "evaluate")
+            limit = options.memory * 2**30
+            done[point] = measure(network, rounds=options.rounds, limit=limit, only=only, **arguments)
+        shown = {step: result for step, result in done[point].items() if axis != "passes" or step == "evaluate"}
+        for step, result in shown.items():
             rows.append({"axis": axis, "value": value, "network": network, "step": step} | result)
             time = "not run" if result["milliseconds"] is None else f"{result['milliseconds']:,.0f} ms"
             print(f"{axis} {value}, {network}, {step}: {time}, {result['bytes'] / 2**20:,.0f} MiB", flush=True)

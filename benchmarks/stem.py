@@ -56,9 +56,10 @@ def measure(*, batch: int, size: int, dtype: str, features: int, rounds: int) ->
     for name, (stem, *inputs) in cases.items():
         forward[name] = partial(jax.jit(stem), kernel, *inputs)
         backward[name] = partial(jax.jit(partial(both_ways, stem)), kernel, g, *inputs)
+    calls = timing.calls(few=20)
     return {
-        "forward": timing.in_turn(forward, rounds=rounds),
-        "forward + backward": timing.in_turn(backward, rounds=rounds),
+        "forward": timing.in_turn(forward, rounds=rounds, calls=calls),
+        "forward + backward": timing.in_turn(backward, rounds=rounds, calls=calls),
     }
 
 

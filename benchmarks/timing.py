@@ -18,8 +18,13 @@ def prepare_process() -> None:
     host_memory.keep_freed()
 
 
+def calls(few: int) -> int:
+    """Returns how many calls to time together: 1 on a CPU, `few` on an accelerator, where calls run behind Python."""
+    return 1 if jax.default_backend() == "cpu" else few
+
+
 def times_in_turn(
-    alternatives: Mapping[str, Callable[[], object]], *, rounds: int, rest: float = 0.0
+    alternatives: Mapping[str, Callable[[], object]], *, rounds: int, rest: float = 0.0, calls: int = 1
 ) -> dict[str, list[float]]:
     """Returns the milliseconds of each alternative in each round.
 
@@ -28,6 +33,8 @@ def times_in_turn(
         which compiles it.
       rounds: how often each is timed.
       rest: pause before each timing, in seconds, for threads that the alternative before left running.
+      calls: number of calls that are timed together. More than one hides the time that Python needs to start a call on
+        a GPU or TPU, as a training loop does.
     """
     for run in alternatives.values():
         for _ in range(2):
@@ -37,8 +44,10 @@ def times_in_turn(
         for name, run in alternatives.items():
             time.sleep(rest)
             start = time.perf_counter()
-            jax.block_until_ready(run())
-            times[name].append(1e3 * (time.perf_counter() - start))
+            for _ in range(calls):
+                outputs = run()
+            jax.block_until_ready(outputs)
+            times[name].append(1e3 * (time.perf_counter() - start) / calls)
     return times
 
 
@@ -48,9 +57,11 @@ def summaries(times: Mapping[str, list[float]]) -> dict[str, dict[str, float]]:
     return {name: _summary(values, reference) for name, values in times.items()}
 
 
-def in_turn(alternatives: Mapping[str, Callable[[], object]], *, rounds: int) -> dict[str, dict[str, float]]:
+def in_turn(
+    alternatives: Mapping[str, Callable[[], object]], *, rounds: int, calls: int = 1
+) -> dict[str, dict[str, float]]:
     """Returns the `summaries` of `times_in_turn`."""
-    return summaries(times_in_turn(alternatives, rounds=rounds))
+    return summaries(times_in_turn(alternatives, rounds=rounds, calls=calls))
 
 
 def ratio(times: list[float], reference: list[float]) -> float:

@@ -38,7 +38,7 @@ class MBConv(nn.Module):
         if not self.adds:
             return y
         if self.training and self.drop:
-            y = y * ((torch.rand(len(y), 1, 1, 1) >= self.drop) / (1 - self.drop))
+            y = y * ((torch.rand(len(y), 1, 1, 1, device=y.device) >= self.drop) / (1 - self.drop))
         return x + y
 
 
@@ -66,11 +66,11 @@ class EfficientNet(nn.Module):
 
 def steps(
     variant: Variant, size: tuple[int, int], batch_size: int, threads: int, device: str, **rates: float
-) -> tuple[Callable[[], float], Callable[[], torch.Tensor]]:
-    """Returns a training step and an evaluation step on a batch of random thumbnails of `size`.
+) -> tuple[Callable[[], torch.Tensor], Callable[[], torch.Tensor], Callable[[], None]]:
+    """Returns a training step and an evaluation step on a batch of random thumbnails of `size`, and a wait for both.
 
-    Both return when the device is done. `device` is 'cpu' or 'cuda'; `rates` are those of dropout and stochastic_depth.
-    The optimiser is RMSProp with the default config's settings.
+    On a GPU the steps may return before they have ended. `device` is 'cpu' or 'cuda'; `rates` are those of dropout and
+    stochastic_depth. The optimiser is RMSProp with the default config's settings.
     """
     torch.set_num_threads(threads)
     torch.backends.cudnn.benchmark = True
@@ -84,17 +84,21 @@ def steps(
         with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
             return compiled(pixels).float()
 
-    def train() -> float:
+    def train() -> torch.Tensor:
         network.train()
         optimizer.zero_grad()
         loss = functional.binary_cross_entropy_with_logits(logits(), labels)
         loss.backward()
         optimizer.step()
-        return loss.item()
+        return loss
 
     def evaluate() -> torch.Tensor:
         network.eval()
         with torch.inference_mode():
-            return logits().cpu()
+            return logits()
 
-    return train, evaluate
+    def wait() -> None:
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    return train, evaluate, wait

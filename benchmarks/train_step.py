@@ -5,15 +5,17 @@
 The steps of all configs take turns on a batch of random pixels on the device. Prints images per second, the ratio to
 the training step of the first config, seconds of compilation without a cache, and memory. With --torch, a PyTorch
 EfficientNet of the first config's variant runs in the same rounds, and the ratios to its steps are printed too; on a
-GPU it is compiled by torch.compile and uses bfloat16.
+GPU it is compiled by torch.compile and uses bfloat16. On an accelerator, five steps in a row are timed together.
 """
 
 import argparse
 import contextlib
+import dataclasses
 import importlib.util
 import multiprocessing
 import os
 from functools import partial
+from multiprocessing.connection import Connection
 
 import jax
 
@@ -40,21 +42,35 @@ def torch_steps(config, threads: int) -> dict:
 
     def run(step):
         here.send(step)
-        here.recv()
+        return _Sent(here)
 
     return {step: partial(run, step) for step in STEPS}
 
 
-def _serve_torch(connection, *arguments, **rates) -> None:
-    """Runs each step whose name is received and answers, until the other process ends."""
+@dataclasses.dataclass(frozen=True)
+class _Sent:
+    """A step that PyTorch's process was told to run. `jax.block_until_ready` waits until it has run."""
+
+    connection: Connection
+
+    def block_until_ready(self) -> None:
+        self.connection.send(None)
+        self.connection.recv()
+
+
+def _serve_torch(connection: Connection, *arguments, **rates) -> None:
+    """Runs each step whose name is received, and answers None when all have ended, until the other process ends."""
     from benchmarks import torch_efficientnet
 
-    steps = dict(zip(STEPS, torch_efficientnet.steps(*arguments, **rates)))
+    *steps, wait = torch_efficientnet.steps(*arguments, **rates)
+    named = dict(zip(STEPS, steps, strict=True))
     with contextlib.suppress(EOFError):
         while True:
-            step = connection.recv()
-            steps[step]()
-            connection.send(step)
+            if step := connection.recv():
+                named[step]()
+            else:
+                wait()
+                connection.send(None)
 
 
 def measure(names: list[str], *, batch_size: int, rounds: int, torch: bool) -> dict[str, dict]:
@@ -66,7 +82,8 @@ def measure(names: list[str], *, batch_size: int, rounds: int, torch: bool) -> d
         steps = torch_steps(cases.config_named(names[0], batch_size), len(os.sched_getaffinity(0)))
         runs |= {f"PyTorch, {step}": run for step, run in steps.items()}
     # Idle threads of either library may still spin on the cores of the one that runs next: let them come to rest.
-    times = timing.times_in_turn(runs, rounds=rounds, rest=0.5 if torch else 0.0)
+    rest = 0.5 if torch else 0.0
+    times = timing.times_in_turn(runs, rounds=rounds, rest=rest, calls=timing.calls(few=5))
     results = timing.summaries(times)
     for title, result in results.items():
         name, step = title.split(", ")

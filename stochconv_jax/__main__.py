@@ -36,7 +36,7 @@ def main(_):
     _log_to_stderr()
     flag = flags.FLAGS["config"]
     try:
-        config_rules.check_path("--workdir", _WORKDIR.value)
+        config_rules.check_workdir(_WORKDIR.value, _MODE.value)
         settings = config.checked(_values(_CONFIG.value))
         flat = config.flatten(settings.to_dict())
         overrides = {key: flat[key] for key in config_flags.get_override_values(flag)}

@@ -11,7 +11,14 @@ from stochconv_jax.models import variants
 
 def check_together(values: Mapping[str, Any]) -> None:
     """Raises BadValue if two of `values`, which `config_rules.check` has returned, contradict each other."""
-    for check in (_check_classes, _check_network, _check_normalization, _check_start_and_end, _check_data):
+    for check in (
+        _check_classes,
+        _check_network,
+        _check_normalization,
+        _check_schedule_free,
+        _check_start_and_end,
+        _check_data,
+    ):
         check(values)
 
 
@@ -78,6 +85,25 @@ def _check_normalization(values: Mapping[str, Any]) -> None:
         raise BadValue(
             "config.model.batch_norm_images is not for config.model.conventions=as_published, whose blocks share batch "
             "norms: choose another, or 0"
+        )
+
+
+def _check_schedule_free(values: Mapping[str, Any]) -> None:
+    """Refuses what a schedule-free optimiser cannot be combined with."""
+    if values["optimizer.schedule_free"] is None:
+        return
+    wrong = {
+        "optimizer.name": values["optimizer.name"] not in ("rmsprop", "adamw", "sgd"),
+        "optimizer.schedule": values["optimizer.schedule"] != "constant",
+        "optimizer.momentum": values["optimizer.momentum"] > 0,
+        "optimizer.ema_decay": values["optimizer.ema_decay"] is not None,
+        "model.batch_norm_images": values["model.normalization"] == "batch" and not values["model.batch_norm_images"],
+    }
+    if found := next((key for key, is_wrong in wrong.items() if is_wrong), None):
+        raise BadValue(
+            f"config.{found}={values[found]!r}: config.optimizer.schedule_free needs rmsprop, adamw or sgd with the "
+            "schedule constant, no momentum and no ema_decay, and config.model.batch_norm_images, such as 400, because "
+            "batch norm's statistics are not those of the average that is evaluated"
         )
 
 

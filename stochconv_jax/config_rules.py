@@ -4,6 +4,7 @@ Modules below do not check again, so the messages that name a config key come fr
 module that imports JAX are repeated here, so that modes without JAX start at once; a test compares the two.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -142,6 +143,7 @@ RULES: Mapping[str, Kind] = {
     ),
     "optimizer.accumulate_steps": integer(1),
     "optimizer.ema_decay": optional(fraction()),
+    "optimizer.schedule_free": optional(number("a share above 0 and below 1", lambda value: 0 < value < 1)),
     "sharding.parameters": choice(("replicated", "sharded")),
     "loss.label_smoothing": fraction(),
     "loss.focal_gamma": _at_least_0(),
@@ -199,7 +201,7 @@ RULES: Mapping[str, Kind] = {
     "show.detail": integer(0),
     "show.output": text(f"{NO_ADDRESS}.+", "the name of a folder"),
     "show.passes": integer(8),  # the minimum for a relevance map, attribution.LEAST_PASSES
-    "log.trackers": subset(("tensorboard", "wandb", "mlflow"), may_be_empty=True),
+    "log.trackers": subset(("tensorboard", "clu", "wandb", "mlflow"), may_be_empty=True),
     "log_every_seconds": number("seconds, 0 or more", lambda value: value >= 0, may_be_infinite=True),
     "compilation_cache": TEXT,
 }
@@ -232,9 +234,8 @@ def read(key: str, value: Any, where: str = "") -> Any:
         raise BadValue(f"{where}config.{key}={value!r}: {kind.expected or error}{guess}") from None
 
 
-def check_path(name: str, value: str) -> None:
-    """Raises BadValue, beginning with `name`, if `value` is not a path in a file system."""
-    try:
-        PATH.read(value)
-    except ValueError:
-        raise BadValue(f"{name}={value}: {PATH.expected}") from None
+def check_workdir(value: str, mode: str) -> None:
+    """Raises BadValue if `value` of --workdir is neither a path in a file system nor an address that `mode` takes."""
+    if "://" not in value or (mode != "prepare" and re.fullmatch(r"(?!http|file)[a-z][a-z0-9+.-]+://[^,]+", value)):
+        return
+    raise BadValue(f"--workdir={value}: {PATH.expected}{'' if mode == 'prepare' else '; or one address of a bucket'}")

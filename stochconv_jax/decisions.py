@@ -238,14 +238,19 @@ def error_detection(labels: np.ndarray, probability: np.ndarray, spread: np.ndar
     """Returns how well wrong decisions are told from right ones by the spread over passes, and by low confidence.
 
     Each is a ROC AUC with DeLong's interval, of which 0.5 is chance. The difference, spread minus low confidence, says
-    whether the passes tell more than the probability itself. `spread` is the standard deviation over passes `[N]`.
+    whether the passes tell more than the probability itself. `spread` is the standard deviation over passes `[N]`;
+    where it is NaN, for one pass, the figures that need it are NaN too.
     """
     wrong, doubt = probability.argmax(axis=1) != labels, -probability.max(axis=1)
     result: dict[str, Any] = {"errors": int(wrong.sum())}
+    known = not np.isnan(spread).any()
     for name, score in (("spread", spread), ("low_confidence", doubt)):
-        area, interval = metrics.delong_placements(wrong, score)[0], metrics.roc_auc_interval(wrong, score)
+        area, interval = NAN, (NAN, NAN)
+        if known or score is doubt:
+            area, interval = metrics.delong_placements(wrong, score)[0], metrics.roc_auc_interval(wrong, score)
         result |= {f"roc_auc_of_{name}": area, f"roc_auc_of_{name}_interval_95": list(interval)}
-    difference = metrics.delong_difference(wrong, spread, doubt) if 0 < wrong.sum() < len(wrong) else [NAN] * 4
+    defined = known and 0 < wrong.sum() < len(wrong)
+    difference = metrics.delong_difference(wrong, spread, doubt) if defined else [NAN] * 4
     return result | {"difference": difference[0], "difference_interval_95": list(difference[1:3])}
 
 

@@ -112,7 +112,7 @@ def get_config() -> ConfigDict:
                 "passes": 256,  # draws of windows per relevance map; more of them make the map less noisy
                 "output": "show",  # folder to write into, relative to the run folder or absolute
             },
-            # Programs that draw the figures of metrics.csv: tensorboard, and by extras wandb and mlflow; (): none.
+            # Programs that draw the figures of metrics.csv: tensorboard, clu (by TensorFlow), wandb, mlflow; (): none.
             "log": {"trackers": ("tensorboard",)},
             "log_every_seconds": 10.0,  # seconds between progress lines
             "compilation_cache": "~/.cache/stochconv_jax",  # folder of compiled programs for later starts; '': none
@@ -294,6 +294,9 @@ def optimizer() -> ConfigDict:
             "accumulate_steps": 1,
             # Decay per step of an average of parameters and statistics, which evaluation then uses. None: no average.
             "ema_decay": config_dict.placeholder(float),
+            # Makes rmsprop, adamw or sgd schedule-free: the share of the average in the point of the gradients, often
+            # 0.9. Evaluation uses the average. None: an ordinary optimiser.
+            "schedule_free": config_dict.placeholder(float),
         },
         type_safe=False,
     )

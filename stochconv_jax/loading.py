@@ -1,5 +1,6 @@
 """Predictions of trained runs from Python: `load` a run, or several as an `Ensemble`, and predict images."""
 
+import contextlib
 import os
 from collections.abc import Sequence
 from typing import overload
@@ -7,6 +8,7 @@ from typing import overload
 import jax
 import numpy as np
 
+from stochconv_jax.buckets import staging
 from stochconv_jax.experiment import ensembles, runs
 from stochconv_jax.predictor import (
     ImageProbabilities,
@@ -51,7 +53,7 @@ def load(
 
     Args:
       run: the folder of the run, --workdir of its training; or a list of such folders, and of folders with runs below
-        them, which predict together.
+        them, which predict together. A folder may be in a bucket, such as 's3://bucket/runs/first'.
       checkpoint: 'best' by config.checkpoint.best_metric, 'last', or the number of a saved step.
       batch_size: images in a batch, over all devices; rounded up to a multiple of them. By default
         config.eval.batch_size of the run. Another batch size may round probabilities differently (1e-5).
@@ -67,8 +69,10 @@ def load(
     overrides = {"eval.checkpoint": str(checkpoint), "data.on_bad_image": "skip", "data.num_workers": 0}
     if batch_size is not None:
         overrides["eval.batch_size"] = checked("eval.batch_size", batch_size)
-    folders = [RunFolder(run)] if isinstance(run, PathLike) else ensembles.find(run)[1]
-    with jax_settings_of_the_program():
+    places = [run] if isinstance(run, PathLike) else run
+    with contextlib.ExitStack() as stack, jax_settings_of_the_program():
+        places = [stack.enter_context(staging.downloaded(place)) for place in places]
+        folders = [RunFolder(places[0])] if isinstance(run, PathLike) else ensembles.find(places)[1]
         found = [runs.read_run(folder.path, overrides) for folder in folders]
         ensembles.refuse_other_classes({str(folder.path): config for folder, config in found})
         mesh = meshes.create(devices)

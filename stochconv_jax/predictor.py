@@ -34,7 +34,7 @@ class ImageProbabilities:
     Attributes:
       names: N texts, the names of the images.
       probability: float64 `[N, classes]`, the mean over passes; NaN for an image that cannot be used.
-      std: float64 `[N, classes]`, the standard deviation of the probability over passes; 0 for one pass.
+      std: float64 `[N, classes]`, the standard deviation of the probability over passes; NaN for one pass.
       reasons: N texts, why an image cannot be used; '' for one that can.
     """
 
@@ -49,7 +49,7 @@ def mean_over_runs(found: Sequence[ImageProbabilities]) -> ImageProbabilities:
     probability = np.stack([one.probability for one in found])
     # Runs of different config.data.image_size may refuse different images.
     reasons = [next(filter(None, of_image), "") for of_image in zip(*(one.reasons for one in found))]
-    return ImageProbabilities(found[0].names, probability.mean(0), probability.std(0), reasons)
+    return ImageProbabilities(found[0].names, probability.mean(0), evaluation.spread_of(probability), reasons)
 
 
 class Predictor:
@@ -212,12 +212,7 @@ def _find(path: str, image_column: str) -> requested.RequestedImages:
 
 
 def _joined(parts: Sequence[requested.RequestedImages]) -> requested.RequestedImages:
-    if len(parts) == 1:
-        return parts[0]
-    texts, files, reasons = (
-        [one for part in parts for one in getattr(part, name)] for name in ("texts", "files", "reasons")
-    )
-    return requested.RequestedImages(texts, files, reasons, {})
+    return parts[0] if len(parts) == 1 else requested.joined(parts)
 
 
 @contextlib.contextmanager

@@ -17,6 +17,8 @@ from stochconv_jax.atomic_files import explain_os_errors, make_writable, write_c
 
 logger = logging.getLogger(__name__)
 
+# In config.json of a run of a fold: a CRC-32 of the names and classes of the images of all folds together.
+ALL_FOLDS = "all_folds_crc32"
 WORKDIR_ADVICE = "make room, or choose another --workdir"
 
 METRICS = (  # columns of metrics.csv

@@ -1,10 +1,16 @@
 """Every test sees eight CPU devices, strict dtype promotion, and warnings as errors (pyproject.toml)."""
 
+import ctypes
 import dataclasses
 import os
 import pathlib
+import platform
+import resource
 import signal
 import socket
+
+# Each worker of pytest-xdist and each process that it starts has one core: more threads of BLAS only wait for it.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import jax
 import pytest
@@ -13,6 +19,8 @@ from stochconv_jax.models import variants
 
 ROOT = pathlib.Path(__file__).parents[1]
 CACHE = ROOT / ".cache" / "xla"
+MEMORY = 2**30  # bytes of a worker
+PATIENCE = 1200.0  # seconds after which a test calls what it waits for hanging; a slow machine needs fewer
 SHARED_DATA = pathlib.Path(os.environ.get("STOCHCONV_SHARED_DATA", ROOT.parent / "shared" / "data" / "isic"))
 
 jax.config.update("jax_platforms", "cpu")
@@ -39,12 +47,18 @@ def free_port():
 
 
 def pytest_collection_modifyitems(items):
-    """Begins with the files of long tests, so that none is left for one worker at the end (--no-loadscope-reorder)."""
-    long = [
-        ROOT / "tests" / name
-        for name in ("modes", "docs", "runtime", "training", "planning", "experiment", "benchmarks", "models", "ops")
-    ]
-    items.sort(key=lambda item: next((n for n, folder in enumerate(long) if folder in item.path.parents), len(long)))
+    """Begins with the files of long tests, so that none is left for one worker at the end (--no-loadscope-reorder).
+
+    The first makes the run `finished` of tests/modes, for which another worker would wait.
+    """
+    long = ("modes", "docs", "runtime", "training", "planning", "experiment", "benchmarks", "models", "ops")
+    places = {folder: place for place, folder in enumerate(long)} | {"modes/test_main.py": -1}
+
+    def place(item):
+        file = item.nodeid.partition("::")[0].removeprefix("tests/")
+        return places.get(file, places.get(file.partition("/")[0], len(long)))
+
+    items.sort(key=place)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -53,6 +67,17 @@ def pytest_runtest_makereport(item, call):
     report = yield
     report.sections = [(name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections]
     return report
+
+
+@pytest.fixture(scope="module", autouse=True)
+def bounded_memory():
+    """Forgets compiled programs, a few megabytes each, when they take a gigabyte, and returns freed memory."""
+    yield
+    if platform.libc_ver()[0] == "glibc":
+        pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
+        if pages * resource.getpagesize() > MEMORY:
+            jax.clear_caches()
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 @pytest.fixture(scope="session")

@@ -177,12 +177,23 @@ def test_words_are_those_that_the_modules_know():
     refused("show.passes", attribution.LEAST_PASSES - 1)
 
 
+FREE = {"optimizer.schedule_free": 0.9, "optimizer.schedule": "constant", "model.batch_norm_images": 400}
+
+
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
         ({"loss.class_weights": (1.0, 2.0, 3.0)}, r"config.loss.class_weights=.*: expected 2 weights, one per class"),
         ({"model.variant": "tiny", "model.merge_after": "5"}, "config.model.merge_after='5': tiny has stages 0..4"),
         ({"model.filters_per_window": 3}, "config.model.filters_per_window=3: expected a divisor of 32, .* of b0"),
+        (
+            FREE | {"optimizer.name": "muon"},
+            "config.optimizer.name='muon': .*schedule_free needs",
+        ),
+        (FREE | {"optimizer.schedule": "cosine"}, "config.optimizer.schedule='cosine': .*schedule_free needs"),
+        (FREE | {"optimizer.momentum": 0.9}, "config.optimizer.momentum=0.9: .*schedule_free needs"),
+        (FREE | {"optimizer.ema_decay": 0.9}, "config.optimizer.ema_decay=0.9: .*schedule_free needs"),
+        (FREE | {"model.batch_norm_images": 0}, "config.model.batch_norm_images=0: .*schedule_free needs"),
         ({"model.filters_per_window": 32, "model.window_stem_filters": 48}, "expected a divisor of 48"),
         ({"model.normalization": "group", "model.window_stem_filters": 12}, "group norm needs a multiple of 8"),
         ({"model.normalization": "group", "init.weights": "auto"}, "config.init.weights needs batch norm"),

@@ -207,6 +207,9 @@ def test_errors_are_told_by_the_spread_only_if_it_knows_them():
     np.testing.assert_allclose(noise["roc_auc_of_low_confidence"], expected)
     assert decisions.error_detection(labels, probability, wrong + 0.1 * random.random(400))["roc_auc_of_spread"] == 1
     assert decisions.error_detection(labels, probability, np.zeros(400))["roc_auc_of_spread"] == 0.5
+    unknown = decisions.error_detection(labels, probability, np.full(400, np.nan))
+    assert np.isnan(unknown["roc_auc_of_spread"]) and np.isnan(unknown["difference"])
+    assert unknown["roc_auc_of_low_confidence"] == noise["roc_auc_of_low_confidence"]
     assert np.isnan(decisions.error_detection(labels, both(labels.astype(float)), np.zeros(400))["difference"])
 
 

@@ -10,7 +10,7 @@ import yaml
 
 from stochconv_jax.runtime.watchdog import STOPPED
 from tests.clusters.runs import ENVIRON, LAUNCHERS, flags, slow_python
-from tests.conftest import ROOT, free_port
+from tests.conftest import PATIENCE, ROOT, free_port
 from tests.modes.runs import wait_for_step
 
 AGAIN = {STOPPED, 128 + signal.SIGTERM}  # the exit codes after which the same command is to run again
@@ -44,8 +44,8 @@ def test_processes_of_one_machine_stop_with_their_script_and_go_on(tmp_path):
     process = start(slow_python(tmp_path, unless="false"))
     wait_for_step(process, tmp_path / "run", step=2)
     process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == STOPPED and "stopped and saved at step" in output, output
     process = start(sys.executable)
-    output, _ = process.communicate(timeout=240)
+    output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0 and "finished at step 13" in output, output

@@ -152,7 +152,8 @@ def test_what_is_imported_is_required_and_nothing_else():
     required = {named.get(name, name) for name in required}
     exporting = {"onnx", "onnxruntime"}  # JAX imports the third, flatbuffers
     assert exporting < {requirement.split(">")[0] for requirement in project["optional-dependencies"]["export"]}
-    assert imported - sys.stdlib_module_names - {"stochconv_jax", "configs"} == required | exporting
+    by_hand = {"tensorflow"}  # for one of the trackers; its error says how to install it
+    assert imported - sys.stdlib_module_names - {"stochconv_jax", "configs"} == required | exporting | by_hand
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "stochconv_jax").rglob("*.py")), ids=lambda file: file.stem)

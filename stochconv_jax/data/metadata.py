@@ -6,6 +6,7 @@ value has a feature of its own. The encoding is fitted to the training images on
 
 import collections
 import dataclasses
+import itertools
 import logging
 import math
 import re
@@ -60,8 +61,14 @@ class Column:
                 f"{where(first)}: `metadata_columns` needs numbers or words; leave the cell of a missing value empty"
             )
         values = list(numbers.values())
-        mean = math.fsum(values) / len(values)  # exact sums, so that every machine finds the same
-        deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / len(values))
+        try:
+            mean = math.fsum(values) / len(values)  # exact sums, so that every machine finds the same
+            deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / len(values))
+        except OverflowError:
+            row = max(numbers, key=lambda row: abs(numbers[row]))
+            raise ValueError(f"{where(row)}: {name!r} is {texts[row]}, a number too large to be standardised") from None
+        if len(set(values)) > 1 and not deviation:
+            raise ValueError(f"`metadata_columns`: the numbers of {name!r} differ by too little to be standardised")
         missing = (MISSING,) if MISSING in words else ()
         return cls(name, missing, mean, deviation if len(set(values)) > 1 else 1.0)
 
@@ -95,6 +102,10 @@ class Column:
                         "number or leave the cell empty"
                     )
                 number[row] = (_number(text) - self.mean) / self.deviation if text else 0.0
+                if abs(number[row, 0]) > np.finfo(np.float32).max:
+                    raise ValueError(
+                        f"{where(row)}: {self.name!r} is {text}, too far from the training images' numbers"
+                    )
             encoded = np.hstack([number, encoded])
         self._log_unseen(texts)
         return encoded
@@ -199,21 +210,31 @@ def texts_from(metadata: Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Any
     """Returns the texts of each column from Python values.
 
     `metadata`: {column: one value for each of `count` images}, or a list with a {column: value} for each. None and NaN
-    are missing values. Raises ValueError if there are more or fewer values than images.
+    are missing values. The names that are returned have no capitals. Raises ValueError if there are more or fewer
+    values than images, or if two names differ by capitals only.
     """
     if not isinstance(metadata, Mapping):
         rows = list(metadata)
         if not all(isinstance(row, Mapping) for row in rows):
             raise ValueError("metadata: expected {column: values}, or a list with a {column: value} for each image")
-        names = dict.fromkeys(name for row in rows for name in row)
-        metadata = {name: [row.get(name) for row in rows] for name in names}
+        by_name = list(map(_without_capitals, rows))
+        metadata = {name: [row.get(name) for row in by_name] for name in dict.fromkeys(itertools.chain(*by_name))}
     columns = {
-        str(name): [MISSING if value is None else str(value) for value in values] for name, values in metadata.items()
+        name: [MISSING if value is None else str(value) for value in values]
+        for name, values in _without_capitals(metadata).items()
     }
     for name, texts in columns.items():
         if len(texts) != count:
             raise ValueError(f"metadata has {len(texts)} values of {name!r} for {count} images; give one for each")
     return columns
+
+
+def _without_capitals(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns `row` with its names in small letters. Raises ValueError if two of them are equal then."""
+    found = {str(name).casefold(): value for name, value in row.items()}
+    if len(found) < len(row):
+        raise ValueError(f"metadata: two of the names {list(row)} differ by their capitals only; leave one out")
+    return found
 
 
 def _normal(text: str) -> str:

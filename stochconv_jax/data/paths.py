@@ -13,6 +13,7 @@ import io
 import lzma
 import os
 import pathlib
+import posixpath
 import re
 import time
 import urllib.parse
@@ -48,7 +49,7 @@ _ANSWERS = {
 
 
 class Unreachable(OSError):
-    """Raised if a file at an address cannot be read because of its store or the network, not because of its content."""
+    """Raised if a file at an address cannot be used because of its store or the network, not because of its content."""
 
 
 def parse(text: str | os.PathLike[str]) -> pathlib.Path:
@@ -184,32 +185,41 @@ class ArchivePath(VirtualPath):
 
 
 class AddressPath(VirtualPath):
-    """Reads a file or folder at an address. A request that fails three times, see `WAITS`, is an error."""
+    """Reads a file or folder at an address."""
 
     def _ask[Made](self, action: Callable[[_FileSystem, str], Made]) -> Made:
-        address = urllib.parse.quote(str(self), _URL_CHARACTERS) if self._is_url else str(self)
-        waits = iter(WAITS)
-        while True:
-            try:
-                with _naming(self):
-                    return action(*fsspec.core.url_to_fs(address))
-            except (*_ANSWERS, ValueError):
-                raise
-            except Exception as error:  # each store has its own classes of errors
-                if (wait := next(waits, None)) is None:
-                    reason = f"no answer in {len(WAITS) + 1} tries ({type(error).__name__}: {_one_line(error)})"
-                    raise Unreachable(errno.EIO, reason, str(self)) from error
-            time.sleep(wait)
+        return request(self, action)
 
     def _change(self, about: dict[str, Any]) -> int:
         return zlib.crc32(repr(sorted((key, str(value)) for key, value in about.items())).encode())
 
-    @property
-    def _is_url(self) -> bool:
-        return str(self).startswith(("http://", "https://"))
-
     def _unquote(self, name: str) -> str:
-        return urllib.parse.unquote(name) if self._is_url else name
+        return urllib.parse.unquote(name) if _is_url(str(self)) else name
+
+
+def request[Made](path: VirtualPath, action: Callable[[_FileSystem, str], Made]) -> Made:
+    """Returns what `action` returns for fsspec's file system of an address and the place of `path` in it.
+
+    A request that fails is made again, after each of the `WAITS`. Raises OSError naming the path, and ValueError if a
+    package is missing.
+    """
+    address = urllib.parse.quote(str(path), _URL_CHARACTERS) if _is_url(str(path)) else str(path)
+    waits = iter(WAITS)
+    while True:
+        try:
+            with _naming(path):
+                return action(*fsspec.core.url_to_fs(address))
+        except (*_ANSWERS, ValueError):
+            raise
+        except Exception as error:  # each store has its own classes of errors
+            if (wait := next(waits, None)) is None:
+                reason = f"no answer in {len(WAITS) + 1} tries ({type(error).__name__}: {_one_line(error)})"
+                raise Unreachable(errno.EIO, reason, str(path)) from error
+        time.sleep(wait)
+
+
+def _is_url(text: str) -> bool:
+    return text.startswith(("http://", "https://"))
 
 
 @contextlib.contextmanager
@@ -261,9 +271,12 @@ def _open_archive(archive: str, changed: int, process: int) -> _FileSystem:
     try:
         system = _ARCHIVES[pathlib.PurePath(archive).suffix.lower()](opened)
         weakref.finalize(system, opened.close)
+        if isinstance(system, ZipFileSystem):
+            _simplify_names(system.zip)
         system.ls("")  # fsspec lists an archive at its first use, and other threads would then see a part of the list
         # For each file fsspec keeps the whole entry of the zip, which is half of the memory that an open zip takes.
-        system.dir_cache = {name: {key: about[key] for key in _KEPT} for name, about in system.dir_cache.items()}
+        files: dict[str, Any] = system.dir_cache or {}
+        system.dir_cache = {name: {key: about[key] for key in _KEPT} for name, about in files.items()}
         return system
     except Exception as error:  # the class depends on the damage
         opened.close()
@@ -271,3 +284,12 @@ def _open_archive(archive: str, changed: int, process: int) -> _FileSystem:
             if isinstance(cause, OSError) and cause.errno:
                 raise cause from None
         raise ValueError(f"{archive}: not a zip or HDF5 file, or damaged ({error})") from error
+
+
+def _simplify_names(archive: zipfile.ZipFile) -> None:
+    """Names each file by its path from the top, as a folder does: x/1.jpg for /x/1.jpg and for ./x//1.jpg."""
+    for member in archive.infolist():
+        end = "/" if member.is_dir() else ""
+        member.filename = posixpath.normpath(f"/{member.filename}").lstrip("/") + end
+        archive.NameToInfo[member.filename] = member
+    archive.filelist[:] = [member for member in archive.filelist if member.filename != "/"]

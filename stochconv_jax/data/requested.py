@@ -5,6 +5,7 @@ import glob
 import logging
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -19,14 +20,16 @@ class RequestedImages:
     """N images in the order in which the user asks for them.
 
     `texts`: the user's names of them. `files`: the file of each, None if there is none. `reasons`: why there is none,
-    else ''. `columns`: the further columns of the table, if they are from one. `table`: that table, or None.
+    else ''. `columns`: the further columns of the table, if they are from one. `places`: the table and the row of each,
+    () if they are from no table. `origin`: the tables.
     """
 
     texts: Sequence[str]
     files: Sequence[pathlib.Path | None]
     reasons: Sequence[str]
     columns: dict[str, list[str]]
-    table: table_reader.TextTable | None = None
+    places: Sequence[str] = ()
+    origin: str = ""
 
     @property
     def found(self) -> np.ndarray:
@@ -41,18 +44,29 @@ class RequestedImages:
         if not len(self.found):
             raise ValueError(f"none of the {len(self.files)} images can be used: {self.reasons[0]}")
         files = [file for file in self.files if file is not None]
-        if self.table is None:
+        if not self.places:
             return FolderSource.from_files(files)
-        about = {
-            "columns": {name: [texts[i] for i in self.found] for name, texts in self.columns.items()},
-            "lines": [self.table.lines[i] for i in self.found],
-            "table": self.table.path,
-        }
-        return _RowsOfTable(files, [file.name for file in files], np.full(len(files), UNKNOWN), **about)
+        columns = {name: [texts[i] for i in self.found] for name, texts in self.columns.items()}
+        return _RowsOfTables(files, columns, [str(self.places[i]) for i in self.found], self.origin)
 
 
-class _RowsOfTable(FolderSource):
-    """Images of a table whose predictions are in a table too, so that reasons need not name the row."""
+class _RowsOfTables(FolderSource):
+    """Images of tables whose predictions are in a table too, so that reasons need not name the row."""
+
+    def __init__(
+        self, files: Sequence[pathlib.Path], columns: dict[str, list[str]], places: Sequence[str], origin: str
+    ):
+        super().__init__(files, [file.name for file in files], np.full(len(files), UNKNOWN), columns=columns)
+        self._places, self._origin = places, origin
+
+    def where(self, index: int) -> str:
+        """Overrides `Source.where`."""
+        return self._places[index]
+
+    @property
+    def origin(self) -> str:
+        """Overrides `Source.origin`."""
+        return self._origin
 
     def bad_image(self, index: int, reason: object) -> BadImage:
         """Overrides `Source.bad_image`."""
@@ -122,4 +136,21 @@ def _from_table(table: table_reader.TextTable, image_column: str) -> RequestedIm
         files.append(file)
         reasons.append(reason)
     columns = {name: values for name, values in table.columns.items() if name != column}
-    return RequestedImages(table.columns[column], files, reasons, columns, table)
+    places = [table.where(row) for row in range(len(table.lines))]
+    return RequestedImages(table.columns[column], files, reasons, columns, places, str(table.path))
+
+
+def joined(parts: Sequence[RequestedImages]) -> RequestedImages:
+    """Returns the images of all `parts`, with the columns that all of them have, whatever their capitals."""
+
+    def all_of(name: str) -> list[Any]:
+        return [one for part in parts for one in getattr(part, name)]
+
+    columns = {}
+    for name in parts[0].columns:
+        there = [table_reader.find_column(part.columns, name) for part in parts]
+        if None not in there:
+            columns[name] = [cell for part, own in zip(parts, there) if own for cell in part.columns[own]]
+    places = all_of("places") if all(part.places for part in parts) else ()
+    origin = " and ".join(part.origin for part in parts)
+    return RequestedImages(all_of("texts"), all_of("files"), all_of("reasons"), columns, places, origin)

@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 from stochconv_jax import metrics
 from stochconv_jax.data import sources
 from stochconv_jax.experiment import calibrations
-from stochconv_jax.run_folder import RunFolder, common_folder
+from stochconv_jax.run_folder import RunFolder, common_folder, split_workdirs
 from stochconv_jax.training.evaluation import Predictions
 
 
@@ -57,6 +57,21 @@ def find(paths: Sequence[str | os.PathLike]) -> tuple[RunFolder, list[RunFolder]
     folders = [RunFolder(path) for path in paths]
     found = {run.path.resolve(): run for folder in folders for run in _runs_below(folder) or [folder]}
     return RunFolder(common_folder([folder.path for folder in folders])), list(found.values())
+
+
+def of_workdir(workdir: str) -> tuple[RunFolder, list[RunFolder]]:
+    """Returns what `find` does for the folders in --workdir, whose results are written into the ensemble's folder.
+
+    Raises ValueError if that is the folder of one of several runs, whose own results would be replaced.
+    """
+    root, found = find(split_workdirs(workdir))
+    if len(found) > 1 and root.path in (run.path for run in found):
+        others = ", ".join(name_of(run, root) for run in found if run.path != root.path)
+        raise ValueError(
+            f"--workdir={workdir}: {others} in the run {root.path}, whose own results an ensemble would replace: move "
+            "one of them"
+        )
+    return root, found
 
 
 def _runs_below(folder: RunFolder) -> list[RunFolder]:

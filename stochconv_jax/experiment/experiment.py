@@ -229,7 +229,7 @@ class Experiment:
     @functools.cached_property
     def optimizer(self) -> optax.GradientTransformation:
         """The optimiser."""
-        names = ("momentum", "rms_decay", "epsilon", "weight_decay", "clip_norm")
+        names = ("momentum", "rms_decay", "epsilon", "weight_decay", "clip_norm", "schedule_free")
         settings = {name: self.config.optimizer[name] for name in names}
         frozen = dict.fromkeys(self.config.optimizer.freeze, 0.0)
         factors = optimizers.parse_factors(self.config.optimizer.factors)
@@ -248,8 +248,13 @@ class Experiment:
     @functools.cached_property
     def initializer(self) -> rngs.Seeded:
         """A function that initialises a train state."""
-        ema = self.config.optimizer.ema_decay is not None
-        return state.initializer(self.model, self.optimizer, self.inputs(), seed=self.config.seed, ema=ema)
+        seed, ema = self.config.seed, self.keeps_average
+        return state.initializer(self.model, self.optimizer, self.inputs(), seed=seed, ema=ema)
+
+    @property
+    def keeps_average(self) -> bool:
+        """Whether the train state has averages of the variables, which are evaluated in their place."""
+        return any(self.config.optimizer[name] is not None for name in ("ema_decay", "schedule_free"))
 
     @functools.cached_property
     def state_sharding(self) -> Callable[[Sequence[int]], jax.sharding.NamedSharding]:

@@ -40,14 +40,13 @@ def restore_variables(folder: RunFolder, experiment: Experiment) -> tuple[int, A
     checkpoint in `folder`, or none that can be used.
     """
     config = experiment.config
-    keeps_average = config.optimizer.ema_decay is not None
-    shapes = {"ema": experiment.variable_shapes} if keeps_average else experiment.variable_shapes
+    shapes = {"ema": experiment.variable_shapes} if experiment.keeps_average else experiment.variable_shapes
     with Checkpoints(folder.checkpoints, best_metric=config.checkpoint.best_metric, read_only=True) as kept:
         found = kept.restore_part(config.eval.checkpoint, {state.VARIABLES: shapes})
     if found is None:
         raise ValueError(f"no checkpoint in {folder.checkpoints}: train first, with the same --workdir")
     step, variables = found[0], found[1][state.VARIABLES]
-    return step, variables["ema"] if keeps_average else variables
+    return step, variables["ema"] if experiment.keeps_average else variables
 
 
 def _with_pretrained(experiment: Experiment, fresh: state.TrainState) -> state.TrainState:
@@ -59,7 +58,8 @@ def _with_pretrained(experiment: Experiment, fresh: state.TrainState) -> state.T
         variables, report = pretrained.load(init.weights, experiment.model, fresh.trained())
     else:
         variables, report = _from_run(init.run, experiment, fresh)
-    lists = {"initialised at random": report.fresh, "not used, because they fit nowhere": report.unused}
+    fresh_names = "initialised at random, the last layer at zero"
+    lists = {fresh_names: report.fresh, "not used, because they fit nowhere": report.unused}
     logger.info("%d arrays from %s", report.loaded, init.weights or init.run)
     for what, names in lists.items():
         logger.info("%s: %s", what, "".join(f"\n  {name}" for name in names) or "none")

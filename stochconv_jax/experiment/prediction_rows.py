@@ -44,15 +44,17 @@ def prediction_rows(
     return [row | {name: more[name][i] for name in more} for row, i in zip(rows, predictions.index)]
 
 
-def probability_cells(probability: np.ndarray, std: np.ndarray, classes: Sequence[str]) -> dict[str, float]:
+def probability_cells(probability: np.ndarray, std: np.ndarray, classes: Sequence[str]) -> dict[str, float | str]:
     """Returns an image's cells by column; `probability` and `std` are `[K]`, one for each class.
 
     The columns are probability and std of class 1 for two classes, and probability_0, std_0, ... for more. `classes`:
-    the names of the classes, which then have columns such as probability_melanoma; () for none.
+    the names of the classes, which then have columns such as probability_melanoma; () for none. An unknown std, NaN, is
+    an empty cell.
     """
     cells = {}
     for suffix, k in _suffixes(len(probability), classes).items():
-        cells |= {f"probability{suffix}": float(probability[k]), f"std{suffix}": float(std[k])}
+        cells[f"probability{suffix}"] = float(probability[k])
+        cells[f"std{suffix}"] = "" if np.isnan(std[k]) else float(std[k])
     return cells
 
 

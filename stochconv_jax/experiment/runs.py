@@ -78,7 +78,7 @@ def claim(
     size: Mapping[str, int],
     data: Mapping[str, Any],
     classes: Sequence[str] = (),
-    class_weights: Sequence[float] = (),
+    **more: Any,
 ) -> None:
     """Writes config.json of a new run, or checks that the run in `folder` is the one that `config` describes.
 
@@ -90,7 +90,7 @@ def claim(
       size: parameters and multiply-adds of the model.
       data: `fingerprint` of the training images and of the validation images.
       classes: names of the classes as they were found, which config.data.classes in config.json becomes.
-      class_weights: weights of the classes in the loss, for the record; () if all are equal.
+      **more: further entries of config.json, for the record.
 
     Raises:
       ValueError: `folder` holds another run, and the message lists the keys that differ; or its checkpoints are gone.
@@ -113,7 +113,7 @@ def claim(
                 "back, choose another --workdir, or remove its metrics.csv and evaluation.json"
             )
     elif jax.process_index() == 0:
-        about = {"config": content, **size, "data": data} | ({"class_weights": class_weights} if class_weights else {})
+        about = {"config": content, **size, "data": data, **more}
         folder.write_json("config.json", about | provenance.describe(folder.path))
 
 
@@ -215,6 +215,12 @@ def fingerprint(source: sources.Source, columns: Sequence[str] = ()) -> dict[str
     labels = np.asarray(source.labels, np.int32).tobytes()
     found = {"images": len(source), "crc32": zlib.crc32(labels, _crc32_of(source.names))}
     return found | ({"metadata_crc32": _crc32_of(texts)} if texts else {})
+
+
+def all_folds_crc32(train: sources.Source, validation: sources.Source) -> int:
+    """Returns a CRC-32 of the names and classes of all images, which does not depend on the fold that they are in."""
+    pairs = (pair for source in (train, validation) for pair in zip(source.names, source.labels.tolist()))
+    return _crc32_of([f"{name}\t{label}" for name, label in sorted(pairs)])
 
 
 def _crc32_of(texts: Sequence[str]) -> int:

@@ -20,7 +20,7 @@ class Report:
     """The outcome of `fill`."""
 
     loaded: int  # number of arrays of the classifier that were replaced
-    fresh: list[str]  # names of the other arrays, which stay as initialised
+    fresh: list[str]  # names of the other arrays, which stay as initialised or, in the last layer, become zero
     unused: list[str]  # names of given arrays that replace none
 
 
@@ -55,6 +55,9 @@ def fill(variables: Mapping[str, Any], arrays: Mapping[Key, np.ndarray]) -> tupl
     same branch first, then in the trunk and in the other branch, and last without a branch. Each array may so fill both
     branches. Some shapes differ and leave variables as they are: the first block after the branches meet has more input
     channels, and the last layer may have other classes. If only the last layer fits, nothing is replaced.
+
+    What is left of the last layer becomes zero: random weights there, up to 1 / sqrt(classes), would turn pretrained
+    features into large logits of no meaning, which training would first have to undo.
     """
     fresh, used, loaded = [], set(), 0
 
@@ -68,7 +71,7 @@ def fill(variables: Mapping[str, Any], arrays: Mapping[Key, np.ndarray]) -> tupl
                 loaded += 1
                 return np.asarray(found).astype(value.dtype)
         fresh.append("/".join(names))
-        return value
+        return np.zeros(value.shape, value.dtype) if names[0] == "classifier" else value
 
     filled = jax.tree_util.tree_map_with_path(pick, dict(variables))
     if all("classifier" in key for key in used):

@@ -1,5 +1,6 @@
 """The nine modes of --mode, one file each, and what runs them."""
 
+import contextlib
 import importlib
 import os
 import pathlib
@@ -43,7 +44,8 @@ def run(mode: str, config: Any, overrides: Mapping[str, Any], workdir: str, conf
     try:
         if mode in TOGETHER:
             distributed.join(**config.distributed, stops_together=mode == "train")
-        return importlib.import_module(f"stochconv_jax.modes.{mode}").run(config, overrides, workdir, **more)
+        with _in_file_system(workdir, mode) as folder:
+            return importlib.import_module(f"stochconv_jax.modes.{mode}").run(config, overrides, folder, **more)
     except rendezvous.RendezvousError as error:
         sys.exit(f"stochconv_jax: {name_keys(str(error), ['distributed'])}")
     except watchdog.Stalled as error:
@@ -62,6 +64,23 @@ def run(mode: str, config: Any, overrides: Mapping[str, Any], workdir: str, conf
         # JAX and Grain add such a note at the end, where the error itself is to stand.
         error.__notes__ = [n for n in getattr(error, "__notes__", ()) if "removed its internal frames" not in n]
         raise
+
+
+def _in_file_system(workdir: str, mode: str) -> contextlib.AbstractContextManager[str]:
+    """Returns a context with the folder in which `mode` works: `workdir`, or a local copy if that is an address."""
+    if "://" not in workdir:
+        return contextlib.nullcontext(workdir)
+    if mode in TOGETHER:
+        import jax
+
+        if jax.process_count() > 1:
+            raise ValueError(
+                f"--workdir={workdir}: several processes need a folder that all of them share, and a bucket is none: "
+                "choose a folder"
+            )
+    from stochconv_jax.buckets import staging  # imports fsspec
+
+    return staging.local_copy(workdir, mode)
 
 
 def _message(error: Exception) -> str:

@@ -18,12 +18,21 @@ from stochconv_jax.experiment.evaluated_images import VALIDATION
 from stochconv_jax.experiment.prediction_rows import group_of_each, prediction_rows
 from stochconv_jax.experiment.runs import EVALUATE_LOCK, EVALUATION, PREDICTIONS
 from stochconv_jax.predictor import Predictor
-from stochconv_jax.run_folder import RunFolder, locked, split_workdirs
+from stochconv_jax.run_folder import RunFolder, locked
 from stochconv_jax.training.checkpoints import BEST
 from stochconv_jax.training.evaluation import Predictions
 
 logger = logging.getLogger(__name__)
 
+SHOWN = (
+    "roc_auc",
+    "average_precision",
+    "log_loss",
+    "brier_score",
+    "accuracy",
+    "balanced_accuracy",
+    "calibration_error",
+)
 CHOOSE_ANOTHER = "choose another folder with --config.eval.output"
 
 
@@ -34,7 +43,7 @@ def run(_, overrides, workdir) -> None:
     work, for images that are not the run's and that the command line does not ask for. Several runs are evaluated as an
     ensemble, see `ensembles`.
     """
-    root, folders = ensembles.find(split_workdirs(workdir))
+    root, folders = ensembles.of_workdir(workdir)
     if [folder.path for folder in folders] == [root.path]:
         _evaluate_run(root, overrides)
     else:
@@ -148,15 +157,26 @@ def _write(output: RunFolder, summary: dict[str, Any], rows: Sequence[Mapping[st
         file = write_csv(output.path / PREDICTIONS, list(rows[0]), rows)
         summary["predictions_crc32"] = zlib.crc32(file.read_bytes())
         output.write_json(EVALUATION, {name: _json_value(value) for name, value in summary.items()})
-    for name, value in summary.items():
-        logger.info("%s: %s", name, value)
-    logger.info("written: %s, %s", output.path / EVALUATION, output.path / PREDICTIONS)
+    logger.info("%s", in_words(summary))
+    logger.info("written: %s with all figures, %s", output.path / EVALUATION, output.path / PREDICTIONS)
     if summary["images"] == VALIDATION and summary["checkpoint_chosen_on"] == VALIDATION:
         logger.warning(
             "the checkpoint is the best by %s on these same images, so its results are optimistic and their interval, "
             "which ignores the choice, is too narrow: evaluate with --config.eval.checkpoint=last, or a test set",
             summary["checkpoint_chosen_by"],
         )
+
+
+def in_words(summary: Mapping[str, Any]) -> str:
+    """Returns the main figures of evaluation.json as one line of text."""
+    skipped = f", {len(summary['skipped'])} skipped" if summary["skipped"] else ""
+    figures = []
+    for name in SHOWN:
+        if name in summary:
+            bounds = summary.get(f"{name}_interval_95")
+            interval = f" [{', '.join(f'{bound:.3f}' for bound in bounds)}]" if bounds else ""
+            figures.append(f"{name} {summary[name]:.4g}{interval}")
+    return f"{summary['n']} {summary['images']} images{skipped}: {', '.join(figures)}"
 
 
 def _choice(config: ConfigDict) -> dict[str, str]:

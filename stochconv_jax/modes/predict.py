@@ -13,7 +13,6 @@ from stochconv_jax.decisions import Calibration
 from stochconv_jax.experiment import calibrations, ensembles, runs
 from stochconv_jax.experiment.prediction_rows import decision_cells, further_columns, probability_cells
 from stochconv_jax.predictor import ImageProbabilities, Predictor, mean_over_runs
-from stochconv_jax.run_folder import split_workdirs
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +27,7 @@ def run(_, overrides, workdir) -> None:
     Several runs predict as an ensemble: the mean probability, its standard deviation over the runs, and for two classes
     the column `rank`, the mean of the images' ranks.
     """
-    root, folders = ensembles.find(split_workdirs(workdir))
+    root, folders = ensembles.of_workdir(workdir)
     overrides = {**overrides, "data.on_bad_image": "skip"}
     configs = {ensembles.name_of(folder, root): runs.read_run(folder.path, overrides)[1] for folder in folders}
     ensembles.refuse_other_classes(configs)

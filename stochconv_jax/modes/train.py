@@ -17,7 +17,7 @@ from stochconv_jax.data import class_names, sources
 from stochconv_jax.experiment import checking, initial_state, refitting, runs, skipped_images
 from stochconv_jax.experiment.experiment import Experiment
 from stochconv_jax.models import summary
-from stochconv_jax.run_folder import RunFolder, locked
+from stochconv_jax.run_folder import ALL_FOLDS, RunFolder, locked
 from stochconv_jax.runtime import goodput, mesh, preemption, watchdog
 from stochconv_jax.runtime.goodput import Goodput
 from stochconv_jax.training import evaluation, loop, progress, storage_check, trackers
@@ -64,8 +64,10 @@ def _claim(folder: RunFolder, experiment: Experiment) -> None:
     sides = {"train": experiment.train_source, "validation": experiment.val_source}
     columns = experiment.config.data.metadata_columns
     data = {side: runs.fingerprint(source, columns) for side, source in sides.items()}
-    found = {"classes": experiment.train_source.classes, "class_weights": experiment.class_weights}
-    runs.claim(folder, experiment.config, size=size, data=data, **found)
+    more: dict[str, Any] = {"class_weights": experiment.class_weights} if experiment.class_weights else {}
+    if experiment.config.data.fold:
+        more[ALL_FOLDS] = runs.all_folds_crc32(*sides.values())
+    runs.claim(folder, experiment.config, size=size, data=data, classes=experiment.train_source.classes, **more)
     if experiment.metadata and jax.process_index() == 0:
         folder.write_json(runs.METADATA, experiment.metadata.as_json())
 

@@ -15,7 +15,7 @@ from stochconv_jax import default_config, early_stopping
 from stochconv_jax.config import flatten
 from stochconv_jax.reporting import evaluations
 from stochconv_jax.reporting.evaluations import BY_PASSES, SavedPredictions
-from stochconv_jax.run_folder import FREE_KEYS
+from stochconv_jax.run_folder import ALL_FOLDS, FREE_KEYS
 
 SEED = re.compile(r"[-_., /]*(?<![a-z])seeds?[-_= /]?(\d+)", re.IGNORECASE)  # in the name of a folder
 FOLD = re.compile(SEED.pattern.replace("seed", "fold"), re.IGNORECASE)
@@ -174,15 +174,22 @@ def group(runs: Iterable[Run]) -> tuple[list[Group], list[str]]:
 
 
 def _by_data(runs: Sequence[Run]) -> list[list[Run]]:
-    """Divides runs of folds into those of each data set, in which the runs of a fold have the same images."""
-    found: list[tuple[dict, list[Run]]] = []
+    """Divides runs of folds into those of each data set, in which the runs of a fold have the same images.
+
+    Runs of earlier versions did not record the images of all folds together.
+    """
+    found: list[tuple[dict[Any, Any], list[Run]]] = []
     for run in runs:
-        data = run.about.get("data") if run.fold else None
-        members = next((members for of_fold, members in found if of_fold.setdefault(run.fold, data) == data), None)
-        if members is None:
-            found.append(({run.fold: data}, [run]))
+        known: dict[Any, Any] = {run.fold: run.about.get("data")} if run.fold else {}
+        if (together := run.about.get(ALL_FOLDS)) is not None:
+            known["all folds"] = together
+        for data, members in found:
+            if all(data.get(part, images) == images for part, images in known.items()):
+                data |= known
+                members.append(run)
+                break
         else:
-            members.append(run)
+            found.append((known, [run]))
     return [members for _, members in found]
 
 

@@ -12,6 +12,11 @@ from stochconv_jax.training import step_metrics
 from stochconv_jax.training.step_metrics import EvalMetrics
 
 
+def spread_of(probability: np.ndarray) -> np.ndarray:
+    """Returns the standard deviation over the first axis, `[draws, N, classes]` -> `[N, classes]`; NaN for one draw."""
+    return probability.std(axis=0) if len(probability) > 1 else np.full(probability.shape[1:], np.nan)
+
+
 @dataclasses.dataclass(frozen=True)
 class Predictions:
     """Predictions of N images of a source, in its order.
@@ -35,8 +40,8 @@ class Predictions:
         return metrics.mean_log_probabilities(metrics.log_probabilities(self.logits))
 
     def spread(self) -> np.ndarray:
-        """Returns the standard deviation of the probability over views and passes, `[N, classes]`; zero for one."""
-        return np.exp(metrics.log_probabilities(self.logits)).std(axis=0)
+        """Returns the standard deviation of the probability over views and passes, `[N, classes]`; NaN for one."""
+        return spread_of(np.exp(metrics.log_probabilities(self.logits)))
 
     def quality(self, groups: Sequence[str] | None = None) -> dict[str, Any]:
         """Returns the figures of `metrics.summary`, the ROC AUC after 1, 2, ... passes and the mean spread.

@@ -2,6 +2,7 @@
 
 import operator
 from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -70,6 +71,7 @@ def create_optimizer(
     weight_decay: float,
     clip_norm: float | None,
     factors: Mapping[str, float] | None = None,
+    schedule_free: float | None = None,
 ) -> optax.GradientTransformation:
     """Returns an optimiser.
 
@@ -85,6 +87,9 @@ def create_optimizer(
       weight_decay: decoupled weight decay, of kernels only; 0 for none.
       clip_norm: largest norm of the gradients; None for no clipping.
       factors: factors of the learning rate by part, see `parts.values_by_part`; 0 leaves a part as it is.
+      schedule_free: makes the optimiser schedule-free (Defazio et al., 2024, arXiv:2405.15682), with gradients at
+        `schedule_free` times the average plus the rest times the last iterate; 'adamw' is then without its own
+        momentum. `averaged` returns the average, with which one evaluates. None for an ordinary optimiser.
 
     Raises:
       ValueError: `name` is not one of `OPTIMIZERS`.
@@ -92,6 +97,8 @@ def create_optimizer(
     if name not in OPTIMIZERS:
         raise ValueError(f"name={name!r}: choose one of {', '.join(OPTIMIZERS)}")
     steps = _direction(name, rms_decay, epsilon)
+    if schedule_free and name == "adamw":
+        steps = [optax.scale_by_rms(decay=0.999, eps=epsilon, eps_in_sqrt=False, bias_correction=True)]
     if momentum and name in ("rmsprop", "sgd"):
         steps.append(optax.trace(decay=momentum))
     if weight_decay:
@@ -99,7 +106,37 @@ def create_optimizer(
     if clip_norm is not None:
         steps.insert(0, optax.clip_by_global_norm(clip_norm))
     steps.append(optax.scale_by_learning_rate(schedule))
-    return optax.chain(*steps, *([_scale_parts(factors)] if factors else []))
+    optimizer = optax.chain(*steps, *([_scale_parts(factors)] if factors else []))
+    if not schedule_free:
+        return optimizer
+    wrapped = optax.contrib.schedule_free(optimizer, schedule, b1=schedule_free)
+    # It computes parameters anew at every step, and rounding would change parts that are to stay as they are.
+    moves = {part: float(factor > 0) for part, factor in (factors or {}).items()}
+    return optax.chain(wrapped, _scale_parts(moves)) if moves else optax.chain(wrapped)
+
+
+def averaged(opt_state: optax.OptState, params: Any) -> Any:
+    """Returns the average that a schedule-free optimiser keeps, like `params`; None for other optimisers."""
+    found = [state for state in jax.tree.leaves(opt_state, is_leaf=_is_schedule_free) if _is_schedule_free(state)]
+    if not found:
+        return None
+    average = optax.contrib.schedule_free_eval_params(found[0], params)
+    return jax.tree.map(
+        lambda x, y, z: jnp.where(y == z, y, x), average, params, found[0].z
+    )  # exact where nothing moves
+
+
+def restarted(opt_state: optax.OptState, params: Any) -> optax.OptState:
+    """Returns the state of an optimiser that has made no step, for other `params` than it was made with."""
+
+    def restart(state):
+        return state._replace(z=jax.tree.map(jnp.copy, params)) if _is_schedule_free(state) else state
+
+    return jax.tree.map(restart, opt_state, is_leaf=_is_schedule_free)
+
+
+def _is_schedule_free(state: Any) -> bool:
+    return isinstance(state, optax.contrib.ScheduleFreeState)
 
 
 def _direction(name: str, rms_decay: float, epsilon: float) -> list[optax.GradientTransformation]:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from stochconv_jax.training import rngs
+from stochconv_jax.training import optimizers, rngs
 
 # The items of a checkpoint that hold arrays. Reading the first does not need the second.
 VARIABLES, OPTIMIZER = "variables", "optimizer"
@@ -25,7 +25,7 @@ class TrainState:
       params: the parameters.
       batch_stats: the running statistics of batch norm; {} for a network without any.
       opt_state: the optimiser's state.
-      ema: moving averages {'params', 'batch_stats'}, or None where no average is kept.
+      ema: averages {'params', 'batch_stats'} to evaluate with, or None where no average is kept.
     """
 
     step: jax.Array
@@ -38,7 +38,8 @@ class TrainState:
         """Returns the state with these {'params', 'batch_stats'}, which also become the average where one is kept."""
         placed = jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), variables, self.trained())
         ema = None if self.ema is None else jax.tree.map(jnp.copy, placed)
-        return dataclasses.replace(self, params=placed["params"], batch_stats=placed["batch_stats"], ema=ema)
+        opt_state = optimizers.restarted(self.opt_state, placed["params"])
+        return dataclasses.replace(self, **placed, opt_state=opt_state, ema=ema)
 
     def trained(self) -> dict[str, Any]:
         """Returns {'params', 'batch_stats'} as the optimiser left them."""

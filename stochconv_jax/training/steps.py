@@ -10,7 +10,7 @@ import optax
 from stochconv_jax.models.classifier import Classifier, sown_windows
 from stochconv_jax.models.views import turn_inputs
 from stochconv_jax.runtime import mesh as meshes
-from stochconv_jax.training import losses, parts, rngs
+from stochconv_jax.training import losses, optimizers, parts, rngs
 from stochconv_jax.training.state import TrainState
 from stochconv_jax.training.step_metrics import EvalMetrics, TrainMetrics
 
@@ -89,6 +89,8 @@ def train_step(
         variables = {"params": params, "batch_stats": batch_stats}
         averaged: Any = optax.incremental_update(variables, ema, 1.0 - ema_decay)
         ema = {kind: parts.keep(model.frozen, variables[kind], averaged[kind]) for kind in variables}
+    elif (average := optimizers.averaged(opt_state, params)) is not None:
+        ema = {"params": average, "batch_stats": batch_stats}
     norm = _norm({"params": params, "batch_stats": batch_stats})
     columns = {name: batch[name] for name in ("label", "index", "skipped")}
     metrics = TrainMetrics.single_from_model_output(loss=loss, norm=norm, logits=logits, **columns)

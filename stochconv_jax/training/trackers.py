@@ -1,4 +1,4 @@
-"""Sends the figures of a run to programs that draw them: TensorBoard, Weights & Biases and MLflow.
+"""Sends the figures of a run to programs that draw them: TensorBoard, also through clu, Weights & Biases and MLflow.
 
 metrics.csv has all figures, so a tracker that fails does not end the training. It is logged and gets no more figures.
 """
@@ -44,6 +44,31 @@ class TensorBoard:
         """Implements `Tracker`."""
         for name, value in values.items():
             self._writer.add_scalar(name, value, step)
+        self._writer.flush()
+
+    def close(self, finished: bool) -> None:
+        """Implements `Tracker`."""
+        del finished
+        self._writer.close()
+
+
+class Clu:
+    """Writes event files by clu's writer, with the config, into the folder clu/ of the run. Needs TensorFlow."""
+
+    def __init__(self, folder: RunFolder, config: Mapping[str, Any], first_step: int):
+        import tensorflow as tf  # pyright: ignore[reportMissingImports, reportMissingModuleSource]
+        from clu import metric_writers
+
+        del first_step  # repeated figures are the same
+        tf.config.set_visible_devices([], "GPU")  # TensorFlow would take their memory from JAX
+        self._writer = metric_writers.SummaryWriter(str(folder.path / "clu"))
+        self._writer.write_hparams(
+            {key: value if isinstance(value, bool | int | float) else str(value) for key, value in config.items()}
+        )
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Implements `Tracker`."""
+        self._writer.write_scalars(step, dict(values))
         self._writer.flush()
 
     def close(self, finished: bool) -> None:
@@ -112,17 +137,24 @@ class MLflow:
 
 TRACKERS: Mapping[str, Callable[[RunFolder, Mapping[str, Any], int], Tracker]] = {
     "tensorboard": TensorBoard,
+    "clu": Clu,
     "wandb": WeightsAndBiases,
     "mlflow": MLflow,
 }
-EXTRAS = ("wandb", "mlflow")  # trackers whose packages are extras of the same name
+# The packages that a tracker needs besides those of this project, and what installs them.
+PACKAGES = {
+    "clu": (("tensorflow", "tensorboard"), "tensorflow tensorboard"),
+    "wandb": (("wandb",), "'stochconv_jax[wandb]'"),
+    "mlflow": (("mlflow",), "'stochconv_jax[mlflow]'"),
+}
 
 
 def check_packages(names: Sequence[str]) -> None:
-    """Raises RuntimeError if the package of one of the trackers `names` is not installed."""
+    """Raises RuntimeError if a package of one of the trackers `names` is not installed."""
     for name in names:
-        if name in EXTRAS and importlib.util.find_spec(name) is None:
-            raise RuntimeError(f"`trackers` has {name}, whose package is missing: pip install 'stochconv_jax[{name}]'")
+        packages, install = PACKAGES.get(name, ((), ""))
+        if missing := [package for package in packages if importlib.util.find_spec(package) is None]:
+            raise RuntimeError(f"`trackers` has {name}, which needs {' and '.join(missing)}: pip install {install}")
 
 
 class Trackers:

@@ -31,6 +31,22 @@ def test_the_networks_differ_in_what_they_see():
     assert whole.data.thumbnail_size == (2048, 2048) == split.data.image_size
 
 
+def test_points_that_axes_share_are_measured_once(tmp_path, monkeypatch):
+    measured = []
+
+    def measure(network, *, rounds, limit, only, **arguments):
+        measured.append((network, *sorted(arguments.items())))
+        return {step: {"milliseconds": 1.0, "bytes": 1} for step in only}
+
+    monkeypatch.setattr(growth, "measure", measure)
+    paths = f"--json {tmp_path / 'growth.json'} --figure {tmp_path / 'growth.png'}"
+    growth.main(f"--sides 512 1024 --batches 1 4 --passes 1 4 --filters 16 32 {paths}".split())
+    rows = json.loads((tmp_path / "growth.json").read_text())["results"]["rows"]
+    assert len(rows) == 2 * (3 * 2 + 3 * 2 + 2 * 2) + 2  # two steps of each point, one of several passes
+    assert len(set(measured)) == len(measured) == 3 + 5 + 3  # thumbnail, split, whole
+    assert sum(name == growth.THUMBNAIL for name, *_ in measured) == 3  # it does not depend on the side
+
+
 @pytest.mark.slow
 def test_every_axis_is_measured_and_drawn(tmp_path):
     paths = {name: tmp_path / f"growth.{name}" for name in ("json", "png")}

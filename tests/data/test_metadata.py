@@ -86,6 +86,9 @@ def test_an_encoding_comes_back_from_json_with_every_digit():
         ({"age": ["", "NaN"]}, "no training image has a value of 'age'"),
         ({"ages": ["1", "2"]}, r"no column 'age' in t\.csv, which has ages\. Did you mean \"ages\"\?"),
         ({"age": ["1e999", "2"]}, "has the word '1e999'"),
+        ({"age": ["1", "-1e200", "2"]}, r"t\.csv, row 3: 'age' is -1e200, a number too large to be standardised"),
+        ({"age": ["1.7e308", "1.7e308"]}, r"t\.csv, row 2: 'age' is 1.7e308, a number too large"),
+        ({"age": ["1e-200", "2e-200"]}, "the numbers of 'age' differ by too little to be standardised"),
     ],
 )
 def test_what_cannot_be_fitted_is_refused_by_its_row_or_column(columns, words):
@@ -98,6 +101,14 @@ def test_a_word_among_numbers_is_refused_by_its_row_also_in_a_subset():
     later = Subset(source(table="new.csv", age=["1", "2", "young"]), np.array([0, 2]))
     with pytest.raises(ValueError, match=r"^new\.csv, row 4: 'age' is 'young', and the training images have numbers"):
         encoding.attach(later)
+
+
+def test_a_number_that_no_float32_holds_is_refused_by_its_row():
+    encoding = Encoding.fit(source(age=["1", "2"]), ["age"])
+    assert np.isfinite(encode(encoding, age=["1e37"])).all()
+    for number in ("1e39", "-1e308"):
+        with pytest.raises(ValueError, match=rf"row 3: 'age' is {number}, too far from the training images' numbers"):
+            encoding.attach(source(age=["1", number]))
 
 
 def test_images_without_a_table_are_refused_with_the_way_to_give_one():
@@ -122,6 +133,11 @@ def test_values_of_python_become_the_texts_of_a_table():
     np.testing.assert_array_equal(
         encode(encoding, **metadata.texts_from({"age": [float("nan"), 2]}, 2)), [[0, 1], [1, 0]]
     )
+    rows = [{"AGE": 50, "sex": "f"}, {"Sex": "m"}, {"age": 1.5}]
+    assert metadata.texts_from(rows, 3) == expected
+    for twice in ({"age": [1], "Age": [2]}, [{"age": 1, "Age": 2}]):
+        with pytest.raises(ValueError, match=r"two of the names \['age', 'Age'\] differ by their capitals only"):
+            metadata.texts_from(twice, 1)
     with pytest.raises(ValueError, match="2 values of 'age' for 3 images"):
         metadata.texts_from({"age": [1, 2]}, 3)
     with pytest.raises(ValueError, match=r"expected .*, or a list with a .* for each image"):

@@ -118,6 +118,16 @@ def test_an_archive_that_is_opened_has_its_list_of_files_before_threads_ask_for_
     assert {len(about) for about in system.dir_cache.values()} == {3}  # the rest would be half of the memory
 
 
+@pytest.mark.parametrize("form", ["/{}", "./{}", ".//{}", "/./a/../{}"])
+def test_files_of_a_zip_are_found_by_their_paths_from_its_top_however_they_are_written(tmp_path, form):
+    (tmp_path / "names").mkdir()
+    archive = stores.write_zip(tmp_path / "i.zip", {"./": b""} | {form.format(name): IMAGES[name] for name in IMAGES})
+    top = paths.parse(archive)
+    assert [file.relative_to(top).as_posix() for file in top.files_below()] == sorted(IMAGES)
+    assert {name: (top / name).read_bytes() for name in IMAGES} == IMAGES
+    assert [path.name for path in top.iterdir()] == ["cat", "dog"]
+
+
 def test_hdf5_arrays_of_any_length_are_read_in_full_and_an_empty_group_is_no_file(tmp_path):
     content = encoded(random_picture(40, 50))
     with h5py.File(tmp_path / "a.h5", "w") as archive:

@@ -13,6 +13,7 @@ import simplejpeg
 
 from stochconv_jax.data import augment, pipeline, reader
 from stochconv_jax.data.sources import BadImage, FolderSource
+from tests.conftest import PATIENCE
 from tests.data.batches import PIXELS, assert_same, evaluation, joined, train
 from tests.data.drawn import RANDOM, Noise, Witness
 
@@ -103,7 +104,7 @@ def test_a_program_that_closes_nothing_ends_quietly(pytestconfig, tmp_path):
     program.write_text(FORGETFUL)
     command = [sys.executable, "-W", "error::ResourceWarning", str(program)]
     environment = {"PYTHONPATH": str(pytestconfig.rootpath), "JAX_PLATFORMS": "cpu"}
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, env=environment)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "(4, 24, 32, 3)\n", "")
 
 

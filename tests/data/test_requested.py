@@ -68,6 +68,19 @@ def test_a_table_gives_every_row_in_its_order_with_the_reason_where_there_is_no_
     assert found.source().names == ["1.png", "b.png", "1.png"]
 
 
+def test_tables_together_have_the_columns_that_all_of_them_have(folder):
+    (folder / "one.csv").write_text("age,site,image\n1,x,b\n2,y,gone\n")
+    (folder / "two.csv").write_text("image,AGE,sex\nx/1,3,f\n")
+    parts = [find(folder / name) for name in ("one.csv", "two.csv")]
+    source = (both := requested.joined(parts)).source()
+    assert both.texts == ["b", "gone", "x/1"] and both.columns == {"age": ["1", "2", "3"]}
+    assert source.names == ["b.png", "1.png"] and source.columns == {"age": ["1", "3"]}
+    assert [source.where(k) for k in range(2)] == [f"{folder}/one.csv, row 2", f"{folder}/two.csv, row 2"]
+    assert source.origin == f"{folder}/one.csv and {folder}/two.csv"
+    mixed = requested.joined([*parts, find(folder / "y")])
+    assert mixed.texts[-1] == "1.png" and not mixed.columns and mixed.source().names == ["b.png", "1.png", "1.png"]
+
+
 def test_tables_that_are_of_no_use(folder):
     (folder / "list.tsv").write_text("file\tage\nb.png\t1\n")
     with pytest.raises(ValueError, match=r"list\.tsv: .*column `image`, found \['file', 'age'\].*`image_column`"):

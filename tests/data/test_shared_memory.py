@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from stochconv_jax.data import shared_memory, streams
+from tests.conftest import PATIENCE
 from tests.data.rows import DyingRows, WideRows
 
 MIB = 2**20
@@ -48,15 +49,15 @@ def test_what_will_not_fit_is_refused_with_the_sizes_and_the_remedies(free):
 )
 def test_a_worker_s_death_is_called_what_it_is(free, number, words):
     free(7)
-    made = streams.batches(DyingRows(number), 0, 1, 1, timeout_seconds=60, row_bytes=3 * MIB)
+    made = streams.batches(DyingRows(number), 0, 1, 1, timeout_seconds=PATIENCE, row_bytes=3 * MIB)
     with pytest.raises(RuntimeError, match=words):
         next(made)
 
 
 def test_what_is_counted_does_wait_there():
     """Batches wait in shared memory while none is fetched, as during the first step's compilation."""
-    rows, deadline = 4, time.monotonic() + 60
-    made = streams.batches(WideRows(), 0, rows, 1, timeout_seconds=60)
+    rows, deadline = 4, time.monotonic() + PATIENCE
+    made = streams.batches(WideRows(), 0, rows, 1, timeout_seconds=PATIENCE)
     next(made)
     counted = shared_memory.needed(WideRows.BYTES, rows, 1, np.inf) // (rows * WideRows.BYTES)
     sizes = []

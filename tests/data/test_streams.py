@@ -17,6 +17,7 @@ import pytest
 from stochconv_jax.data import pipeline, streams
 from stochconv_jax.data.sources import FolderSource
 from stochconv_jax.runtime.watchdog import Stalled
+from tests.conftest import PATIENCE
 from tests.data.batches import PIXELS, evaluation, train
 from tests.data.drawn import RANDOM, Noise
 from tests.data.rows import PageFaultRows
@@ -70,7 +71,7 @@ def test_workers_leave_signals_to_the_main_process_and_end_with_it():
         "from stochconv_jax.data import streams\n"
         "from tests.data.rows import ProcessRows\n"
         "if __name__ == '__main__':\n"
-        "    made = streams.batches(ProcessRows(), 0, 1, 1, timeout_seconds=60)\n"
+        "    made = streams.batches(ProcessRows(), 0, 1, 1, timeout_seconds=600)\n"
         "    worker = int(next(made)['process'][0])\n"
         "    os.kill(worker, signal.SIGTERM)\n"
         "    os.kill(worker, signal.SIGINT)\n"
@@ -79,9 +80,9 @@ def test_workers_leave_signals_to_the_main_process_and_end_with_it():
         "    print(worker, flush=True)\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, timeout=PATIENCE)
     assert done.returncode == -signal.SIGKILL
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline and alive(int(done.stdout)):
         time.sleep(0.1)
     assert not alive(int(done.stdout))
@@ -96,6 +97,6 @@ def alive(process):
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the allocator is not glibc's")
 def test_a_worker_reads_into_memory_that_it_has_already():
-    rows = streams.batches(PageFaultRows(), 0, 1, 1, timeout_seconds=60.0, last=1)
+    rows = streams.batches(PageFaultRows(), 0, 1, 1, timeout_seconds=PATIENCE, last=1)
     (batch,) = list(rows)
     assert batch["again"].item() < batch["first"].item() / 10

@@ -193,6 +193,16 @@ def test_one_of_several_folders_that_is_no_run_is_named(sweep):
         stochconv_jax.load([sweep, sweep.parent / "nowhere"])
 
 
+def test_an_ensemble_is_not_written_over_one_of_its_runs(sweep):
+    run = sweep / "a" / "fold_1" / "seed_0"
+    (run / "more").mkdir()
+    (run / "more" / "config.json").write_text("{}")
+    for mode in (evaluate, predict):
+        with pytest.raises(ValueError, match=rf"--workdir=.*: more in the run {run}, whose own results an ensemble"):
+            mode.run(None, {}, f"{run},{run / 'more'}")
+    assert ensembles.of_workdir(f"{run},{run}")[1][0].path == run
+
+
 def test_metadata_go_to_the_runs_of_an_ensemble_that_take_them():
     class Run:
         def __init__(self, takes):

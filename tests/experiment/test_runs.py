@@ -72,10 +72,28 @@ def test_another_change_is_another_run(run, changes):
 def test_a_cosine_is_not_made_longer(tmp_path):
     claim(tmp_path, "cosine", num_epochs=2)
     RunFolder(tmp_path).write_metrics([{"epoch": 1, "step": 4}])
-    with pytest.raises(
-        ValueError, match=r"The cosine schedule depends on the number of epochs: .*--config\.init\.run="
-    ):
+    words = "The cosine schedule depends on the number of epochs: .*start from the weights of this one with"
+    with pytest.raises(ValueError, match=rf"{words} --config\.init\.run={tmp_path}\. What differs"):
         claim(tmp_path, "cosine", num_epochs=3)
+
+
+def test_a_run_that_ended_before_its_first_checkpoint_is_no_run_yet(tmp_path):
+    claim(tmp_path, seed=7)
+    claim(tmp_path, seed=8)
+    assert saved(tmp_path)["config"]["seed"] == 8
+
+
+@pytest.mark.parametrize(("epochs", "evaluated"), [(1, True), (3, False)])
+def test_a_run_whose_checkpoints_are_gone_is_not_made_again(run, epochs, evaluated):
+    RunFolder(run).write_metrics([{"epoch": epoch, "step": 4 * epoch} for epoch in range(1, epochs + 1)])
+    if evaluated:
+        (run / runs.EVALUATION).write_text("{}")
+    before = saved(run)
+    with pytest.raises(ValueError, match=rf"{run} holds another run.*\n  seed: 0 there, 7 now"):
+        claim(run, num_epochs=2, checkpoint__patience=2, seed=7)
+    with pytest.raises(ValueError, match=f"the checkpoints of {run} are gone"):
+        claim(run, num_epochs=2, checkpoint__patience=2)
+    assert saved(run) == before
 
 
 def test_the_names_of_classes_are_those_that_were_found_and_may_be_left_out_later(run):

@@ -8,7 +8,7 @@ import pytest
 from stochconv_jax.data import augment
 from stochconv_jax.exporting.program import area_resize
 from stochconv_jax.training import steps
-from tests.exporting.conftest import IMAGE, THUMBNAIL, make_program, pictures
+from tests.exporting.conftest import IMAGE, THUMBNAIL, pictures
 
 
 @pytest.mark.parametrize(
@@ -24,20 +24,10 @@ def test_thumbnails_are_those_of_the_reader(size, small):
     assert wrong.max() <= 1 and (wrong > 0).mean() < 5e-3, (wrong.max(), (wrong > 0).mean())
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {},
-        {"merge_after": "head", "num_classes": 3, "sampling": "shared", "passes": 1},
-        {"merge_after": 0, "sampling": "per_batch", "axes": "diagonal", "conventions": "as_published"},
-        {"branches": ("windows",), "views": 4},
-        {"branches": ("thumbnail",)},
-    ],
-)
-def test_the_portable_form_predicts_the_same(settings):
-    program, images = make_program(**settings), pictures(3)
+def test_the_portable_form_predicts_the_same(program):
+    """Other settings are compared in their ONNX files, which are made of this form, see test_files.py."""
+    images, windows = pictures(3), program.windows()
     expected = np.asarray(jax.jit(program.probabilities)(images))
-    windows = program.windows()
     got = np.asarray(jax.jit(lambda x: program.portable_probabilities(x, windows=windows))(images))
     assert got.dtype == np.float32 and np.ptp(got[:, 0]) > 1e-3  # the images differ in more than rounding
     np.testing.assert_allclose(got, expected, atol=1e-5)
@@ -58,7 +48,7 @@ def test_windows_are_those_of_the_passes_for_an_image_whose_identity_is_0(progra
 
 
 def test_a_prediction_depends_neither_on_the_batch_nor_on_the_place_in_it(program):
-    predict, images = jax.jit(program.probabilities), pictures(4)
+    predict, images = jax.jit(program.probabilities), pictures(3)
     expected = predict(images)
     np.testing.assert_allclose(predict(images[::-1])[::-1], expected, atol=1e-6)
-    np.testing.assert_allclose(predict(images[2:3]), expected[2:3], atol=1e-6)
+    np.testing.assert_allclose(predict(images[1:2]), expected[1:2], atol=1e-6)

@@ -3,6 +3,7 @@
 Skips the tests that import it where Keras is not installed.
 """
 
+import functools
 import os
 from unittest import mock
 
@@ -52,12 +53,17 @@ def keras_model(name, seed, shape=None):
 def with_weights(name, file, branches=("thumbnail",), classes=CLASSES, **settings):
     """Returns our network of this name, with the weights of a file, and what `pretrained.load` reports."""
     model = Classifier(variant=variants.get(name), branches=branches, num_classes=classes, **settings)
+    blank = jax.tree.map(lambda leaf: np.full(leaf.shape, np.nan, leaf.dtype), shapes_of(model))
+    return model, *pretrained.load(str(file), model, blank)
+
+
+@functools.cache
+def shapes_of(model):
+    """Returns the shapes and dtypes of the variables."""
     inputs = {
         "thumbnail": jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.uint8),
         "image": jax.ShapeDtypeStruct((1, 300, 300, 3), jnp.uint8),
         "example": jax.ShapeDtypeStruct((1,), jnp.uint32),
     }
     keys = {"params": jax.random.key(0), "windows": jax.random.key(0)}
-    shapes = jax.eval_shape(lambda x: model.init(keys, x), inputs)
-    blank = jax.tree.map(lambda leaf: np.full(leaf.shape, np.nan, leaf.dtype), shapes)
-    return model, *pretrained.load(str(file), model, blank)
+    return jax.eval_shape(lambda x: model.init(keys, x), inputs)

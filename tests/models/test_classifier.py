@@ -1,5 +1,6 @@
 """The classifier: sizes, meeting points, and what an image's prediction may depend on."""
 
+import dataclasses
 import functools
 
 import jax
@@ -10,6 +11,7 @@ import pytest
 from stochconv_jax.models import variants
 from stochconv_jax.models.classifier import Classifier, sown_windows
 from stochconv_jax.models.efficientnet import LayerConfig
+from tests.models.random_variables import random_variables
 
 IMAGE, THUMBNAIL, OUTPUT = (96, 80), (48, 32), (24, 16)
 BOTH = ("thumbnail", "windows")
@@ -35,18 +37,8 @@ def shapes_of(model, inputs):
     return jax.eval_shape(lambda: model.init(keys, inputs))
 
 
-def random_variables(model, inputs, seed=0):
-    """Draws variables as large as a trained network's, because a new network makes no use of half of its parts."""
-    random = np.random.default_rng(seed)
-
-    def draw(path, leaf):
-        name = path[-1].key
-        if name in ("scale", "var"):
-            return random.uniform(0.5, 1.5, leaf.shape).astype(np.float32)
-        fan_in = max(1, np.prod(leaf.shape[:-1]))
-        return (random.normal(size=leaf.shape) / np.sqrt(fan_in)).astype(np.float32)
-
-    return jax.tree_util.tree_map_with_path(draw, shapes_of(model, inputs))
+def variables_of(model, inputs, seed=0):
+    return random_variables(shapes_of(model, inputs), np.random.default_rng(seed))
 
 
 @functools.cache
@@ -86,9 +78,11 @@ def test_parameter_counts_are_the_official_ones(name, one_logit, thousand):
 
 @pytest.mark.parametrize("merge_after", [*range(8), "head"])
 def test_branches_of_b0_meet_with_both_their_channels(merge_after):
-    model = Classifier(variant=variants.get("b0"), merge_after=merge_after, window_output=OUTPUT)
+    b0 = variants.get("b0")
+    stages = tuple(dataclasses.replace(stage, repeats=1) for stage in b0.stages)  # the others' channels are the first's
+    model = Classifier(variant=dataclasses.replace(b0, stages=stages), merge_after=merge_after, window_output=OUTPUT)
     params = shapes_of(model, pictures(2, seed=0))["params"]
-    single = variants.get("b0").filters_after(7 if merge_after == "head" else merge_after)
+    single = b0.filters_after(7 if merge_after == "head" else merge_after)
     if merge_after == "head":
         assert params["classifier"]["kernel"].shape == (2 * 1280, 1)
         return
@@ -109,7 +103,7 @@ def test_branches_of_b0_meet_with_both_their_channels(merge_after):
 )
 def test_a_prediction_is_the_same_alone_and_in_any_batch(branches, merge_after):
     model, inputs = tiny(branches=branches, merge_after=merge_after), pictures(5, seed=1)
-    variables, key = random_variables(model, inputs), jax.random.key(7)
+    variables, key = variables_of(model, inputs), jax.random.key(7)
     together = applied(model)(variables, inputs, key)
     assert together.shape == (5, 1) and together.dtype == jnp.float32
     assert np.ptp(together) > 1e-3, "the predictions hardly differ: the comparison would show nothing"
@@ -120,7 +114,7 @@ def test_a_prediction_is_the_same_alone_and_in_any_batch(branches, merge_after):
 
 def test_windows_follow_the_example_and_the_key():
     model, inputs = tiny(branches=("windows",)), pictures(3, seed=2)
-    variables = random_variables(model, inputs)
+    variables = variables_of(model, inputs)
     first = applied(model)(variables, inputs, jax.random.key(0))
     other_key = applied(model)(variables, inputs, jax.random.key(1))
     other_example = applied(model)(variables, inputs | {"example": inputs["example"] + np.uint32(1)}, jax.random.key(0))
@@ -129,7 +123,7 @@ def test_windows_follow_the_example_and_the_key():
 
 def test_the_window_branch_alone_has_more_filters_and_each_has_its_window():
     model, inputs = tiny(window_stem_filters=24), pictures(3, seed=0)
-    variables = random_variables(model, inputs)
+    variables = variables_of(model, inputs)
     assert Classifier.stem_kernel(variables["params"], "windows").shape == (3, 3, 3, 24)
     assert Classifier.stem_kernel(variables["params"], "thumbnail").shape == (3, 3, 3, 8)
     _, sown = model.apply(variables, inputs, rngs={"windows": jax.random.key(0)}, mutable=["intermediates"])
@@ -140,7 +134,7 @@ def test_the_window_branch_alone_has_more_filters_and_each_has_its_window():
 def test_group_norm_computes_the_same_in_training_and_for_an_image_alone():
     layers = LayerConfig(normalization="group")
     model, inputs = tiny(layers=layers, dropout=0.0, stochastic_depth=0.0), pictures(3, seed=0)
-    variables, keys = random_variables(model, inputs), {"windows": jax.random.key(0)}
+    variables, keys = variables_of(model, inputs), {"windows": jax.random.key(0)}
     assert variables.keys() == {"params"}
     trained = model.apply(variables, inputs, train=True, rngs=keys)
     np.testing.assert_allclose(trained, model.apply(variables, inputs, rngs=keys), rtol=1e-5, atol=1e-5)
@@ -152,7 +146,7 @@ def test_group_norm_computes_the_same_in_training_and_for_an_image_alone():
 @pytest.mark.parametrize("branches, unseen", [(("windows",), "thumbnail"), (("thumbnail",), "image")])
 def test_a_single_branch_needs_only_its_own_input(branches, unseen):
     model, inputs = tiny(branches=branches), pictures(2, seed=3)
-    variables = random_variables(model, inputs)
+    variables = variables_of(model, inputs)
     without = {name: rows for name, rows in inputs.items() if name != unseen}
     np.testing.assert_array_equal(
         applied(model)(variables, inputs, jax.random.key(0)), applied(model)(variables, without, jax.random.key(0))
@@ -162,8 +156,8 @@ def test_a_single_branch_needs_only_its_own_input(branches, unseen):
 def test_merge_weights_of_zero_leave_the_thumbnail_model():
     inputs = pictures(2, seed=4)
     alone, merged = tiny(branches=("thumbnail",)), tiny(merge_after=2)
-    variables = random_variables(alone, inputs)
-    both = random_variables(merged, inputs, seed=1)
+    variables = variables_of(alone, inputs)
+    both = variables_of(merged, inputs, seed=1)
     for kind in ("params", "batch_stats"):
         own = variables[kind]
         if kind == "params":

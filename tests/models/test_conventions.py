@@ -1,6 +1,7 @@
 """The published code's own networks: sizes to the unit, shared weights, and that each difference makes one."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ from stochconv_jax.models import variants
 from stochconv_jax.models.classifier import Classifier
 from stochconv_jax.models.efficientnet import CONVENTIONS, Conventions, LayerConfig, Stage
 from stochconv_jax.models.variants import StageSpec
+from tests.models.random_variables import random_variables
 
 PUBLISHED, TORCH = CONVENTIONS["as_published"], CONVENTIONS["torch"]
 LITE = Conventions().of_variant(variants.get("lite0"))
@@ -65,27 +67,32 @@ def test_shared_repeats_get_one_gradient_the_sum_over_the_repeats():
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Conventions)])
-def test_every_difference_makes_one(name):
-    """Each convention alone changes the parameters or, with the same parameters, the output."""
+@functools.cache
+def made(conventions):
+    """Returns the structure of the variables of a small network, and its output with random ones."""
     tiny = variants.get("tiny")
     spec = dataclasses.replace(tiny.stages[1], repeats=3)
     small = dataclasses.replace(tiny, stages=(spec,), head_filters=16)
+    model = Classifier(variant=small, branches=("thumbnail",), layers=LayerConfig(conventions=conventions))
+    random = np.random.default_rng(0)
+    inputs = {"thumbnail": random.integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)}
+    variables = random_variables(jax.eval_shape(model.init, jax.random.key(0), inputs), random)
+    return jax.tree.structure(variables), np.asarray(jax.jit(model.apply)(variables, inputs))
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Conventions)])
+def test_every_difference_makes_one(name):
+    """Each convention alone changes the parameters or, with the same parameters, the output."""
     other = next(one for one in (PUBLISHED, TORCH, LITE) if getattr(one, name) != getattr(Conventions(), name))
     changed = dataclasses.replace(Conventions(), **{name: getattr(other, name)})
-    inputs = {"thumbnail": np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)}
-    results = []
-    for conventions in (Conventions(), changed):
-        model = Classifier(variant=small, branches=("thumbnail",), layers=LayerConfig(conventions=conventions))
-        variables = jax.jit(model.init)(jax.random.key(0), inputs)
-        results.append((jax.tree.structure(variables), np.asarray(jax.jit(model.apply)(variables, inputs))))
-    (structure, output), (other_structure, other_output) = results
+    (structure, output), (other_structure, other_output) = made(Conventions()), made(changed)
     assert structure != other_structure or not np.allclose(output, other_output, rtol=1e-6, atol=0)
 
 
 def test_a_lite_network_has_no_squeeze_excite_and_bounded_activations():
     inputs = {"thumbnail": np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), dtype=np.uint8)}
-    model = Classifier(variant=variants.get("lite0"), branches=("thumbnail",))
+    small = dataclasses.replace(variants.get("tiny"), lite=variants.get("lite0").lite)
+    model = Classifier(variant=small, branches=("thumbnail",))
     variables = jax.jit(model.init)(jax.random.key(0), inputs)
     assert not any("squeeze_excite" in str(path) for path, _ in jax.tree_util.tree_leaves_with_path(variables))
     large = jax.tree_util.tree_map_with_path(lambda path, x: 1e4 * x if "scale" in str(path) else x, variables)

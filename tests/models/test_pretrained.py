@@ -34,7 +34,7 @@ def equal(one, other):
     jax.tree.map(np.testing.assert_array_equal, one, other)
 
 
-def test_one_branch_starts_both_and_the_last_layer_of_another_width_stays():
+def test_one_branch_starts_both_and_a_last_layer_of_another_width_starts_at_zero():
     source, target = variables(("thumbnail",)), variables(BOTH, seed=1)
     got, report = filled(target, source)
     for branch in BOTH:
@@ -43,7 +43,7 @@ def test_one_branch_starts_both_and_the_last_layer_of_another_width_stays():
             equal(got[kind][f"{branch}_stem"], source[kind]["thumbnail_stem"])
     # The two branches' pooled features are concatenated, so the dense layer has twice as many inputs.
     assert report.fresh == ["classifier/kernel"] and report.unused == ["classifier/kernel"]
-    equal(got["params"]["classifier"]["kernel"], target["params"]["classifier"]["kernel"])
+    equal(got["params"]["classifier"]["kernel"], np.zeros_like(target["params"]["classifier"]["kernel"]))
 
 
 def test_the_same_branch_comes_first():
@@ -71,6 +71,7 @@ def test_other_classes_take_all_but_the_last_layer():
     got, report = filled(target, source)
     equal(got["params"]["windows"], source["params"]["windows"])
     assert sorted(report.fresh) == ["classifier/bias", "classifier/kernel"]
+    assert not any(map(np.any, jax.tree.leaves(got["params"]["classifier"])))
 
 
 def test_nothing_is_replaced_where_only_the_last_layer_fits():

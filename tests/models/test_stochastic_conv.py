@@ -35,9 +35,16 @@ def applied(layer, image, *examples):
     return out, params, sown["intermediates"]["windows"][0]
 
 
-@pytest.mark.parametrize(("channels", "dtype"), [(3, np.uint8), (1, np.uint8), (5, np.float32)])
 @pytest.mark.parametrize(
-    "sampling", [{"sampling": name} for name in ("per_image", "per_batch", "shared")] + [{"filters_per_window": 2}]
+    ("channels", "dtype", "sampling"),
+    [
+        (3, np.uint8, {"sampling": "per_image"}),
+        (5, np.float32, {"sampling": "per_image"}),
+        (1, np.uint8, {"sampling": "per_batch"}),
+        (5, np.float32, {"sampling": "shared"}),
+        (3, np.uint8, {"filters_per_window": 2}),
+        (1, np.uint8, {"filters_per_window": 2}),
+    ],
 )
 def test_the_layer_convolves_crops_of_any_number_of_channels(channels, dtype, sampling):
     image = images(channels, dtype)

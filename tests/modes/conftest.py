@@ -1,18 +1,21 @@
 """The entry point as a real process, on pictures so small that a run takes seconds."""
 
+import fcntl
 import os
+import pathlib
+import shutil
 import subprocess
 import sys
 
 import pytest
 
-from tests.conftest import CACHE, ROOT
+from tests.conftest import CACHE, PATIENCE, ROOT
 from tests.modes.class_images import class_images  # noqa: F401
 from tests.modes.isic_archive import archive, prepared  # noqa: F401
 
 TINY = {
-    "data.image_size": "(80,96)",
-    "data.thumbnail_size": "(32,48)",
+    "data.image_size": (80, 96),
+    "data.thumbnail_size": (32, 48),
     "data.num_train": 52,
     "data.num_validation": 11,
     "data.num_workers": 0,
@@ -87,7 +90,7 @@ class Main:
     def __call__(self, workdir, *flags, code=0, **settings) -> str:
         """Returns the output of a process, which must end with `code`."""
         process = self.start(workdir, *flags, **settings)
-        output, _ = process.communicate(timeout=300)
+        output, _ = process.communicate(timeout=PATIENCE)
         assert process.returncode == code, output
         return output
 
@@ -99,8 +102,16 @@ def main() -> Main:
 
 
 @pytest.fixture(scope="session")
-def finished(main, tmp_path_factory):
-    """A run that was never interrupted; tests read it and write only what a mode writes."""
-    workdir = tmp_path_factory.mktemp("runs") / "finished"
-    main(workdir)
-    return workdir
+def finished(main, tmp_path_factory) -> pathlib.Path:
+    """A run that was never interrupted; tests read it and write only what a mode writes.
+
+    One worker of pytest-xdist makes it, and each has a copy.
+    """
+    base = tmp_path_factory.getbasetemp()
+    made = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "finished"
+    with made.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            main(making := made.with_suffix(".making"))
+            making.rename(made)
+    return shutil.copytree(made, tmp_path_factory.mktemp("runs") / "finished")

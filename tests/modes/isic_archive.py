@@ -12,7 +12,7 @@ import simplejpeg
 
 from configs import isic_prepare
 from stochconv_jax.modes import prepare
-from tests.conftest import ROOT
+from tests.conftest import PATIENCE, ROOT
 from tests.data.isic.files import FILES, picture, write_all, write_jpeg
 
 MORE = [f"ISIC_30000{number:02d}" for number in range(16)]
@@ -101,6 +101,6 @@ def start(workdir, **keys) -> subprocess.Popen:
 
 
 def finish(process: subprocess.Popen) -> str:
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, output
     return output

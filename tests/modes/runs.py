@@ -10,6 +10,7 @@ from stochconv_jax.experiment import runs
 from stochconv_jax.experiment.experiment import Experiment
 from stochconv_jax.predictor import Predictor
 from stochconv_jax.runtime import mesh
+from tests.conftest import PATIENCE
 
 TIMES = ("images_per_second", "seconds")
 
@@ -44,7 +45,7 @@ def assert_same_run(first, second):
 
 def wait_for_step(process, workdir, step):
     """Waits until a checkpoint of `step` or later is complete."""
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         names = [path.name.removeprefix("step_") for path in workdir.glob("checkpoints/step_*")]
         if any(name.isdigit() and int(name) >= step for name in names):

@@ -8,7 +8,7 @@ import pytest
 
 from stochconv_jax.data import augment
 from stochconv_jax.data.orders import epoch_order
-from tests.modes.conftest import SIGTERM, when
+from tests.modes.conftest import SIGKILL, SIGTERM, when
 from tests.modes.runs import assert_same_run, numbers, restored, rows
 
 IMAGES = {"model__batch_norm_images": 20}  # two batches of 8, and four images that make no batch
@@ -28,6 +28,25 @@ def test_a_run_that_stops_where_they_are_computed_goes_on_to_the_same_end(main, 
     assert len(rows(tmp_path / "metrics.csv")) == 1 + (function == "training.loop._validation")
     main(tmp_path, **IMAGES)
     assert_same_run(straight, tmp_path)
+
+
+@pytest.mark.slow
+def test_a_schedule_free_run_goes_on_to_the_same_bits_and_its_average_is_evaluated(main, tmp_path):
+    settings = IMAGES | {
+        "optimizer__schedule_free": 0.9,
+        "optimizer__schedule": "constant",
+        "checkpoint__every_steps": 4,
+    }
+    settings |= {"optimizer__name": "adamw", "optimizer__ema_decay": "None"}
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    main(whole, **settings)
+    main(killed, code=-9, before=when("training.checkpoints.Checkpoints.save", SIGKILL, call=4), **settings)
+    main(killed, **settings)
+    assert_same_run(whole, killed)
+    main(whole, mode="evaluate", eval__checkpoint="last")
+    evaluated, last = json.loads((whole / "evaluation.json").read_text()), numbers(whole)[-1]
+    assert evaluated["roc_auc"] == float(last["val_roc_auc"])
+    assert evaluated["log_loss"] == pytest.approx(float(last["val_loss"]), rel=1e-6)
 
 
 @pytest.mark.slow

@@ -179,6 +179,20 @@ def test_how_the_checkpoint_was_chosen_is_said(run, caplog, asked_for, metric, b
     assert ("best by val_roc_auc on these same images" in caplog.text) == (on == "validation")
 
 
+@pytest.mark.parametrize("passes", [1, 2])
+def test_the_spread_of_one_pass_is_unknown_and_the_log_is_short(run, caplog, passes):
+    caplog.set_level("INFO", "stochconv_jax")
+    evaluate.run(None, {"eval.passes": passes}, run)
+    summary, table = json.loads((run / "evaluation.json").read_text()), RunFolder(run).read_table("predictions.csv")
+    assert all(bool(row["std"]) == (passes > 1) and float(row["probability"]) for row in table)
+    for known in (summary["mean_std_over_passes"], summary["error_detection"]["roc_auc_of_spread"]):
+        assert (known is not None) == (passes > 1)
+    low, high = summary["roc_auc_interval_95"]
+    figures = f"roc_auc {summary['roc_auc']:.4g} [{low:.3f}, {high:.3f}], average_precision"
+    assert any(f"{len(table)} validation images: {figures}" in message for message in caplog.messages)
+    assert "confusion_matrix" not in caplog.text and max(map(len, caplog.messages)) < 400
+
+
 def test_one_process_evaluates_into_a_folder_at_a_time(run):
     with locked(run, runs.EVALUATE_LOCK), pytest.raises(OSError, match=f"another process works in {run}"):
         evaluated(run)
@@ -246,6 +260,17 @@ def test_damaged_metrics_are_named_before_the_work(run, monkeypatch):
     (run / "metrics.csv").write_text("epoch,step\nx,7\n")
     monkeypatch.setattr(meshes, "create", lambda *_: pytest.fail("there was work before the refusal"))
     with pytest.raises(ValueError, match=r"metrics\.csv, line 2: expected numbers in the columns epoch"):
+        evaluated(run)
+
+
+def test_a_setting_that_would_change_the_network_is_refused(run):
+    with pytest.raises(ValueError, match=rf"config\.optimizer\.ema_decay=0\.5: the run in {run} has"):
+        evaluated(run, optimizer__ema_decay=0.5)
+
+
+def test_a_file_that_cannot_be_written_is_named(run):
+    (run / "evaluation.json").mkdir()
+    with pytest.raises(OSError, match=f"cannot write {run / 'evaluation.json'}: Is a directory"):
         evaluated(run)
 
 

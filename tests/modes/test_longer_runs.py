@@ -28,11 +28,6 @@ def test_more_epochs_of_a_run_are_those_of_a_longer_run(main, tmp_path):
     assert "seed: 0 there, 1 now" in output
 
 
-def test_more_epochs_of_a_cosine_are_refused_with_the_way_to_go_on(main, finished):
-    output = main(finished, code=1, num_epochs=4)
-    assert f"start from the weights of this one with --config.init.run={finished}" in output, output
-
-
 @pytest.mark.slow
 def test_a_run_stops_early_at_the_same_epoch_after_a_resume(main, tmp_path):
     straight, resumed = tmp_path / "straight", tmp_path / "resumed"

@@ -54,6 +54,13 @@ def test_metadata_from_training_to_export(main, images, tmp_path):
     by_rows = [{"age": 30, "sex": "m"}, {"age": 32}]
     again = predictor.predict(pictures, names=["0", "2"], metadata=by_rows).probability[:, 1]
     np.testing.assert_allclose(again, found, atol=1e-5)
+    lines = (images / "labels.csv").read_text().splitlines()
+    for name, chosen in (("first.csv", lines[:3]), ("second.csv", [lines[0].upper(), *lines[3:6]])):
+        (images / name).write_text("\n".join(chosen))
+    together = predictor.predict([images / "first.csv", images / "second.csv"])
+    assert together.names == [f"{k}.png" for k in range(5)] and not any(together.reasons)
+    expected = [written[name] for name in together.names]
+    np.testing.assert_allclose(together.probability[:, 1], expected, atol=1e-5)
     other = predictor.predict(files, metadata=given | {"age": [90, 90]}).probability[:, 1]
     assert np.abs(other - found).max() > 1e-4
     with pytest.raises(ValueError, match=r"takes age, sex besides each image, .* in Python the argument `metadata`"):

@@ -14,7 +14,7 @@ import pytest
 
 import stochconv_jax
 from stochconv_jax.experiment import data_sources, runs
-from tests.conftest import ROOT
+from tests.conftest import PATIENCE, ROOT
 
 FIXTURE = ROOT / "tests" / "fixtures" / "jax_0_10_2"
 # Two versions of a compiler sum in other orders, and RMSProp divides gradients of nothing but rounding by their size.
@@ -57,7 +57,7 @@ def test_an_old_run_evaluates_and_predicts_as_it_did(main, run, tmp_path):
 @pytest.mark.smoke
 def test_an_old_run_goes_on_where_it_stopped_and_ends_as_without_a_stop(main, run):
     process = main.start(run, f"--config={run / 'config.json'}", mode=None)
-    output, _ = process.communicate(timeout=300)
+    output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0 and "step 11 of 20" in output and "finished at step 20" in output, output
     assert (run / "checkpoints" / "step_20" / "variables").is_dir()  # beside those of the older format
     numbers = ("epoch", "step", "train_loss", "val_loss", "learning_rate")

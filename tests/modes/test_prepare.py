@@ -13,7 +13,7 @@ import simplejpeg
 
 from configs import isic_prepare
 from stochconv_jax.data.isic import shards
-from tests.conftest import ROOT
+from tests.conftest import PATIENCE, ROOT
 from tests.data.isic.files import FILES, picture
 from tests.modes.isic_archive import KEPT, SHARDS, finish, run, start, table, times, tree
 
@@ -192,7 +192,7 @@ built = isic_melanoma.builder({str(prepared / "tfds")!r}, 64).as_data_source('tr
 assert len(built) == {len(KEPT)}
 assert 'tensorflow' not in sys.modules
 """
-    subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT, timeout=120)
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT, timeout=PATIENCE)
 
 
 @pytest.mark.slow

@@ -38,7 +38,7 @@ def check_pictures(folder, names):
 
 def config_of(images, *, which="", **keys):
     config = quickstart.get_config(which)
-    sizes = {name: eval(TINY[f"data.{name}"]) for name in ("image_size", "thumbnail_size")}
+    sizes = {name: TINY[f"data.{name}"] for name in ("image_size", "thumbnail_size")}
     config.update({"compilation_cache": str(CACHE), "data": sizes, "show": {"images": str(images), **keys}})
     return config
 

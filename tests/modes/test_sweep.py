@@ -12,10 +12,13 @@ import time
 import pytest
 
 from configs import quickstart
+from stochconv_jax import default_config
 from stochconv_jax.experiment import sweep_processes, sweep_progress, sweep_runs
+from stochconv_jax.modes import sweep
 from stochconv_jax.reporting import collect
 from stochconv_jax.run_folder import RunFolder, locked
 from stochconv_jax.runtime.watchdog import STOPPED
+from tests.conftest import PATIENCE
 from tests.modes.conftest import LONG, TINY
 from tests.modes.runs import ablation, assert_same_run, numbers, states, wait_for_step
 
@@ -70,7 +73,7 @@ def test_shares_at_once_and_killed_in_the_middle_are_the_whole(main, config, who
     # As a task of two, each of which has its own share: their runs must not look for each other.
     task = {"SLURM_JOB_ID": "1", "SLURM_NTASKS": "2", "SLURM_PROCID": "1", "SLURM_STEP_NODELIST": "localhost"}
     main(tmp_path, config, mode="sweep", sweep__shard="1/2", environ=task, **SETTINGS)
-    output, _ = other.communicate(timeout=300)
+    output, _ = other.communicate(timeout=PATIENCE)
     assert other.returncode == 0, output
     assert set(states(tmp_path, "sweep_1_of_2.csv")) | set(states(tmp_path, "sweep_2_of_2.csv")) == set(NAMES)
     for name in NAMES:
@@ -153,7 +156,7 @@ def test_a_signal_is_handed_on_and_ends_the_sweep_once_the_run_has_saved(main, c
     # As a job's launcher does, which signals every process: what the sweep hands on is then a second one.
     os.kill(child_of(process), signal.SIGTERM)
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == STOPPED, output
     assert re.search(r"^.*stopped and saved at step \d+$", (folder / "output.log").read_text(), re.MULTILINE)
     assert [state for state, _ in states(tmp_path).values()] == ["stopped", "waiting", "waiting", "waiting"]
@@ -216,8 +219,10 @@ def test_a_run_that_another_sweep_was_quicker_to_take_is_waited_for(tmp_path, mo
     assert sweep_processes.make(run, [], None) == (sweep_progress.FAILED, "exit code 1")
 
 
-def test_a_config_without_a_sweep_is_refused(main, tmp_path):
-    assert "default_config.py describes one run and no sweep: take a file of" in main(tmp_path, mode="sweep", code=1)
+def test_a_config_without_a_sweep_is_refused(tmp_path):
+    file = default_config.__file__
+    with pytest.raises(ValueError, match=r"default_config\.py describes one run and no sweep: take a file of"):
+        sweep.run(default_config.get_config(), {}, tmp_path, config_file=file)
 
 
 def test_the_line_for_the_whole_counts_the_epochs_that_will_come():

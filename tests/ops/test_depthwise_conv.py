@@ -1,7 +1,7 @@
 """depthwise_conv equals the library's depthwise convolution, in both of its forms, forward and backward."""
 
 import re
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +30,12 @@ def fits(shape, size, _):
     return np.all(np.greater_equal(shape[1:3], size))
 
 
+@cache
+def reference(strides, padding):
+    """Returns one function for all precisions, which is compiled once for them: its arguments are in float64."""
+    return partial(references.depthwise_conv, strides=strides, padding=padding)
+
+
 @partial(jax.jit, static_argnums=0)
 def output_and_gradients(conv, x, kernel):
     out, back = jax.vjp(conv, x, kernel)
@@ -48,8 +54,8 @@ def test_output_and_gradients_are_the_library_s(shape, size, strides, padding, d
     got = output_and_gradients(partial(depthwise_conv, strides=strides, padding=padding), x, kernel)
     with jax.enable_x64(True):
         wide = [jnp.asarray(np.asarray(a).astype(np.float64)) for a in (x, kernel)]
-        pads = [(side // 2, side // 2) for side in size] if padding == "SYMMETRIC" else padding
-        wanted = output_and_gradients(partial(references.depthwise_conv, strides=strides, padding=pads), *wide)
+        pads = tuple((side // 2, side // 2) for side in size) if padding == "SYMMETRIC" else padding
+        wanted = output_and_gradients(reference(strides, pads), *wide)
     tolerance = 2e-6 if dtype == jnp.float32 else 2e-2
     for a, b in zip(got, wanted):
         assert a.dtype == dtype and a.shape == b.shape

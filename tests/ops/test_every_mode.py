@@ -1,6 +1,6 @@
 """The operations in x64 mode, without images, in each precision, and with batches spread over Explicit axes."""
 
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -111,6 +111,22 @@ def test_a_batch_of_no_image_has_an_empty_result_and_no_gradient(name, x64):
 ONE, TWO = {"rows": 8}, {"data": 4, "model": 2}
 
 
+@cache
+def alone(name):
+    """Returns a function for an operation's output and gradients, its arguments, and the results on one device."""
+    ours, _, x, kernel = case(name, 16, jnp.float32)
+    x = jnp.concatenate([x, x], axis=1)[:, : 2 * (x.shape[1] // 2)]  # rows that two devices can share
+    out = jax.eval_shape(ours, x, kernel)
+    cotangent = jnp.cos(jnp.arange(out.size, dtype=jnp.float32)).reshape(out.shape)
+
+    @jax.jit
+    def run(x, kernel, cotangent):
+        out, back = jax.vjp(ours, x, kernel)
+        return out, *back(cotangent)
+
+    return run, (x, kernel, cotangent), run(x, kernel, cotangent)
+
+
 @pytest.mark.parametrize(
     ("axes", "kinds", "spec"),
     [
@@ -127,21 +143,12 @@ ONE, TWO = {"rows": 8}, {"data": 4, "model": 2}
 @pytest.mark.parametrize("name", NAMES)
 def test_batches_spread_over_explicit_axes_give_the_same(name, axes, kinds, spec):
     """Axes may have other names, be two, or stand beside an Auto axis; the result is sharded like the batch."""
-    ours, _, x, kernel = case(name, 16, jnp.float32)
-    x = jnp.concatenate([x, x], axis=1)[:, : 2 * (x.shape[1] // 2)]  # rows that two devices can share
-    cotangent = jnp.cos(jnp.arange(ours(x, kernel).size, dtype=jnp.float32)).reshape(ours(x, kernel).shape)
-
-    @jax.jit
-    def run(x, kernel, cotangent):
-        out, back = jax.vjp(ours, x, kernel)
-        return out, *back(cotangent)
-
-    wanted = run(x, kernel, cotangent)
+    run, arguments, wanted = alone(name)
     types = tuple({"E": AxisType.Explicit, "A": AxisType.Auto}[kind] for kind in kinds)
     mesh = jax.make_mesh(tuple(axes.values()), tuple(axes), axis_types=types)
     with jax.set_mesh(mesh):
         rows = NamedSharding(mesh, P(*spec[:1]))
-        spread = jax.device_put((x, kernel, cotangent), (NamedSharding(mesh, spec), NamedSharding(mesh, P()), rows))
+        spread = jax.device_put(arguments, (NamedSharding(mesh, spec), NamedSharding(mesh, P()), rows))
         got = run(*spread)
     assert got[0].sharding.is_equivalent_to(rows, got[0].ndim) or "A" in kinds
     for a, b in zip(got, wanted):

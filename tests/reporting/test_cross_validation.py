@@ -1,6 +1,7 @@
 """Runs of folds and seeds are one model in the report, whose figures are over the images of all folds."""
 
 import csv
+import json
 
 import numpy as np
 import pytest
@@ -160,6 +161,17 @@ def test_data_sets_of_equally_many_images_are_models_of_their_own(tmp_path):
     groups, remarks = collect.collect(tmp_path)
     assert [len(group.runs) for group in groups] == [6, 6] and not remarks
     np.testing.assert_allclose(results.summarise(groups[0]).pooled.value, areas(drawn(0.7)).mean())
+
+
+@pytest.mark.parametrize(("recorded", "models"), [((5, 6), [4, 2]), ((5, None), [6]), ((None, None), [6])])
+def test_data_sets_that_lack_each_other_s_folds_are_told_apart_if_their_images_are_recorded(tmp_path, recorded, models):
+    """Runs of earlier versions have no record: they count as runs of the data set of the others."""
+    first_two, last = [(3, seed) for seed in SEEDS], [(fold, seed) for fold in (1, 2) for seed in SEEDS]
+    for name, left_out, crc in zip("ab", (first_two, last), recorded):
+        write_folds(tmp_path / name / "m", SPLIT, drawn(0.7), left_out=left_out)
+        for file in (tmp_path / name).rglob("config.json") if crc else ():
+            file.write_text(json.dumps(json.loads(file.read_text()) | {"all_folds_crc32": crc}))
+    assert [len(group.runs) for group in collect.collect(tmp_path)[0]] == models
 
 
 def test_images_of_a_group_are_drawn_together(tmp_path):

@@ -11,6 +11,7 @@ from PIL import Image
 
 from configs import default
 from stochconv_jax.modes import report
+from tests.conftest import PATIENCE
 from tests.reporting.folders import SPLIT, THUMBNAIL, write
 
 pytestmark = pytest.mark.smoke
@@ -100,7 +101,7 @@ def opened(browser, page, folder):
     file.write_text(page.replace("</body>", probe + "</body>"))
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--dump-dom"]
     command = [browser, *flags, f"--user-data-dir={folder}/user", file.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True)
     return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
 
 

@@ -5,6 +5,7 @@ import concurrent.futures
 import jax
 import numpy as np
 
+from tests.conftest import PATIENCE
 from tests.modes.runs import rows, variables
 
 # The network learns at this rate, and SGD does not amplify rounding from step to step as Adam's division does.
@@ -19,7 +20,7 @@ TRAINED = {
 ROUNDING = 1e-5
 
 
-def outputs_of(processes, timeout=300):
+def outputs_of(processes, timeout=PATIENCE):
     """Returns the output of each process when all have ended.
 
     The outputs are read at the same time: a process whose pipe is full waits, and the others wait for it.

@@ -15,7 +15,7 @@ from stochconv_jax.experiment import data_sources, runs
 from stochconv_jax.runtime import distributed
 from stochconv_jax.runtime.watchdog import STOPPED
 from stochconv_jax.training import checksums
-from tests.conftest import free_port
+from tests.conftest import PATIENCE, free_port
 from tests.modes.conftest import SIGKILL, SIGTERM, when
 from tests.modes.runs import assert_same_run, rows, wait_for_step
 from tests.runtime.processes import ROUNDING, TRAINED, assert_same_to_rounding, finish, outputs_of
@@ -147,9 +147,9 @@ def test_two_processes_stopped_in_an_evaluation_and_killed_in_a_save_go_on_bit_f
     # The evaluation of step 7 adds to its checkpoint, step 8 is saved, and step 9 is not.
     killed = when("training.checksums.write", SIGKILL, call=3)
     first, second = start(tmp_path, before=(killed, ""), distributed__timeout_seconds=BOUND, **TRAINED)
-    output, _ = first.communicate(timeout=300)
+    output, _ = first.communicate(timeout=PATIENCE)
     assert first.returncode == -signal.SIGKILL, output
-    output, _ = second.communicate(timeout=3 * BOUND)
+    output, _ = second.communicate(timeout=PATIENCE)
     assert second.returncode > 0 or second.returncode == -signal.SIGABRT, output
     assert list(tmp_path.glob("checkpoints/step_9.*tmp*")) and not (tmp_path / "checkpoints" / "step_9").exists()
     assert "step 8 of 13" in finish(start(tmp_path, **TRAINED))[0]
@@ -177,7 +177,7 @@ def test_a_killed_process_leaves_none_behind(start, tmp_path):
     processes = start(tmp_path, distributed__timeout_seconds=BOUND, **TRAINED)
     wait_for_step(processes[0], tmp_path, step=1)
     processes[1].kill()
-    output, _ = processes[0].communicate(timeout=3 * BOUND)
+    output, _ = processes[0].communicate(timeout=PATIENCE)
     # JAX's message depends on what process 0 was waiting for; both messages have the number of the dead process.
     named = re.search(r"Task 1 heartbeat timeout|\(stopped sending heartbeats\):\n1\n", output)
     assert processes[0].returncode and named, output
@@ -190,7 +190,7 @@ def test_a_save_that_fails_in_one_process_ends_both_in_time_and_is_named(start, 
     wait_for_step(processes[0], tmp_path, step=1)
     if fails:  # a disk or a quota of its own
         resource.prlimit(processes[1].pid, resource.RLIMIT_FSIZE, (0, 0))
-    outputs = outputs_of(processes, timeout=60)
+    outputs = outputs_of(processes)
     assert all(process.returncode for process in processes), outputs
     where = f"of step \\d+ in {tmp_path}/checkpoints: "
     reason = "File too large" if fails else f"cannot save the checkpoint {where}.*No space left"

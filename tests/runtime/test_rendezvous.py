@@ -13,9 +13,7 @@ import pytest
 
 from stochconv_jax.runtime import rendezvous
 from stochconv_jax.runtime.cluster import Place
-from tests.conftest import free_port
-
-LONG = 60.0
+from tests.conftest import PATIENCE, free_port
 
 
 @pytest.fixture
@@ -50,14 +48,14 @@ def wait_until_open(address):
 
 def test_all_meet_and_leave_the_port_free(address):
     for count in (2, 5):  # the second round starts at once, at the same port
-        assert meet([place(address, i, count) for i in range(count)], LONG) == [None] * count
+        assert meet([place(address, i, count) for i in range(count)], PATIENCE) == [None] * count
 
 
 @pytest.mark.parametrize("late", [0, 1])
 def test_who_comes_late_is_waited_for(address, late):
     pauses = [0.0, 0.0, 0.0]
     pauses[late] = 1.0
-    assert meet([place(address, i, 3) for i in range(3)], LONG, pauses) == [None] * 3
+    assert meet([place(address, i, 3) for i in range(3)], PATIENCE, pauses) == [None] * 3
 
 
 @pytest.mark.parametrize(
@@ -82,7 +80,7 @@ def test_process_0_may_be_the_one_that_is_missing(address):
 
 def test_who_came_and_went_is_missing(address):
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        waiting = pool.submit(rendezvous.meet, place(address, 0, 3), 2.0)
+        waiting = pool.submit(rendezvous.meet, place(address, 0, 3), 4.0)
         with wait_until_open(address) as gone:
             gone.sendall(json.dumps({"process_id": 1, "num_processes": 3}).encode() + b"\n")
             time.sleep(0.5)
@@ -92,11 +90,11 @@ def test_who_came_and_went_is_missing(address):
 
 def test_strangers_are_not_counted(address):
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        waiting = pool.submit(rendezvous.meet, place(address, 0, 2), LONG)
+        waiting = pool.submit(rendezvous.meet, place(address, 0, 2), PATIENCE)
         for line in (b"GET / HTTP/1.1\r\n\r\n", b"\xff\xfe\n", b"{}\n", b"[1]\n", b""):
             with wait_until_open(address) as stranger:
                 stranger.sendall(line)
-        rendezvous.meet(place(address, 1, 2), LONG)
+        rendezvous.meet(place(address, 1, 2), PATIENCE)
         assert waiting.exception() is None
 
 
@@ -121,12 +119,12 @@ def trickling(connections):
 
 
 def test_strangers_that_say_nothing_or_a_byte_at_a_time_hold_nobody_up(address, monkeypatch):
-    monkeypatch.setattr(rendezvous, "MESSAGE_SECONDS", LONG)  # so a test that waited for them would not end
+    monkeypatch.setattr(rendezvous, "MESSAGE_SECONDS", PATIENCE)  # so a test that waited for them would not end
     with contextlib.ExitStack() as stack, concurrent.futures.ThreadPoolExecutor() as pool:
-        waiting = pool.submit(rendezvous.meet, place(address, 0, 3), LONG)
+        waiting = pool.submit(rendezvous.meet, place(address, 0, 3), PATIENCE)
         strangers = [stack.enter_context(wait_until_open(address)) for _ in range(4)]
         stack.enter_context(trickling(strangers[:2]))
-        others = [pool.submit(rendezvous.meet, place(address, i, 3), LONG) for i in (1, 2)]
+        others = [pool.submit(rendezvous.meet, place(address, i, 3), PATIENCE) for i in (1, 2)]
         assert [call.exception() for call in (waiting, *others)] == [None] * 3
 
 
@@ -134,7 +132,7 @@ def test_who_does_not_say_its_line_in_time_is_let_go(address, monkeypatch):
     """Closes a connection that sends byte after byte; the missing process is still named in time."""
     monkeypatch.setattr(rendezvous, "MESSAGE_SECONDS", 0.3)
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        waiting = pool.submit(rendezvous.meet, place(address, 0, 2), 1.5)
+        waiting = pool.submit(rendezvous.meet, place(address, 0, 2), 4.0)
         with wait_until_open(address) as stranger, trickling([stranger]):
             with contextlib.suppress(ConnectionResetError):
                 assert stranger.recv(1) == b""  # closed by process 0 before the rendezvous ends
@@ -177,9 +175,9 @@ def test_another_program_at_the_address_is_not_process_0(address):
 
 
 def test_a_number_that_is_taken_and_another_count_end_all(address):
-    taken = meet([place(address, i, 3) for i in (0, 1, 1)], LONG)
+    taken = meet([place(address, i, 3) for i in (0, 1, 1)], PATIENCE)
     assert all("process 1 of 3 came" in str(error) and "that number is taken" in str(error) for error in taken)
-    other = meet([place(address, 0, 2), place(address, 1, 4)], LONG)
+    other = meet([place(address, 0, 2), place(address, 1, 4)], PATIENCE)
     assert all(
         "process 1 of 4 came" in str(error) and "process 0 was started with num_processes=2" in str(error)
         for error in other

@@ -13,7 +13,7 @@ import pytest
 
 from stochconv_jax.training import checkpoint_items, checksums
 from stochconv_jax.training.checkpoints import Checkpoints, Damaged, NotSaved
-from tests.conftest import ROOT, free_port
+from tests.conftest import PATIENCE, ROOT, free_port
 from tests.training.checkpoint_files import (
     PLACE,
     SHAPES,
@@ -271,7 +271,7 @@ def test_two_processes_come_to_the_same_verdict(two, tmp_path):
         for rank in range(2)
     ]  # fmt: skip
     try:
-        outputs = [process.communicate(timeout=120)[0] for process in processes]
+        outputs = [process.communicate(timeout=PATIENCE)[0] for process in processes]
     finally:
         for process in processes:
             process.kill()

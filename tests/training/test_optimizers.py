@@ -87,6 +87,54 @@ def test_every_optimiser_goes_downhill_and_clips(name):
         np.testing.assert_allclose(optax.tree.norm(updates), 0.1 * 1e-3, rtol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_schedule_free_is_optax_s_with_a_warm_up_and_its_average_is_that_of_the_iterates(name):
+    """The iterates z are steps of the optimiser; the average weighs them by the square of the largest rate so far."""
+    random = np.random.default_rng(0)
+    schedule = optimizers.create_schedule("constant", **(SCHEDULE | {"warmup_epochs": 0.5}))
+    ours = optimizers.create_optimizer(name, schedule, **OPTIMIZER, schedule_free=0.9)
+    base = optax.sgd if name == "sgd" else functools.partial(optax.adam, b1=0.0)
+    theirs = optax.contrib.schedule_free(base(schedule), schedule, b1=0.9)
+    ours_at = theirs_at = {"kernel": jnp.asarray(random.normal(size=(5, 4)), jnp.float32)}
+    states, iterates, weights = [ours.init(ours_at), theirs.init(theirs_at)], [], []
+    for step in range(8):
+        gradients = jax.tree.map(lambda x: jnp.asarray(random.normal(size=x.shape), jnp.float32), ours_at)
+        with jax.numpy_dtype_promotion("standard"):
+            updates, states[0] = ours.update(gradients, states[0], ours_at)
+            others, states[1] = theirs.update(gradients, states[1], theirs_at)
+        ours_at, theirs_at = optax.apply_updates(ours_at, updates), optax.apply_updates(theirs_at, others)
+        iterates.append(np.asarray(states[0][0].z["kernel"]))
+        weights.append(float(schedule(step + 1)) ** 2)
+    np.testing.assert_allclose(ours_at["kernel"], theirs_at["kernel"], rtol=1e-5)
+    average = optimizers.averaged(states[0], ours_at)["kernel"]
+    np.testing.assert_allclose(average, np.average(iterates, axis=0, weights=weights), rtol=1e-5)
+    assert optimizers.averaged(optimizers.create_optimizer(name, schedule, **OPTIMIZER).init(ours_at), ours_at) is None
+
+
+def test_schedule_free_leaves_parts_of_factor_0_as_they_are_to_the_bit():
+    random = np.random.default_rng(0)
+    names = ("thumbnail_stem", "windows_stem")
+    start = params = {name: {"kernel": jnp.asarray(random.normal(size=(50, 4)), jnp.float32)} for name in names}
+    settings = OPTIMIZER | {"factors": {"thumbnail": 0.0}, "schedule_free": 0.9}
+    transform = optimizers.create_optimizer("adamw", lambda step: 0.1, **settings)
+    state = transform.init(params)
+    for _ in range(5):
+        gradients = jax.tree.map(jnp.ones_like, params)
+        with jax.numpy_dtype_promotion("standard"):
+            updates, state = transform.update(gradients, state, params)
+        params = optax.apply_updates(params, updates)
+    for found in (params, optimizers.averaged(state, params)):
+        np.testing.assert_array_equal(found["thumbnail_stem"]["kernel"], start["thumbnail_stem"]["kernel"])
+        assert (np.asarray(found["windows_stem"]["kernel"]) != start["windows_stem"]["kernel"]).all()
+
+
+def test_a_schedule_free_optimiser_averages_from_the_weights_that_it_starts_from():
+    transform = optimizers.create_optimizer("sgd", lambda step: 0.1, **OPTIMIZER, schedule_free=0.9)
+    random, loaded = {"kernel": jnp.ones((3, 4))}, {"kernel": jnp.full((3, 4), 7.0)}
+    state = optimizers.restarted(transform.init(random), loaded)
+    np.testing.assert_array_equal(optimizers.averaged(state, loaded)["kernel"], loaded["kernel"])
+
+
 @pytest.mark.parametrize(
     ("name", "alias"),
     [

@@ -89,7 +89,7 @@ def test_every_step_runs_the_program_of_the_first(devices):
 
 
 def test_the_average_follows_parameters_and_statistics():
-    mesh, init, step = setup(1)
+    mesh, init, step = setup(1, branches=("thumbnail",))
     with jax.set_mesh(mesh):
         first = state.create(init, meshes.replicated(mesh))
         before = jax.tree.map(np.asarray, first.trained())
@@ -110,7 +110,8 @@ def collectives(text):
     return found
 
 
-@pytest.mark.parametrize("sampling", ["per_image", "per_batch"])
+# tests/planning/test_hlo.py reads a step with a window for each image.
+@pytest.mark.parametrize("sampling", [pytest.param("per_image", marks=pytest.mark.slow), "per_batch"])
 def test_no_image_crosses_devices(sampling):
     mesh, init, step = setup(8, sampling=sampling)
     with jax.set_mesh(mesh):

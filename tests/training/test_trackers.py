@@ -1,8 +1,10 @@
 """Trackers: what they are told, that a resumed run goes on in the same one, and that none ends a training."""
 
 import contextlib
+import importlib
 import importlib.machinery
 import logging
+import math
 import sys
 import types
 from unittest import mock
@@ -142,11 +144,26 @@ def test_events_that_cannot_be_written_do_not_end_a_run(tmp_path, monkeypatch, c
     assert caplog.text.count("No space left on device") == 1 and len(folder.read_metrics()) == 2
 
 
+def test_clu_writes_the_figures_for_tensorboard(tmp_path):
+    pytest.importorskip("tensorflow", reason="TensorFlow, which clu's writers need, is not installed")
+    reader = importlib.import_module("tensorboard.backend.event_processing.event_accumulator").EventAccumulator
+    as_array = importlib.import_module("tensorboard.util.tensor_util").make_ndarray
+    folder = RunFolder(tmp_path).create()
+    for step in (10, 20):
+        told = Trackers(("clu",), folder, CONFIG | {"name": ("a", "b")}, step - 9)
+        told.log(step, {"val_loss": 5 / step, "val_roc_auc": math.nan})
+        told.close(step == 20)
+    found = reader(str(tmp_path / "clu")).Reload().Tensors("val_loss")
+    assert [(event.step, float(as_array(event.tensor_proto))) for event in found] == [(10, 0.5), (20, 0.25)]
+
+
 def test_a_package_that_is_missing_is_named_before_the_work(monkeypatch):
     monkeypatch.setattr(trackers.importlib.util, "find_spec", lambda name: None)
     trackers.check_packages(("tensorboard",))
-    with pytest.raises(RuntimeError, match=r"`trackers` has mlflow, .*pip install 'stochconv_jax\[mlflow\]'"):
-        trackers.check_packages(("tensorboard", "mlflow"))
+    advice = {"mlflow": r"mlflow: pip install 'stochconv_jax\[mlflow\]'", "clu": "tensorflow and tensorboard: pip"}
+    for name, words in advice.items():
+        with pytest.raises(RuntimeError, match=rf"`trackers` has {name}, which needs {words}"):
+            trackers.check_packages(("tensorboard", name))
 
 
 def test_trackers_end_after_the_last_save(monkeypatch, tmp_path):

@@ -16,6 +16,7 @@ from stochconv_jax.models.classifier import Classifier
 from stochconv_jax.runtime import mesh as meshes
 from stochconv_jax.training import steps
 from stochconv_jax.visualization import attribution
+from tests.models.random_variables import random_variables
 
 IMAGE, OUTPUT, PASSES, SEED = (150, 200), (16, 12), 3, 4
 WINDOW = ops.window_size(OUTPUT, (3, 3), (2, 2))
@@ -28,12 +29,7 @@ def network(random, **settings):
     shapes = jax.eval_shape(lambda: model.init(keys, batch_of(np.zeros((2, *IMAGE, 3), np.uint8))))
     assert set(shapes) == {"params", "batch_stats"}
 
-    def draw(path, leaf):
-        if path[-1].key in ("scale", "var"):
-            return random.uniform(0.5, 1.5, leaf.shape).astype(np.float32)
-        return (random.normal(size=leaf.shape) / np.sqrt(max(1, np.prod(leaf.shape[:-1])))).astype(np.float32)
-
-    return model, jax.tree_util.tree_map_with_path(draw, shapes)
+    return model, random_variables(shapes, random)
 
 
 def batch_of(images):
