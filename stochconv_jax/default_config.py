@@ -69,10 +69,8 @@ def get_config() -> ConfigDict:
                 # validation images, and its subfolder test_NAME for a test set, where NAME is that of eval.labels or,
                 # without it, of eval.path.
                 "output": "",
-                # Sensitivity to class 1 of two that the threshold 'sensitivity' has on the validation images.
-                "sensitivity": 0.95,
-                # Share of the images of each class whose prediction sets contain that class.
-                "coverage": 0.9,
+                "sensitivity": 0.95,  # to class 1 of two, of the threshold 'sensitivity' on the validation images
+                "coverage": 0.9,  # share of the images of each class whose prediction sets contain that class
             },
             "predict": {
                 "output": "predicted.csv",  # file to write, relative to the run folder or absolute

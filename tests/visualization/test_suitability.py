@@ -61,7 +61,7 @@ def test_no_size_is_estimated_where_classes_do_not_differ_or_there_is_one():
 def test_the_text_has_the_sizes_and_the_nearest_measured_data():
     text = suitability.describe(RETINA, 16)
     assert "A detail of 16 pixels has 3.5 in the thumbnail, and 4.9 in one at the cost of both branches" in text
-    assert "0.66 in 1, 0.89 in 4, 0.97 in 16" in text and "retina, frozen" in text
+    assert "0.66 in 1, 0.89 in 4, 0.97 in 16" in text and "retina, -0.008" in text
     assert "Set --config.show.detail=PIXELS" in suitability.describe(RETINA, 0)
 
 
