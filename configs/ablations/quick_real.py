@@ -20,6 +20,7 @@ def get_config(sizes: str = "320,64"):
     config = quick_config()
     config.data.image_size = (image, image)
     config.data.thumbnail_size = (thumbnail, thumbnail)
+    real.keep_details(config)
     config.model.batch_norm_images = 192
     config.sweep.variants = tuple(name for name in sweep(sizes) if name != "whole_image")
     return compared_with("thumbnail_equal_cost", config)

@@ -28,6 +28,8 @@ not run completely.
 
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from configs import default
 from configs.ablations import compared_with
 
@@ -58,10 +60,7 @@ def get_config(sizes: str = SIZES):
     config.model.stochastic_depth = 0.1
     config.data.image_size = (image, image)
     config.data.thumbnail_size = (thumbnail, thumbnail)
-    # A crop must not lose the detail that decides.
-    config.augment.area = (0.9, 1.0)
-    config.augment.aspect = (0.95, 1.05)
-    config.augment.rotation = 15.0
+    keep_details(config)
     config.augment.brightness = 0.1
     config.augment.contrast = 0.1
     config.optimizer.name = "adamw"
@@ -77,6 +76,11 @@ def get_config(sizes: str = SIZES):
     config.sweep.folds = 5
     config.sweep.passes = 16
     return compared_with("thumbnail_equal_cost", config)
+
+
+def keep_details(config: ConfigDict) -> None:
+    """Makes the augmentation mild, so that a crop loses no detail that decides."""
+    config.augment.update({"area": (0.9, 1.0), "aspect": (0.95, 1.05), "rotation": 15.0})
 
 
 def sweep(sizes: str = SIZES):
