@@ -221,10 +221,7 @@ def data() -> ConfigDict:
 
 
 def prepare() -> ConfigDict:
-    """Returns the settings of --mode=prepare, which makes a data set of the ISIC archives.
-
-    `raw` and `labels` take several folders or files, separated by commas.
-    """
+    """Returns the settings of --mode=prepare. `raw` and `labels` take several places, separated by commas."""
     return ConfigDict(
         {
             # Folders, zips and HDF5 files of original images, searched recursively; '': writes the tables only.

@@ -2,7 +2,6 @@
 
 import functools
 import logging
-import math
 import os
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
@@ -12,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from stochconv_jax.data import pipeline, reader, shared_memory, sources
+from stochconv_jax.data import pipeline, sources
 from stochconv_jax.data.metadata import Encoding
 from stochconv_jax.experiment import data_sources
 from stochconv_jax.models import variants
@@ -189,24 +188,6 @@ class Experiment:
         names = ("num_workers", "timeout_seconds", "on_bad_image")
         hosts = {"host_index": jax.process_index(), "host_count": jax.process_count()}
         return hosts | {name: self.config.data[name] for name in names}
-
-    def check_batch_size(self) -> None:
-        """Raises ValueError if a batch cannot be split over the devices and into the parts of accumulate_steps."""
-        parts = self.config.optimizer.accumulate_steps
-        meshes.check_batch_size(self.config.batch_size, self.mesh, "config.batch_size", parts)
-
-    def check_shared_memory(self, *, trains: bool = False, eval_images: float = math.inf) -> None:
-        """Raises ValueError if the batches of the worker processes do not fit into shared memory.
-
-        `trains` says whether there are training batches; `eval_images` is the number of images to evaluate.
-        """
-        streams = trains * (2 if self.config.model.batch_norm_images else 1)
-        batches = [(self.eval_batch_size, eval_images)] + [(self.config.batch_size, math.inf)] * streams
-        row_bytes, num_workers = reader.row_bytes(**self.pixels), self.config.data.num_workers
-        shared_memory.check(
-            shared_memory.needed(row_bytes, size // jax.process_count(), num_workers, -(-images // size))
-            for size, images in batches
-        )
 
     # The train state and the steps.
 

@@ -13,7 +13,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from stochconv_jax.atomic_files import make_writable, write_csv
-from stochconv_jax.experiment import calibrations, ensembles, evaluated_images, runs
+from stochconv_jax.experiment import batch_checks, calibrations, ensembles, evaluated_images, runs
 from stochconv_jax.experiment.evaluated_images import VALIDATION
 from stochconv_jax.experiment.prediction_rows import group_of_each, prediction_rows
 from stochconv_jax.experiment.runs import EVALUATE_LOCK, EVALUATION, PREDICTIONS
@@ -59,7 +59,7 @@ def _evaluate_run(folder: RunFolder, overrides: Mapping[str, Any]) -> None:
     output = evaluated_images.output_folder(folder, config, kind, data)
     with _locked(output):
         epochs = folder.epochs()  # raises ValueError before the work
-        experiment.check_shared_memory(eval_images=len(source))
+        batch_checks.check_shared_memory(experiment, eval_images=len(source))
         predictor = Predictor(folder, experiment)
         predictions, _ = predictor.predict_source(source)
         groups = group_of_each(source, config.data.group_by)
@@ -118,7 +118,7 @@ def _predict(
     experiment = runs.experiment(folder, config)
     experiment.use_compilation_cache()
     kind, source = evaluated_images.choose(folder, config, overrides)
-    experiment.check_shared_memory(eval_images=len(source))
+    batch_checks.check_shared_memory(experiment, eval_images=len(source))
     predictor = Predictor(folder, experiment)
     predictions, _ = predictor.predict_source(source)
     return kind, ensembles.Member(name, source, predictions, predictor.predicted_by)

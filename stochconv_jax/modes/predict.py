@@ -10,7 +10,7 @@ import numpy as np
 from stochconv_jax.atomic_files import make_writable, write_csv
 from stochconv_jax.data import requested
 from stochconv_jax.decisions import Calibration
-from stochconv_jax.experiment import calibrations, ensembles, runs
+from stochconv_jax.experiment import batch_checks, calibrations, ensembles, runs
 from stochconv_jax.experiment.prediction_rows import decision_cells, further_columns, probability_cells
 from stochconv_jax.predictor import ImageProbabilities, Predictor, mean_over_runs
 
@@ -39,7 +39,7 @@ def run(_, overrides, workdir) -> None:
     for folder, (name, config) in zip(folders, configs.items()):
         experiment = runs.experiment(folder, config)
         experiment.use_compilation_cache()
-        experiment.check_shared_memory(eval_images=len(asked.found))
+        batch_checks.check_shared_memory(experiment, eval_images=len(asked.found))
         predictor = Predictor(folder, experiment)
         found.append(predictor.predict_files(asked))
         made.append((name, predictor.predicted_by))

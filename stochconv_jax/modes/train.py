@@ -14,7 +14,7 @@ from stochconv_jax import early_stopping, modes
 from stochconv_jax.atomic_files import write_text
 from stochconv_jax.config import flatten, name_keys
 from stochconv_jax.data import class_names, sources
-from stochconv_jax.experiment import checking, initial_state, refitting, runs, skipped_images
+from stochconv_jax.experiment import batch_checks, checking, initial_state, refitting, runs, skipped_images
 from stochconv_jax.experiment.experiment import Experiment
 from stochconv_jax.models import summary
 from stochconv_jax.run_folder import ALL_FOLDS, RunFolder, locked
@@ -40,8 +40,8 @@ def run(config, overrides, workdir) -> int:
     if not folder.has_checkpoint():
         storage_check.check_name(folder.checkpoints)
     experiment.use_compilation_cache()
-    experiment.check_batch_size()
-    experiment.check_shared_memory(trains=True)
+    batch_checks.check_batch_size(experiment)
+    batch_checks.check_shared_memory(experiment, trains=True)
     _log_balance(experiment.train_source, experiment.val_source, config.data.num_classes)
     overview = parameter_overview.get_parameter_overview(experiment.state_shapes.params, include_stats=False)
     folder.create()

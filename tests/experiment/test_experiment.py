@@ -8,7 +8,7 @@ import pytest
 
 from configs import quickstart
 from stochconv_jax.data.sources import FolderSource
-from stochconv_jax.experiment import data_sources, skipped_images
+from stochconv_jax.experiment import batch_checks, data_sources, skipped_images
 from stochconv_jax.experiment.experiment import Experiment
 from stochconv_jax.models import variants
 from stochconv_jax.runtime import mesh
@@ -49,7 +49,7 @@ def config_of(**keys):
 def test_all_that_training_needs_is_made_once(made):
     experiment = Experiment(config_of())
     for _ in range(2):
-        experiment.check_batch_size()
+        batch_checks.check_batch_size(experiment)
         assert experiment.train_source is not experiment.val_source
         assert experiment.state_shapes.step.shape == () and experiment.epochs.total_steps == 50
         assert experiment.train_step is experiment.train_step and experiment.eval_step is experiment.eval_step
