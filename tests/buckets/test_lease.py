@@ -61,6 +61,17 @@ def test_the_lease_of_a_killed_process_is_taken_and_it_ends_should_it_live(store
     assert len(store.names()) == 1
 
 
+def test_half_an_object_is_that_of_a_process_that_may_live_or_be_dead(store):
+    (killed := lease_of(store)).take()
+    (name,) = store.names()
+    store.write(name, store.read(name)[:9])
+    with pytest.raises(RuntimeError, match="another process works"):
+        lease_of(store, Clock(during=killed.renew)).take()
+    store.write(name, b"")
+    lease_of(store, clock := Clock()).take()
+    assert clock.seconds >= DEAD_SECONDS
+
+
 def test_processes_of_different_modes_do_not_exclude_each_other(store):
     leases = [lease_of(store, purpose=mode) for mode in ("train", "evaluate")]
     for one in leases:
