@@ -57,7 +57,9 @@ class Lease:
             if _holder(content):
                 self._watch(number, content)
             if self._store.create(self._name(number + 1), self._content(self._me)):
-                break
+                if max(self._numbers()) == number + 1:
+                    break
+                self._store.remove([self._name(number + 1)])  # a later lease has been taken and this number removed
         self._number = number + 1
         self._store.remove(self._name(old) for old in self._numbers() if old < self._number)
         # A store that does not know such conditions replaces the object.

@@ -74,13 +74,15 @@ def _last(upload: Callable[[], None], base: pathlib.Path, folder: pathlib.Path) 
         under_way = sys.exception()
         try:
             upload()
-        except Exception as error:
+        except BaseException as error:  # also Ctrl-C: the copy may be the only one
             (base / _LOCK).unlink()
             folder.rename(kept := base / f"kept_{folder.name}")  # `_named` does not replace this path
-            message = f"{error}. The last changes are in {kept} alone: copy it into the bucket"
-            if under_way is None:
+            message = f"{error or type(error).__name__}. The last changes are in {kept} alone: copy it into the bucket"
+            if under_way is None and isinstance(error, Exception):
                 raise OSError(message) from error
             logger.error("%s", message)
+            if not isinstance(error, Exception):
+                raise
 
 
 @contextlib.contextmanager
@@ -148,8 +150,9 @@ def _temporary_folder() -> Iterator[pathlib.Path]:
             fcntl.flock(left, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(lock.parent)
     base = pathlib.Path(tempfile.mkdtemp(prefix=PREFIX))
-    with (base / _LOCK).open("w") as lock:
+    with (base / f"{_LOCK}.new").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        (base / f"{_LOCK}.new").rename(base / _LOCK)  # nobody finds it before it is locked
         try:
             yield base
         finally:

@@ -23,7 +23,7 @@ def at_epoch_ends(
     if not config.model.batch_norm_images:
         return lambda state: state
     batch_size = config.batch_size // config.optimizer.accumulate_steps
-    count = min(config.model.batch_norm_images, len(experiment.train_source)) // batch_size
+    count = max(1, min(config.model.batch_norm_images, len(experiment.train_source)) // batch_size)
     batches = stack.enter_context(contextlib.closing(_batches(experiment, batch_size, count)))
     settings = {"seed": config.seed, "split_state": config.sharding.parameters == "sharded"}
     add = wall_time.compiled(batch_statistics.compiled(experiment.model, experiment.mesh, **settings))

@@ -106,11 +106,16 @@ def _estimated_detail(experiment: Experiment) -> int:
     chosen = np.linspace(0, len(source) - 1, min(ESTIMATED_FROM, len(source))).round().astype(int)
     size = experiment.pixels["image_size"]
     reader = pipeline.Reader(source, image_size=size, thumbnail_size=size, outputs=("image",))
-    found = detail_size.estimate(
-        [detail_size.contrasts(reader.picture(int(index))) for index in chosen], np.asarray(source.labels)[chosen]
-    )
+    of_images, labels = [], []
+    for index in map(int, chosen):
+        try:
+            of_images.append(detail_size.contrasts(reader.picture(index)))
+            labels.append(source.labels[index])
+        except sources.BadImage as error:
+            logger.warning("skipped: %s", error)
+    found = detail_size.estimate(of_images, np.array(labels)) if of_images else 0
     because = f"estimated to be {found} pixels" if found else "not known: no contrast tells the classes apart"
-    logger.info("suitability: the size of the detail that decides is %s, by %d images", because, len(chosen))
+    logger.info("suitability: the size of the detail that decides is %s, by %d images", because, len(of_images))
     return found
 
 

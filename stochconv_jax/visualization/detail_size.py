@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
+import scipy.stats
 
 LEAST_SIDE = 8  # pixels of the smallest image of the pyramid
 SIGNIFICANT = 3.0  # standard errors of a rank sum: about 5 % for the 20 contrasts of an image of 1024 pixels
@@ -31,9 +32,9 @@ def estimate(of_images: Sequence[np.ndarray], labels: np.ndarray) -> int:
     """
     values, positive = np.stack(of_images), labels == 1
     counts = positive.sum(), (~positive).sum()
-    if min(counts) < 2:
+    if min(counts) < 2 or not values.size:
         return 0
-    ranks = values.argsort(axis=0).argsort(axis=0)
+    ranks = scipy.stats.rankdata(values, axis=0)  # equal contrasts share a rank, whatever the order of the images
     difference = np.abs(ranks[positive].mean(axis=0) - ranks[~positive].mean(axis=0))
     # Of the mean ranks of two samples of one distribution (Mann and Whitney 1947).
     error = len(labels) * np.sqrt((len(labels) + 1) / (12 * counts[0] * counts[1]))

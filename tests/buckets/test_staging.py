@@ -76,6 +76,17 @@ def test_without_the_bucket_at_the_end_the_copy_is_kept_and_named(store, monkeyp
         assert (kept / "metrics.csv").read_text() == "1"
 
 
+def test_an_interrupted_last_upload_keeps_the_copy(store, monkeypatch, caplog):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), staging.local_copy(str(store.path), "train") as folder:
+        (pathlib.Path(folder) / "metrics.csv").write_text("1")
+        monkeypatch.setattr(Store, "upload", interrupted)
+    kept = pathlib.Path(caplog.text.partition("are in ")[2].partition(" alone")[0])
+    assert (kept / "metrics.csv").read_text() == "1"
+
+
 def test_the_copy_of_a_killed_process_is_removed_and_that_of_a_living_one_is_not(store, temporary):
     program = (
         "import sys, tempfile, time; tempfile.tempdir = sys.argv[1]; from stochconv_jax.buckets import staging\n"

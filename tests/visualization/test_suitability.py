@@ -52,6 +52,18 @@ def test_the_size_of_a_detail_is_estimated_within_an_octave(size):
     assert size / 2 <= found <= size * 2
 
 
+def test_equal_contrasts_do_not_tell_classes_apart_by_the_order_of_the_images():
+    random = np.random.default_rng(0)
+    pictures = random.integers(0, 2, (100, 64, 64, 1), np.uint8).repeat(3, axis=3) * 255
+    contrasts = [detail_size.contrasts(picture) for picture in pictures]
+    assert detail_size.estimate(contrasts, np.arange(100) // 50) == 0
+
+
+def test_pictures_too_small_for_a_contrast_give_no_size():
+    contrasts = [detail_size.contrasts(np.zeros((12, 12, 3), np.uint8))] * 8
+    assert detail_size.estimate(contrasts, np.arange(8) % 2) == 0
+
+
 def test_no_size_is_estimated_where_classes_do_not_differ_or_there_is_one():
     pictures, labels = drawn(np.random.default_rng(0), 0)
     contrasts = [detail_size.contrasts(picture) for picture in pictures]
