@@ -54,7 +54,7 @@ def test_the_size_of_a_detail_is_estimated_within_an_octave(size):
 
 def test_equal_contrasts_do_not_tell_classes_apart_by_the_order_of_the_images():
     random = np.random.default_rng(0)
-    pictures = random.integers(0, 2, (100, 64, 64, 1), np.uint8).repeat(3, axis=3) * 255
+    pictures = random.integers(0, 2, (100, 256, 256, 1), np.uint8).repeat(3, axis=3) * 255
     contrasts = [detail_size.contrasts(picture) for picture in pictures]
     assert detail_size.estimate(contrasts, np.arange(100) // 50) == 0
 
