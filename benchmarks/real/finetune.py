@@ -5,7 +5,8 @@
 IMAGES is a folder that a builder of benchmarks.real has written, with two classes. Steps, windows, optimiser and
 evaluation are those of --mode=sweep with configs/ablations/real.py. Differences make some hundred short runs quick:
 each variant is compiled once, images are read once and stay on the device, a random turn or flip (of the eight) is the
-only augmentation, and epochs drop the last, incomplete batch.
+only augmentation, epochs drop the last, incomplete batch, batch norm keeps its running statistics, and all layers have
+the same learning rate.
 
 Each fold of each repetition leaves a file finetuned/VARIANT/REPEAT_FOLD.npz, of logits `[N, passes]` of the images that
 the fold tests, and is not made again. benchmarks.real.compare makes a table of them.
@@ -43,7 +44,8 @@ def config_of(variant: str, options: argparse.Namespace) -> ConfigDict:
     config.data.group_by = options.group_by
     config.num_epochs, config.batch_size = options.epochs, options.batch_size
     config.eval.update({"batch_size": options.batch_size, "passes": options.passes})
-    config.optimizer.learning_rate = options.learning_rate
+    config.optimizer.update({"learning_rate": options.learning_rate, "factors": ()})
+    config.model.batch_norm_images = 0
     return config
 
 

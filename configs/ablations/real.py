@@ -67,7 +67,7 @@ def get_config(sizes: str = SIZES):
     config.optimizer.learning_rate = 3e-4
     config.optimizer.schedule = "cosine"
     config.optimizer.warmup_epochs = 1.0
-    config.optimizer.factors = ("classifier=10",)  # the only layer that starts at random
+    config.optimizer.factors = ("classifier=10",)  # the only layer without pretrained weights
     config.optimizer.weight_decay = 0.01
     config.optimizer.clip_norm = 1.0
     config.optimizer.ema_decay = 0.98  # over about two epochs of 400 images

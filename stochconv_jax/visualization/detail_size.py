@@ -36,7 +36,7 @@ def estimate(of_images: Sequence[np.ndarray], labels: np.ndarray) -> int:
         return 0
     ranks = scipy.stats.rankdata(values, axis=0)  # equal contrasts share a rank, whatever the order of the images
     difference = np.abs(ranks[positive].mean(axis=0) - ranks[~positive].mean(axis=0))
-    # Of the mean ranks of two samples of one distribution (Mann and Whitney 1947).
+    # The standard error of `difference` for two samples of one distribution (Mann and Whitney 1947).
     error = len(labels) * np.sqrt((len(labels) + 1) / (12 * counts[0] * counts[1]))
     if difference.max() < SIGNIFICANT * error:
         return 0

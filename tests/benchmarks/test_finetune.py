@@ -35,6 +35,14 @@ def test_images_and_thumbnails_are_turned_alike_and_all_eight_ways():
     np.testing.assert_array_equal(plain["example"], rows)
 
 
+def test_the_steps_are_those_that_the_published_figures_were_made_with():
+    """The loop computes no statistics anew, and a factor of the sweep's config would change the figures."""
+    options = finetune.arguments(["folder", "weights", "out", "--variants", "per_image"])
+    config = finetune.config_of("per_image", options)
+    assert config.model.batch_norm_images == 0 and config.optimizer.factors == ()
+    assert config.optimizer.name == "adamw" and config.optimizer.learning_rate == 5e-4
+
+
 def drawn(folder, count=20):
     """Writes images of which those of class 1 are brighter."""
     (folder / "images").mkdir(parents=True)
