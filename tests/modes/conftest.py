@@ -101,11 +101,12 @@ def main() -> Main:
     return Main()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def finished(main, tmp_path_factory) -> pathlib.Path:
-    """A run that was never interrupted; tests read it and write only what a mode writes.
+    """A run that was never interrupted.
 
-    One worker of pytest-xdist makes it, and each has a copy.
+    One worker of pytest-xdist trains it. Each module has its own copy, because the modes write into it: what one module
+    fits and predicts is not found by another.
     """
     base = tmp_path_factory.getbasetemp()
     made = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "finished"
