@@ -7,6 +7,7 @@ which has only one layout.
 """
 
 from collections.abc import Iterator
+from functools import partial
 from typing import cast
 
 import jax
@@ -17,6 +18,7 @@ from jax.experimental.layout import Layout, with_layout_constraint
 from stochconv_jax.ops.windows import Size
 
 
+@partial(jax.jit, static_argnames=("strides", "window_size", "dtype"))
 def forward(image, windows, kernel, *, strides: Size, window_size: Size, dtype) -> jax.Array:
     """Returns the output [B, h, w, F] of kernel's dtype, summed in `dtype`; see `window_platforms.forward`.
 
@@ -33,6 +35,7 @@ def forward(image, windows, kernel, *, strides: Size, window_size: Size, dtype) 
     return jnp.moveaxis(out, 1, 3)
 
 
+@partial(jax.jit, static_argnames=("strides", "window_size", "kernel_shape", "dtype"))
 def kernel_gradient(image, windows, g, *, strides: Size, window_size: Size, kernel_shape: tuple, dtype) -> jax.Array:
     """Returns the gradient [kh, kw, C, F] of the kernel in `dtype` from the cotangent g [B, h, w, F].
 
@@ -44,6 +47,7 @@ def kernel_gradient(image, windows, g, *, strides: Size, window_size: Size, kern
     return sums.sum(1).reshape(kernel_shape)
 
 
+@partial(jax.jit, static_argnames=("strides", "window_size", "image_size", "dtype"))
 def image_gradient(windows, kernel, g, *, strides: Size, window_size: Size, image_size: Size, dtype) -> jax.Array:
     """Returns the gradient [B, *image_size, C] of the image in `dtype` from the cotangent g [B, h, w, F].
 

@@ -18,6 +18,7 @@ from stochconv_jax.ops.windows import Size
 STRIP_ROWS = 28  # output rows the kernel's gradient sums at once: below 16 the CPU's compiler does not vectorise
 
 
+@partial(jax.jit, static_argnames=("strides", "window_size", "dtype"))
 def forward(image, windows, kernel, *, strides: Size, window_size: Size, dtype) -> jax.Array:
     """Returns the output [B, h, w, F] of kernel's dtype, summed in `dtype`; see `window_platforms.forward`."""
     weights = jnp.moveaxis(kernel, 3, 0).astype(dtype)
@@ -33,6 +34,7 @@ def forward(image, windows, kernel, *, strides: Size, window_size: Size, dtype) 
     return lax.map(one_image, (jnp.arange(image.shape[0], dtype=jnp.int32), windows)).astype(kernel.dtype)
 
 
+@partial(jax.jit, static_argnames=("strides", "window_size", "kernel_shape", "dtype"))
 def kernel_gradient(image, windows, g, *, strides: Size, window_size: Size, kernel_shape: tuple, dtype) -> jax.Array:
     """Returns the gradient [kh, kw, C, F] of the kernel in `dtype` from the cotangent g [B, h, w, F]."""
     planes = jnp.moveaxis(g, 3, 1).astype(dtype)
@@ -48,6 +50,7 @@ def kernel_gradient(image, windows, g, *, strides: Size, window_size: Size, kern
     return jnp.moveaxis(total, 0, 3)
 
 
+@partial(jax.jit, static_argnames=("strides", "window_size", "image_size", "dtype"))
 def image_gradient(windows, kernel, g, *, strides: Size, window_size: Size, image_size: Size, dtype) -> jax.Array:
     """Returns the gradient [B, *image_size, C] of the image in `dtype` from the cotangent g [B, h, w, F].
 

@@ -3,6 +3,9 @@
 GPU: `window_gpu`. TPU: the kernels of `window_tpu`, where `window_tpu_tiling.output_tiles` finds that they support the
 convolution. Everything else: the loops of `window_loops`.
 
+The forms are compiled functions of their own, so that calls with equal shapes, in a training step, in evaluation and in
+their gradients, share one trace.
+
 Under `jax.vmap`, each function here becomes a loop over the new axis, since batching the loops themselves would gather
 the windows of many images.
 """
@@ -16,7 +19,7 @@ from jax import lax
 from jax.custom_batching import sequential_vmap
 
 from stochconv_jax.ops import window_gpu, window_loops, window_tpu
-from stochconv_jax.ops.window_tpu_tiling import OutputTile, output_tiles
+from stochconv_jax.ops.window_tpu_tiling import Tiles, output_tiles
 from stochconv_jax.ops.windows import Size
 
 
@@ -92,7 +95,7 @@ def _accumulation_dtype(dtype: jax.typing.DTypeLike) -> np.dtype:
 
 
 def _by_accelerator(
-    tiles: list[list[OutputTile]] | None, tpu_kernels: Callable | None, gpu: Callable, loops: Callable
+    tiles: Tiles | None, tpu_kernels: Callable | None, gpu: Callable, loops: Callable
 ) -> Callable[..., jax.Array]:
     """Returns a function that runs `gpu` on a GPU, `tpu_kernels(tiles, ...)` on a TPU if there are tiles, else `loops`.
 

@@ -28,17 +28,19 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-from stochconv_jax.ops.window_tpu_tiling import LANES, VMEM_BYTES, OutputTile, significant_products
+from stochconv_jax.ops.window_tpu_tiling import LANES, VMEM_BYTES, OutputTile, Tiles, significant_products
 from stochconv_jax.ops.windows import Size
 
 
-def forward(tiles: list[list[OutputTile]], image: jax.Array, windows: jax.Array, kernel: jax.Array) -> jax.Array:
+@partial(jax.jit, static_argnums=0)
+def forward(tiles: Tiles, image: jax.Array, windows: jax.Array, kernel: jax.Array) -> jax.Array:
     """Returns the output [B, h, w, F] of kernel's dtype, see `window_platforms.forward`; the tiles divide it."""
     rows = [jnp.concatenate([_tile_forward(tile, image, windows, kernel) for tile in row], 2) for row in tiles]
     return jnp.concatenate(rows, 1)
 
 
-def kernel_gradient(tiles: list[list[OutputTile]], image: jax.Array, windows: jax.Array, g: jax.Array) -> jax.Array:
+@partial(jax.jit, static_argnums=0)
+def kernel_gradient(tiles: Tiles, image: jax.Array, windows: jax.Array, g: jax.Array) -> jax.Array:
     """Returns the gradient of the kernel, float32 [kh, kw, C, F], from the cotangent g [B, h, w, F]."""
     return cast(jax.Array, sum(_tile_gradient(tile, image, windows, g) for row in tiles for tile in row))
 

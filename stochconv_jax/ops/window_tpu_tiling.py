@@ -66,9 +66,12 @@ class OutputTile(NamedTuple):
         return self.batch * self.features * math.prod(self.size) * self.depth * self.kernel_size[0] * products
 
 
+type Tiles = tuple[tuple[OutputTile, ...], ...]  # rows of tiles
+
+
 def output_tiles(
     image_shape: tuple, image_dtype, kernel_shape: tuple, kernel_dtype, strides: Size, window_size: Size
-) -> list[list[OutputTile]] | None:
+) -> Tiles | None:
     """Divides the output for an image [B, H, W, C] and a kernel [kh, kw, C, F] into rows of tiles.
 
     Tiles are at most 128x128, because wider band matrices would be mostly zeros, and smaller where vector memory
@@ -111,7 +114,7 @@ def output_tiles(
     output_size = [(n - k) // s + 1 for n, k, s in zip(window_size, kernel_size, strides)]
     for largest in (128, 64, 32):
         rows, columns = (_split_evenly(n, largest) for n in output_size)
-        tiles = [[tile(y, x) for x in columns] for y in rows]
+        tiles = tuple(tuple(tile(y, x) for x in columns) for y in rows)
         if max(tile.vmem_bytes for row in tiles for tile in row) <= VMEM_BYTES:
             return tiles
     return None
