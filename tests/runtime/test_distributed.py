@@ -29,10 +29,10 @@ def alternating(*arguments, devices, **keys):
     return in_order(*arguments, devices=devices[::2] + devices[1::2], **keys)
 jax.make_mesh = alternating
 """
-# The time of day jumps by a minute, forwards or backwards, each time that it is read.
+# The time of day jumps by minutes, forwards or backwards, each time that it is read. By ten, Orbax would end a save.
 JUMPING = """
 import itertools, time
-minutes, time_of_day = itertools.cycle((0, 1, -1)), time.time
+minutes, time_of_day = itertools.cycle({minutes}), time.time
 time.time = lambda: time_of_day() + 60 * next(minutes)
 """
 BOUND = 20  # seconds without a heartbeat after which a process counts as dead, in tests that kill one
@@ -91,12 +91,11 @@ def test_two_processes_train_as_one(together, alone):
     assert about["devices"]["hosts"] == 2 and about["config"]["distributed"]["coordinator"] == ""
 
 
-def test_a_clock_that_jumps_in_one_process_changes_nothing(together, start, tmp_path):
-    finish(start(tmp_path, before=(ALTERNATING, ALTERNATING + JUMPING), **TRAINED))
+def test_clocks_that_jump_and_disagree_change_nothing(together, start, tmp_path):
+    jumping = (ALTERNATING + JUMPING.format(minutes=minutes) for minutes in ((0, 1, -1), (-2, 1)))
+    finish(start(tmp_path, before=tuple(jumping), **TRAINED))
     assert_same_run(tmp_path, together[0])
-    finish(start(tmp_path / "first", before=(ALTERNATING + JUMPING, ALTERNATING), **TRAINED))
-    assert_same_run(tmp_path / "first", together[0])
-    seconds = json.loads((tmp_path / "first" / "goodput.json").read_text())["seconds"]
+    seconds = json.loads((tmp_path / "goodput.json").read_text())["seconds"]
     assert min(seconds.values()) >= 0 and sum(seconds.values()) < 3000
 
 
