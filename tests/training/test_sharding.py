@@ -4,16 +4,19 @@ import jax
 import numpy as np
 import pytest
 
+from configs import quickstart
 from stochconv_jax.planning import hlo
 from stochconv_jax.runtime import mesh as meshes
 from stochconv_jax.training import state
 from stochconv_jax.training.checkpoints import Checkpoints
-from tests.training.step_cases import batch_of, case, step_config
+from tests.training.step_cases import BATCH, IMAGE, THUMBNAIL, batch_of, case
 
 
 def case_of(parameters):
-    config = step_config(**{"sharding.parameters": parameters})
+    config = quickstart.get_config()
+    config.update({"batch_size": BATCH, "data": {"image_size": IMAGE, "thumbnail_size": THUMBNAIL}})
     config.optimizer.update({"name": "adamw", "ema_decay": 0.9, "clip_norm": 1.0, "epsilon": 1e-3})
+    config.sharding.parameters = parameters
     return case(config, meshes.create())
 
 
