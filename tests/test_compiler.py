@@ -72,7 +72,7 @@ def test_the_errors_see_what_is_no_number_and_one_sum_that_is_wrong():
     "configs, arrays",
     [
         pytest.param(("quickstart",), [1, 1, 112, 52, 1], marks=[pytest.mark.smoke, pytest.mark.slow]),
-        pytest.param(("b0",), [1, 1, 213, 98, 1], marks=pytest.mark.slow),  # its layers are those of b0_full_split
+        pytest.param(("b0_full_split",), [1, 1, 424, 196, 1], marks=pytest.mark.slow),  # has all layers of b0
     ],
 )
 def test_compiled_steps_are_those_computed_one_operation_at_a_time(configs, arrays, tmp_path, capsys):
