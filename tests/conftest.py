@@ -1,7 +1,6 @@
 """Every test sees eight CPU devices, strict dtype promotion, and warnings as errors (pyproject.toml)."""
 
 import ctypes
-import dataclasses
 import os
 import pathlib
 import platform
@@ -15,9 +14,10 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import jax
 import pytest
 
-from stochconv_jax.models import variants
+from tests.two_blocks import sitecustomize
 
 ROOT = pathlib.Path(__file__).parents[1]
+TWO_BLOCKS = pathlib.Path(sitecustomize.__file__).parent
 CACHE = ROOT / ".cache" / "xla"
 MEMORY = 2**30  # bytes of a worker
 PATIENCE = 1200.0  # seconds after which a test calls what it waits for hanging; a slow machine needs fewer
@@ -31,9 +31,9 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Tests compile more than they compute, a fifth of it LLVM. `XLA_FLAGS= make test` tests what users compile.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+# Processes of main.py find most programs in the cache, and run them in a third of the time at level 1.
+PROCESS_FLAGS = os.environ["XLA_FLAGS"].replace("optimization_level=0", "optimization_level=1")
 jax.devices()  # XLA reads its flags once: here, so that no test that sets some changes what others compile
-tiny = variants.get("tiny")
-variants.VARIANTS["two_blocks"] = dataclasses.replace(tiny, name="two_blocks", stages=tiny.stages[1:3])
 # A shell lets tests that run in its background ignore SIGINT, and the processes that they start would ignore it too.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -9,11 +9,12 @@ import sys
 
 import pytest
 
-from tests.conftest import CACHE, PATIENCE, ROOT
+from tests.conftest import CACHE, PATIENCE, PROCESS_FLAGS, ROOT, TWO_BLOCKS
 from tests.modes.class_images import class_images  # noqa: F401
 from tests.modes.isic_archive import archive, prepared  # noqa: F401
 
 TINY = {
+    "model.variant": "two_blocks",
     "data.image_size": (80, 96),
     "data.thumbnail_size": (32, 48),
     "data.num_train": 52,
@@ -78,13 +79,15 @@ class Main:
             settings = TINY | settings
             flags = (f"--config={ROOT / 'configs' / 'quickstart.py'}", *flags)
         arguments = [f"--config.{name}={value}" for name, value in settings.items()]
+        variables = {"JAX_PLATFORMS": platform, "JAX_NUM_CPU_DEVICES": str(devices), "XLA_FLAGS": PROCESS_FLAGS}
+        variables["PYTHONPATH"] = f"{TWO_BLOCKS}:{ROOT}"
         program = ["-c", CHANGED.format(root=str(ROOT), before=before)] if before else [ROOT / "main.py"]
         return subprocess.Popen(
             [sys.executable, *program, f"--workdir={workdir}", *flags, *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env=os.environ | {"JAX_PLATFORMS": platform, "JAX_NUM_CPU_DEVICES": str(devices)} | (environ or {}),
+            env=os.environ | variables | (environ or {}),
         )
 
     def __call__(self, workdir, *flags, code=0, **settings) -> str:

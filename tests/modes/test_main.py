@@ -20,7 +20,7 @@ from tests.modes.runs import assert_same_run, rows, wait_for_step
 @pytest.mark.smoke
 def test_a_run_leaves_what_a_run_folder_holds(finished):
     about = json.loads((finished / "config.json").read_text())
-    assert about["config"]["model"]["variant"] == "tiny" and about["parameters"] > 10_000
+    assert about["config"]["model"]["variant"] == "two_blocks" and about["parameters"] > 10_000
     assert about["config"]["model"]["dtype"] == "float32"  # what 'auto' is on a CPU
     assert about["devices"]["count"] == 1 and "jax" in about["versions"]
     table = rows(finished / "metrics.csv")

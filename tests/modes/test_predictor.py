@@ -136,7 +136,8 @@ def test_a_number_of_passes_is_compiled_once_for_any_number_of_images(predictor,
 
 def test_it_says_which_run_checkpoint_model_and_devices_it_has(predictor, finished):
     pattern = (
-        rf"Predictor\('{finished}', step \d+ \(best\), model tiny \(thumbnail\+windows, merge_after=0\), 1 x cpu\)"
+        rf"Predictor\('{finished}', step \d+ \(best\), "
+        r"model two_blocks \(thumbnail\+windows, merge_after=0\), 1 x cpu\)"
     )
     assert re.fullmatch(pattern, repr(predictor)), repr(predictor)
     last = stochconv_jax.load(str(finished), "last", batch_size=3)

@@ -4,6 +4,7 @@ import http.server
 import json
 import re
 import resource
+import shutil
 import signal
 import threading
 
@@ -73,17 +74,25 @@ def own_lines(output):
     return re.findall(r"^\d\d:\d\d:\d\d (.*)", output, re.MULTILINE)
 
 
+def slurm(tasks):
+    """Returns the environment that SLURM gives to each of the tasks of a step on this machine."""
+    step = {"SLURM_JOB_ID": "1", "SLURM_NTASKS": str(tasks), "SLURM_STEP_NODELIST": "localhost", "SLURM_LOCALID": "0"}
+    step["JAX_COORDINATOR_PORT"] = str(free_port())
+    return [step | {"SLURM_PROCID": str(number)} for number in range(tasks)]
+
+
 @pytest.fixture(scope="module")
-def together(start, tmp_path_factory):
-    """Returns the folder of a run by two uninterrupted processes, and the output of each."""
+def together(main, tmp_path_factory):
+    """Returns the folder of a run by two uninterrupted tasks of SLURM, and the output of each."""
     workdir = tmp_path_factory.mktemp("together")
-    return workdir, finish(start(workdir, before=(ALTERNATING, ALTERNATING), **TRAINED))
+    about = {"devices": 2, "before": ALTERNATING, **TRAINED}
+    return workdir, finish([main.start(workdir, environ=task, **about) for task in slurm(2)])
 
 
 def test_two_processes_train_as_one(together, alone):
     workdir, (first, second) = together
     assert_same_to_rounding(workdir, alone)
-    assert "the given values: process 0 of 2" in first and "finished at step 13" in first
+    assert "SLURM: process 0 of 2" in first and "finished at step 13" in first
     # Only process 0 logs and writes; the other one logs its number and then nothing.
     assert len(own_lines(second)) == 1
     assert len(list(workdir.glob("events/*"))) == 1
@@ -91,28 +100,14 @@ def test_two_processes_train_as_one(together, alone):
     assert about["devices"]["hosts"] == 2 and about["config"]["distributed"]["coordinator"] == ""
 
 
-def test_clocks_that_jump_and_disagree_change_nothing(together, start, tmp_path):
-    jumping = (ALTERNATING + JUMPING.format(minutes=minutes) for minutes in ((0, 1, -1), (-2, 1)))
-    finish(start(tmp_path, before=tuple(jumping), **TRAINED))
-    assert_same_run(tmp_path, together[0])
-    seconds = json.loads((tmp_path / "goodput.json").read_text())["seconds"]
-    assert min(seconds.values()) >= 0 and sum(seconds.values()) < 3000
-
-
-def test_what_slurm_starts_trains_and_evaluates_as_one(main, alone, tmp_path):
-    def in_four(workdir, **settings):
-        step = {"SLURM_JOB_ID": "1", "SLURM_NTASKS": "4", "SLURM_STEP_NODELIST": "localhost", "SLURM_LOCALID": "0"}
-        step["JAX_COORDINATOR_PORT"] = str(free_port())
-        tasks = [step | {"SLURM_PROCID": str(number)} for number in range(4)]
-        return finish([main.start(workdir, environ=task, **settings) for task in tasks])[0]
-
-    assert "SLURM: process 0 of 4" in in_four(tmp_path, **TRAINED)
-    assert_same_to_rounding(tmp_path, alone)
+def test_four_processes_evaluate_as_one(main, alone, tmp_path):
+    parted = shutil.copytree(alone, tmp_path / "parted")
     main(alone, mode="evaluate", eval__batch_size=3)
-    in_four(tmp_path, mode="evaluate")
+    first, *_ = finish([main.start(parted, mode="evaluate", environ=task) for task in slurm(4)])
+    assert "SLURM: process 0 of 4" in first
     (one, first), (four, second) = (
         (json.loads((workdir / "evaluation.json").read_text()), rows(workdir / "predictions.csv"))
-        for workdir in (alone, tmp_path)
+        for workdir in (alone, parted)
     )
     assert four.keys() == one.keys() and four["n"] == 11
     for name in ("roc_auc", "log_loss", "average_precision"):
@@ -126,7 +121,9 @@ def test_sigterm_in_one_process_stops_all_at_a_step_and_one_alone_and_two_go_on(
     processes = start(tmp_path, **TRAINED)
     wait_for_step(processes[0], tmp_path, step=1)
     processes[1].send_signal(signal.SIGTERM)
-    stopped = int(re.search(r"stopped and saved at step (\d+)", finish(processes, STOPPED)[0])[1])
+    output = finish(processes, STOPPED)[0]
+    assert "the given values: process 0 of 2" in output
+    stopped = int(re.search(r"stopped and saved at step (\d+)", output)[1])
     saved = {int(path.name.removeprefix("step_")): path for path in tmp_path.glob("checkpoints/step_*")}
     assert 1 < stopped < 13 and max(saved) == stopped
     assert checksums.exist(saved[stopped]) and checksums.fault(saved[stopped]) is None
@@ -137,7 +134,7 @@ def test_sigterm_in_one_process_stops_all_at_a_step_and_one_alone_and_two_go_on(
     assert_same_to_rounding(tmp_path, alone)
 
 
-def test_two_processes_stopped_in_an_evaluation_and_killed_in_a_save_go_on_bit_for_bit(start, together, tmp_path):
+def test_two_stopped_in_an_evaluation_and_killed_in_a_save_go_on_bit_for_bit_as_clocks_jump(start, together, tmp_path):
     endless = "from stochconv_jax.data import pipeline; pipeline.num_batches = lambda *_: 10**6\n"
     signalled = endless + when("training.evaluation.predict", SIGTERM)
     stopped = finish(start(tmp_path, before=(endless, signalled), **TRAINED), STOPPED)
@@ -151,7 +148,11 @@ def test_two_processes_stopped_in_an_evaluation_and_killed_in_a_save_go_on_bit_f
     output, _ = second.communicate(timeout=PATIENCE)
     assert second.returncode > 0 or second.returncode == -signal.SIGABRT, output
     assert list(tmp_path.glob("checkpoints/step_9.*tmp*")) and not (tmp_path / "checkpoints" / "step_9").exists()
-    assert "step 8 of 13" in finish(start(tmp_path, **TRAINED))[0]
+    # Clocks that jump, each its own way, change nothing.
+    jumping = (JUMPING.format(minutes=minutes) for minutes in ((0, 1, -1), (-2, 1)))
+    assert "step 8 of 13" in finish(start(tmp_path, before=tuple(jumping), **TRAINED))[0]
+    seconds = json.loads((tmp_path / "goodput.json").read_text())["seconds"]
+    assert min(seconds.values()) >= 0 and sum(seconds.values()) < 3000
     assert_same_run(tmp_path, together[0])
 
 
