@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from stochconv_jax.planning import hlo, kernels
+from stochconv_jax.planning import hlo, kernels, tpu_memory
 from stochconv_jax.planning.targets import Chip
 
 # The largest number of images per device that is tried: compiling for more takes much time and memory itself.
@@ -27,7 +27,8 @@ class Program:
       parts: number of parts in which the batch is processed, one after the other.
       memory: bytes on a device by kind, see `hlo.memory`, and 'beside', the bytes of arrays that are on the device but
         are not arguments of the step.
-      costs: see `hlo.costs`; of all parts.
+      costs: 'flops', and 'bytes' read from and written to main memory, see `hlo.costs`, `kernels.costs` and
+        `tpu_memory.traffic`; of all parts.
       moved: its collectives with their purposes, see `hlo.purpose`.
       seconds: time of compilation.
       refusal: the compiler's message if it ran out of memory, else ''. Then there are no costs and no collectives, and
@@ -108,6 +109,8 @@ def compile_step(
         costs, launches = kernels.costs(text), kernels.launches(text)
     else:
         costs = {name: amount * parts for name, amount in counted.items()}
+    if batch["label"].sharding.mesh.devices.flat[0].platform == "tpu":
+        costs["bytes"] = float(tpu_memory.traffic(text))
     moved = [(collective, hlo.purpose(collective, **sizes)) for collective in hlo.collectives(text, devices)]
     memory = hlo.memory(compiled) | outside
     return Program(size, devices, parts, memory, costs, moved, seconds, launches=launches)

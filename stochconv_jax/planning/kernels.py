@@ -31,13 +31,18 @@ _CONTRACTED = re.compile(r'lhs_contracting_dim(?:s=\{|ensions":\[)([\d,"]*)')
 
 @dataclasses.dataclass(frozen=True)
 class Instruction:
-    """An instruction. `shapes`: (element type, shape) of its results; `operands`: names of instructions."""
+    """An instruction. `result`: the text of its type; `operands`: names of instructions."""
 
     name: str
     kind: str
-    shapes: tuple[tuple[str, tuple[int, ...]], ...]
+    result: str
     operands: tuple[str, ...]
     line: str
+
+    @property
+    def shapes(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
+        """The (element type, shape) of each result."""
+        return hlo.array_types(self.result)
 
     @property
     def bytes(self) -> int:
@@ -51,7 +56,7 @@ def launches(text: str) -> int:
 
     The call of a library counts as one kernel, although it may launch several.
     """
-    return sum(times for _, times, _ in _launched(text))
+    return sum(times for _, times, _ in launched(text))
 
 
 def costs(text: str) -> dict[str, float]:
@@ -63,8 +68,8 @@ def costs(text: str) -> dict[str, float]:
         shapes = {one.name: one.shapes for one in instructions}
         flops += counts[name] * sum(_flops(one, shapes) for one in instructions)
     moved = 0
-    for one, times, sizes in _launched(text):
-        moved += times * (one.bytes + sum(sizes.get(operand, 0) for operand in set(one.operands)))
+    for one, times, others in launched(text):
+        moved += times * (one.bytes + sum(others[name].bytes for name in set(one.operands) if name in others))
     return {"flops": flops, "bytes": float(moved)}
 
 
@@ -79,21 +84,21 @@ def parse(text: str) -> dict[str, list[Instruction]]:
 def _instruction(match: re.Match) -> Instruction:
     name, result, kind, rest = match.groups()
     arguments = rest[: rest.find(")")]
-    return Instruction(name, kind, hlo.array_types(result), tuple(_NAME.findall(arguments)), match[0])
+    return Instruction(name, kind, result, tuple(_NAME.findall(arguments)), match[0])
 
 
-def _launched(text: str) -> Iterator[tuple[Instruction, int, dict[str, int]]]:
-    """Yields every instruction that is a kernel, how often it runs, and the bytes of all results of its computation."""
+def launched(text: str) -> Iterator[tuple[Instruction, int, dict[str, Instruction]]]:
+    """Yields every instruction that is a kernel, how often it runs, and the instructions of its computation by name."""
     computations, lines = parse(text), hlo.split_computations(text)
     running = Counter({"": 1})
     for name in _outside_fusions(computations):
-        sizes = {one.name: one.bytes for one in computations[name]}
-        for one in computations[name]:
+        others = {one.name: one for one in computations[name]}
+        for one in others.values():
             if one.kind in ("while", "conditional", "call"):
                 for callee in hlo.called_computations(one.line):
                     running[callee] += running[name] * hlo.trip_count(one.line, lines)
             elif one.kind not in _FREE and not one.kind.endswith("-done"):
-                yield one, running[name], sizes
+                yield one, running[name], others
 
 
 def _outside_fusions(computations: dict[str, list[Instruction]]) -> list[str]:

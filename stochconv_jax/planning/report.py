@@ -146,9 +146,9 @@ def _describe_omissions(train: cost.Program) -> str:
             "them and the efficiency of kernels are unknown: the times are estimates."
         )
     return (
-        "The compiler counts the body of a loop once (the window stem is a loop over images except on TPUs and GPUs), "
-        "and as memory traffic also what it may keep on the chip: the times are estimates, "
-        "the memory is what it will use."
+        "The compiler counts the operations of a loop's body once (the window stem is a loop over images except on "
+        "TPUs and GPUs). Memory traffic is what instructions may read from main memory and write to it: the times are "
+        "estimates, the memory is what it will use."
     )
 
 

@@ -54,7 +54,7 @@ def test_a_frozen_branch_from_another_run_stays_as_it_was_there(main, finished, 
     there, here = jax.tree.map(np.asarray, restored(finished, "best").variables), variables(workdir)
     for kind in ("params", "batch_stats"):
         jax.tree.map(np.testing.assert_array_equal, here[kind]["thumbnail_stem"], there[kind]["thumbnail_stem"])
-        for part, name in (("windows_stem", "norm"), ("merged", "stage2")):
+        for part, name in (("windows_stem", "norm"), ("merged", "head")):
             pairs = zip(jax.tree.leaves(here[kind][part][name]), jax.tree.leaves(there[kind][part][name]), strict=True)
             distances = [np.abs(one - other).max() for one, other in pairs]
             assert 0 < max(distances) < 0.5  # trained, from the other run's values
