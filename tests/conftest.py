@@ -31,8 +31,11 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Tests compile more than they compute, a fifth of it LLVM. `XLA_FLAGS= make test` tests what users compile.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
-# Processes of main.py find most programs in the cache, and run them in a third of the time at level 1.
-PROCESS_FLAGS = os.environ["XLA_FLAGS"].replace("optimization_level=0", "optimization_level=1")
+# Of processes that train: they find most programs in the cache, and run them in a third of the time at level 1.
+PROCESS = {
+    "PYTHONPATH": f"{TWO_BLOCKS}:{ROOT}",
+    "XLA_FLAGS": os.environ["XLA_FLAGS"].replace("optimization_level=0", "optimization_level=1"),
+}
 jax.devices()  # XLA reads its flags once: here, so that no test that sets some changes what others compile
 # A shell lets tests that run in its background ignore SIGINT, and the processes that they start would ignore it too.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

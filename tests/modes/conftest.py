@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from tests.conftest import CACHE, PATIENCE, PROCESS_FLAGS, ROOT, TWO_BLOCKS
+from tests.conftest import CACHE, PATIENCE, PROCESS, ROOT
 from tests.modes.class_images import class_images  # noqa: F401
 from tests.modes.isic_archive import archive, prepared  # noqa: F401
 
@@ -79,8 +79,7 @@ class Main:
             settings = TINY | settings
             flags = (f"--config={ROOT / 'configs' / 'quickstart.py'}", *flags)
         arguments = [f"--config.{name}={value}" for name, value in settings.items()]
-        variables = {"JAX_PLATFORMS": platform, "JAX_NUM_CPU_DEVICES": str(devices), "XLA_FLAGS": PROCESS_FLAGS}
-        variables["PYTHONPATH"] = f"{TWO_BLOCKS}:{ROOT}"
+        variables = PROCESS | {"JAX_PLATFORMS": platform, "JAX_NUM_CPU_DEVICES": str(devices)}
         program = ["-c", CHANGED.format(root=str(ROOT), before=before)] if before else [ROOT / "main.py"]
         return subprocess.Popen(
             [sys.executable, *program, f"--workdir={workdir}", *flags, *arguments],

@@ -14,7 +14,7 @@ import pytest
 import stochconv_jax
 from stochconv_jax.data.array_source import ArraySource
 from stochconv_jax.runtime import mesh
-from tests.conftest import ROOT
+from tests.conftest import PROCESS, ROOT
 from tests.modes.runs import rows
 
 PASSES = 3
@@ -97,7 +97,7 @@ def test_predictions_of_a_folder_are_those_that_the_mode_writes_bit_for_bit(writ
 def test_a_notebook_s_own_settings_of_jax_change_no_bit_and_stay(main, finished, pictures, tmp_path):
     written = predicted(main, finished, pictures, tmp_path, {})
     script = [sys.executable, "-c", NOTEBOOK, finished, pictures, str(PASSES)]
-    environ = {k: v for k, v in os.environ.items() if k != "JAX_NUM_CPU_DEVICES"}
+    environ = {k: v for k, v in os.environ.items() if k != "JAX_NUM_CPU_DEVICES"} | PROCESS
     done = subprocess.run(script, cwd=ROOT, env=environ, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert_written(written, *json.loads(done.stdout.splitlines()[-1]))

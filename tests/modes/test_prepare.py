@@ -13,7 +13,7 @@ import simplejpeg
 
 from configs import isic_prepare
 from stochconv_jax.data.isic import shards
-from tests.conftest import PATIENCE, ROOT
+from tests.conftest import PATIENCE, PROCESS, ROOT
 from tests.data.isic.files import FILES, picture
 from tests.modes.isic_archive import KEPT, SHARDS, finish, run, start, table, times, tree
 
@@ -204,7 +204,7 @@ def test_trains_evaluates_and_predicts_without_tensorflow(main, prepared, tmp_pa
     workdir, traps = tmp_path / "trained", tmp_path / "traps"
     traps.mkdir()
     (traps / "tensorflow.py").write_text("raise AssertionError('TensorFlow was imported')")
-    main = functools.partial(main, environ={"PYTHONPATH": str(traps)})
+    main = functools.partial(main, environ={"PYTHONPATH": f"{traps}:{PROCESS['PYTHONPATH']}"})
     keys = {"data__source": "tfds", "data__path": prepared, "data__group_by": "group", "data__stratify_by": "year"}
     sizes = {"data__image_size": "(64,64)", "data__thumbnail_size": "(32,32)"}
     main(workdir, **keys, **sizes, data__num_workers=1, num_epochs=1)
