@@ -9,13 +9,18 @@ import cv2
 import numpy as np
 
 from stochconv_jax.experiment import data_sources, runs
-from tests.conftest import CACHE, ROOT
+from tests.conftest import CACHE, PROCESS, ROOT
 from tests.modes.conftest import CHANGED, TINY
 from tests.modes.runs import rows
 from tests.runtime.processes import ROUNDING, TRAINED, assert_same_to_rounding
 
 LAUNCHERS = ROOT / "docs" / "launchers"
-ENVIRON = {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1", "PYTHON": sys.executable, "SLOW_STEP": "1.5"}
+ENVIRON = PROCESS | {
+    "JAX_PLATFORMS": "cpu",
+    "JAX_NUM_CPU_DEVICES": "1",
+    "PYTHON": sys.executable,
+    "SLOW_STEP": "1.5",
+}
 # A start that is to be interrupted: its steps take SLOW_STEP seconds more, so that there is time for it.
 SLOW = """
 import os, time
