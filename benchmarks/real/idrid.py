@@ -20,6 +20,7 @@ import numpy as np
 
 from benchmarks.real import image_folder
 from benchmarks.real.archive import Archive, Clone
+from stochconv_jax.training.progress import Progress
 
 ARCHIVE = Archive(
     "https://github.com/imsaksham-c/EyeDisease_IDRiD",
@@ -84,11 +85,13 @@ def square(picture: np.ndarray, size: int) -> np.ndarray:
 def build(clone: Clone, folder: pathlib.Path, *, size: int, target: str) -> None:
     """Writes the images that are not there yet, and labels.csv."""
     rows = read_labels(clone, target)
-    for row in rows:
+    progress = Progress(len(rows), emit=print)
+    for index, row in enumerate(rows):
         path = row.pop("path")
         if not (folder / "images" / row["image"]).exists():
             bgr = cv2.imdecode(np.frombuffer(clone.read(path), np.uint8), cv2.IMREAD_COLOR)
-            image_folder.write_image(folder, row["image"], square(bgr[..., ::-1], size))
+            image_folder.write_image(folder, row["image"], square(bgr, size)[..., ::-1])
+        progress.update(index + 1)
     image_folder.write_labels(folder, rows, clone.read("LICENSE.txt"))
 
 
