@@ -13,6 +13,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import jax
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from tests.two_blocks import sitecustomize
 
@@ -33,7 +34,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 # Of processes that train: they find most programs in the cache, and run them in a third of the time at level 1.
 PROCESS = {
-    "PYTHONPATH": f"{TWO_BLOCKS}:{ROOT}",
+    "PYTHONPATH": os.pathsep.join(filter(None, [str(TWO_BLOCKS), str(ROOT), os.environ.get("PYTHONPATH")])),
     "XLA_FLAGS": os.environ["XLA_FLAGS"].replace("optimization_level=0", "optimization_level=1"),
 }
 jax.devices()  # XLA reads its flags once: here, so that no test that sets some changes what others compile
@@ -47,6 +48,17 @@ def free_port():
     with socket.socket() as found:
         found.bind(("localhost", 0))
         return found.getsockname()[1]
+
+
+@pytest.fixture
+def no_compilation_cache():
+    """Compiles anew: a program for a machine that is not here is written into the cache, but cannot be read from it."""
+    before = jax.config.jax_enable_compilation_cache
+    jax.config.update("jax_enable_compilation_cache", False)
+    compilation_cache.reset_cache()
+    yield
+    jax.config.update("jax_enable_compilation_cache", before)
+    compilation_cache.reset_cache()
 
 
 def pytest_collection_modifyitems(items):

@@ -3,8 +3,8 @@
 GPU: `window_gpu`. TPU: the kernels of `window_tpu`, where `window_tpu_tiling.output_tiles` finds that they support the
 convolution. Everything else: the loops of `window_loops`.
 
-Each of these functions is wrapped in `jax.jit`, so that calls with equal shapes share one trace: in training and in
-evaluation, and in each branch that reads windows.
+The functions of those modules are wrapped in `jax.jit`, so that calls with equal shapes share one trace: in training
+and in evaluation, and in each branch that reads windows.
 
 Under `jax.vmap`, each function here becomes a loop over the new axis, since batching the loops themselves would gather
 the windows of many images.

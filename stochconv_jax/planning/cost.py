@@ -80,8 +80,9 @@ def compile_step(
       parameters: shapes of the parameters, by which collectives are recognised.
       beside: bytes on a device of arrays that are not arguments of the step. The next batch, which is already on the
         device, is added to them.
-      parts: iterations of the loop over the parts of the batch. The compiler counts the costs of its body once, so all
-        costs are multiplied by `parts`, which overestimates those outside the loop, such as the optimiser's.
+      parts: iterations of the loop over the parts of the batch. Where the compiler counts costs, it counts those of
+        its body once, so they are multiplied by `parts`, which overestimates those outside the loop, such as the
+        optimiser's.
       options: compiler options.
     """
     size, devices = batch["label"].shape[0], batch["label"].sharding.num_devices

@@ -146,9 +146,9 @@ def _describe_omissions(train: cost.Program) -> str:
             "them and the efficiency of kernels are unknown: the times are estimates."
         )
     return (
-        "The compiler counts the operations of a loop's body once (the window stem is a loop over images except on "
-        "TPUs and GPUs). Memory traffic is what instructions may read from main memory and write to it: the times are "
-        "estimates, the memory is what it will use."
+        "The compiler counts the operations of a loop's body once, and except for TPUs its bytes (the window stem is a "
+        "loop over images except on TPUs and GPUs). For TPUs, memory traffic is what instructions read from main "
+        "memory and write to it, each operand once. The times are estimates, the memory is what it will use."
     )
 
 

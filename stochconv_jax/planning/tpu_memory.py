@@ -10,6 +10,7 @@ import re
 from stochconv_jax.planning import hlo, kernels
 
 _ARRAY = re.compile(r"(\w+)\[([\d,]*)\](?:\{([^{}]*)\})?")
+_OPERANDS = re.compile(r"\(\((.*?[\]}])\), (.*)")  # what a copy's result lists before the results proper
 _TILE = re.compile(r":T\((\d+)(?:,(\d+))?\)")
 
 
@@ -18,24 +19,31 @@ def traffic(text: str) -> int:
 
     An instruction outside of fusions reads its operands and writes its results, once each. A copy that runs beside
     other instructions, of an array or of a slice of it, moves no more than the smaller of both arrays. What an
-    instruction reads of an operand in part counts as a whole.
+    instruction reads of an operand in part counts as a whole, and what a kernel reads several times counts once.
     """
     return sum(times * _moved(one, others) for one, times, others in kernels.launched(text))
 
 
 def _moved(one: kernels.Instruction, others: dict[str, kernels.Instruction]) -> int:
-    results = _arrays(one)
-    if one.kind in ("copy-start", "slice-start", "async-start"):  # both arrays, in an order that depends on the kind
-        smaller = min(size for size, _ in results[:2])
-        return smaller * sum(in_main_memory for _, in_main_memory in results[:2])
-    operands = [array for name in set(one.operands) if name in others for array in _arrays(others[name])]
+    listed, results = _arrays(one)
+    if one.kind in ("copy-start", "slice-start", "dynamic-slice-start", "async-start"):
+        both = [max(listed), results[0]] if listed else results[:2]
+        return min(both)[0] * sum(in_main_memory for _, in_main_memory in both)
+    operands = [array for name in set(one.operands) if name in others for array in _arrays(others[name])[1]]
     return sum(size for size, in_main_memory in results + operands if in_main_memory)
 
 
-def _arrays(one: kernels.Instruction) -> list[tuple[int, bool]]:
-    """Returns the bytes of each result of an instruction, and whether it is in main memory."""
-    found = _ARRAY.findall(one.result)
-    return [(_padded(dtype, dims, layout), "S(" not in layout) for dtype, dims, layout in found]
+def _arrays(one: kernels.Instruction) -> tuple[list[tuple[int, bool]], list[tuple[int, bool]]]:
+    """Returns the operands that an instruction lists among its results, and its results.
+
+    Each array is (its bytes, whether it is in main memory).
+    """
+    split = _OPERANDS.fullmatch(one.result)
+    listed, results = (
+        [(_padded(dtype, dims, layout), "S(" not in layout) for dtype, dims, layout in _ARRAY.findall(text)]
+        for text in (split.groups() if split else ("", one.result))
+    )
+    return listed, results
 
 
 def _padded(dtype: str, dims: str, layout: str) -> int:

@@ -2,11 +2,14 @@
 
 import dataclasses
 import re
+import textwrap
 
 from tests.conftest import ROOT
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-FENCE = re.compile(r'^```(?P<language>\w+)(?: title="(?P<title>[^"]+)")?\n(?P<text>.*?)^```', re.MULTILINE | re.DOTALL)
+FENCE = re.compile(
+    r'^ *```(?P<language>\w+)(?: title="(?P<title>[^"]+)")?\n(?P<text>.*?)^ *```', re.MULTILINE | re.DOTALL
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +24,7 @@ class Block:
 def blocks(page) -> list[Block]:
     """Returns the fenced blocks of a page, in order, without those that include a file."""
     matches = FENCE.finditer(page.read_text())
-    found = [Block(match["language"], match["title"] or "", match["text"]) for match in matches]
+    found = [Block(match["language"], match["title"] or "", textwrap.dedent(match["text"])) for match in matches]
     return [block for block in found if not block.text.startswith("--8<--")]
 
 

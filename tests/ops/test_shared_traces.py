@@ -10,6 +10,9 @@ from stochconv_jax.ops import depthwise_conv, window_conv, window_gpu, window_lo
 
 # No other test has these shapes, so that nothing here is traced before.
 PIXELS, KERNEL, IMAGE, WINDOW = (2, 23, 19, 5), (3, 3, 5), (2, 61, 67, 3), (33, 41)
+# The last ones are of the gradient by the image.
+WINDOW_HELPERS = [(window_loops, "_lines"), (window_gpu, "_crops"), (window_tpu, "_corners")]
+WINDOW_HELPERS += [(window_loops, "_window_gradient"), (window_gpu, "_planes")]
 
 
 def depthwise(x, kernel):
@@ -25,7 +28,7 @@ def windows(image, kernel):
     ("layer", "image", "kernel", "helpers"),
     [
         (depthwise, PIXELS, KERNEL, [(importlib.import_module("stochconv_jax.ops.depthwise_conv"), "_shift")]),
-        (windows, IMAGE, (3, 3, 3, 5), [(window_loops, "_lines"), (window_gpu, "_crops"), (window_tpu, "_corners")]),
+        (windows, IMAGE, (3, 3, 3, 5), WINDOW_HELPERS),
     ],
 )
 def test_more_layers_of_a_shape_are_not_traced_again(layer, image, kernel, helpers, monkeypatch):
@@ -38,11 +41,10 @@ def test_more_layers_of_a_shape_are_not_traced_again(layer, image, kernel, helpe
         monkeypatch.setattr(module, name, counted(name, getattr(module, name)))
 
     def trace(layers):
-        def loss(kernels):
-            x = jnp.ones(image)
+        def loss(kernels, x):
             return sum(layer(x, kernel).sum() for kernel in kernels)
 
-        jax.make_jaxpr(jax.grad(loss))([jnp.ones(kernel)] * layers)
+        jax.make_jaxpr(jax.grad(loss, (0, 1)))([jnp.ones(kernel)] * layers, jnp.ones(image))
 
     trace(1)
     first = len(called)

@@ -111,21 +111,11 @@ STEPS = {
 ELSEWHERE = [("v6e:2x2", "stem"), ("v6e:2x2", "5x5 kernel"), ("v4:2x2x1", "stem")]
 
 
-@pytest.fixture
-def nothing_cached():
-    """Turns the compilation cache off: programs for an absent machine cannot be read back from it."""
-    option = "jax_persistent_cache_min_compile_time_secs"
-    kept = getattr(jax.config, option)
-    jax.config.update(option, float("inf"))
-    yield
-    jax.config.update(option, kept)
-
-
 @pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed: see requirements-tpu.txt"
 )
 @pytest.mark.parametrize("topology, step", [("v5e:2x2", step) for step in STEPS] + ELSEWHERE)
-def test_compiled_for_a_tpu_temporaries_are_small_and_no_image_moves(topology, step, nothing_cached):
+def test_compiled_for_a_tpu_temporaries_are_small_and_no_image_moves(topology, step, no_compilation_cache):
     compiled = compile_step(mesh_of(topology), **STEPS[step])
     text = compiled.as_text()
     assert re.search(r"%window_conv[.\d]* = .*tpu_custom_call", text)

@@ -8,7 +8,6 @@ import functools
 import jax
 import jax.numpy as jnp
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 from configs import b0_full_split
 from stochconv_jax.experiment.experiment import Experiment
@@ -20,21 +19,11 @@ from stochconv_jax.planning import kernels, targets
 from stochconv_jax.runtime import mesh as meshes
 from tests.training.compiled_step_checks import check, check_dtypes
 
+pytestmark = pytest.mark.usefixtures("no_compilation_cache")
 missing = targets._missing_gpu_compiler()
 needs_compiler = pytest.mark.skipif(bool(missing), reason=f"{missing}: see requirements-gpu-plan.txt")
 BATCH, WINDOW, FEATURES = 64, (225, 225), 32
 G_BYTES = 4 * BATCH * 112 * 112 * FEATURES
-
-
-@pytest.fixture(scope="module", autouse=True)
-def no_compilation_cache():
-    """Compiles anew: a program for a GPU that is not here is written into the cache, but cannot be read from it."""
-    before = jax.config.jax_enable_compilation_cache
-    jax.config.update("jax_enable_compilation_cache", False)
-    compilation_cache.reset_cache()
-    yield
-    jax.config.update("jax_enable_compilation_cache", before)
-    compilation_cache.reset_cache()
 
 
 @pytest.mark.parametrize("topology", ["h1000:1x8", "h100", "h100:8", "h100:1x8x2x2", "h100:axb"])

@@ -7,6 +7,7 @@ import resource
 import shutil
 import signal
 import threading
+import time
 
 import cv2
 import numpy as np
@@ -49,18 +50,19 @@ def alone(main, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def start(main):
-    """Returns a function that starts two processes of two devices each; those that still run are killed at the end."""
+    """Returns a function that starts processes, which are killed at the end if they still run.
+
+    There are two of two devices each, or those of SLURM's tasks.
+    """
     started = []
 
-    def start(workdir, before=("", ""), **settings):
-        """Starts the processes; `before` has the code of each that `Main.start` runs first."""
-        settings |= {"distributed__coordinator": f"localhost:{free_port()}", "distributed__num_processes": 2}
-        pair = [
-            main.start(workdir, devices=2, distributed__process_id=number, before=code, **settings)
-            for number, code in enumerate(before)
-        ]
-        started.extend(pair)
-        return pair
+    def start(workdir, before=("", ""), tasks=(), **settings):
+        """Starts the processes; `before` has the code of each that `Main.start` runs first, `tasks` its environment."""
+        joined = {"distributed__coordinator": f"localhost:{free_port()}", "distributed__num_processes": 2}
+        about = [{"environ": task} for task in tasks] or [{**joined, "distributed__process_id": n} for n in range(2)]
+        for code, one in zip(before, about, strict=True):
+            started.append(main.start(workdir, before=code, **{"devices": 2} | settings | one))
+        return started[-len(before) :]
 
     yield start
     for process in started:
@@ -76,17 +78,16 @@ def own_lines(output):
 
 def slurm(tasks):
     """Returns the environment that SLURM gives to each of the tasks of a step on this machine."""
-    step = {"SLURM_JOB_ID": "1", "SLURM_NTASKS": str(tasks), "SLURM_STEP_NODELIST": "localhost", "SLURM_LOCALID": "0"}
+    step = {"SLURM_JOB_ID": "1", "SLURM_NTASKS": str(tasks), "SLURM_STEP_NODELIST": "localhost"}
     step["JAX_COORDINATOR_PORT"] = str(free_port())
-    return [step | {"SLURM_PROCID": str(number)} for number in range(tasks)]
+    return [step | {"SLURM_PROCID": str(number), "SLURM_LOCALID": str(number)} for number in range(tasks)]
 
 
 @pytest.fixture(scope="module")
-def together(main, tmp_path_factory):
+def together(start, tmp_path_factory):
     """Returns the folder of a run by two uninterrupted tasks of SLURM, and the output of each."""
     workdir = tmp_path_factory.mktemp("together")
-    about = {"devices": 2, "before": ALTERNATING, **TRAINED}
-    return workdir, finish([main.start(workdir, environ=task, **about) for task in slurm(2)])
+    return workdir, finish(start(workdir, before=[ALTERNATING] * 2, tasks=slurm(2), **TRAINED))
 
 
 def test_two_processes_train_as_one(together, alone):
@@ -100,10 +101,10 @@ def test_two_processes_train_as_one(together, alone):
     assert about["devices"]["hosts"] == 2 and about["config"]["distributed"]["coordinator"] == ""
 
 
-def test_four_processes_evaluate_as_one(main, alone, tmp_path):
+def test_four_processes_evaluate_as_one(main, start, alone, tmp_path):
     parted = shutil.copytree(alone, tmp_path / "parted")
     main(alone, mode="evaluate", eval__batch_size=3)
-    first, *_ = finish([main.start(parted, mode="evaluate", environ=task) for task in slurm(4)])
+    first, *_ = finish(start(parted, before=[""] * 4, tasks=slurm(4), devices=1, mode="evaluate"))
     assert "SLURM: process 0 of 4" in first
     (one, first), (four, second) = (
         (json.loads((workdir / "evaluation.json").read_text()), rows(workdir / "predictions.csv"))
@@ -135,6 +136,7 @@ def test_sigterm_in_one_process_stops_all_at_a_step_and_one_alone_and_two_go_on(
 
 
 def test_two_stopped_in_an_evaluation_and_killed_in_a_save_go_on_bit_for_bit_as_clocks_jump(start, together, tmp_path):
+    begun = time.monotonic()
     endless = "from stochconv_jax.data import pipeline; pipeline.num_batches = lambda *_: 10**6\n"
     signalled = endless + when("training.evaluation.predict", SIGTERM)
     stopped = finish(start(tmp_path, before=(endless, signalled), **TRAINED), STOPPED)
@@ -152,7 +154,7 @@ def test_two_stopped_in_an_evaluation_and_killed_in_a_save_go_on_bit_for_bit_as_
     jumping = (JUMPING.format(minutes=minutes) for minutes in ((0, 1, -1), (-2, 1)))
     assert "step 8 of 13" in finish(start(tmp_path, before=tuple(jumping), **TRAINED))[0]
     seconds = json.loads((tmp_path / "goodput.json").read_text())["seconds"]
-    assert min(seconds.values()) >= 0 and sum(seconds.values()) < 3000
+    assert min(seconds.values()) >= 0 and sum(seconds.values()) < time.monotonic() - begun
     assert_same_run(tmp_path, together[0])
 
 

@@ -31,12 +31,12 @@ def test_on_eight_devices_images_stay_where_they_are(eight):
 
 
 @needs_libtpu
-def test_on_a_tpu_images_stay_where_they_are():
+def test_on_a_tpu_images_stay_where_they_are(no_compilation_cache):
     check(targets.mesh_of("v5e:2x4"))
 
 
 @needs_libtpu
-def test_on_a_tpu_large_activations_are_bfloat16():
+def test_on_a_tpu_large_activations_are_bfloat16(no_compilation_cache):
     check_dtypes(targets.mesh_of("v5e:1x1"))
 
 

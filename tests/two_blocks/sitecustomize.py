@@ -1,6 +1,7 @@
 """Adds the network `two_blocks`, the second and the third stage of `tiny`, which takes half the time to trace.
 
-Python imports this module at its start where the folder is in PYTHONPATH: in each process of main.py that tests start.
+Python imports this module at its start where the folder is in PYTHONPATH, which it is for most processes of
+main.py that tests start.
 """
 
 import dataclasses
