@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stochconv_jax import metrics
+from stochconv_jax import bootstrap, metrics
 from stochconv_jax.reporting import cross_validation, published
 from stochconv_jax.reporting.models import Group, Run
 
@@ -127,10 +127,11 @@ class Comparison:
     `pairs` is the number of seeds, or pairs of fold and seed, that both have. `seeds` compares their last epochs with
     Student's test, and `bootstrap` is the interval of the same difference by bootstrap. `images` compares predictions
     of the same images, `image_count` of them by `image_pairs` pairs of runs, with DeLong's test. `groups` does that
-    too, with the images of a group, such as a patient, as one draw; None if no groups are known.
+    too, with the images of a group, such as a patient, as one draw; None if no groups are known. `both` has the same
+    difference with interval and p by a bootstrap that draws seeds and images, or groups of them; NaN for one seed.
 
     With folds, `images` is the difference over the images of all folds, see `cross_validation.compare`, `image_pairs`
-    is the number of seeds, and `bootstrap` is NaN.
+    is the number of seeds, and `bootstrap` and `both` are NaN.
     """
 
     result: Result
@@ -140,6 +141,7 @@ class Comparison:
     bootstrap: tuple[float, float]
     images: metrics.Difference
     groups: metrics.Difference | None
+    both: metrics.Difference
     image_count: int
     image_pairs: int
     evaluated_alike: bool  # with equal checkpoints, passes and views
@@ -179,9 +181,10 @@ def compare(result: Result, baseline: Result) -> Comparison:
     folds = result.group.folds
     if folds:
         images, image_count, common = cross_validation.compare(result.out_of_fold, baseline.out_of_fold)
-        groups, image_pairs, predicted = None, len(common), [pair for pair in pairs if pair[0].seed in common]
+        groups, both, image_pairs = None, UNDEFINED, len(common)
+        predicted = [pair for pair in pairs if pair[0].seed in common]
     else:
-        images, groups, predicted = _compare_predictions(pairs)
+        images, groups, both, predicted = _compare_predictions(pairs)
         shared = predicted[0][0].predictions if predicted else None
         image_count, image_pairs = len(shared.images) if shared else 0, len(predicted)
     return Comparison(
@@ -192,6 +195,7 @@ def compare(result: Result, baseline: Result) -> Comparison:
         bootstrap=(NAN, NAN) if folds else metrics.bootstrap_interval(ours, theirs),
         images=images,
         groups=groups,
+        both=both,
         image_count=image_count,
         image_pairs=image_pairs,
         evaluated_alike=len({_evaluated(side) for side in zip(*predicted)}) < 2,
@@ -217,21 +221,38 @@ def _validation_images(run: Run) -> list[Any] | None:
     return [found.get(key) for key in ("images", "crc32")] if isinstance(found, Mapping) else None
 
 
-def _compare_predictions(pairs) -> tuple[metrics.Difference, metrics.Difference | None, list[tuple[Run, Run]]]:
-    """Returns DeLong's difference, that by groups, and the pairs of runs with predictions of the same images.
+def _compare_predictions(
+    pairs,
+) -> tuple[metrics.Difference, metrics.Difference | None, metrics.Difference, list[tuple[Run, Run]]]:
+    """Returns DeLong's difference, that by groups, that over seeds too, and the pairs with predictions of equal images.
 
-    Both are means over these pairs. Checkpoints that were chosen on these images are left out: with them the test finds
-    differences between equally good models too often.
+    The differences are means over these pairs. Checkpoints that were chosen on these images are left out: with them the
+    test finds differences between equally good models too often.
     """
     found = [pair for pair in pairs if all(run.predictions and not run.may_have_selection_bias for run in pair)]
     found = [pair for pair in found if all(run.predictions.same_images(found[0][0].predictions) for run in pair)]
     if not found:
-        return UNDEFINED, None, []
-    scores = [[pair[side].predictions.probability for pair in found] for side in (0, 1)]
+        return UNDEFINED, None, UNDEFINED, []
+    ours, theirs = (np.stack([pair[side].predictions.probability for pair in found]) for side in (0, 1))
     label = found[0][0].predictions.label
+    images = metrics.delong_difference(label, ours, theirs)
     known = [run.predictions.groups for pair in found for run in pair if run.predictions.groups]
-    groups = metrics.delong_difference(label, *scores, groups=known[0]) if known else None
-    return metrics.delong_difference(label, *scores), groups, found
+    groups = metrics.delong_difference(label, ours, theirs, groups=known[0]) if known else None
+    if len(found) == 1 or math.isnan(images.p):
+        return images, groups, UNDEFINED, found
+    one_fold, together = np.zeros(len(label), int), known[0] if known else None
+    areas = bootstrap.pooled_roc_aucs(label, [ours, theirs], one_fold, groups=together)
+    return images, groups, bootstrap.difference(images.value, areas[0] - areas[1]), found
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """Returns p-values corrected for their number (Holm, 1979); NaN stays NaN and does not count."""
+    corrected, largest = [NAN] * len(p), 0.0
+    known = sorted((value, place) for place, value in enumerate(p) if not math.isnan(value))
+    for rank, (value, place) in enumerate(known):
+        largest = max(largest, min(1.0, (len(known) - rank) * value))
+        corrected[place] = largest
+    return corrected
 
 
 def choose_baseline(results: Sequence[Result], name: str = "") -> Result:

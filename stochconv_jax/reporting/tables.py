@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from stochconv_jax.reporting.cross_validation import Pooled
 from stochconv_jax.reporting.page import Table
-from stochconv_jax.reporting.results import Comparison, Mean, Result
+from stochconv_jax.reporting.results import Comparison, Mean, Result, holm
 
 NONE = "–"
 
@@ -35,6 +35,11 @@ ABOUT_IMAGES = (
     "The interval covers the choice of images, not that of seeds, and takes images as independent. Checkpoints that "
     "were chosen on these images, as the best are, are left out, because interval and p would ignore the choice; "
     "evaluate the last checkpoint to include a run."
+)
+ABOUT_BOTH = (
+    "The interval over seeds and images is of the difference on predicted images, by a bootstrap that draws both: "
+    "seeds, and images or groups of images if groups are known. Its p is corrected for the number of models (Holm, "
+    "1979). With few seeds the interval is too narrow."
 )
 ABOUT_GROUPS = (
     "Intervals by group take the images of a group, such as a patient, as one draw (Obuchowski, 1997), by the column "
@@ -128,16 +133,21 @@ def comparison_table(comparisons: Sequence[Comparison]) -> Table:
     with_images = any(comparison.image_pairs for comparison in comparisons)
     if with_images:
         columns += ["predicted images x seeds", "on predicted images [95 % interval]", "p (images)"]
+    with_both = any(not math.isnan(comparison.both.p) for comparison in comparisons)
+    if with_both:
+        columns += ["95 % interval over seeds and images", "p (both), corrected"]
     with_groups = any(comparison.groups for comparison in comparisons)
     if with_groups:
         columns += ["95 % interval by group", "p (by group)"]
     rows = []
-    for comparison in comparisons:
+    for comparison, p in zip(comparisons, holm([comparison.both.p for comparison in comparisons])):
         row = [comparison.result.group.name, str(comparison.pairs), _difference(comparison.seeds)]
         row += [_interval(*comparison.bootstrap, "+.4f"), _p(comparison.seeds.p)]
         if with_images:
             pairs = f"{comparison.image_count} x {comparison.image_pairs}" if comparison.image_pairs else NONE
             row += [pairs, _difference(comparison.images), _p(comparison.images.p)]
+        if with_both:
+            row += [_interval(comparison.both.low, comparison.both.high, "+.4f"), _p(p)]
         if with_groups:
             by_group = comparison.groups
             row += [_interval(by_group.low, by_group.high, "+.4f"), _p(by_group.p)] if by_group else [NONE, NONE]
@@ -153,6 +163,8 @@ def comparison_paragraphs(comparisons: Sequence[Comparison]) -> list[str]:
         paragraphs.append(ABOUT_FOLD_DIFFERENCES)
     if any(comparison.image_pairs and not comparison.result.group.folds for comparison in comparisons):
         paragraphs.append(ABOUT_IMAGES)
+    if any(not math.isnan(comparison.both.p) for comparison in comparisons):
+        paragraphs.append(ABOUT_BOTH)
     if any(comparison.groups for comparison in comparisons):
         paragraphs.append(ABOUT_GROUPS)
     return paragraphs
@@ -225,6 +237,7 @@ def _csv_comparison(comparison: Comparison) -> dict[str, object]:
     cells = {"common_seeds": comparison.pairs, "bootstrap_low": low, "bootstrap_high": high}
     cells |= {"predicted_images": comparison.image_count, "predicted_seeds": comparison.image_pairs}
     differences = {"difference": comparison.seeds, "images_difference": comparison.images}
+    differences["both_difference"] = comparison.both
     if comparison.groups:
         differences["groups_difference"] = comparison.groups
     for name, difference in differences.items():

@@ -183,6 +183,46 @@ def test_images_of_a_group_are_one_draw_where_groups_are_known(tmp_path):
     assert row["groups_difference_low"] == known.groups.low
 
 
+def test_the_interval_over_seeds_and_images_is_that_of_a_plain_bootstrap(tmp_path):
+    random = np.random.default_rng(0)
+    patient, seeds = np.repeat(np.arange(20), 3), 4
+    label = patient % 2
+    noise = random.normal(size=(2, seeds, 60)) + random.normal(size=(20,))[patient]
+    gain = random.normal(0.5, 1.0, size=(seeds, 1))  # of a seed
+    scores = scipy.special.expit(noise + label * np.stack([0.5 + gain, 0 * gain]))
+    for name, config, side in (("a", SPLIT, scores[0]), ("base", THUMBNAIL, scores[1])):
+        for seed, odds in enumerate(side):
+            lines = list(zip((f"i{k:02d}" for k in range(60)), label, odds, patient))
+            write(tmp_path / name / f"seed_{seed}", [0.9], config=config, seed=seed, predictions=lines)
+    found = results.compare(*(summarised(tmp_path)[name] for name in ("a", "base")))
+    draws = []
+    for _ in range(2000):
+        images = np.concatenate([np.flatnonzero(patient == k) for k in random.integers(20, size=20)])
+        drawn = random.integers(seeds, size=seeds)
+        areas = [[sklearn.metrics.roc_auc_score(label[images], side[k, images]) for k in drawn] for side in scores]
+        draws.append(np.mean(areas[0]) - np.mean(areas[1]))
+    plain = np.quantile(draws - np.mean(draws) + found.images.value, [0.025, 0.975])
+    np.testing.assert_allclose(found.both[1:3], plain, atol=0.03)  # of 2,000 draws
+    assert found.both.high - found.both.low > 1.2 * (found.groups.high - found.groups.low)
+    table = tables.comparison_table([found])
+    assert "p (both), corrected" in table.columns and tables.ABOUT_BOTH in tables.comparison_paragraphs([found])
+
+
+def test_one_seed_has_no_interval_over_seeds_and_images(tmp_path):
+    for name, config in (("a", SPLIT), ("base", THUMBNAIL)):
+        write(tmp_path / name, [0.9], config=config, predictions=IMAGES)
+    found = results.compare(*(summarised(tmp_path)[name] for name in ("a", "base")))
+    assert np.isnan(found.both.p) and found.image_pairs == 1
+    assert not any("seeds and images" in column for column in tables.comparison_table([found]).columns)
+
+
+def test_p_values_are_corrected_for_their_number():
+    # In order 0.01 x 3, 0.03 x 2, 0.04 x 1, none less than the one before.
+    assert results.holm([0.04, float("nan"), 0.01, 0.03])[::2] == pytest.approx([0.06, 0.03])
+    assert results.holm([0.04, float("nan"), 0.01, 0.03])[3] == pytest.approx(0.06)
+    assert results.holm([0.9, 0.8]) == [1.0, 1.0]
+
+
 def test_what_has_no_common_ground_is_not_compared(tmp_path):
     write(tmp_path / "a", [0.6], config=THUMBNAIL, predictions=IMAGES)
     write(tmp_path / "b", [0.7], config=SPLIT, validation=8, predictions=IMAGES)
