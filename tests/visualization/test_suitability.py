@@ -74,6 +74,8 @@ def test_the_text_has_the_sizes_and_the_nearest_measured_data():
     text = suitability.describe(RETINA, 16)
     assert "A detail of 16 pixels has 3.5 in the thumbnail, and 4.9 in one at the cost of both branches" in text
     assert "0.66 in 1, 0.89 in 4, 0.97 in 16" in text and "retina, -0.008" in text
+    boards = suitability.Windows((320, 320), (112, 112), (113, 113), 8)
+    assert "boards, -0.041 [-0.100, +0.019]" in suitability.describe(boards, 15)
     assert "Set --config.show.detail=PIXELS" in suitability.describe(RETINA, 0)
 
 
