@@ -17,6 +17,7 @@ BY_MODE = {
     "show": ["show.passes=8", "show.count=2"],
     "prepare": ["prepare.num_workers=1"],
 }
+SIZES = ("data.image_size", "data.thumbnail_size")
 # ImageNet weights fit no tiny network: a command with one of these words gets weights that do.
 PRETRAINED = ("imagenet.py", "init.weights")
 WEIGHTS = "init.weights=WEIGHTS/model.safetensors"
@@ -39,6 +40,8 @@ def small(words: list[str]) -> list[str]:
     if words[:1] == ["main.py"] or words[:2] == ["-m", "stochconv_jax"]:
         mode = next((word.partition("=")[2] for word in words if word.startswith("--mode=")), "train")
         settings = BY_MODE.get(mode, [])
+        if any("ablations/quick_real.py" in word for word in words):  # its rivals differ in these
+            settings = [setting for setting in settings if not setting.startswith(SIZES)]
         if any(part in word for part in PRETRAINED for word in words):
             settings = [*settings, WEIGHTS]
         return [*words, *(f"--config.{setting}" for setting in settings)]
