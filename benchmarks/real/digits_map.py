@@ -28,7 +28,7 @@ NAMES = {"per_image": "a window for each filter", "shared_crop": "a random crop 
 RIVALS = tuple(NAMES)
 FILTERS = 8  # of the tiny network's stem
 SEEDS = (0, 1, 2)
-EPOCHS, PASSES = 10, 16
+IMAGES, EPOCHS, PASSES = 1200, 10, 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +77,7 @@ def train(folder: pathlib.Path, cells: Sequence[Cell], more: Sequence[str]) -> N
         for cell in cells:
             images = folder / "images" / cell.name
             if not (images / "labels.csv").exists():
-                digits.build(images, number=1200, side=cell.side, detail=cell.detail, copies=cell.copies)
+                digits.build(images, number=IMAGES, side=cell.side, detail=cell.detail, copies=cell.copies)
             subprocess.run([sys.executable, "main.py", *arguments(cell, folder, seed), *more], check=True)
 
 

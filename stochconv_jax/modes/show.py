@@ -19,6 +19,7 @@ from stochconv_jax.predictor import Predictor
 from stochconv_jax.run_folder import RunFolder
 from stochconv_jax.visualization import detail_size, figures, topics
 from stochconv_jax.visualization.shown_model import ShownModel
+from stochconv_jax.visualization.suitability import Detail
 from stochconv_jax.visualization.topics import ShownImage
 
 logger = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ def run(config, overrides, workdir) -> None:
             thumbnail_size=tuple(config.data.thumbnail_size),
             passes=config.show.passes,
             classes=tuple(config.data.classes),
-            detail=config.show.detail or _estimated_detail(experiment),
+            detail=Detail(config.show.detail or _estimated_size(experiment), config.show.places),
         )
         possible = _possible_topics(config, trained)
         first: list[ShownImage] = []
@@ -97,7 +98,7 @@ def _possible_topics(config: ConfigDict, trained: bool) -> list[str]:
     return [topic for topic in config.show.topics if topic not in left_out]
 
 
-def _estimated_detail(experiment: Experiment) -> int:
+def _estimated_size(experiment: Experiment) -> int:
     """Returns the size in pixels of the detail that decides as far as the validation images tell, else 0."""
     show = experiment.config.show
     if "suitability" not in show.topics or show.images or experiment.config.data.num_classes != 2:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import NamedTuple
 
 from stochconv_jax.ops import Axes
 from stochconv_jax.visualization import figures
@@ -9,6 +10,17 @@ from stochconv_jax.visualization.attribution import Size
 from stochconv_jax.visualization.window_chance import chance
 
 PASSES = (1, 4, 16)
+LEAST_SEEN = 0.01  # fewer details in the windows of a pass are drawn here
+
+
+class Detail(NamedTuple):
+    """What decides the class: squares of `size` pixels, 0 if that is not known, at `places` places of an image."""
+
+    size: int
+    places: int = 1
+
+
+UNKNOWN = Detail(0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,14 +39,21 @@ class Windows:
     number: int
     axes: Axes = "independent"
 
-    def in_thumbnail(self, detail: float) -> float:
-        """Returns the width in the thumbnail, in pixels, of a detail of `detail` pixels."""
-        return detail * min(small / size for small, size in zip(self.thumbnail_size, self.image_size))
+    def in_thumbnail(self, size: float) -> float:
+        """Returns the width in the thumbnail, in pixels, of a detail of `size` pixels."""
+        return size * min(small / size for small, size in zip(self.thumbnail_size, self.image_size))
 
-    def chance(self, detail: int, passes: int = 1) -> float:
-        """Returns the chance that a window of one of the passes contains the detail."""
+    def chance(self, size: int, passes: int = 1) -> float:
+        """Returns the chance that a window of one of the passes contains a square of `size` pixels."""
+        return self._chance(size, self.number * passes)
+
+    def seen(self, detail: Detail) -> float:
+        """Returns the mean number of places that the windows of one pass contain, each as often as it is contained."""
+        return self.number * detail.places * self._chance(detail.size, 1)
+
+    def _chance(self, size: int, windows: int) -> float:
         sizes = {"image_size": self.image_size, "window_size": self.window_size}
-        return chance(**sizes, detail=detail, windows=self.number * passes, axes=self.axes)
+        return chance(**sizes, detail=size, windows=windows, axes=self.axes)
 
     def details(self) -> list[int]:
         """Returns sizes of details, four to an octave, from 2 pixels to a window."""
@@ -46,87 +65,92 @@ class Windows:
 class Measured:
     """A comparison on a data set: the ROC AUC of windows with a thumbnail minus that of a thumbnail of equal cost.
 
-    `detail` is the typical size in pixels of what decides, and `low` to `high` the 95 % interval of the difference.
+    `detail` is typical of what decides, and `low` to `high` is the 95 % interval of the difference.
     """
 
     name: str
     windows: Windows
-    detail: int
+    detail: Detail
     difference: float
     low: float
     high: float
 
 
+def _digits(side: int, size: int, places: int, *difference: float) -> Measured:
+    return Measured("digits", Windows((side, side), (32, 32), (33, 33), 8), Detail(size, places), *difference)
+
+
 # docs/when-windows-help.md has the sources.
 MEASURED = (
-    Measured("retina", Windows((1024, 1024), (224, 224), (225, 225), 32), 16, -0.008, -0.021, 0.004),
-    Measured("boards", Windows((320, 320), (112, 112), (113, 113), 8), 15, -0.041, -0.100, 0.019),
-    Measured("drawn", Windows((320, 320), (64, 64), (65, 65), 8), 4, 0.465, 0.382, 0.558),
+    Measured("retina", Windows((1024, 1024), (224, 224), (225, 225), 32), Detail(16, 10), -0.008, -0.021, 0.004),
+    Measured("boards", Windows((320, 320), (112, 112), (113, 113), 8), Detail(15, 6), -0.041, -0.100, 0.019),
+    Measured("texture", Windows((320, 320), (64, 64), (65, 65), 8), Detail(4, 2000), 0.465, 0.382, 0.558),
 )
 
 
-def describe(seen: Windows, detail: int) -> str:
-    """Returns what is known of a detail of `detail` pixels, in sentences; 0 if its size is not known."""
-    sizes = [f"{height}x{width}" for height, width in (seen.image_size, seen.thumbnail_size, seen.window_size)]
-    text = f"images of {sizes[0]} with thumbnails of {sizes[1]}, and {seen.number} windows of {sizes[2]} in a pass. "
-    if not detail:
+def describe(windows: Windows, detail: Detail) -> str:
+    """Returns what is known of the detail, in sentences."""
+    sizes = [f"{height}x{width}" for height, width in (windows.image_size, windows.thumbnail_size, windows.window_size)]
+    text = f"images of {sizes[0]} with thumbnails of {sizes[1]}, and {windows.number} windows of {sizes[2]} in a pass. "
+    if not detail.size:
         return text + "How large is the detail that decides? Set --config.show.detail=PIXELS"
-    chances = ", ".join(f"{seen.chance(detail, passes):.2f} in {passes}" for passes in PASSES)
-    width = seen.in_thumbnail(detail)
-    found = min(MEASURED, key=lambda one: _distance(seen, detail, one))
+    chances = ", ".join(f"{windows.chance(detail.size, passes):.2f} in {passes}" for passes in PASSES)
+    width = windows.in_thumbnail(detail.size)
+    found = min(MEASURED, key=lambda one: _distance(windows, detail, one))
     return text + (
-        f"A detail of {detail} pixels has {width:.1f} in the thumbnail, and {2**0.5 * width:.1f} in one at the cost of "
-        f"both branches. The chance that a window contains it, by passes: {chances}. Measured nearest to this: "
+        f"A detail of {detail.size} pixels has {width:.1f} in the thumbnail, and {2**0.5 * width:.1f} in one at the "
+        f"cost of both branches. The chance that a window contains it, by passes: {chances}. With {detail.places} of "
+        f"them in an image, the windows of a pass contain {windows.seen(detail):.2g} on average. Measured nearest: "
         f"{found.name}, {found.difference:+.3f} [{found.low:+.3f}, {found.high:+.3f}] AUC against such a thumbnail"
     )
 
 
-def _distance(seen: Windows, detail: int, other: Measured) -> float:
-    widths = seen.in_thumbnail(detail), other.windows.in_thumbnail(other.detail)
-    chances = seen.chance(detail), other.windows.chance(other.detail)
-    return math.hypot(math.log2(widths[0] / widths[1]), 4 * (chances[0] - chances[1]))
+def _distance(windows: Windows, detail: Detail, other: Measured) -> float:
+    """Returns the distance in the right part of the figure, in octaves."""
+    widths = windows.in_thumbnail(detail.size) / other.windows.in_thumbnail(other.detail.size)
+    seen = max(windows.seen(detail), LEAST_SEEN) / other.windows.seen(other.detail)
+    return math.hypot(math.log2(widths), math.log2(seen))
 
 
 @figures.styled
-def draw(seen: Windows, detail: int):
+def draw(windows: Windows, detail: Detail):
     """Draws the chances against the size of the detail, and beside them the measured data sets.
 
-    A line and a star mark the detail of `detail` pixels, if it is not 0.
+    A line and a star mark the detail, if its size is known.
     """
     figure, ((left, right),) = figures.grid(1, 2, 3.8)
-    sizes = seen.details()
+    sizes = windows.details()
     for passes, style, color in zip(PASSES, figures.LINES, figures.COLORS):
         name = f"{passes} pass{'es' * (passes > 1)}"
-        left.plot(sizes, [seen.chance(size, passes) for size in sizes], color=color, linestyle=style, label=name)
-    left.set(xlabel="detail in the image (pixels)", ylabel="chance that a window contains it")
-    widths = [seen.in_thumbnail(size) for size in sizes]
-    right.plot(widths, [seen.chance(size) for size in sizes], color=figures.BLACK, label="these images")
+        left.plot(sizes, [windows.chance(size, passes) for size in sizes], color=color, linestyle=style, label=name)
+    left.set(xlabel="detail in the image (pixels)", ylabel="chance that a window contains it", ylim=(0, 1.03))
+    seen = [(windows.in_thumbnail(size), windows.seen(Detail(size, detail.places))) for size in sizes]
+    right.plot(*zip(*(place for place in seen if place[1] >= LEAST_SEEN)), color=figures.BLACK, label="these images")
     _draw_measured(right)
-    if detail:
-        left.axvline(detail, color=figures.BLACK, linewidth=0.8)
-        right.plot(
-            seen.in_thumbnail(detail), seen.chance(detail), "*", color=figures.BLACK, markersize=16, fillstyle="none"
-        )
-    right.set(xlabel="detail in the thumbnail (pixels)", ylabel="chance in one pass")
+    if detail.size:
+        left.axvline(detail.size, color=figures.BLACK, linewidth=0.8)
+        place = windows.in_thumbnail(detail.size), max(windows.seen(detail), LEAST_SEEN)
+        right.plot(*place, "*", color=figures.BLACK, markersize=16, fillstyle="none")
+    right.set(xlabel="detail in the thumbnail (pixels)", ylabel="details that windows contain in a pass", yscale="log")
     right.set_title("circles: measured gain of AUC\nover a thumbnail of equal cost", fontsize=9)
-    for axes in (left, right):
-        axes.set_ylim(0, 1.03)
-        axes.grid(alpha=0.3)
-        axes.legend(loc="lower left", fontsize=8)
+    right.yaxis.set_major_formatter("{x:g}")
+    right.margins(0.1, 0.12)
     top = left.twiny()
     for axes in (left, right, top):
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter("{x:g}")
-    top.set(xlabel="in the thumbnail (pixels)", xlim=[seen.in_thumbnail(x) for x in left.get_xlim()])
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+        axes.legend(loc="lower left", fontsize=8)
+    top.set(xlabel="in the thumbnail (pixels)", xlim=[windows.in_thumbnail(x) for x in left.get_xlim()])
     return figure
 
 
 def _draw_measured(axes) -> None:
     """Marks the measured data sets: blue where windows gain significantly, vermillion where they lose, else grey."""
     for one in MEASURED:
-        place = one.windows.in_thumbnail(one.detail), one.windows.chance(one.detail)
+        place = one.windows.in_thumbnail(one.detail.size), one.windows.seen(one.detail)
         color = figures.BLUE if one.low > 0 else figures.VERMILLION if one.high < 0 else "0.6"
-        axes.plot(*place, "o", color=color, markersize=8)
-        axes.annotate(
-            f"{one.name}: {one.difference:+.3f}", place, (0, 8), textcoords="offset points", fontsize=8, ha="center"
-        )
+        axes.plot(*place, "o", color=color, markersize=7)
+        text = f"{one.difference:+.2f}" if one.name == "digits" else f"{one.name}: {one.difference:+.3f}"
+        axes.annotate(text, place, (0, 6), textcoords="offset points", fontsize=7, ha="center")

@@ -13,6 +13,7 @@ from stochconv_jax.data.random_streams import Stream, generator
 from stochconv_jax.ops import Sampling
 from stochconv_jax.visualization import attribution, figures, suitability
 from stochconv_jax.visualization.shown_model import Batch, ShownModel
+from stochconv_jax.visualization.suitability import UNKNOWN, Detail
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ class TopicSettings:
       thumbnail_size: (height, width) in pixels.
       passes: passes that a relevance map is estimated from.
       classes: names of the classes; () for none.
-      detail: size in pixels of the detail that decides; 0 if it is not known.
+      detail: what decides the class.
     """
 
     seed: int
@@ -72,7 +73,7 @@ class TopicSettings:
     thumbnail_size: tuple[int, int]
     passes: int
     classes: tuple[str, ...] = ()
-    detail: int = 0
+    detail: Detail = UNKNOWN
 
 
 def draw(topic: str, model: ShownModel, images: Sequence[ShownImage], settings: TopicSettings) -> Iterator[Drawing]:
@@ -146,14 +147,14 @@ def _relevance(model: ShownModel, images: Sequence[ShownImage], settings: TopicS
 
 def _suitability(model: ShownModel, images: Sequence[ShownImage], settings: TopicSettings) -> Iterator[Drawing]:
     network = model.model
-    seen = suitability.Windows(
+    windows = suitability.Windows(
         image_size=images[0].picture.shape[:2],
         thumbnail_size=settings.thumbnail_size,
         window_size=network.window_size,
         number=network.windows_per_pass,
         axes=network.axes,
     )
-    yield Drawing("data", suitability.draw(seen, settings.detail), suitability.describe(seen, settings.detail))
+    yield Drawing("data", suitability.draw(windows, settings.detail), suitability.describe(windows, settings.detail))
 
 
 TOPICS: dict[str, Callable[[ShownModel, Sequence[ShownImage], TopicSettings], Iterator[Drawing]]] = {

@@ -7,6 +7,7 @@ import pytest
 
 from stochconv_jax.ops import sample_windows
 from stochconv_jax.visualization import detail_size, figures, suitability
+from stochconv_jax.visualization.suitability import Detail
 from stochconv_jax.visualization.window_chance import chance
 
 RETINA = suitability.Windows((1024, 1024), (224, 224), (225, 225), 32)
@@ -70,22 +71,43 @@ def test_no_size_is_estimated_where_classes_do_not_differ_or_there_is_one():
     assert detail_size.estimate(contrasts, labels) == detail_size.estimate(contrasts, np.zeros(60, int)) == 0
 
 
+def test_the_details_in_windows_are_those_of_drawn_windows():
+    draws, places = 20000, 5
+    sizes = {"image_size": (60, 90), "window_size": (31, 21)}
+    drawn = sample_windows(jax.random.key(0), **sizes, batch=draws, features=3)
+    details = np.random.default_rng(0).integers(0, [53, 83], (draws, places, 1, 2))
+    starts = np.asarray(drawn)[:, None]
+    inside = ((starts <= details) & (details + 8 <= starts + np.array([31, 21]))).all(3)
+    windows = suitability.Windows((60, 90), (20, 30), (31, 21), 3)
+    counts = inside.sum((1, 2))
+    assert abs(counts.mean() - windows.seen(Detail(8, places))) < 4 * counts.std() / np.sqrt(draws)
+
+
 def test_the_text_has_the_sizes_and_the_nearest_measured_data():
-    text = suitability.describe(RETINA, 16)
+    text = suitability.describe(RETINA, Detail(16, 10))
     assert "A detail of 16 pixels has 3.5 in the thumbnail, and 4.9 in one at the cost of both branches" in text
     assert "0.66 in 1, 0.89 in 4, 0.97 in 16" in text and "retina, -0.008" in text
     boards = suitability.Windows((320, 320), (112, 112), (113, 113), 8)
-    assert "boards, -0.041 [-0.100, +0.019]" in suitability.describe(boards, 15)
-    assert "Set --config.show.detail=PIXELS" in suitability.describe(RETINA, 0)
+    assert "boards, -0.041 [-0.100, +0.019]" in suitability.describe(boards, Detail(15, 6))
+    assert "Set --config.show.detail=PIXELS" in suitability.describe(RETINA, Detail(0))
 
 
-@pytest.mark.parametrize("detail", [0, 24])
+def test_more_places_are_seen_more_often_and_lie_nearer_to_the_measured_texture():
+    one, many = Detail(4), Detail(4, 2000)
+    windows = suitability.Windows((320, 320), (64, 64), (65, 65), 8)
+    assert windows.seen(many) == pytest.approx(2000 * windows.seen(one))
+    assert "texture, +0.465" in suitability.describe(windows, many)
+    assert "texture" not in suitability.describe(windows, one)
+
+
+@pytest.mark.parametrize("detail", [Detail(0), Detail(24), Detail(24, 30), Detail(226)])
 def test_the_figure_has_the_detail_at_its_place(tmp_path, detail):
     figure = suitability.draw(RETINA, detail)
     right = figure.axes[1]
     stars = [line.get_xydata()[0] for line in right.lines if line.get_marker() == "*"]
-    if detail:
-        np.testing.assert_allclose(stars, [(24 * 224 / 1024, RETINA.chance(24))])
+    if detail.size:
+        width, windows = detail.size * 224 / 1024, RETINA.seen(detail)
+        np.testing.assert_allclose(stars, [(width, max(windows, suitability.LEAST_SEEN))])
     else:
         assert not stars
     content = cv2.imread(str(figures.save(figure, tmp_path / "figure.png")))
