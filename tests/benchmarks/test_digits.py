@@ -46,7 +46,7 @@ def test_the_digits_are_of_the_class_and_of_the_pool(tmp_path, monkeypatch):
 
 
 def test_the_digits_in_windows_are_counted():
-    """The mean is 8 windows x 16 digits x the share of windows, of 33 pixels in 160, that contain a place of 8 pixels."""
+    """The mean is windows x digits x the share of windows of 33 pixels that contain a place of 8 pixels."""
     starts = np.random.default_rng(0).integers(0, 160 - 33 + 1, (200000, 2))
     places = np.random.default_rng(1).integers(0, 160 - 8 + 1, (200000, 2))
     inside = ((starts <= places) & (places + 8 <= starts + 33)).all(1).mean()
