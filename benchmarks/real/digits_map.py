@@ -1,38 +1,40 @@
-r"""Measures what windows gain over a thumbnail of equal cost, by the size of the detail and the number of its places.
+r"""Measures what windows gain over a thumbnail of equal cost, by the size of the detail and how often windows see it.
 
     python -m benchmarks.real.digits_map train runs/digits
     python -m benchmarks.real.digits_map draw runs/digits docs/digits-map.png
 
 `train` builds the images of each cell of the map, see benchmarks/real/digits.py, and runs the sweep of
-configs/ablations/quick_real.py on them, seed by seed. The same command goes on where it was stopped. `--shard=1/2` and
-`--shard=2/2` share the cells between two processes. `draw` prints the table of all cells that are trained and draws the
-map: at the size of the detail in the thumbnail, and the mean number of places that the windows of one pass contain.
+configs/ablations/quick_real.py on them. The same command goes on where it was stopped. `--shard=1/2` and `--shard=2/2`
+share the cells between two processes; other arguments are passed to main.py. `draw` prints the table of the cells that
+are trained with two seeds or more, and draws the map: at the size of the detail in the larger thumbnail, and the mean
+number of times that the windows of one pass contain a digit.
 """
 
 import argparse
 import dataclasses
 import pathlib
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from benchmarks.real import digits
 from configs.ablations import real
+from stochconv_jax import metrics
 from stochconv_jax.reporting import collect, results
-from stochconv_jax.visualization import figures, window_chance
+from stochconv_jax.visualization import figures
+from stochconv_jax.visualization.suitability import Detail, Windows
 
 BASELINE = "thumbnail_equal_cost"
-NAMES = {"per_image": "a window for each filter", "shared_crop": "a random crop for all filters"}
-RIVALS = tuple(NAMES)
-FILTERS = 8  # of the tiny network's stem
-SEEDS = (0, 1, 2)
+RIVALS = {"per_image": "a window for each filter", "shared_crop": "a random crop for all filters"}
+WINDOWS = {"per_image": 8, "shared_crop": 1}  # of a pass, with the 8 filters of the tiny network's stem
 IMAGES, EPOCHS, PASSES = 1200, 10, 16
 
 
-@dataclasses.dataclass(frozen=True)
-class Cell:
+class Cell(NamedTuple):
     """Images of `side` pixels with `copies` digits of `detail` pixels, and thumbnails of `thumbnail` pixels."""
 
     side: int
@@ -43,7 +45,7 @@ class Cell:
     @property
     def name(self) -> str:
         """The name of the cell's folder."""
-        return f"side_{self.side}_thumbnail_{self.thumbnail}_detail_{self.detail}_copies_{self.copies}"
+        return "_".join(f"{key}_{value}" for key, value in self._asdict().items())
 
     def larger_thumbnail(self) -> int:
         """Returns the side of the thumbnail of equal cost in pixels."""
@@ -53,15 +55,15 @@ class Cell:
         """Returns the side of a digit in pixels in the thumbnail of equal cost."""
         return self.detail * self.larger_thumbnail() / self.side
 
-    def seen(self) -> float:
-        """Returns the mean number of digits that the windows of one pass contain."""
-        sizes = {"image_size": (self.side,) * 2, "window_size": (self.thumbnail + 1,) * 2, "detail": self.detail}
-        return FILTERS * self.copies * window_chance.chance(**sizes, windows=1)
+    def seen(self, rival: str) -> float:
+        """Returns the mean number of times that the windows of one pass contain a digit."""
+        image, thumbnail, window = ((side, side) for side in (self.side, self.thumbnail, self.thumbnail + 1))
+        return Windows(image, thumbnail, window, WINDOWS[rival]).seen(Detail(self.detail, self.copies))
 
 
-# Details of 8 pixels, the size of the digits in the data, in images that shrink by ever more, and larger details.
+# With four times the digits in twice the side, windows see as many. Digits of 8 pixels are as large as in the data.
 CELLS = (
-    *(Cell(640, 32, 8, copies) for copies in (64, 256, 1024)),
+    *(Cell(640, 32, 8, copies) for copies in (256, 1024)),
     *(Cell(320, 32, 8, copies) for copies in (16, 64, 256)),
     *(Cell(160, 32, 8, copies) for copies in (4, 16, 64)),
     *(Cell(160, 32, 16, copies) for copies in (1, 4, 16)),
@@ -69,20 +71,16 @@ CELLS = (
 
 
 def train(folder: pathlib.Path, cells: Sequence[Cell], more: Sequence[str]) -> None:
-    """Trains the rivals of the cells with one seed after the other, and evaluates them.
-
-    `more` are further arguments of main.py.
-    """
-    for seed in SEEDS:
-        for cell in cells:
-            images = folder / "images" / cell.name
-            if not (images / "labels.csv").exists():
-                digits.build(images, number=IMAGES, side=cell.side, detail=cell.detail, copies=cell.copies)
-            subprocess.run([sys.executable, "main.py", *arguments(cell, folder, seed), *more], check=True)
+    """Trains and evaluates the rivals of each cell. `more` are further arguments of main.py."""
+    for cell in cells:
+        images = folder / "images" / cell.name
+        if not (images / "labels.csv").exists():
+            digits.build(images, number=IMAGES, side=cell.side, detail=cell.detail, copies=cell.copies)
+        _run([sys.executable, "main.py", *arguments(cell, folder), *more])
 
 
-def arguments(cell: Cell, folder: pathlib.Path, seed: int) -> list[str]:
-    """Returns the arguments of main.py for a cell's sweep with one seed."""
+def arguments(cell: Cell, folder: pathlib.Path) -> list[str]:
+    """Returns the arguments of main.py for a cell's sweep."""
     images = folder / "images" / cell.name
     settings = {
         "data.source": "folder",
@@ -92,7 +90,6 @@ def arguments(cell: Cell, folder: pathlib.Path, seed: int) -> list[str]:
         "augment.rotation": 0,
         "num_epochs": EPOCHS,
         "sweep.variants": ",".join((BASELINE, *RIVALS)),
-        "sweep.seeds": f"({seed},)",
         "sweep.passes": PASSES,
     }
     config = f"configs/ablations/quick_real.py:{cell.side},{cell.thumbnail}"
@@ -100,57 +97,76 @@ def arguments(cell: Cell, folder: pathlib.Path, seed: int) -> list[str]:
     return start + [f"--config.{key}={value}" for key, value in settings.items()]
 
 
+def _run(command: Sequence[str]) -> None:
+    """Runs a command, which a signal to this process stops too. Exits with the command's code if that is not 0."""
+    process = subprocess.Popen(command)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: process.terminate())
+    if code := process.wait():
+        raise SystemExit(code)
+
+
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """What was measured of a rival in a cell: `by_passes` has the mean ROC AUC over seeds after 1, 2, ... passes."""
+    """What was measured of a rival in a cell.
+
+    Attributes:
+      baseline: mean ROC AUC of the larger thumbnail over seeds.
+      by_passes: mean ROC AUC of the rival over seeds after 1, 2, ... passes.
+      difference: of the rival after all passes and the larger thumbnail, with the interval over seeds and images.
+      significant: whether p, corrected for the number of rows (Holm), is below 0.05.
+    """
 
     cell: Cell
     rival: str
     seeds: int
     baseline: float
     by_passes: np.ndarray
-    difference: float
-    low: float
-    high: float
+    difference: metrics.Difference
+    significant: bool = False
 
 
 def read(folder: pathlib.Path) -> list[Row]:
-    """Returns the rows of all cells in which a rival and the baseline are trained with two seeds or more."""
+    """Returns the rows of all cells in which a rival and the baseline are evaluated with two common seeds or more."""
     rows = []
     for cell in CELLS:
-        root = folder / "runs" / cell.name
-        if not root.exists():
+        try:
+            groups, _ = collect.collect(folder / "runs" / cell.name)
+        except ValueError:  # no run has finished an epoch
             continue
-        groups, _ = collect.collect(root)
         found = {group.name: results.summarise(group) for group in groups}
-        for rival in RIVALS:
-            if rival not in found or BASELINE not in found:
-                continue
+        for rival in found.keys() & RIVALS.keys() if BASELINE in found else ():
             compared = results.compare(found[rival], found[BASELINE])
             if compared.image_pairs < 2:
                 continue
-            both, quality = compared.both, found[BASELINE].quality
-            by_passes = [run.evaluation["roc_auc_by_passes"] for run in found[rival].group.finished]
-            assert quality is not None
-            mean = np.mean(by_passes, axis=0)
-            rows.append(Row(cell, rival, compared.image_pairs, quality.roc_auc, mean, both.value, both.low, both.high))
-    return rows
+            ours, theirs = (
+                {run.seed: run.evaluation["roc_auc_by_passes"] for run in found[name].group.finished if run.predictions}
+                for name in (rival, BASELINE)
+            )
+            seeds = ours.keys() & theirs.keys()
+            mean = np.mean([ours[seed] for seed in seeds], axis=0)
+            baseline = float(np.mean([theirs[seed][-1] for seed in seeds]))
+            rows.append(Row(cell, rival, len(seeds), baseline, mean, compared.both))
+    corrected = results.holm([row.difference.p for row in rows])
+    rows = [dataclasses.replace(row, significant=p < 0.05) for row, p in zip(rows, corrected)]
+    return sorted(rows, key=lambda row: (list(RIVALS).index(row.rival), CELLS.index(row.cell)))
 
 
 def table(rows: Sequence[Row]) -> str:
     """Returns the rows as a table in Markdown."""
     lines = [
-        "| image | thumbnails | detail, copies | detail in the larger thumbnail | digits in windows | larger "
-        "thumbnail | rival | 1 pass | 4 | 16 | difference [95 %] |",
+        "| windows | image | detail, copies | detail in the larger thumbnail | digits in windows, 1 pass | seeds | "
+        "larger thumbnail | 1 pass | 4 passes | 16 passes | difference [95 %] |",
         "| --- " * 11 + "|",
     ]
     for row in rows:
-        cell, passes = row.cell, " | ".join(f"{row.by_passes[number - 1]:.3f}" for number in (1, 4, PASSES))
-        sizes = f"{cell.side} | {cell.thumbnail}, {cell.larger_thumbnail()} | {cell.detail}, {cell.copies}"
-        lines.append(
-            f"| {sizes} | {cell.in_thumbnail():.1f} | {cell.seen():.2f} | {row.baseline:.3f} | {row.rival} | "
-            f"{passes} | {row.difference:+.3f} [{row.low:+.3f}, {row.high:+.3f}] |"
-        )
+        cell, (value, low, high, _) = row.cell, row.difference
+        cells = [RIVALS[row.rival], cell.side, f"{cell.detail}, {cell.copies}", f"{cell.in_thumbnail():.1f}"]
+        cells += [f"{cell.seen(row.rival):.2g}", row.seeds, f"{row.baseline:.3f}"]
+        cells += [f"{row.by_passes[number - 1]:.3f}" for number in (1, 4, PASSES)]
+        difference = f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
+        cells.append(f"**{difference}**" if row.significant else difference)
+        lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
 
 
@@ -158,41 +174,43 @@ def table(rows: Sequence[Row]) -> str:
 def draw(rows: Sequence[Row]):
     """Draws the map, one panel for each rival: a circle for each cell, with the AUC of both and their difference."""
     figure, (panels,) = figures.grid(1, len(RIVALS), 4.2)
-    for axes, rival in zip(panels, RIVALS):
+    for axes, (rival, title) in zip(panels, RIVALS.items()):
         for row in rows:
             if row.rival == rival:
                 _draw_cell(axes, row)
-        axes.set(xscale="log", yscale="log", title=NAMES[rival], xlabel="detail in the larger thumbnail (pixels)")
-        axes.set(xlim=(0.4, 7.5), ylim=(0.08, 80))
+        axes.set(xscale="log", yscale="log", title=title, xlabel="detail in the larger thumbnail (pixels)")
         axes.set_xticks([0.6, 1.2, 2.4, 4.8], ["0.6", "1.2", "2.4", "4.8"])
         axes.minorticks_off()
         axes.yaxis.set_major_formatter("{x:g}")
+        axes.margins(0.2)
         axes.grid(alpha=0.3)
-    panels[0].set_ylabel("digits that windows contain in one pass (mean)")
+    panels[0].set_ylabel("digits in the windows of one pass (mean)")
     return figure
 
 
 def _draw_cell(axes, row: Row) -> None:
-    """Draws a circle in the colour of the difference, grey if its interval includes 0, with numbers below it."""
-    place = row.cell.in_thumbnail(), row.cell.seen()
-    color = figures.BLUE if row.low > 0 else figures.VERMILLION if row.high < 0 else "0.6"
+    """Draws a circle: blue where windows gain significantly, vermillion where they lose, else grey; with numbers."""
+    place = row.cell.in_thumbnail(), row.cell.seen(row.rival)
+    gain = row.difference.value
+    color = "0.6" if not row.significant else figures.BLUE if gain > 0 else figures.VERMILLION
     axes.plot(*place, "o", color=color, markersize=9)
-    text = f"{row.difference:+.2f}\n({row.by_passes[-1]:.2f}, {row.baseline:.2f})"
+    text = f"{gain:+.2f}\n({row.by_passes[-1]:.2f}, {row.baseline:.2f})"
     axes.annotate(text, place, (0, -7), textcoords="offset points", fontsize=7, ha="center", va="top")
 
 
 def _shard(text: str) -> slice:
     """Returns the cells of shard '1/2' and so on."""
-    part, number = map(int, text.split("/"))
-    if not 0 < part <= number:
-        raise argparse.ArgumentTypeError(f"{text}: write 1/2 for the first of two parts")
-    return slice(part - 1, None, number)
+    part, _, number = text.partition("/")
+    if not (part.isdecimal() and number.isdecimal() and 0 < int(part) <= int(number) <= len(CELLS)):
+        raise argparse.ArgumentTypeError(f"{text}: write 1/2 for the first of two parts, at most {len(CELLS)}")
+    return slice(int(part) - 1, None, int(number))
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Trains or draws, as the command line says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     what = parser.add_subparsers(dest="what", required=True)
-    trained = what.add_parser("train", help="builds the images and trains; what is not known here goes to main.py")
+    trained = what.add_parser("train", help="builds the images and trains; further arguments are those of main.py")
     trained.add_argument("folder", type=pathlib.Path, help="where to write")
     trained.add_argument(
         "--shard", type=_shard, default=slice(None), help="the part of the cells to train, such as 1/2"
@@ -200,10 +218,15 @@ if __name__ == "__main__":
     drawn = what.add_parser("draw", help="prints the table and draws the map")
     drawn.add_argument("folder", type=pathlib.Path, help="what `train` wrote")
     drawn.add_argument("figure", type=pathlib.Path, help="PNG to write")
-    options, rest = parser.parse_known_args()
+    options, more = parser.parse_known_args()
     if options.what == "train":
-        train(options.folder, CELLS[options.shard], rest)
-    else:
-        found = read(options.folder)
-        print(table(found))
-        figures.save(draw(found), options.figure)
+        return train(options.folder, CELLS[options.shard], more)
+    rows = read(options.folder)
+    if more or not rows:
+        parser.error(f"unknown: {' '.join(more)}" if more else f"{options.folder}: no cell is trained with two seeds")
+    print(table(rows))
+    figures.save(draw(rows), options.figure)
+
+
+if __name__ == "__main__":
+    main()
