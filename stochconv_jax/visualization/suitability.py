@@ -94,14 +94,18 @@ def describe(windows: Windows, detail: Detail) -> str:
     text = f"images of {sizes[0]} with thumbnails of {sizes[1]}, and {windows.number} windows of {sizes[2]} in a pass. "
     if not detail.size:
         return text + "How large is the detail that decides? Set --config.show.detail=PIXELS"
+    if detail.size > min(windows.window_size):
+        text += f"A detail of {detail.size} pixels is larger than a window. "
     chances = ", ".join(f"{windows.chance(detail.size, passes):.2f} in {passes}" for passes in PASSES)
-    width = windows.in_thumbnail(detail.size)
+    width, seen = windows.in_thumbnail(detail.size), windows.seen(detail)
+    times = f"{seen:.0f}" if seen > 10 else f"{seen:.2g}"
     found = min(MEASURED, key=lambda one: _distance(windows, detail, one))
     return text + (
         f"A detail of {detail.size} pixels has {width:.1f} in the thumbnail, and {2**0.5 * width:.1f} in one at the "
         f"cost of both branches. The chance that a window contains it, by passes: {chances}. With {detail.places} of "
-        f"them in an image, the windows of a pass contain {windows.seen(detail):.2g} on average. Measured nearest: "
-        f"{found.name}, {found.difference:+.3f} [{found.low:+.3f}, {found.high:+.3f}] AUC against such a thumbnail"
+        f"them in an image (--config.show.places), the windows of a pass contain one {times} times on average. "
+        f"Measured nearest: {found.name}, {found.difference:+.3f} [{found.low:+.3f}, {found.high:+.3f}] AUC against "
+        "such a thumbnail"
     )
 
 
@@ -124,8 +128,9 @@ def draw(windows: Windows, detail: Detail):
         name = f"{passes} pass{'es' * (passes > 1)}"
         left.plot(sizes, [windows.chance(size, passes) for size in sizes], color=color, linestyle=style, label=name)
     left.set(xlabel="detail in the image (pixels)", ylabel="chance that a window contains it", ylim=(0, 1.03))
-    seen = [(windows.in_thumbnail(size), windows.seen(Detail(size, detail.places))) for size in sizes]
-    right.plot(*zip(*(place for place in seen if place[1] >= LEAST_SEEN)), color=figures.BLACK, label="these images")
+    widths = [windows.in_thumbnail(size) for size in sizes]
+    seen = [max(windows.seen(Detail(size, detail.places)), LEAST_SEEN) for size in sizes]
+    right.plot(widths, seen, color=figures.BLACK, label="these images")
     _draw_measured(right)
     if detail.size:
         left.axvline(detail.size, color=figures.BLACK, linewidth=0.8)

@@ -89,6 +89,8 @@ def test_the_text_has_the_sizes_and_the_nearest_measured_data():
     assert "0.66 in 1, 0.89 in 4, 0.97 in 16" in text and "retina, -0.008" in text
     boards = suitability.Windows((320, 320), (112, 112), (113, 113), 8)
     assert "boards, -0.041 [-0.100, +0.019]" in suitability.describe(boards, Detail(15, 6))
+    assert "With 10 of them in an image (--config.show.places), the windows of a pass contain one 14 times" in text
+    assert "larger than a window" in suitability.describe(RETINA, Detail(226)) and "larger than" not in text
     assert "Set --config.show.detail=PIXELS" in suitability.describe(RETINA, Detail(0))
 
 
