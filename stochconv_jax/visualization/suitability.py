@@ -43,6 +43,10 @@ class Windows:
         """Returns the width in the thumbnail, in pixels, of a detail of `size` pixels."""
         return size * min(small / size for small, size in zip(self.thumbnail_size, self.image_size))
 
+    def in_larger_thumbnail(self, size: float) -> float:
+        """Returns the width in a thumbnail at the cost of both branches, which has twice the pixels."""
+        return 2**0.5 * self.in_thumbnail(size)
+
     def chance(self, size: int, passes: int = 1) -> float:
         """Returns the chance that a window of one of the passes contains a square of `size` pixels."""
         return self._chance(size, self.number * passes)
@@ -97,11 +101,12 @@ def describe(windows: Windows, detail: Detail) -> str:
     if detail.size > min(windows.window_size):
         text += f"A detail of {detail.size} pixels is larger than a window. "
     chances = ", ".join(f"{windows.chance(detail.size, passes):.2f} in {passes}" for passes in PASSES)
-    width, seen = windows.in_thumbnail(detail.size), windows.seen(detail)
+    width, larger = windows.in_thumbnail(detail.size), windows.in_larger_thumbnail(detail.size)
+    seen = windows.seen(detail)
     times = f"{seen:.0f}" if seen > 10 else f"{seen:.2g}"
     found = min(MEASURED, key=lambda one: _distance(windows, detail, one))
     return text + (
-        f"A detail of {detail.size} pixels has {width:.1f} in the thumbnail, and {2**0.5 * width:.1f} in one at the "
+        f"A detail of {detail.size} pixels has {width:.1f} in the thumbnail, and {larger:.1f} in one at the "
         f"cost of both branches. The chance that a window contains it, by passes: {chances}. With {detail.places} of "
         f"them in an image (--config.show.places), the windows of a pass contain one {times} times on average. "
         f"Measured nearest: {found.name}, {found.difference:+.3f} [{found.low:+.3f}, {found.high:+.3f}] AUC against "
@@ -128,16 +133,16 @@ def draw(windows: Windows, detail: Detail):
         name = f"{passes} pass{'es' * (passes > 1)}"
         left.plot(sizes, [windows.chance(size, passes) for size in sizes], color=color, linestyle=style, label=name)
     left.set(xlabel="detail in the image (pixels)", ylabel="chance that a window contains it", ylim=(0, 1.03))
-    widths = [windows.in_thumbnail(size) for size in sizes]
+    widths = [windows.in_larger_thumbnail(size) for size in sizes]
     seen = [max(windows.seen(Detail(size, detail.places)), LEAST_SEEN) for size in sizes]
     right.plot(widths, seen, color=figures.BLACK, label="these images")
     _draw_measured(right)
     if detail.size:
         left.axvline(detail.size, color=figures.BLACK, linewidth=0.8)
-        place = windows.in_thumbnail(detail.size), max(windows.seen(detail), LEAST_SEEN)
+        place = windows.in_larger_thumbnail(detail.size), max(windows.seen(detail), LEAST_SEEN)
         right.plot(*place, "*", color=figures.BLACK, markersize=16, fillstyle="none")
-    right.set(xlabel="detail in the thumbnail (pixels)", ylabel="details that windows contain in a pass", yscale="log")
-    right.set_title("circles: measured gain of AUC\nover a thumbnail of equal cost", fontsize=9)
+    right.set(xlabel="detail in the larger thumbnail (pixels)", ylabel="details in the windows of a pass", yscale="log")
+    right.set_title("circles: measured gain of AUC\nover a larger thumbnail of equal cost", fontsize=9)
     right.yaxis.set_major_formatter("{x:g}")
     right.margins(0.1, 0.12)
     top = left.twiny()
@@ -154,7 +159,7 @@ def draw(windows: Windows, detail: Detail):
 def _draw_measured(axes) -> None:
     """Marks the measured data sets: blue where windows gain significantly, vermillion where they lose, else grey."""
     for one in MEASURED:
-        place = one.windows.in_thumbnail(one.detail.size), one.windows.seen(one.detail)
+        place = one.windows.in_larger_thumbnail(one.detail.size), one.windows.seen(one.detail)
         color = figures.BLUE if one.low > 0 else figures.VERMILLION if one.high < 0 else "0.6"
         axes.plot(*place, "o", color=color, markersize=7)
         text = f"{one.difference:+.2f}" if one.name == "digits" else f"{one.name}: {one.difference:+.3f}"

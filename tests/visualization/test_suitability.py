@@ -108,7 +108,7 @@ def test_the_figure_has_the_detail_at_its_place(tmp_path, detail):
     right = figure.axes[1]
     stars = [line.get_xydata()[0] for line in right.lines if line.get_marker() == "*"]
     if detail.size:
-        width, windows = detail.size * 224 / 1024, RETINA.seen(detail)
+        width, windows = 2**0.5 * detail.size * 224 / 1024, RETINA.seen(detail)
         np.testing.assert_allclose(stars, [(width, max(windows, suitability.LEAST_SEEN))])
     else:
         assert not stars
