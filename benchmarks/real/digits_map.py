@@ -44,7 +44,7 @@ class Cell(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The name of the cell's folder."""
+        """Returns the name of the cell's folder."""
         return "_".join(f"{key}_{value}" for key, value in self._asdict().items())
 
     def larger_thumbnail(self) -> int:

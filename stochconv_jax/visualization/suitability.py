@@ -14,7 +14,10 @@ LEAST_SEEN = 0.01  # fewer details in the windows of a pass are drawn here
 
 
 class Detail(NamedTuple):
-    """What decides the class: squares of `size` pixels, 0 if that is not known, at `places` places of an image."""
+    """Describes what decides the class: squares of `size` pixels, which lie at `places` places of an image.
+
+    A `size` of 0 means that the size is not known.
+    """
 
     size: int
     places: int = 1

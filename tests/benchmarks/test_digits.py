@@ -3,6 +3,8 @@
 import argparse
 import json
 import os
+import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -114,6 +116,12 @@ def test_the_rivals_are_trained_on_the_images_of_a_cell(tmp_path, monkeypatch):
     assert before == {file: file.stat().st_mtime_ns for file in before}
 
 
+def catches(pid, number):
+    """Returns whether a process has a handler for the signal."""
+    mask = re.search(r"SigCgt:\s*(\w+)", pathlib.Path(f"/proc/{pid}/status").read_text())
+    return mask is not None and bool(int(mask[1], 16) >> (number - 1) & 1)
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 75)])
 def test_a_signal_stops_the_sweep_too(tmp_path, number, code):
     """The child writes a file when it receives SIGTERM, as a sweep saves its run."""
@@ -130,7 +138,7 @@ def test_a_signal_stops_the_sweep_too(tmp_path, number, code):
     """
     parent = f"import sys\nfrom benchmarks.real import digits_map\ndigits_map._run([sys.executable, '-c', {child!r}])"
     process = subprocess.Popen([sys.executable, "-c", parent], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)})
-    while not (tmp_path / "started").exists():
+    while not ((tmp_path / "started").exists() and catches(process.pid, signal.SIGTERM)):
         assert process.poll() is None
         time.sleep(0.05)
     process.send_signal(number)
