@@ -5,6 +5,9 @@
     python -m benchmarks.plans --python .venv-gpu-plan/bin/python --configs b0 b0_full_split \
         --topologies h100:1x8 a100:1x8 --images 64 --out gpu_plans.json
 
+`ablations/real@per_image` is the variant `per_image` of configs/ablations/real.py, and `ablations/real@` means all its
+variants.
+
 Each plan is made by a process of its own and takes minutes. Plans that are in --out already are not made again, so that
 the same command continues an interrupted one; failed plans are tried again. The table, of all plans in --out, is
 printed, and written as Markdown next to --out.
@@ -22,24 +25,27 @@ import tempfile
 import time
 
 from stochconv_jax.atomic_files import write_text
+from stochconv_jax.experiment import sweep_runs
 
 MAIN = pathlib.Path(__file__).parents[1] / "main.py"
 HEAD = (
-    "config", "topology", "chips", "images a chip", "GiB of HBM a chip", "fits", "GFLOP", "GiB to and from memory",
-    "kernels launched", "ms at least, limited by", "bytes between chips", "compiled in s",
+    "config", "topology", "million multiply-adds an image", "chips", "images a chip", "GiB of HBM a chip", "fits",
+    "GFLOP", "GiB to and from memory", "kernels launched", "ms at least, limited by", "bytes between chips",
+    "compiled in s",
 )  # fmt: skip
 
 
 def plan(name: str, topology: str, images: int | None, python: str) -> dict:
     """Returns the content of plan.json without its longest lists, or {'failed': last line printed} if it failed."""
-    config, *argument = name.split(":")
-    file = ":".join([str(MAIN.parent / "configs" / f"{config}.py"), *argument])
+    config, _, variant = name.partition("@")
     settings = {"plan.topology": topology, "plan.largest_batch": False}
+    if variant:
+        settings |= sweep_runs.variants_of(_file(config))[variant]
     if images:
         settings["batch_size"] = images * math.prod(map(int, re.findall(r"\d+", topology.partition(":")[2])))
     with tempfile.TemporaryDirectory() as workdir:
         flags = [f"--config.{key}={value}" for key, value in settings.items()]
-        command = [python, str(MAIN), "--mode=plan", f"--config={file}", f"--workdir={workdir}", *flags]
+        command = [python, str(MAIN), "--mode=plan", f"--config={_file(config)}", f"--workdir={workdir}", *flags]
         ended = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         if ended.returncode:
             return {"failed": ended.stdout.strip().splitlines()[-1] if ended.stdout.strip() else "without a message"}
@@ -48,6 +54,24 @@ def plan(name: str, topology: str, images: int | None, python: str) -> dict:
         del step["moved"]
     del content["parts"]
     return content
+
+
+def _file(config: str) -> str:
+    """Returns the path of the config file 'NAME' or 'NAME:ARGUMENT', with the argument."""
+    name, colon, argument = config.partition(":")
+    return f"{MAIN.parent / 'configs' / name}.py{colon}{argument}"
+
+
+def with_variants(configs: list[str]) -> list[str]:
+    """Returns `configs`, with each 'NAME@' replaced by 'NAME@VARIANT' of all its variants. Raises ValueError."""
+    names = []
+    for name in configs:
+        config, at, variant = name.partition("@")
+        known = sweep_runs.variants_of(_file(config)) if at else {}
+        if variant and variant not in known:
+            raise ValueError(f"{name}: there is no variant {variant!r}, only {', '.join(known)}")
+        names += [f"{config}@{each}" for each in known] if at and not variant else [name]
+    return names
 
 
 def plan_all(pairs: list[tuple[str, str]], *, images: int | None, python: str, out: pathlib.Path) -> dict[str, dict]:
@@ -82,7 +106,7 @@ def _cells(title: str, content: dict) -> list[str]:
         return [name, topology, f"failed: {content['failed']}", *[""] * (len(HEAD) - 3)]
     train, memory, chips = content["steps"]["train"], content["chip"]["memory"], content["chips"]
     needed = "?" if train["needed"] is None else f"{train['needed'] / 2**30:.2f}"
-    cells = [name, topology, f"{chips:,}", f"{train['batch_size'] / chips:g}"]
+    cells = [name, topology, f"{content['multiply_adds'] / 1e6:,.1f}", f"{chips:,}", f"{train['batch_size'] / chips:g}"]
     cells += [f"{needed} of {memory / 2**30:.2f}" if memory else needed, _fits(content)]
     if train["refusal"]:
         return [*cells, *[""] * 5, f"{train['seconds']:.0f}"]
@@ -115,7 +139,7 @@ def main(args: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.plans", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--configs", nargs="+", required=True, help="NAME or NAME:ARGUMENT")
+    parser.add_argument("--configs", nargs="+", required=True, help="NAME, NAME:ARGUMENT, or either with @VARIANT or @")
     parser.add_argument(
         "--topologies", nargs="+", required=True, help="as config.plan.topology: v5e:16x16, h100:1x8, devices"
     )
@@ -129,7 +153,10 @@ def main(args: list[str] | None = None) -> None:
     options = parser.parse_args(args)
     if options.images and "devices" in options.topologies:
         parser.error("--images is for topologies by name: leave it out for the devices here")
-    pairs = list(itertools.product(options.configs, options.topologies))
+    try:
+        pairs = list(itertools.product(with_variants(options.configs), options.topologies))
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
     results = plan_all(pairs, images=options.images, python=options.python, out=options.out)
     lines = table(results)
     page = write_text(options.out.with_suffix(".md"), f"{lines}\n")

@@ -117,7 +117,7 @@ def plan(config: ConfigDict, overrides: Mapping[str, Any], config_file: str, roo
     Raises ValueError if the file describes no ablation, or the same run twice.
     """
     seeds, folds = config.sweep.seeds, config.sweep.folds
-    variants = _chosen(_variants(config_file, folds), config.sweep.variants, config_file)
+    variants = _chosen(variants_of(config_file, folds), config.sweep.variants, config_file)
     configs = {
         name: _changed(f"{config_file}: sweep()[{name!r}]", name, changes, config, overrides)
         for name, changes in variants.items()
@@ -154,11 +154,11 @@ def parse_shard(text: str) -> tuple[int, int]:
     return int(number), int(count)
 
 
-def _variants(config_file: str, folds: int) -> Mapping[str, Mapping[str, Any]]:
+def variants_of(config_file: str, folds: int = 0) -> Mapping[str, Mapping[str, Any]]:
     """Returns the result of the file's sweep(): for each variant the values that differ from its get_config().
 
     An argument after a colon in `config_file` is passed to both. With `folds`, a file without a sweep() has one
-    variant, named as the file, that changes nothing.
+    variant, named as the file, that changes nothing. Raises ValueError if the file describes no ablation.
     """
     path, colon, argument = config_file.partition(":")
     spec = importlib.util.spec_from_file_location("ablation", path)

@@ -7,6 +7,7 @@ import subprocess
 import pytest
 
 from benchmarks import plans
+from stochconv_jax.experiment import sweep_runs
 from tests.conftest import ROOT
 
 
@@ -27,11 +28,12 @@ def test_a_real_plan_is_a_row_of_its_figures(tmp_path, monkeypatch, capsys):
     (row,) = (line for line in (tmp_path / "plans.md").read_text().splitlines() if "quickstart" in line)
     assert row in printed and "1 of 1: quickstart:control, devices, its own batch: planned" in printed
     cells = [cell.strip() for cell in row.strip("|").split("|")]
-    assert cells[:4] == ["quickstart:control", "devices", "2", "16"] and cells[5] == "?"
+    assert cells[:2] == ["quickstart:control", "devices"] and cells[3:5] == ["2", "16"] and cells[6] == "?"
+    assert cells[2] == f"{content['multiply_adds'] / 1e6:,.1f}"
     gradients = sum(row["bytes"] for row in train["traffic"] if row["purpose"] == "gradients")
-    assert gradients > 50_000 and f"gradients {gradients:,}" in cells[10]
-    assert cells[4] == f"{train['needed'] / 2**30:.2f}" and cells[6] == f"{train['costs']['flops'] / 1e9:,.1f}"
-    assert cells[7] == f"{train['costs']['bytes'] / 2**30:.2f}" and cells[8] == ""
+    assert gradients > 50_000 and f"gradients {gradients:,}" in cells[11]
+    assert cells[5] == f"{train['needed'] / 2**30:.2f}" and cells[7] == f"{train['costs']['flops'] / 1e9:,.1f}"
+    assert cells[8] == f"{train['costs']['bytes'] / 2**30:.2f}" and cells[9] == ""
 
 
 def content(topology, needed=2**30, refusal=""):
@@ -42,7 +44,14 @@ def content(topology, needed=2**30, refusal=""):
     sent = [("gradients", 4000), ("batch norm", 10), ("gradients", 500)]
     step["traffic"] = [] if refusal else [{"purpose": purpose, "bytes": size} for purpose, size in sent]
     chip = {"memory": 1.5 * 2**30}
-    return {"topology": topology, "chips": 8, "chip": chip, "parts": [], "steps": {"train": step, "evaluate": step}}
+    return {
+        "topology": topology,
+        "chips": 8,
+        "chip": chip,
+        "parts": [],
+        "steps": {"train": step, "evaluate": step},
+        "multiply_adds": 7_250_000,
+    }
 
 
 @pytest.fixture
@@ -79,7 +88,21 @@ def test_what_is_known_is_not_planned_again_and_what_failed_is(tmp_path, command
     figures = (
         "8 | 8 | 1.00 of 1.50 | yes | 3.0 | 2.50 | 2,598 | 2.5, memory traffic | gradients 4,500, batch norm 10 | 61 |"
     )
-    assert f"| b0 | v5e:2x4 | {figures}" in capsys.readouterr().out
+    assert f"| b0 | v5e:2x4 | 7.2 | {figures}" in capsys.readouterr().out
+
+
+def test_a_variant_is_planned_with_its_own_keys(tmp_path, commands):
+    assert run(tmp_path / "plans.json", "ablations/quick_real:160,32@thumbnail_large", "ablations/quick_sampling@") == 0
+    one, *all_of_it = (" ".join(command) for command in commands)
+    assert "configs/ablations/quick_real.py:160,32 " in one and "--config.data.thumbnail_size=(80, 80)" in one
+    assert len(all_of_it) == len(sweep_runs.variants_of("configs/ablations/quick_sampling.py")) > 1
+
+
+@pytest.mark.parametrize(
+    "name, message", [("quickstart@a", "describes one run"), ("ablations/real@a", "no variant 'a'")]
+)
+def test_a_variant_that_is_not_there_is_an_error(tmp_path, commands, capsys, name, message):
+    assert run(tmp_path / "plans.json", name) == 2 and message in capsys.readouterr().err and not commands
 
 
 def test_a_batch_grows_with_the_chips_and_is_another_plan(tmp_path, commands):
