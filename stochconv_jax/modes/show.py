@@ -61,8 +61,6 @@ def run(config, overrides, workdir) -> None:
         for image in _images(experiment):
             first = [*first, image][:COMPARED]
             _draw([topic for topic in possible if topic not in topics.COMPARE_IMAGES], model, [image], settings, output)
-        if not first:
-            raise ValueError("none of the images can be used")
         _draw([topic for topic in possible if topic in topics.COMPARE_IMAGES], model, first, settings, output)
 
 
@@ -115,13 +113,17 @@ def _estimated_size(experiment: Experiment) -> int:
         except sources.BadImage as error:
             logger.warning("skipped: %s", error)
     found = detail_size.estimate(of_images, np.array(labels)) if of_images else 0
-    because = f"estimated to be {found} pixels" if found else "not known: no contrast tells the classes apart"
-    logger.info("suitability: the size of the detail that decides is %s, by %d images", because, len(of_images))
+    guess = f"estimated to be {found} pixels, which is a guess: if you can measure it, set --config.show.detail"
+    because = guess if found else "not known: no contrast tells the classes apart"
+    logger.info("suitability: by %d images, the size of the detail that decides is %s", len(of_images), because)
     return found
 
 
 def _images(experiment: Experiment) -> Iterator[ShownImage]:
-    """Yields the images asked for, as the model takes them; logs those that cannot be used."""
+    """Yields the images asked for, as the model takes them; logs those that cannot be used.
+
+    Raises ValueError if none can be used.
+    """
     show = experiment.config.show
     if show.images:
         asked = requested.find(show.images, "show.images", experiment.config.data.image_column)
@@ -133,12 +135,18 @@ def _images(experiment: Experiment) -> Iterator[ShownImage]:
         source = experiment.val_source
         count = min(show.count, len(source))
     reader = pipeline.Reader(experiment.with_metadata(source), **experiment.pixels)
+    reasons = []
     for index in range(count):
         try:
             picture = reader.picture(index)
         except sources.BadImage as error:
             logger.warning("skipped: %s", error)
+            reasons.append(str(error))
             continue
         row = reader.row(index, picture)
         batch = {name: row[name][None] for name in experiment.inputs()}
         yield ShownImage(escape_surrogates(pathlib.PurePath(source.names[index]).name), index, picture, batch)
+    if len(reasons) == count:
+        small = all("smaller than `image_size`" in reason for reason in reasons)
+        advice = ". Set a smaller config.data.image_size" * small
+        raise ValueError(f"none of the images can be used: {reasons[0]}{advice}")

@@ -72,7 +72,8 @@ class Windows:
 class Measured:
     """A comparison on a data set: the ROC AUC of windows with a thumbnail minus that of a thumbnail of equal cost.
 
-    `detail` is typical of what decides, and `low` to `high` is the 95 % interval of the difference.
+    `detail` is typical of what decides. `low` to `high` is the 95 % interval of the difference, and `significant` says
+    whether its p, corrected for the comparisons of its table, is below 0.05.
     """
 
     name: str
@@ -81,28 +82,32 @@ class Measured:
     difference: float
     low: float
     high: float
+    significant: bool = False
 
 
-def _digits(side: int, size: int, places: int, *difference: float) -> Measured:
-    return Measured("digits", Windows((side, side), (32, 32), (33, 33), 8), Detail(size, places), *difference)
+def _digits(side: int, size: int, places: int, *difference: float, significant: bool = False) -> Measured:
+    windows, detail = Windows((side, side), (32, 32), (33, 33), 8), Detail(size, places)
+    return Measured("digits", windows, detail, *difference, significant=significant)
 
 
 # docs/when-windows-help.md has the sources.
 MEASURED = (
     Measured("retina", Windows((1024, 1024), (224, 224), (225, 225), 32), Detail(16, 10), -0.008, -0.021, 0.004),
     Measured("boards", Windows((320, 320), (112, 112), (113, 113), 8), Detail(15, 6), -0.041, -0.100, 0.019),
-    Measured("texture", Windows((320, 320), (64, 64), (65, 65), 8), Detail(4, 2000), 0.465, 0.382, 0.558),
+    Measured(
+        "texture", Windows((320, 320), (64, 64), (65, 65), 8), Detail(4, 2000), 0.465, 0.382, 0.558, significant=True
+    ),
     _digits(640, 8, 256, 0.038, -0.057, 0.159),
-    _digits(640, 8, 1024, 0.379, 0.238, 0.504),
+    _digits(640, 8, 1024, 0.379, 0.238, 0.504, significant=True),
     _digits(320, 8, 16, -0.139, -0.281, -0.009),
-    _digits(320, 8, 64, -0.240, -0.301, -0.168),
+    _digits(320, 8, 64, -0.240, -0.301, -0.168, significant=True),
     _digits(320, 8, 256, -0.002, -0.133, 0.153),
     _digits(160, 8, 4, -0.127, -0.240, -0.023),
-    _digits(160, 8, 16, -0.216, -0.295, -0.124),
+    _digits(160, 8, 16, -0.216, -0.295, -0.124, significant=True),
     _digits(160, 8, 64, -0.024, -0.105, 0.055),
     _digits(160, 16, 1, -0.158, -0.261, -0.054),
-    _digits(160, 16, 4, -0.253, -0.332, -0.162),
-    _digits(160, 16, 16, -0.277, -0.362, -0.206),
+    _digits(160, 16, 4, -0.253, -0.332, -0.162, significant=True),
+    _digits(160, 16, 16, -0.277, -0.362, -0.206, significant=True),
 )
 
 
@@ -116,16 +121,22 @@ def describe(windows: Windows, detail: Detail) -> str:
         text += f"A detail of {detail.size} pixels is larger than a window. "
     chances = ", ".join(f"{windows.chance(detail.size, passes):.2f} in {passes}" for passes in PASSES)
     width, larger = windows.in_thumbnail(detail.size), windows.in_larger_thumbnail(detail.size)
-    seen = windows.seen(detail)
-    times = f"{seen:.0f}" if seen > 10 else f"{seen:.2g}"
+    crop = dataclasses.replace(windows, number=1)
     found = min(MEASURED, key=lambda one: _distance(windows, detail, one))
-    return text + (
-        f"A detail of {detail.size} pixels has {width:.1f} in the thumbnail, and {larger:.1f} in one at the "
-        f"cost of both branches. The chance that a window contains it, by passes: {chances}. With {detail.places} of "
-        f"them in an image (--config.show.places), the windows of a pass contain one {times} times on average. "
-        f"Measured nearest: {found.name}, {found.difference:+.3f} [{found.low:+.3f}, {found.high:+.3f}] AUC against "
-        "such a thumbnail"
+    text += (
+        f"A detail of {detail.size} pixels has {width:.1f} in the thumbnail, and {larger:.1f} in one at the cost of "
+        f"both branches. The chance that a window contains a given one, by passes: {chances}. With {detail.places} in "
+        f"an image (--config.show.places), the windows of a pass contain {_count(windows.seen(detail))} on average, "
+        f"repeats counted, and a random crop for all filters {_count(crop.seen(detail))}. Measured nearest: "
+        f"{found.name}, {found.difference:+.3f} [{found.low:+.3f}, {found.high:+.3f}] AUC against such a thumbnail"
     )
+    most = max(one.windows.in_larger_thumbnail(one.detail.size) for one in MEASURED if one.significant and one.low > 0)
+    none = f". No measured data set gained with details of more than {most:.1f} pixels there"
+    return text + none * (larger > most)
+
+
+def _count(seen: float) -> str:
+    return f"{seen:.0f}" if seen > 10 else f"{seen:.2g}"
 
 
 def _distance(windows: Windows, detail: Detail, other: Measured) -> float:
@@ -156,7 +167,8 @@ def draw(windows: Windows, detail: Detail):
         place = windows.in_larger_thumbnail(detail.size), max(windows.seen(detail), LEAST_SEEN)
         right.plot(*place, "*", color=figures.BLACK, markersize=16, fillstyle="none")
     right.set(xlabel="detail in the larger thumbnail (pixels)", ylabel="details in the windows of a pass", yscale="log")
-    right.set_title("circles: measured gain of AUC\nover a larger thumbnail of equal cost", fontsize=9)
+    title = "circles: gain of AUC over the larger thumbnail\nblue: significant gain, orange: loss, grey: neither"
+    right.set_title(title, fontsize=9)
     right.yaxis.set_major_formatter("{x:g}")
     right.margins(0.1, 0.12)
     top = left.twiny()
@@ -174,7 +186,7 @@ def _draw_measured(axes) -> None:
     """Marks the measured data sets: blue where windows gain significantly, vermillion where they lose, else grey."""
     for one in MEASURED:
         place = one.windows.in_larger_thumbnail(one.detail.size), one.windows.seen(one.detail)
-        color = figures.BLUE if one.low > 0 else figures.VERMILLION if one.high < 0 else "0.6"
+        color = "0.6" if not one.significant else figures.BLUE if one.low > 0 else figures.VERMILLION
         axes.plot(*place, "o", color=color, markersize=7)
         text = f"{one.difference:+.2f}" if one.name == "digits" else f"{one.name}: {one.difference:+.3f}"
         axes.annotate(text, place, (0, 6), textcoords="offset points", fontsize=7, ha="center")

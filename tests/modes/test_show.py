@@ -74,9 +74,9 @@ def test_the_data_of_a_run_are_placed_by_a_detail_that_is_given_or_estimated(mai
     output = main(finished, mode="show", show__detail=5, **settings)
     check_pictures(tmp_path, {"data_suitability.png"})
     assert "A detail of 5 pixels has 2.0 in the thumbnail" in output and "8 windows of 33x49 in a pass" in output
-    assert "suitability: the size of the detail that decides is" not in output
+    assert "the size of the detail that decides is" not in output
     output = main(finished, mode="show", **settings)
-    assert "suitability: the size of the detail that decides is" in output and "by 11 images" in output
+    assert "suitability: by 11 images, the size of the detail that decides is" in output
 
 
 def test_a_model_without_windows_says_what_it_cannot_show(folder, tmp_path, caplog):
@@ -102,5 +102,16 @@ def test_what_cannot_be_shown_is_refused_by_name(folder, tmp_path):
         show.run(config_of(tmp_path / "nowhere"), {}, tmp_path)
     for name in ("mole 0.png", "mole 1.png", "mole 2.png"):
         (folder / name).unlink()
-    with pytest.raises(ValueError, match="none of the images can be used"):
+    with pytest.raises(ValueError, match=r"none of the images can be used: .*[^e]$"):
         show.run(config_of(folder), {}, tmp_path)
+
+
+def test_images_that_are_too_small_are_refused_with_the_key_to_set(folder, tmp_path):
+    for name in ("small.png", "broken.jpg"):
+        (folder / name).unlink()
+    config = config_of(folder)
+    config.data.image_size = (4000, 4000)
+    with pytest.raises(
+        ValueError, match=r"smaller than `image_size`, 4000x4000\. Set a smaller config\.data\.image_size"
+    ):
+        show.run(config, {}, tmp_path)
