@@ -167,7 +167,7 @@ def draw(windows: Windows, detail: Detail):
         place = windows.in_larger_thumbnail(detail.size), max(windows.seen(detail), LEAST_SEEN)
         right.plot(*place, "*", color=figures.BLACK, markersize=16, fillstyle="none")
     right.set(xlabel="detail in the larger thumbnail (pixels)", ylabel="details in the windows of a pass", yscale="log")
-    title = "circles: gain of AUC over the larger thumbnail\nblue: significant gain, orange: loss, grey: neither"
+    title = "circles: gain of AUC over the larger thumbnail\nblue: significantly better, orange: worse"
     right.set_title(title, fontsize=9)
     right.yaxis.set_major_formatter("{x:g}")
     right.margins(0.1, 0.12)
@@ -188,5 +188,7 @@ def _draw_measured(axes) -> None:
         place = one.windows.in_larger_thumbnail(one.detail.size), one.windows.seen(one.detail)
         color = "0.6" if not one.significant else figures.BLUE if one.low > 0 else figures.VERMILLION
         axes.plot(*place, "o", color=color, markersize=7)
-        text = f"{one.difference:+.2f}" if one.name == "digits" else f"{one.name}: {one.difference:+.3f}"
-        axes.annotate(text, place, (0, 6), textcoords="offset points", fontsize=7, ha="center")
+        text, shift, side = f"{one.name}: {one.difference:+.3f}", -4, "left"
+        if one.name == "digits":
+            text, shift, side = f"{one.difference:+.2f}", 0, "center"
+        axes.annotate(text, place, (shift, 6), textcoords="offset points", fontsize=7, ha=side)
