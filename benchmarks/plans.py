@@ -23,29 +23,29 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from stochconv_jax.atomic_files import write_text
 from stochconv_jax.experiment import sweep_runs
 
+Changes = Mapping[str, Any]  # values of config keys, by dotted key
 MAIN = pathlib.Path(__file__).parents[1] / "main.py"
 HEAD = (
-    "config", "topology", "million multiply-adds an image", "chips", "images a chip", "GiB of HBM a chip", "fits",
-    "GFLOP", "GiB to and from memory", "kernels launched", "ms at least, limited by", "bytes between chips",
+    "config", "topology", "million multiply-adds an image and pass", "chips", "images a chip", "GiB of HBM a chip",
+    "fits", "GFLOP", "GiB to and from memory", "kernels launched", "ms at least, limited by", "bytes between chips",
     "compiled in s",
 )  # fmt: skip
 
 
-def plan(name: str, topology: str, images: int | None, python: str) -> dict:
+def plan(name: str, changes: Changes, topology: str, images: int | None, python: str) -> dict:
     """Returns the content of plan.json without its longest lists, or {'failed': last line printed} if it failed."""
-    config, _, variant = name.partition("@")
-    settings = {"plan.topology": topology, "plan.largest_batch": False}
-    if variant:
-        settings |= sweep_runs.variants_of(_file(config))[variant]
+    settings = {"plan.topology": topology, "plan.largest_batch": False, **changes}
     if images:
         settings["batch_size"] = images * math.prod(map(int, re.findall(r"\d+", topology.partition(":")[2])))
     with tempfile.TemporaryDirectory() as workdir:
         flags = [f"--config.{key}={value}" for key, value in settings.items()]
-        command = [python, str(MAIN), "--mode=plan", f"--config={_file(config)}", f"--workdir={workdir}", *flags]
+        command = [python, str(MAIN), "--mode=plan", f"--config={_file(name)}", f"--workdir={workdir}", *flags]
         ended = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         if ended.returncode:
             return {"failed": ended.stdout.strip().splitlines()[-1] if ended.stdout.strip() else "without a message"}
@@ -57,31 +57,45 @@ def plan(name: str, topology: str, images: int | None, python: str) -> dict:
 
 
 def _file(config: str) -> str:
-    """Returns the path of the config file 'NAME' or 'NAME:ARGUMENT', with the argument."""
-    name, colon, argument = config.partition(":")
+    """Returns the path of the config file of 'NAME', 'NAME:ARGUMENT' or either with '@VARIANT', with the argument."""
+    name, colon, argument = config.partition("@")[0].partition(":")
     return f"{MAIN.parent / 'configs' / name}.py{colon}{argument}"
 
 
-def with_variants(configs: list[str]) -> list[str]:
-    """Returns `configs`, with each 'NAME@' replaced by 'NAME@VARIANT' of all its variants. Raises ValueError."""
-    names = []
+def with_variants(configs: Sequence[str]) -> dict[str, Changes]:
+    """Returns the keys that each of `configs` changes, with an entry for each variant in place of 'NAME@'.
+
+    Raises ValueError, beginning with the name, for a variant that is not there or a file that has none.
+    """
+    found: dict[str, Changes] = {}
     for name in configs:
         config, at, variant = name.partition("@")
-        known = sweep_runs.variants_of(_file(config)) if at else {}
-        if variant and variant not in known:
-            raise ValueError(f"{name}: there is no variant {variant!r}, only {', '.join(known)}")
-        names += [f"{config}@{each}" for each in known] if at and not variant else [name]
-    return names
+        if not at:
+            found[name] = {}
+            continue
+        try:
+            variants = sweep_runs.variants_of(_file(config))
+        except (ValueError, TypeError, OSError) as error:
+            raise ValueError(f"{name}: {error}") from None
+        if variant and variant not in variants:
+            raise ValueError(f"{name}: there is no variant {variant!r}, only {', '.join(variants)}")
+        found |= {f"{config}@{each}": keys for each, keys in variants.items() if not variant or each == variant}
+    return found
 
 
-def plan_all(pairs: list[tuple[str, str]], *, images: int | None, python: str, out: pathlib.Path) -> dict[str, dict]:
-    """Returns the plans of all (config, topology) pairs by 'CONFIG, TOPOLOGY, IMAGES a chip', and those in `out`."""
+def plan_all(
+    configs: Mapping[str, Changes], topologies: Sequence[str], *, images: int | None, python: str, out: pathlib.Path
+) -> dict[str, dict]:
+    """Returns the plans of all configs for all topologies by 'CONFIG, TOPOLOGY, IMAGES a chip', and those in `out`.
+
+    `configs` has the keys that each changes, see `with_variants`.
+    """
     results = json.loads(out.read_text()) if out.exists() else {}
-    left = {_title(*pair, images): pair for pair in pairs}
+    left = {_title(*pair, images): pair for pair in itertools.product(configs, topologies)}
     left = {title: pair for title, pair in left.items() if "failed" in results.get(title, {"failed": ""})}
     begun = time.monotonic()
-    for number, (title, pair) in enumerate(left.items(), 1):
-        results[title] = plan(*pair, images, python)
+    for number, (title, (name, topology)) in enumerate(left.items(), 1):
+        results[title] = plan(name, configs[name], topology, images, python)
         write_text(out, json.dumps(results, indent=2) + "\n")
         seconds = time.monotonic() - begun
         rest = seconds / number * (len(left) - number)
@@ -154,14 +168,16 @@ def main(args: list[str] | None = None) -> None:
     if options.images and "devices" in options.topologies:
         parser.error("--images is for topologies by name: leave it out for the devices here")
     try:
-        pairs = list(itertools.product(with_variants(options.configs), options.topologies))
-    except (ValueError, OSError) as error:
+        configs = with_variants(options.configs)
+    except ValueError as error:
         parser.error(str(error))
-    results = plan_all(pairs, images=options.images, python=options.python, out=options.out)
+    made = {"images": options.images, "python": options.python, "out": options.out}
+    results = plan_all(configs, options.topologies, **made)
     lines = table(results)
     page = write_text(options.out.with_suffix(".md"), f"{lines}\n")
     print(f"{lines}\nwritten to {options.out} and {page}")
-    sys.exit(any("failed" in results[_title(*pair, options.images)] for pair in pairs))
+    wanted = (_title(*pair, options.images) for pair in itertools.product(configs, options.topologies))
+    sys.exit(any("failed" in results[title] for title in wanted))
 
 
 if __name__ == "__main__":

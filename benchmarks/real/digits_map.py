@@ -192,8 +192,7 @@ def _draw_cell(axes, row: Row) -> None:
     """Draws a circle: blue where windows gain significantly, vermillion where they lose, else grey; with numbers."""
     place = row.cell.in_thumbnail(), row.cell.seen(row.rival)
     gain = row.difference.value
-    color = "0.6" if not row.significant else figures.BLUE if gain > 0 else figures.VERMILLION
-    axes.plot(*place, "o", color=color, markersize=9)
+    axes.plot(*place, "o", color=figures.gain_color(gain, row.significant), markersize=9)
     text = f"{gain:+.2f}\n({row.by_passes[-1]:.2f}, {row.baseline:.2f})"
     axes.annotate(text, place, (0, -7), textcoords="offset points", fontsize=7, ha="center", va="top")
 

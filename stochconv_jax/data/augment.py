@@ -7,6 +7,8 @@ import numpy as np
 import PIL.Image
 from PIL import ImageEnhance, ImageOps
 
+from stochconv_jax.data.image_io import check_size
+
 Size = tuple[int, int]  # height, width in pixels
 
 
@@ -45,8 +47,7 @@ def fit(picture: np.ndarray, size: Size) -> np.ndarray:
     height, width = picture.shape[:2]
     if (height, width) == size:
         return picture
-    if height < size[0] or width < size[1]:
-        raise ValueError(f"{height}x{width} pixels (height x width) is smaller than `image_size`, {size[0]}x{size[1]}")
+    check_size((height, width), size)
     scale = min(height / size[0], width / size[1])
     crop_height, crop_width = round(size[0] * scale), round(size[1] * scale)
     top, left = (height - crop_height) // 2, (width - crop_width) // 2

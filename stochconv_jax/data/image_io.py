@@ -5,7 +5,7 @@ import errno
 import io
 import pathlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, BinaryIO
 
 import cv2
@@ -17,6 +17,7 @@ from stochconv_jax.data import dicom, exif, image_formats, jpeg
 from stochconv_jax.data.quiet import QUIET
 
 MAX_PIXELS = 2**30  # of one picture, as in OpenCV; a header that says more is damaged or made to do harm
+_TOO_SMALL = " is smaller than `image_size`"  # of the error's text
 # Beginnings of files.
 _JPEG2000 = (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
 _TIFF = (b"II*\0", b"MM\0*")
@@ -151,11 +152,16 @@ def _read_size_by_pillow(file: pathlib.Path | BinaryIO) -> tuple[int, int]:
     return exif.upright_size(size, orientation)
 
 
+def all_too_small(problems: Iterable[str]) -> bool:
+    """Returns whether each of `problems`, texts of errors, is that an image is too small: see `check_size`."""
+    return all(_TOO_SMALL in problem for problem in problems)
+
+
 def check_size(size: tuple[int, int], least: tuple[int, int]) -> None:
     """Raises ValueError if `size` (height, width) is below `least` on a side or has more than `MAX_PIXELS`."""
     pixels = f"{size[0]}x{size[1]} pixels (height x width)"
     if size[0] < least[0] or size[1] < least[1]:
-        raise ValueError(f"{pixels} is smaller than `image_size`, {least[0]}x{least[1]}")
+        raise ValueError(f"{pixels}{_TOO_SMALL}, {least[0]}x{least[1]}")
     if size[0] * size[1] > MAX_PIXELS:
         raise ValueError(f"{pixels}, says its header: more than {MAX_PIXELS} in all are not read")
 

@@ -11,7 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from stochconv_jax.config import name_keys
-from stochconv_jax.data import image_checks, sources
+from stochconv_jax.data import image_checks, image_io, sources
 from stochconv_jax.data.folds import Leak
 from stochconv_jax.run_folder import RunFolder
 from stochconv_jax.runtime import mesh as meshes
@@ -114,7 +114,7 @@ def _refuse_bad(config: ConfigDict, bad: Sequence[str], count: int) -> None:
             logger.warning("  %s", name_keys(problem, ["data"]))
     if bad and not skips:
         advice = "Mend them or take them out of the data, or set config.data.on_bad_image=skip"
-        if all("smaller than `image_size`" in problem for problem in bad):
+        if image_io.all_too_small(bad):
             advice = "Set a smaller config.data.image_size, or config.data.on_bad_image=skip to leave small images out"
         raise sources.BadImage(f"{len(bad)} of {count} images cannot be used: {_first_of(bad)}. {advice}")
 

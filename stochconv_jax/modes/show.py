@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from stochconv_jax.atomic_files import make_writable
 from stochconv_jax.config import check_together
 from stochconv_jax.csv_cells import escape_surrogates
-from stochconv_jax.data import pipeline, requested, sources
+from stochconv_jax.data import image_io, pipeline, requested, sources
 from stochconv_jax.experiment import runs
 from stochconv_jax.experiment.experiment import Experiment
 from stochconv_jax.predictor import Predictor
@@ -113,21 +113,25 @@ def _estimated_size(experiment: Experiment) -> int:
         except sources.BadImage as error:
             logger.warning("skipped: %s", error)
     found = detail_size.estimate(of_images, np.array(labels)) if of_images else 0
-    guess = f"estimated to be {found} pixels, which is a guess: if you can measure it, set --config.show.detail"
-    because = guess if found else "not known: no contrast tells the classes apart"
-    logger.info("suitability: by %d images, the size of the detail that decides is %s", len(of_images), because)
+    size = "not known: no contrast was found that tells the classes apart"
+    if found:
+        size = f"estimated to be {found} pixels, which is a guess: if you can measure it, set --config.show.detail"
+    logger.info("suitability: by %d images, the size of the detail that decides is %s", len(of_images), size)
     return found
 
 
 def _images(experiment: Experiment) -> Iterator[ShownImage]:
     """Yields the images asked for, as the model takes them; logs those that cannot be used.
 
-    Raises ValueError if none can be used.
+    Raises ValueError if none can be used. Without config.show.images, the first config.show.count validation images are
+    tried.
     """
     show = experiment.config.show
+    reasons = []
     if show.images:
         asked = requested.find(show.images, "show.images", experiment.config.data.image_column)
-        for reason in filter(None, asked.reasons):
+        reasons += filter(None, asked.reasons)
+        for reason in reasons:
             logger.warning("skipped: %s", reason)
         source = asked.source()
         count = len(source)
@@ -135,7 +139,7 @@ def _images(experiment: Experiment) -> Iterator[ShownImage]:
         source = experiment.val_source
         count = min(show.count, len(source))
     reader = pipeline.Reader(experiment.with_metadata(source), **experiment.pixels)
-    reasons = []
+    shown = 0
     for index in range(count):
         try:
             picture = reader.picture(index)
@@ -145,8 +149,8 @@ def _images(experiment: Experiment) -> Iterator[ShownImage]:
             continue
         row = reader.row(index, picture)
         batch = {name: row[name][None] for name in experiment.inputs()}
+        shown += 1
         yield ShownImage(escape_surrogates(pathlib.PurePath(source.names[index]).name), index, picture, batch)
-    if len(reasons) == count:
-        small = all("smaller than `image_size`" in reason for reason in reasons)
-        advice = ". Set a smaller config.data.image_size" * small
-        raise ValueError(f"none of the images can be used: {reasons[0]}{advice}")
+    if not shown:
+        advice = ". Set a smaller config.data.image_size" if image_io.all_too_small(reasons) else ""
+        raise ValueError(f"none of the {len(reasons)} images that were tried can be used: {reasons[0]}{advice}")

@@ -38,6 +38,13 @@ LINES = ("-", (0, (4, 1.2)), (0, (1.2, 1)), (0, (4, 1, 1, 1)), (0, (7, 2)))
 SIGNED = LinearSegmentedColormap.from_list("blue to vermillion", (BLUE, "#f4f4f4", VERMILLION))
 
 
+def gain_color(difference: float, significant: bool) -> str:
+    """Returns the colour of a difference: blue for a significant gain, vermillion for a significant loss, else grey."""
+    if not significant:
+        return "0.6"
+    return BLUE if difference > 0 else VERMILLION
+
+
 def save(figure, path: pathlib.Path) -> pathlib.Path:
     """Writes the figure as a PNG and returns `path`."""
     figure.savefig(path, dpi=200)

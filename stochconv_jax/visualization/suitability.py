@@ -72,30 +72,51 @@ class Windows:
 class Measured:
     """A comparison on a data set: the ROC AUC of windows with a thumbnail minus that of a thumbnail of equal cost.
 
-    `detail` is typical of what decides. `low` to `high` is the 95 % interval of the difference, and `significant` says
-    whether its p, corrected for the comparisons of its table, is below 0.05.
+    `larger` is the side of that thumbnail in pixels, and `detail` is typical of what decides. `low` to `high` is the
+    95 % interval of the difference, and `significant` says whether its p, corrected for the comparisons of its table in
+    docs/when-windows-help.md, is below 0.05.
     """
 
     name: str
     windows: Windows
+    larger: int
     detail: Detail
     difference: float
     low: float
     high: float
     significant: bool = False
 
+    def width(self) -> float:
+        """Returns the width of the detail in the larger thumbnail, in pixels."""
+        return self.detail.size * self.larger / self.windows.image_size[0]
+
+    def seen(self) -> float:
+        """Returns the mean number of details in the windows of one pass."""
+        return self.windows.seen(self.detail)
+
+    def gains(self) -> bool:
+        """Returns whether windows are significantly better."""
+        return self.significant and self.difference > 0
+
 
 def _digits(side: int, size: int, places: int, *difference: float, significant: bool = False) -> Measured:
     windows, detail = Windows((side, side), (32, 32), (33, 33), 8), Detail(size, places)
-    return Measured("digits", windows, detail, *difference, significant=significant)
+    return Measured("digits", windows, 48, detail, *difference, significant=significant)
 
 
 # docs/when-windows-help.md has the sources.
 MEASURED = (
-    Measured("retina", Windows((1024, 1024), (224, 224), (225, 225), 32), Detail(16, 10), -0.008, -0.021, 0.004),
-    Measured("boards", Windows((320, 320), (112, 112), (113, 113), 8), Detail(15, 6), -0.041, -0.100, 0.019),
+    Measured("retina", Windows((1024, 1024), (224, 224), (225, 225), 32), 320, Detail(16, 10), -0.008, -0.021, 0.004),
+    Measured("boards", Windows((320, 320), (112, 112), (113, 113), 8), 160, Detail(15, 6), -0.041, -0.100, 0.019),
     Measured(
-        "texture", Windows((320, 320), (64, 64), (65, 65), 8), Detail(4, 2000), 0.465, 0.382, 0.558, significant=True
+        "texture",
+        Windows((320, 320), (64, 64), (65, 65), 8),
+        96,
+        Detail(4, 2000),
+        0.465,
+        0.382,
+        0.558,
+        significant=True,
     ),
     _digits(640, 8, 256, 0.038, -0.057, 0.159),
     _digits(640, 8, 1024, 0.379, 0.238, 0.504, significant=True),
@@ -130,9 +151,19 @@ def describe(windows: Windows, detail: Detail) -> str:
         f"repeats counted, and a random crop for all filters {_count(crop.seen(detail))}. Measured nearest: "
         f"{found.name}, {found.difference:+.3f} [{found.low:+.3f}, {found.high:+.3f}] AUC against such a thumbnail"
     )
-    most = max(one.windows.in_larger_thumbnail(one.detail.size) for one in MEASURED if one.significant and one.low > 0)
-    none = f". No measured data set gained with details of more than {most:.1f} pixels there"
-    return text + none * (larger > most)
+    return text + _doubts(larger, windows.seen(detail))
+
+
+def _doubts(width: float, seen: float) -> str:
+    """Returns a sentence if no measured data set gained with details as wide or as few, else ''."""
+    gained = [one for one in MEASURED if one.gains()]
+    widest, fewest = max(one.width() for one in gained), min(one.seen() for one in gained)
+    doubts = []
+    if round(width, 1) > round(widest, 1):
+        doubts.append(f"details of more than {widest:.1f} pixels in the larger thumbnail")
+    if round(seen) < round(fewest):
+        doubts.append(f"fewer than {fewest:.0f} details in the windows of a pass")
+    return ". No measured data set gained with " + ", or with ".join(doubts) if doubts else ""
 
 
 def _count(seen: float) -> str:
@@ -141,8 +172,8 @@ def _count(seen: float) -> str:
 
 def _distance(windows: Windows, detail: Detail, other: Measured) -> float:
     """Returns the distance in the right part of the figure, in octaves."""
-    widths = windows.in_thumbnail(detail.size) / other.windows.in_thumbnail(other.detail.size)
-    seen = max(windows.seen(detail), LEAST_SEEN) / other.windows.seen(other.detail)
+    widths = windows.in_larger_thumbnail(detail.size) / other.width()
+    seen = max(windows.seen(detail), LEAST_SEEN) / other.seen()
     return math.hypot(math.log2(widths), math.log2(seen))
 
 
@@ -185,9 +216,8 @@ def draw(windows: Windows, detail: Detail):
 def _draw_measured(axes) -> None:
     """Marks the measured data sets: blue where windows gain significantly, vermillion where they lose, else grey."""
     for one in MEASURED:
-        place = one.windows.in_larger_thumbnail(one.detail.size), one.windows.seen(one.detail)
-        color = "0.6" if not one.significant else figures.BLUE if one.low > 0 else figures.VERMILLION
-        axes.plot(*place, "o", color=color, markersize=7)
+        place = one.width(), one.seen()
+        axes.plot(*place, "o", color=figures.gain_color(one.difference, one.significant), markersize=7)
         text, shift, side = f"{one.name}: {one.difference:+.3f}", -4, "left"
         if one.name == "digits":
             text, shift, side = f"{one.difference:+.2f}", 0, "center"

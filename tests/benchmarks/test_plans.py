@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from benchmarks import plans
-from stochconv_jax.experiment import sweep_runs
+from configs.ablations import quick_sampling
 from tests.conftest import ROOT
 
 
@@ -50,7 +50,7 @@ def content(topology, needed=2**30, refusal=""):
         "chip": chip,
         "parts": [],
         "steps": {"train": step, "evaluate": step},
-        "multiply_adds": 7_250_000,
+        "multiply_adds": 7_260_000,
     }
 
 
@@ -88,21 +88,36 @@ def test_what_is_known_is_not_planned_again_and_what_failed_is(tmp_path, command
     figures = (
         "8 | 8 | 1.00 of 1.50 | yes | 3.0 | 2.50 | 2,598 | 2.5, memory traffic | gradients 4,500, batch norm 10 | 61 |"
     )
-    assert f"| b0 | v5e:2x4 | 7.2 | {figures}" in capsys.readouterr().out
+    assert f"| b0 | v5e:2x4 | 7.3 | {figures}" in capsys.readouterr().out
 
 
-def test_a_variant_is_planned_with_its_own_keys(tmp_path, commands):
-    assert run(tmp_path / "plans.json", "ablations/quick_real:160,32@thumbnail_large", "ablations/quick_sampling@") == 0
+def test_variants_are_planned_with_their_own_keys_and_once(tmp_path, commands):
+    wanted = ("ablations/quick_real:160,32@thumbnail_large", "ablations/quick_sampling@")
+    assert run(tmp_path / "plans.json", *wanted) == 0
     one, *all_of_it = (" ".join(command) for command in commands)
     assert "configs/ablations/quick_real.py:160,32 " in one and "--config.data.thumbnail_size=(80, 80)" in one
-    assert len(all_of_it) == len(sweep_runs.variants_of("configs/ablations/quick_sampling.py")) > 1
+    changes = list(quick_sampling.sweep().values())
+    for command, keys in zip(all_of_it, changes, strict=True):
+        assert all(f"--config.{key}={value}" in command for key, value in keys.items())
+    found = [title.partition(",")[0] for title in json.loads((tmp_path / "plans.json").read_text())][1:]
+    assert found == [f"ablations/quick_sampling@{name}" for name in quick_sampling.sweep()]
+    assert run(tmp_path / "plans.json", *wanted) == 0 and len(commands) == 1 + len(changes)
 
 
 @pytest.mark.parametrize(
-    "name, message", [("quickstart@a", "describes one run"), ("ablations/real@a", "no variant 'a'")]
+    "name, message",
+    [
+        ("quickstart@a", "describes one run"),
+        ("ablations/real@a", "no variant 'a'"),
+        ("nowhere@", "No such file"),
+        ("ablations/quick_real:160@", "not enough values"),
+        ("ablations/quick_sampling:1@", "argument"),
+    ],
 )
-def test_a_variant_that_is_not_there_is_an_error(tmp_path, commands, capsys, name, message):
-    assert run(tmp_path / "plans.json", name) == 2 and message in capsys.readouterr().err and not commands
+def test_a_variant_that_is_not_there_is_an_error_with_its_name(tmp_path, commands, capsys, name, message):
+    assert run(tmp_path / "plans.json", name) == 2 and not commands
+    error = capsys.readouterr().err
+    assert f"{name}: " in error and message in error
 
 
 def test_a_batch_grows_with_the_chips_and_is_another_plan(tmp_path, commands):

@@ -9,6 +9,7 @@ from stochconv_jax.ops import sample_windows
 from stochconv_jax.visualization import detail_size, figures, suitability
 from stochconv_jax.visualization.suitability import Detail
 from stochconv_jax.visualization.window_chance import chance
+from tests.conftest import ROOT
 
 RETINA = suitability.Windows((1024, 1024), (224, 224), (225, 225), 32)
 
@@ -91,7 +92,9 @@ def test_the_text_has_the_sizes_and_the_nearest_measured_data():
     assert "boards, -0.041 [-0.100, +0.019]" in suitability.describe(boards, Detail(15, 6))
     assert "With 10 in an image (--config.show.places), the windows of a pass contain 14 on average" in text
     assert "a random crop for all filters 0.43. Measured" in text  # a 32nd
-    assert text.endswith("No measured data set gained with details of more than 1.1 pixels there")
+    assert text.endswith("No measured data set gained with details of more than 1.2 pixels in the larger thumbnail")
+    few = "details of more than 1.2 pixels in the larger thumbnail, or with fewer than 14 details in the windows of a pass"
+    assert suitability.describe(RETINA, Detail(16)).endswith(few)
     assert "larger than a window" in suitability.describe(RETINA, Detail(226)) and "larger than" not in text
     assert "Set --config.show.detail=PIXELS" in suitability.describe(RETINA, Detail(0))
 
@@ -116,3 +119,23 @@ def test_the_figure_has_the_detail_at_its_place(tmp_path, detail):
         assert not stars
     content = cv2.imread(str(figures.save(figure, tmp_path / "figure.png")))
     assert content.shape[1] == 1440 and content.std() > 10
+
+
+def test_the_measured_digits_are_those_of_the_documentation():
+    rows = [line.split(" | ") for line in (ROOT / "docs/when-windows-help.md").read_text().splitlines()]
+    rows = [row for row in rows if row[0] == "| each filter"]
+    found = [one for one in suitability.MEASURED if one.name == "digits"]
+    assert len(rows) == len(found) == 11
+    for row, one in zip(rows, found):
+        assert row[1:3] == [str(one.windows.image_size[0]), f"{one.detail.size}, {one.detail.places}"]
+        assert row[3:5] == [f"{one.width():.1f}", f"{one.seen():.2g}"]
+        difference = f"{one.difference:+.3f} [{one.low:+.3f}, {one.high:+.3f}]"
+        assert row[-1] == (f"**{difference}** |" if one.significant else f"{difference} |")
+
+
+def test_circles_have_the_colours_of_gain_and_loss():
+    right = suitability.draw(RETINA, Detail(24)).axes[1]
+    circles = {tuple(line.get_xydata()[0]): line.get_color() for line in right.lines if line.get_marker() == "o"}
+    blue = {one.difference for one in suitability.MEASURED if circles[one.width(), one.seen()] == figures.BLUE}
+    orange = {one.difference for one in suitability.MEASURED if circles[one.width(), one.seen()] == figures.VERMILLION}
+    assert blue == {0.465, 0.379} and orange == {-0.240, -0.216, -0.253, -0.277}
