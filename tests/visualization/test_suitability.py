@@ -93,7 +93,7 @@ def test_the_text_has_the_sizes_and_the_nearest_measured_data():
     assert "With 10 in an image (--config.show.places), the windows of a pass contain 14 on average" in text
     assert "a random crop for all filters 0.43. Measured" in text  # a 32nd
     assert text.endswith("No measured data set gained with details of more than 1.2 pixels in the larger thumbnail")
-    few = "details of more than 1.2 pixels in the larger thumbnail, or with fewer than 14 details in the windows of a pass"
+    few = "in the larger thumbnail, or with fewer than 14 details in the windows of a pass"
     assert suitability.describe(RETINA, Detail(16)).endswith(few)
     assert "larger than a window" in suitability.describe(RETINA, Detail(226)) and "larger than" not in text
     assert "Set --config.show.detail=PIXELS" in suitability.describe(RETINA, Detail(0))
