@@ -28,7 +28,7 @@ NOT_RUN = {
     r"python -m benchmarks\.real\.deeppcb": "needs a clone of the boards; tests/benchmarks/test_real.py",
     r"python main\.py .*boards/images": "needs those boards; tests/test_ablations.py",
     r"python main\.py .*ablations/real\.py": "needs those weights; tests/test_ablations.py",
-    r"python main\.py --mode=report --workdir=runs/(rivals|boards|retina|isic)": "the report on them",
+    r"python main\.py --mode=report --workdir=runs/(rivals|boards|retina|isic|digits)": "the report on them",
     r"python main\.py .*gs://": "needs a bucket; tests/data/test_paths.py and tests/modes/test_buckets.py",
     r"python main\.py .*SLICE3D": "needs those images; tests/modes/test_prepare_2024.py",
     r"sbatch": "needs SLURM; tests/clusters",
