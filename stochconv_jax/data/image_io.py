@@ -17,7 +17,7 @@ from stochconv_jax.data import dicom, exif, image_formats, jpeg
 from stochconv_jax.data.quiet import QUIET
 
 MAX_PIXELS = 2**30  # of one picture, as in OpenCV; a header that says more is damaged or made to do harm
-_TOO_SMALL = " is smaller than `image_size`"  # of the error's text
+_TOO_SMALL = "pixels (height x width) is smaller than `image_size`"  # of the error's text
 # Beginnings of files.
 _JPEG2000 = (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
 _TIFF = (b"II*\0", b"MM\0*")
@@ -159,11 +159,12 @@ def all_too_small(problems: Iterable[str]) -> bool:
 
 def check_size(size: tuple[int, int], least: tuple[int, int]) -> None:
     """Raises ValueError if `size` (height, width) is below `least` on a side or has more than `MAX_PIXELS`."""
-    pixels = f"{size[0]}x{size[1]} pixels (height x width)"
     if size[0] < least[0] or size[1] < least[1]:
-        raise ValueError(f"{pixels}{_TOO_SMALL}, {least[0]}x{least[1]}")
+        raise ValueError(f"{size[0]}x{size[1]} {_TOO_SMALL}, {least[0]}x{least[1]}")
     if size[0] * size[1] > MAX_PIXELS:
-        raise ValueError(f"{pixels}, says its header: more than {MAX_PIXELS} in all are not read")
+        raise ValueError(
+            f"{size[0]}x{size[1]} pixels (height x width), says its header: more than {MAX_PIXELS} in all are not read"
+        )
 
 
 @contextlib.contextmanager
