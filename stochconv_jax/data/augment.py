@@ -7,7 +7,7 @@ import numpy as np
 import PIL.Image
 from PIL import ImageEnhance, ImageOps
 
-from stochconv_jax.data.image_io import check_size
+from stochconv_jax.data.image_io import check_least
 
 Size = tuple[int, int]  # height, width in pixels
 
@@ -47,7 +47,7 @@ def fit(picture: np.ndarray, size: Size) -> np.ndarray:
     height, width = picture.shape[:2]
     if (height, width) == size:
         return picture
-    check_size((height, width), size)
+    check_least((height, width), size)
     scale = min(height / size[0], width / size[1])
     crop_height, crop_width = round(size[0] * scale), round(size[1] * scale)
     top, left = (height - crop_height) // 2, (width - crop_width) // 2

@@ -153,14 +153,19 @@ def _read_size_by_pillow(file: pathlib.Path | BinaryIO) -> tuple[int, int]:
 
 
 def all_too_small(problems: Iterable[str]) -> bool:
-    """Returns whether each of `problems`, texts of errors, is that an image is too small: see `check_size`."""
+    """Returns whether each of `problems`, texts of errors, is that an image is too small: see `check_least`."""
     return all(_TOO_SMALL in problem for problem in problems)
+
+
+def check_least(size: tuple[int, int], least: tuple[int, int]) -> None:
+    """Raises ValueError if `size` (height, width) is below `least` on a side."""
+    if size[0] < least[0] or size[1] < least[1]:
+        raise ValueError(f"{size[0]}x{size[1]} {_TOO_SMALL}, {least[0]}x{least[1]}")
 
 
 def check_size(size: tuple[int, int], least: tuple[int, int]) -> None:
     """Raises ValueError if `size` (height, width) is below `least` on a side or has more than `MAX_PIXELS`."""
-    if size[0] < least[0] or size[1] < least[1]:
-        raise ValueError(f"{size[0]}x{size[1]} {_TOO_SMALL}, {least[0]}x{least[1]}")
+    check_least(size, least)
     if size[0] * size[1] > MAX_PIXELS:
         raise ValueError(
             f"{size[0]}x{size[1]} pixels (height x width), says its header: more than {MAX_PIXELS} in all are not read"

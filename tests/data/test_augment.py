@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from stochconv_jax.data import augment
+from stochconv_jax.data import augment, image_io
 from stochconv_jax.data.augment import Augmentation
 from tests.data.drawn import RANDOM
 
@@ -173,6 +173,11 @@ def test_fitting_is_the_mean_over_what_a_pixel_covers_at_any_ratio():
         down, across = (area_means(*pair) for pair in zip(crop, size))
         expected = np.einsum("yi,xj,ijc->yxc", down, across, piece)
         assert np.abs(augment.fit(picture, size) - expected).max() <= 0.51
+
+
+def test_the_limit_of_a_file_s_pixels_is_not_one_of_pictures_in_memory(monkeypatch):
+    monkeypatch.setattr(image_io, "MAX_PIXELS", 100)
+    assert augment.fit(random_picture((16, 24)), (8, 12)).shape == (8, 12, 3)
 
 
 def test_a_picture_of_the_right_size_is_left_alone():
