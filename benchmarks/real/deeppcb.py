@@ -8,15 +8,19 @@ template without defects and the same place of a tested board with 3 to 12 defec
 is MIT; its README says "only for research purpose".
 
 `--grid=N` joins N x N places of a board into one image of (640 N) x (640 N) pixels. A positive image and its twin of
-class 0 have the same places, mirrored and turned alike, and differ in the boxes around the defects of one place alone.
-The rest of the tested board is left out, because it differs from the template in 2 % of its pixels, at edges all over
-the board. `--keep=K` leaves at most K of the defects, of some 10 to 60 pixels each; 0 leaves all.
+class 0 have the same places, mirrored and turned alike, and differ in the boxes around the defects alone. The rest of
+the tested board is left out, because it differs from the template in 2 % of its pixels, at edges all over the board.
+`--defective=D` places of a positive image have their defects, by default one. `--keep=K` leaves at most K of a place's
+defects, of some 10 to 60 pixels each; 0 leaves all. `--piece=P` takes P x P pixels of each place, a random square
+around a random defect. `--side=S` shrinks images to S x S pixels.
 
 labels.csv: image, target, board, block (the places that make up an image and its relatives), defects. Keep a block on
 one side of a split with --config.data.group_by=block, or a board with group_by=board.
 """
 
 import argparse
+import dataclasses
+import hashlib
 import pathlib
 import re
 from collections.abc import Iterator
@@ -28,20 +32,49 @@ from benchmarks.real import image_folder
 from benchmarks.real.archive import Archive, Clone
 
 ARCHIVE = Archive("https://github.com/tangsanli5201/DeepPCB", "PCBData", "a4fd38d194f6abd89f903f00f287d7718a5d6fbf")
+PLACE, LARGEST = 640, 176  # side of a place, and a side in pixels that no defect exceeds
 MARGIN = 3  # pixels around a defect's box that are taken from the tested board with it
 
 
-def read_place(clone: Clone, board: str, place: str, kind: str) -> np.ndarray:
-    """Returns the template ('temp') or the tested image ('test') of a place, uint8 `[640, 640]` of 0 and 255."""
-    encoded = np.frombuffer(clone.read(f"group{board}/{board}/{place}_{kind}.jpg"), np.uint8)
-    grey = cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE)
-    return np.where(grey > 127, np.uint8(255), np.uint8(0))
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """A place of a board.
+
+    Attributes:
+      template: picture without defects, uint8 `[H, W]` of 0 and 255.
+      tested: picture with defects, of the same shape and type.
+      boxes: of the defects, int `[N, 4]`: left, top, right and bottom in pixels.
+    """
+
+    template: np.ndarray
+    tested: np.ndarray
+    boxes: np.ndarray
+
+    def piece(self, side: int, random: np.random.Generator) -> "Place":
+        """Returns a random square of `side` pixels that contains a random defect, and the defects centred in it."""
+        left, top, right, bottom = random.choice(self.boxes)
+        height, width = self.template.shape
+        x, y = (
+            int(random.integers(max(0, last + 1 - side), min(first, length - side) + 1))
+            for first, last, length in ((left, right, width), (top, bottom, height))
+        )
+        centres = (self.boxes[:, :2] + self.boxes[:, 2:]) / 2 - (x, y)
+        inside = self.boxes[((centres >= 0) & (centres < side)).all(1)] - (x, y, x, y)
+        square = np.s_[y : y + side, x : x + side]
+        return Place(self.template[square], self.tested[square], inside.clip(0, side - 1))
 
 
-def read_boxes(clone: Clone, board: str, place: str) -> np.ndarray:
-    """Returns the boxes of a place's defects, int `[N, 4]`: left, top, right and bottom in pixels."""
+def read_place(clone: Clone, board: str, place: str) -> Place:
+    """Returns a place of 640x640 pixels."""
+    template, tested = (
+        cv2.imdecode(
+            np.frombuffer(clone.read(f"group{board}/{board}/{place}_{kind}.jpg"), np.uint8), cv2.IMREAD_GRAYSCALE
+        )
+        for kind in ("temp", "test")
+    )
     lines = clone.read(f"group{board}/{board}_not/{place}.txt").decode().split("\n")
-    return np.array([list(map(int, line.split()))[:4] for line in lines if line.strip()])
+    boxes = np.array([list(map(int, line.split()))[:4] for line in lines if line.strip()])
+    return Place(*(np.where(grey > 127, np.uint8(255), np.uint8(0)) for grey in (template, tested)), boxes)
 
 
 def keep_defects(template: np.ndarray, tested: np.ndarray, boxes: np.ndarray) -> np.ndarray:
@@ -71,25 +104,66 @@ def blocks(clone: Clone, size: int) -> Iterator[tuple[str, str, list[str]]]:
             yield board, f"{board}_{first // size}", places[first : first + size]
 
 
-def build(clone: Clone, folder: pathlib.Path, *, grid: int, keep: int) -> None:
-    """Writes all images and labels.csv."""
-    rows = []
-    for board, block, places in blocks(clone, grid**2):
-        templates = [read_place(clone, board, place, "temp") for place in places]
-        random = np.random.default_rng(int(places[0]))
-        for index, place in enumerate(places):
-            order = random.permutation(len(places)) if grid > 1 else [0]
-            mirror, turns = (bool(random.integers(2)), int(random.integers(4))) if grid > 1 else (False, 0)
-            boxes, tested = read_boxes(clone, board, place), read_place(clone, board, place, "test")
-            if 0 < keep < len(boxes):
-                boxes = boxes[random.permutation(len(boxes))[:keep]]
-            tested = keep_defects(templates[index], tested, boxes)
-            for target, kind in enumerate(("good", "bad")):
-                chosen = [tested if target and other == index else templates[other] for other in order]
-                name = f"{place}_{kind}.png"
-                image_folder.write_image(folder, name, mosaic(chosen, mirror=mirror, quarter_turns=turns))
-                row = {"image": name, "target": target, "board": board, "block": block}
-                rows.append(row | {"defects": len(boxes) * target})
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """What an image consists of; see the options of the command. 0 leaves what is there.
+
+    Raises ValueError if an image has no room for the defective places, or a place no room for the piece.
+    """
+
+    grid: int = 2
+    defective: int = 1
+    keep: int = 0
+    piece: int = 0
+    side: int = 0
+
+    def __post_init__(self):
+        if not 1 <= self.defective <= self.grid**2:
+            raise ValueError(f"defective={self.defective}: 1 to {self.grid**2} of {self.grid}x{self.grid} places")
+        if self.piece and not LARGEST <= self.piece <= PLACE:
+            raise ValueError(f"piece={self.piece}: {LARGEST} to {PLACE} pixels, so that it can contain any defect")
+
+    def pair(self, places: list[Place], index: int, random: np.random.Generator) -> tuple[list[np.ndarray], int]:
+        """Returns an image of class 0 and its twin of class 1, in which the place of `index` is the last defective one.
+
+        The number is that of the twin's defects.
+        """
+        order = random.permutation(len(places)) if self.grid > 1 else [0]
+        mirror, turns = (bool(random.integers(2)), int(random.integers(4))) if self.grid > 1 else (False, 0)
+        if self.piece:
+            places = [place.piece(self.piece, random) for place in places]
+        templates, number = [place.template for place in places], 0
+        twins = list(templates)
+        for other in range(index - self.defective + 1, index + 1):  # a negative place is counted from the end
+            place, boxes = places[other], places[other].boxes
+            if 0 < self.keep < len(boxes):
+                boxes = boxes[random.permutation(len(boxes))[: self.keep]]
+            twins[other], number = keep_defects(place.template, place.tested, boxes), number + len(boxes)
+        both = [
+            mosaic([pictures[other] for other in order], mirror=mirror, quarter_turns=turns)
+            for pictures in (templates, twins)
+        ]
+        size = (self.side, self.side)
+        return [cv2.resize(one, size, interpolation=cv2.INTER_AREA) if self.side else one for one in both], number
+
+
+def build(clone: Clone, folder: pathlib.Path, layout: Layout) -> None:
+    """Writes all images and labels.csv, except pairs whose image without defects is a copy, such as an empty piece."""
+    (folder / "labels.csv").unlink(missing_ok=True)  # it is written last and says that all images are there
+    rows, known = [], set()
+    for board, block, names in blocks(clone, layout.grid**2):
+        places = [read_place(clone, board, name) for name in names]
+        random = np.random.default_rng(int(names[0]))
+        for index, name in enumerate(names):
+            pair, defects = layout.pair(places, index, random)
+            if (digest := hashlib.sha256(pair[0].tobytes()).digest()) in known:
+                continue
+            known.add(digest)
+            for target, (kind, picture) in enumerate(zip(("good", "bad"), pair)):
+                image = f"{name}_{kind}.png"
+                image_folder.write_image(folder, image, picture)
+                row = {"image": image, "target": target, "board": board, "block": block}
+                rows.append(row | {"defects": defects * target})
     image_folder.write_labels(folder, rows, clone.git("cat-file", "blob", "HEAD:LICENSE"))
 
 
@@ -98,6 +172,13 @@ if __name__ == "__main__":
     parser.add_argument("clone", type=pathlib.Path, help=f"a clone of {ARCHIVE.url}")
     parser.add_argument("folder", type=pathlib.Path, help="where to write")
     parser.add_argument("--grid", type=int, default=2, help="places of a board along each side of an image")
-    parser.add_argument("--keep", type=int, default=0, help="defects that stay in an image of class 1; 0: all")
-    options = parser.parse_args()
-    build(ARCHIVE.open(options.clone), options.folder, grid=options.grid, keep=options.keep)
+    parser.add_argument("--defective", type=int, default=1, help="places of an image of class 1 that have defects")
+    parser.add_argument("--keep", type=int, default=0, help="defects that stay at each such place; 0: all")
+    parser.add_argument("--piece", type=int, default=0, help="side of the part of each place that is taken; 0: all")
+    parser.add_argument("--side", type=int, default=0, help="side to shrink images to; 0: they are not shrunk")
+    options = vars(parser.parse_args())
+    clone, folder = options.pop("clone"), options.pop("folder")
+    try:
+        build(ARCHIVE.open(clone), folder, Layout(**options))
+    except ValueError as error:
+        parser.error(str(error))

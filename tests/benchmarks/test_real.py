@@ -76,7 +76,7 @@ def test_fundus_photographs_are_cropped_to_the_disc_and_copies_are_left_out(tmp_
     assert abs(picture[32, 32].astype(int) - (40, 90, 200)).max() < 16  # blue, green and red are where they were
 
 
-def boards(seed, defects):
+def board_place(seed, defects):
     """Returns a template of a place, its tested image with square defects, and the lines of their boxes."""
     random = np.random.default_rng(seed)
     template = np.repeat(np.repeat(random.integers(0, 2, (20, 20), np.uint8) * 255, 32, 0), 32, 1)
@@ -89,21 +89,27 @@ def boards(seed, defects):
     return template, tested, "\n".join(lines)
 
 
-@pytest.mark.parametrize(("keep", "kept"), [(1, 1), (0, 4)])
-def test_twins_of_boards_differ_in_the_kept_defects_alone(tmp_path, keep, kept):
-    files = {}
-    for place in range(4):
-        template, tested, lines = boards(place, defects=4)
-        name = f"PCBData/group1/1/0000{place}"
+def board_archive(folder, places):
+    """Returns a clone with the places of one board."""
+    files = {"LICENSE": b"MIT"}
+    for number, (template, tested, lines) in enumerate(places):
+        name = f"PCBData/group1/1/0000{number}"
         files |= {f"{name}_temp.jpg": jpeg(template), f"{name}_test.jpg": jpeg(tested)}
-        files[f"PCBData/group1/1_not/0000{place}.txt"] = lines.encode()
-    clone = commit(tmp_path / "clone", files | {"LICENSE": b"MIT"})
+        files[f"PCBData/group1/1_not/0000{number}.txt"] = lines.encode()
+    clone = commit(folder, files)
     tree = subprocess.check_output(["git", "-C", str(clone), "rev-parse", "HEAD:PCBData"]).decode().strip()
-    deeppcb.build(Archive("", "PCBData", tree).open(clone), tmp_path / "out", grid=2, keep=keep)
+    return Archive("", "PCBData", tree).open(clone)
+
+
+@pytest.mark.parametrize(("keep", "kept"), [(1, 1), (0, 4)])
+@pytest.mark.parametrize("defective", [1, 3])
+def test_twins_of_boards_differ_in_the_kept_defects_alone(tmp_path, keep, kept, defective):
+    archive = board_archive(tmp_path / "clone", [board_place(number, defects=4) for number in range(4)])
+    deeppcb.build(archive, tmp_path / "out", deeppcb.Layout(grid=2, keep=keep, defective=defective))
     table = table_reader.read(tmp_path / "out" / "labels.csv").columns
     assert (
         table["target"] == list("01") * 4
-        and table["defects"] == ["0", str(kept)] * 4
+        and table["defects"] == ["0", str(kept * defective)] * 4
         and set(table["block"]) == {"1_0"}
     )
     for place in range(4):
@@ -112,8 +118,51 @@ def test_twins_of_boards_differ_in_the_kept_defects_alone(tmp_path, keep, kept):
             for kind in ("good", "bad")
         )
         changed = np.argwhere(good != bad)
-        assert good.shape == (1280, 1280) and len(changed) == 400 * kept  # defects of 20x20 pixels
-        assert sorted(np.ptp(changed, axis=0)) == [19, 19 + 120 * (kept - 1)]
+        assert good.shape == (1280, 1280) and len(changed) == 400 * kept * defective  # defects of 20x20 pixels
+        quarters, counts = np.unique(changed // 640, axis=0, return_counts=True)
+        assert len(quarters) == defective and set(counts) == {400 * kept}
+        if defective == 1:
+            assert sorted(np.ptp(changed, axis=0)) == [19, 19 + 120 * (kept - 1)]
+
+
+def test_a_piece_of_a_board_contains_a_defect_and_has_any_place():
+    template, tested, lines = board_place(0, defects=4)
+    boxes = np.array([line.split()[:4] for line in lines.split("\n")], int)
+    place, random, corners = deeppcb.Place(template, tested, boxes), np.random.default_rng(0), []
+    for _ in range(200):
+        piece = place.piece(200, random)
+        assert piece.template.shape == piece.tested.shape == (200, 200)
+        changed = deeppcb.keep_defects(piece.template, piece.tested, piece.boxes) != piece.template
+        assert len(piece.boxes) in (1, 2) and changed.sum() >= 400
+        whole = [box for box in piece.boxes if (box[2:] - box[:2] == 19).all()]
+        for left, top, _, _ in whole:
+            assert (piece.tested != piece.template)[top : top + 20, left : left + 20].all()
+        corners += [tuple(whole[0][:2])]
+    assert len(set(corners)) > 150 and np.ptp([x for x, _ in corners]) <= 60  # a board's edge is 60 pixels to the left
+
+
+def test_a_board_is_shrunk_and_a_copy_is_left_out(tmp_path):
+    places = [board_place(number, defects=1) for number in (0, 1, 0, 2)]
+    layout = deeppcb.Layout(grid=1, side=160)
+    deeppcb.build(board_archive(tmp_path / "clone", places), tmp_path / "out", layout)
+    table = table_reader.read(tmp_path / "out" / "labels.csv").columns
+    assert table["image"] == [f"0000{number}_{kind}.png" for number in (0, 1, 3) for kind in ("good", "bad")]
+    picture = cv2.imread(str(tmp_path / "out" / "images" / "00001_good.png"), cv2.IMREAD_GRAYSCALE)
+    np.testing.assert_array_equal(picture, places[1][0][::4, ::4])  # squares of 32 pixels
+
+
+@pytest.mark.parametrize(
+    ("layout", "message"),
+    [
+        ({"grid": 2, "defective": 5}, "defective=5: 1 to 4 of 2x2 places"),
+        ({"grid": 2, "defective": 0}, "defective=0: 1 to 4"),
+        ({"piece": 100}, "piece=100: 176 to 640 pixels"),
+        ({"piece": 641}, "piece=641: 176 to 640 pixels"),
+    ],
+)
+def test_a_layout_that_has_no_room_is_refused(layout, message):
+    with pytest.raises(ValueError, match=message):
+        deeppcb.Layout(**layout)
 
 
 def state_dict(tensors, monkeypatch, function="_rebuild_tensor_v2"):

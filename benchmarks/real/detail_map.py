@@ -1,13 +1,17 @@
 r"""Measures what windows gain over a thumbnail of equal cost, by the size of the detail and how often windows see it.
 
-    python -m benchmarks.real.digits_map train runs/digits
-    python -m benchmarks.real.digits_map draw runs/digits docs/digits-map.png
+    python -m benchmarks.real.detail_map train digits runs/digits
+    python -m benchmarks.real.detail_map draw digits runs/digits docs/digits-map.png
 
-`train` builds the images of each cell of the map, see benchmarks/real/digits.py, and runs the sweep of
+    git clone --bare https://github.com/tangsanli5201/DeepPCB DEEPPCB
+    python -m benchmarks.real.detail_map train boards runs/boards_map --source=DEEPPCB
+    python -m benchmarks.real.detail_map draw boards runs/boards_map docs/boards-map.png
+
+`train` builds the images of each cell of the map, see benchmarks/real/cells.py, and runs the sweep of
 configs/ablations/quick_real.py on them. The same command goes on where it was stopped. `--shard=1/2` and `--shard=2/2`
 share the cells between two processes; other arguments are passed to main.py. `draw` prints the table of the cells that
 are trained with two seeds or more, and draws the map: at the size of the detail in the larger thumbnail, and the mean
-number of times that the windows of one pass contain a digit.
+number of times that the windows of one pass contain a detail.
 """
 
 import argparse
@@ -17,65 +21,25 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks.real import digits
-from configs.ablations import real
+from benchmarks.real.cells import BASELINE, MAPS, RIVALS, Cell
 from stochconv_jax import metrics
 from stochconv_jax.reporting import collect, results
 from stochconv_jax.visualization import figures
-from stochconv_jax.visualization.suitability import Detail, Windows
 
-BASELINE = "thumbnail_equal_cost"
-RIVALS = {"per_image": "a window for each filter", "shared_crop": "a random crop for all filters"}
-WINDOWS = {"per_image": 8, "shared_crop": 1}  # of a pass, with the 8 filters of the tiny network's stem
-IMAGES, EPOCHS, PASSES = 1200, 10, 16
+PASSES = 16
 
 
-class Cell(NamedTuple):
-    """Images of `side` pixels with `copies` digits of `detail` pixels, and thumbnails of `thumbnail` pixels."""
-
-    side: int
-    thumbnail: int
-    detail: int
-    copies: int
-
-    @property
-    def name(self) -> str:
-        """Returns the name of the cell's folder."""
-        return "_".join(f"{key}_{value}" for key, value in self._asdict().items())
-
-    def larger_thumbnail(self) -> int:
-        """Returns the side of the thumbnail of equal cost in pixels."""
-        return real.rivals(self.side, self.thumbnail)[BASELINE]["data.thumbnail_size"][0]
-
-    def in_thumbnail(self) -> float:
-        """Returns the side of a digit in pixels in the thumbnail of equal cost."""
-        return self.detail * self.larger_thumbnail() / self.side
-
-    def seen(self, rival: str) -> float:
-        """Returns the mean number of times that the windows of one pass contain a digit."""
-        image, thumbnail, window = ((side, side) for side in (self.side, self.thumbnail, self.thumbnail + 1))
-        return Windows(image, thumbnail, window, WINDOWS[rival]).seen(Detail(self.detail, self.copies))
-
-
-# With four times the digits in twice the side, windows see as many. Digits of 8 pixels are as large as in the data.
-CELLS = (
-    *(Cell(640, 32, 8, copies) for copies in (256, 1024)),
-    *(Cell(320, 32, 8, copies) for copies in (16, 64, 256)),
-    *(Cell(160, 32, 8, copies) for copies in (4, 16, 64)),
-    *(Cell(160, 32, 16, copies) for copies in (1, 4, 16)),
-)
-
-
-def train(folder: pathlib.Path, cells: Sequence[Cell], more: Sequence[str]) -> None:
-    """Trains and evaluates the rivals of each cell. `more` are further arguments of main.py."""
+def train(
+    folder: pathlib.Path, cells: Sequence[Cell], more: Sequence[str] = (), source: pathlib.Path | None = None
+) -> None:
+    """Trains and evaluates the rivals of each cell. `more` are further arguments of main.py. `source`: `Cell.build`."""
     for cell in cells:
         images = folder / "images" / cell.name
         if not (images / "labels.csv").exists():
-            digits.build(images, number=IMAGES, side=cell.side, detail=cell.detail, copies=cell.copies)
+            cell.build(images, source)
         _run([sys.executable, "main.py", *arguments(cell, folder), *more])
 
 
@@ -86,11 +50,10 @@ def arguments(cell: Cell, folder: pathlib.Path) -> list[str]:
         "data.source": "folder",
         "data.path": images / "images",
         "data.labels": images / "labels.csv",
-        "data.group_by": "pool",
         "augment.rotation": 0,
-        "num_epochs": EPOCHS,
         "sweep.variants": ",".join((BASELINE, *RIVALS)),
         "sweep.passes": PASSES,
+        **cell.settings,
     }
     config = f"configs/ablations/quick_real.py:{cell.side},{cell.thumbnail}"
     start = ["--mode=sweep", f"--config={config}", f"--workdir={folder / 'runs' / cell.name}"]
@@ -126,10 +89,10 @@ class Row:
     significant: bool = False
 
 
-def read(folder: pathlib.Path) -> list[Row]:
+def read(folder: pathlib.Path, cells: Sequence[Cell]) -> list[Row]:
     """Returns the rows of all cells in which a rival and the baseline are evaluated with two common seeds or more."""
     rows = []
-    for cell in CELLS:
+    for cell in cells:
         try:
             groups, _ = collect.collect(folder / "runs" / cell.name)
         except ValueError:  # no run has finished an epoch
@@ -149,19 +112,19 @@ def read(folder: pathlib.Path) -> list[Row]:
             rows.append(Row(cell, rival, len(seeds), baseline, mean, compared.both))
     corrected = results.holm([row.difference.p for row in rows])
     rows = [dataclasses.replace(row, significant=p < 0.05) for row, p in zip(rows, corrected)]
-    return sorted(rows, key=lambda row: (list(RIVALS).index(row.rival), CELLS.index(row.cell)))
+    return sorted(rows, key=lambda row: (list(RIVALS).index(row.rival), cells.index(row.cell)))
 
 
 def table(rows: Sequence[Row]) -> str:
     """Returns the rows as a table in Markdown."""
     lines = [
-        "| windows | image | detail, copies | detail in the larger thumbnail | digits in windows, 1 pass | seeds | "
+        "| windows | image | detail | details | detail in the larger thumbnail | details in windows, 1 pass | seeds | "
         "larger thumbnail | 1 pass | 4 passes | 16 passes | difference [95 %] |",
-        "| --- " * 11 + "|",
+        "| --- " * 12 + "|",
     ]
     for row in rows:
         cell, (value, low, high, _) = row.cell, row.difference
-        cells = [RIVALS[row.rival], cell.side, f"{cell.detail}, {cell.copies}", f"{cell.in_thumbnail():.1f}"]
+        cells = [RIVALS[row.rival], cell.side, *cell.decides, f"{cell.in_thumbnail():.1f}"]
         cells += [f"{cell.seen(row.rival):.2g}", row.seeds, f"{row.baseline:.3f}"]
         cells += [f"{row.by_passes[number - 1]:.3f}" for number in (1, 4, PASSES)]
         difference = f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
@@ -174,17 +137,18 @@ def table(rows: Sequence[Row]) -> str:
 def draw(rows: Sequence[Row]):
     """Draws the map, one panel for each rival: a circle for each cell, with the AUC of both and their difference."""
     figure, (panels,) = figures.grid(1, len(RIVALS), 4.2)
+    widths = sorted({row.cell.in_thumbnail() for row in rows})
     for axes, (rival, title) in zip(panels, RIVALS.items()):
         for row in rows:
             if row.rival == rival:
                 _draw_cell(axes, row)
         axes.set(xscale="log", yscale="log", title=title, xlabel="detail in the larger thumbnail (pixels)")
-        axes.set_xticks([0.6, 1.2, 2.4, 4.8], ["0.6", "1.2", "2.4", "4.8"])
+        axes.set_xticks(widths, [f"{width:.1f}" for width in widths])
         axes.minorticks_off()
         axes.yaxis.set_major_formatter("{x:g}")
         axes.margins(0.2)
         axes.grid(alpha=0.3)
-    panels[0].set_ylabel("digits in the windows of one pass (mean)")
+    panels[0].set_ylabel("details in the windows of one pass (mean)")
     return figure
 
 
@@ -197,12 +161,12 @@ def _draw_cell(axes, row: Row) -> None:
     axes.annotate(text, place, (0, -7), textcoords="offset points", fontsize=7, ha="center", va="top")
 
 
-def _shard(text: str) -> slice:
-    """Returns the cells of shard '1/2' and so on."""
+def _shard(text: str) -> tuple[int, int]:
+    """Returns part and number of parts of '1/2' and so on."""
     part, _, number = text.partition("/")
-    if not (part.isdecimal() and number.isdecimal() and 0 < int(part) <= int(number) <= len(CELLS)):
-        raise argparse.ArgumentTypeError(f"{text}: write 1/2 for the first of two parts, at most {len(CELLS)}")
-    return slice(int(part) - 1, None, int(number))
+    if not (part.isdecimal() and number.isdecimal() and 0 < int(part) <= int(number)):
+        raise argparse.ArgumentTypeError(f"{text}: write 1/2 for the first of two parts")
+    return int(part), int(number)
 
 
 def main() -> None:
@@ -210,17 +174,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     what = parser.add_subparsers(dest="what", required=True)
     trained = what.add_parser("train", help="builds the images and trains; further arguments are those of main.py")
-    trained.add_argument("folder", type=pathlib.Path, help="where to write")
-    trained.add_argument(
-        "--shard", type=_shard, default=slice(None), help="the part of the cells to train, such as 1/2"
-    )
     drawn = what.add_parser("draw", help="prints the table and draws the map")
-    drawn.add_argument("folder", type=pathlib.Path, help="what `train` wrote")
+    for command, folder in ((trained, "where to write"), (drawn, "what `train` wrote")):
+        command.add_argument("map", choices=MAPS, help="the cells, see benchmarks/real/cells.py")
+        command.add_argument("folder", type=pathlib.Path, help=folder)
+    trained.add_argument("--shard", type=_shard, default=(1, 1), help="the part of the cells to train, such as 1/2")
+    trained.add_argument("--source", type=pathlib.Path, help="the clone of the boards")
     drawn.add_argument("figure", type=pathlib.Path, help="PNG to write")
     options, more = parser.parse_known_args()
+    cells = MAPS[options.map]
     if options.what == "train":
-        return train(options.folder, CELLS[options.shard], more)
-    rows = read(options.folder)
+        part, number = options.shard
+        if number > len(cells):
+            parser.error(f"--shard={part}/{number}: the map has {len(cells)} cells")
+        try:
+            return train(options.folder, cells[part - 1 :: number], more, options.source)
+        except ValueError as error:
+            parser.error(str(error))
+    rows = read(options.folder, cells)
     if more or not rows:
         parser.error(f"unknown: {' '.join(more)}" if more else f"{options.folder}: no cell is trained with two seeds")
     print(table(rows))
