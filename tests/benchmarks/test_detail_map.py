@@ -45,7 +45,7 @@ def test_the_detail_of_a_mosaic_is_smaller_and_its_defects_are_as_many(tmp_path)
     assert one.decides == (15, 6) and four.decides == (8, 6) and one.in_thumbnail() == pytest.approx(4.5)
     assert dataclasses.replace(four, defective=4).seen("per_image") == pytest.approx(4 * four.seen("per_image"))
     assert dataclasses.replace(four, defective=4, keep=1).decides == (8, 4)
-    with pytest.raises(ValueError, match="git clone --bare .*--source=CLONE"):
+    with pytest.raises(ValueError, match=r"git clone --bare .*--source=CLONE"):
         one.build(tmp_path, None)
 
 
