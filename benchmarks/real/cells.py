@@ -15,6 +15,8 @@ from stochconv_jax.visualization.suitability import Detail, Windows
 
 BASELINE = "thumbnail_equal_cost"
 RIVALS = {"per_image": "a window for each filter", "shared_crop": "a random crop for all filters"}
+DEFECT = 32  # typical side of a board's defect in pixels; its box measures 34 (median)
+DEFECTS = {640: 6, 320: 3}  # typical number in a piece of a board; the means are 6.7 and 2.9
 WINDOWS = {"per_image": 8, "shared_crop": 1}  # of a pass, with the 8 filters of the tiny network's stem
 
 
@@ -88,17 +90,22 @@ class Boards(Cell):
     settings: ClassVar[Mapping[str, Any]] = {"data.group_by": "block", "num_epochs": 8}
 
     @property
+    def layout(self) -> deeppcb.Layout:
+        """Returns what an image consists of."""
+        return deeppcb.Layout(**{field.name: getattr(self, field.name) for field in dataclasses.fields(deeppcb.Layout)})
+
+    @property
     def decides(self) -> Detail:
-        """See `Cell`. A defect of 30 pixels is typical, and so are 6 of them in 640x640 pixels, and 3 in 320x320."""
-        number = self.keep or {640: 6, 320: 3}[self.piece]
-        return Detail(round(30 * self.side / (self.piece * self.grid)), number * self.defective)
+        """See `Cell`."""
+        number = DEFECTS[self.piece]
+        size = round(DEFECT * self.side / (self.piece * self.grid))
+        return Detail(size, min(self.keep or number, number) * self.defective)
 
     def build(self, folder: pathlib.Path, source: pathlib.Path | None) -> None:
         """See `Cell`. Raises ValueError if `source` is not the data set."""
         if source is None:
             raise ValueError(f"give a clone of the boards: git clone --bare {deeppcb.ARCHIVE.url}, then --source=CLONE")
-        sizes = {"grid": self.grid, "piece": self.piece, "defective": self.defective, "keep": self.keep}
-        deeppcb.build(deeppcb.ARCHIVE.open(source), folder, deeppcb.Layout(side=self.side, **sizes))
+        deeppcb.build(deeppcb.ARCHIVE.open(source), folder, self.layout)
 
 
 MAPS: dict[str, tuple[Cell, ...]] = {
@@ -109,11 +116,11 @@ MAPS: dict[str, tuple[Cell, ...]] = {
         *(Digits(160, 32, 8, copies) for copies in (4, 16, 64)),
         *(Digits(160, 32, 16, copies) for copies in (1, 4, 16)),
     ),
-    # Pieces, places and mosaics of a board at half the resolution, where a defect has 15 pixels; and many small ones.
+    # Pieces, places and mosaics of a board at half the resolution, where a defect has 16 pixels; and many small ones.
+    # A larger grid has fewer blocks of places: 371 for 2x2 places, 88 for 4x4.
     "boards": (
         *(Boards(160, 64, grid=1, piece=320, defective=1, keep=keep) for keep in (1, 0)),
         Boards(320, 64, grid=1, piece=640, defective=1),
-        Boards(320, 64, grid=2, piece=320, defective=4),
         Boards(640, 64, grid=2, piece=640, defective=4),
         Boards(320, 64, grid=4, piece=640, defective=16),
     ),

@@ -7,12 +7,13 @@ Data: Tang et al., "Online PCB Defect Detector On A New PCB Defect Dataset" (201
 template without defects and the same place of a tested board with 3 to 12 defects, 640x640 binary pixels. Its LICENSE
 is MIT; its README says "only for research purpose".
 
-`--grid=N` joins N x N places of a board into one image of (640 N) x (640 N) pixels. A positive image and its twin of
-class 0 have the same places, mirrored and turned alike, and differ in the boxes around the defects alone. The rest of
-the tested board is left out, because it differs from the template in 2 % of its pixels, at edges all over the board.
-`--defective=D` places of a positive image have their defects, by default one. `--keep=K` leaves at most K of a place's
-defects, of some 10 to 60 pixels each; 0 leaves all. `--piece=P` takes P x P pixels of each place, a random square
-around a random defect. `--side=S` shrinks images to S x S pixels.
+`--grid=N` joins N x N places of a board into one image, of 640 N pixels a side without the options below. A positive
+image and its twin of class 0 have the same places, mirrored and turned alike, and differ in the boxes around the
+defects alone. The rest of the tested board is left out, because it differs from the template in 2 % of its pixels, at
+edges all over the board. `--defective=D` places of a positive image have their defects, by default one. `--keep=K`
+leaves at most K of a place's defects, of some 10 to 60 pixels each; 0 leaves all. `--piece=P` takes P x P pixels of
+each place, a random square around a random defect; a pair is left out if its piece without defects equals an earlier
+one, as empty pieces do. `--side=S` shrinks images to S x S pixels.
 
 labels.csv: image, target, board, block (the places that make up an image and its relatives), defects. Keep a block on
 one side of a split with --config.data.group_by=block, or a board with group_by=board.
@@ -38,7 +39,7 @@ MARGIN = 3  # pixels around a defect's box that are taken from the tested board 
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """A place of a board.
+    """A place of a board, or a square of it.
 
     Attributes:
       template: picture without defects, uint8 `[H, W]` of 0 and 255.
@@ -51,17 +52,16 @@ class Place:
     boxes: np.ndarray
 
     def piece(self, side: int, random: np.random.Generator) -> "Place":
-        """Returns a random square of `side` pixels that contains a random defect, and the defects centred in it."""
+        """Returns a random square of `side` pixels around a random defect. Its boxes are those that lie inside."""
         left, top, right, bottom = random.choice(self.boxes)
         height, width = self.template.shape
         x, y = (
             int(random.integers(max(0, last + 1 - side), min(first, length - side) + 1))
             for first, last, length in ((left, right, width), (top, bottom, height))
         )
-        centres = (self.boxes[:, :2] + self.boxes[:, 2:]) / 2 - (x, y)
-        inside = self.boxes[((centres >= 0) & (centres < side)).all(1)] - (x, y, x, y)
+        moved = self.boxes - (x, y, x, y)
         square = np.s_[y : y + side, x : x + side]
-        return Place(self.template[square], self.tested[square], inside.clip(0, side - 1))
+        return Place(self.template[square], self.tested[square], moved[((moved >= 0) & (moved < side)).all(1)])
 
 
 def read_place(clone: Clone, board: str, place: str) -> Place:
@@ -86,10 +86,10 @@ def keep_defects(template: np.ndarray, tested: np.ndarray, boxes: np.ndarray) ->
     return picture
 
 
-def mosaic(places: list[np.ndarray], *, mirror: bool, quarter_turns: int) -> np.ndarray:
-    """Returns N * N places of `[640, 640]` as one picture, then mirrored and turned."""
-    number = round(len(places) ** 0.5)
-    rows = [np.hstack(places[first : first + number]) for first in range(0, len(places), number)]
+def mosaic(pictures: list[np.ndarray], *, mirror: bool, quarter_turns: int) -> np.ndarray:
+    """Returns N * N pictures of equal size as one, then mirrored and turned."""
+    number = round(len(pictures) ** 0.5)
+    rows = [np.hstack(pictures[first : first + number]) for first in range(0, len(pictures), number)]
     picture = np.vstack(rows)
     return np.ascontiguousarray(np.rot90(picture[:, ::-1] if mirror else picture, quarter_turns))
 
@@ -106,9 +106,16 @@ def blocks(clone: Clone, size: int) -> Iterator[tuple[str, str, list[str]]]:
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """What an image consists of; see the options of the command. 0 leaves what is there.
+    """Describes the images.
 
-    Raises ValueError if an image has no room for the defective places, or a place no room for the piece.
+    Attributes:
+      grid: places along each side of an image.
+      defective: places with defects in an image of class 1.
+      keep: the most defects of such a place; 0 for all.
+      piece: side in pixels of the square that is taken of each place; 0 for the whole place.
+      side: side in pixels of the image after shrinking; 0 for no shrinking.
+
+    Raises ValueError if a number is impossible.
     """
 
     grid: int = 2
@@ -118,15 +125,19 @@ class Layout:
     side: int = 0
 
     def __post_init__(self):
+        if self.grid < 1 or self.keep < 0:
+            raise ValueError(f"grid={self.grid}, keep={self.keep}: at least 1 and 0")
         if not 1 <= self.defective <= self.grid**2:
             raise ValueError(f"defective={self.defective}: 1 to {self.grid**2} of {self.grid}x{self.grid} places")
         if self.piece and not LARGEST <= self.piece <= PLACE:
             raise ValueError(f"piece={self.piece}: {LARGEST} to {PLACE} pixels, so that it can contain any defect")
+        if not 0 <= self.side <= (largest := self.grid * (self.piece or PLACE)):
+            raise ValueError(f"side={self.side}: at most {largest} pixels, the side of the image before shrinking")
 
     def pair(self, places: list[Place], index: int, random: np.random.Generator) -> tuple[list[np.ndarray], int]:
-        """Returns an image of class 0 and its twin of class 1, in which the place of `index` is the last defective one.
+        """Returns the images of class 0 and 1, and the number of defects of the latter.
 
-        The number is that of the twin's defects.
+        The defective places are that of `index` and the `defective - 1` before it; before the first comes the last.
         """
         order = random.permutation(len(places)) if self.grid > 1 else [0]
         mirror, turns = (bool(random.integers(2)), int(random.integers(4))) if self.grid > 1 else (False, 0)
@@ -148,15 +159,16 @@ class Layout:
 
 
 def build(clone: Clone, folder: pathlib.Path, layout: Layout) -> None:
-    """Writes all images and labels.csv, except pairs whose image without defects is a copy, such as an empty piece."""
-    (folder / "labels.csv").unlink(missing_ok=True)  # it is written last and says that all images are there
+    """Writes all images and labels.csv. Pairs of pieces are left out if class 0 has an earlier image's pixels."""
+    (folder / "labels.csv").unlink(missing_ok=True)  # it is written after all images and says that they are there
     rows, known = [], set()
     for board, block, names in blocks(clone, layout.grid**2):
         places = [read_place(clone, board, name) for name in names]
         random = np.random.default_rng(int(names[0]))
         for index, name in enumerate(names):
             pair, defects = layout.pair(places, index, random)
-            if (digest := hashlib.sha256(pair[0].tobytes()).digest()) in known:
+            digest = hashlib.sha256(pair[0].tobytes()).digest()
+            if layout.piece and digest in known:
                 continue
             known.add(digest)
             for target, (kind, picture) in enumerate(zip(("good", "bad"), pair)):
@@ -179,6 +191,7 @@ if __name__ == "__main__":
     options = vars(parser.parse_args())
     clone, folder = options.pop("clone"), options.pop("folder")
     try:
-        build(ARCHIVE.open(clone), folder, Layout(**options))
+        opened, layout = ARCHIVE.open(clone), Layout(**options)
     except ValueError as error:
         parser.error(str(error))
+    build(opened, folder, layout)

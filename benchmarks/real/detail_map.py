@@ -35,7 +35,10 @@ PASSES = 16
 def train(
     folder: pathlib.Path, cells: Sequence[Cell], more: Sequence[str] = (), source: pathlib.Path | None = None
 ) -> None:
-    """Trains and evaluates the rivals of each cell. `more` are further arguments of main.py. `source`: `Cell.build`."""
+    """Trains and evaluates the rivals of each cell. `more` are further arguments of main.py.
+
+    See `Cell.build` for `source`.
+    """
     for cell in cells:
         images = folder / "images" / cell.name
         if not (images / "labels.csv").exists():
@@ -179,7 +182,7 @@ def main() -> None:
         command.add_argument("map", choices=MAPS, help="the cells, see benchmarks/real/cells.py")
         command.add_argument("folder", type=pathlib.Path, help=folder)
     trained.add_argument("--shard", type=_shard, default=(1, 1), help="the part of the cells to train, such as 1/2")
-    trained.add_argument("--source", type=pathlib.Path, help="the clone of the boards")
+    trained.add_argument("--source", type=pathlib.Path, help="a clone of the boards, for their map")
     drawn.add_argument("figure", type=pathlib.Path, help="PNG to write")
     options, more = parser.parse_known_args()
     cells = MAPS[options.map]

@@ -123,12 +123,12 @@ def test_the_figure_has_the_detail_at_its_place(tmp_path, detail):
 
 def test_the_measured_digits_are_those_of_the_documentation():
     rows = [line.split(" | ") for line in (ROOT / "docs/when-windows-help.md").read_text().splitlines()]
-    rows = [row for row in rows if row[0] == "| each filter"]
+    rows = [row for row in rows if row[0] == "| a window for each filter"]
     found = [one for one in suitability.MEASURED if one.name == "digits"]
     assert len(rows) == len(found) == 11
     for row, one in zip(rows, found):
-        assert row[1:3] == [str(one.windows.image_size[0]), f"{one.detail.size}, {one.detail.places}"]
-        assert row[3:5] == [f"{one.width():.1f}", f"{one.seen():.2g}"]
+        assert row[1:4] == list(map(str, (one.windows.image_size[0], *one.detail)))
+        assert row[4:6] == [f"{one.width():.1f}", f"{one.seen():.2g}"]
         difference = f"{one.difference:+.3f} [{one.low:+.3f}, {one.high:+.3f}]"
         assert row[-1] == (f"**{difference}** |" if one.significant else f"{difference} |")
 
