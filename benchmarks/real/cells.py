@@ -116,12 +116,13 @@ MAPS: dict[str, tuple[Cell, ...]] = {
         *(Digits(160, 32, 8, copies) for copies in (4, 16, 64)),
         *(Digits(160, 32, 16, copies) for copies in (1, 4, 16)),
     ),
-    # Pieces, places and mosaics of a board at half the resolution, where a defect has 16 pixels; and many small ones.
+    # Pieces, places and mosaics of a board at half the resolution, where a defect has 16 pixels; many small ones; one.
     # A larger grid has fewer blocks of places: 371 for 2x2 places, 88 for 4x4.
     "boards": (
-        *(Boards(160, 64, grid=1, piece=320, defective=1, keep=keep) for keep in (1, 0)),
+        Boards(160, 64, grid=1, piece=320, defective=1),
         Boards(320, 64, grid=1, piece=640, defective=1),
         Boards(640, 64, grid=2, piece=640, defective=4),
         Boards(320, 64, grid=4, piece=640, defective=16),
+        Boards(160, 64, grid=1, piece=320, defective=1, keep=1),
     ),
 }
