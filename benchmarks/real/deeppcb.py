@@ -131,7 +131,8 @@ class Layout:
             raise ValueError(f"defective={self.defective}: 1 to {self.grid**2} of {self.grid}x{self.grid} places")
         if self.piece and not LARGEST <= self.piece <= PLACE:
             raise ValueError(f"piece={self.piece}: {LARGEST} to {PLACE} pixels, so that it can contain any defect")
-        if not 0 <= self.side <= (largest := self.grid * (self.piece or PLACE)):
+        largest = self.grid * (self.piece or PLACE)
+        if not 0 <= self.side <= largest:
             raise ValueError(f"side={self.side}: at most {largest} pixels, the side of the image before shrinking")
 
     def pair(self, places: list[Place], index: int, random: np.random.Generator) -> tuple[list[np.ndarray], int]:

@@ -11,14 +11,18 @@ import subprocess
 import sys
 import time
 
+import cv2
 import numpy as np
 import pytest
 
-from benchmarks.real import cells, detail_map
+from benchmarks.real import cells, deeppcb, detail_map
+from benchmarks.real.archive import Archive
 from benchmarks.real.cells import Digits
 from configs.ablations import quick_real
+from stochconv_jax.data import table_reader
 from stochconv_jax.experiment.experiment import Experiment
 from stochconv_jax.visualization import figures
+from tests.benchmarks.boards import board_archive, board_place
 from tests.conftest import ROOT
 from tests.reporting.folders import SPLIT, THUMBNAIL, write
 
@@ -41,12 +45,29 @@ def test_the_windows_of_a_pass_are_those_of_the_network():
 
 
 def test_the_detail_of_a_mosaic_is_smaller_and_its_defects_are_as_many(tmp_path):
-    one, four = (cells.Boards(320, 64, grid, 640, defective=1) for grid in (1, 2))
-    assert one.decides == (15, 6) and four.decides == (8, 6) and one.in_thumbnail() == pytest.approx(4.5)
+    one, four = (cells.Boards(320, 64, grid, piece=640, defective=1) for grid in (1, 2))
+    assert one.decides == (16, 6) and four.decides == (8, 6) and one.in_thumbnail() == pytest.approx(4.8)
     assert dataclasses.replace(four, defective=4).seen("per_image") == pytest.approx(4 * four.seen("per_image"))
     assert dataclasses.replace(four, defective=4, keep=1).decides == (8, 4)
     with pytest.raises(ValueError, match=r"git clone --bare .*--source=CLONE"):
         one.build(tmp_path, None)
+
+
+@pytest.mark.parametrize("cell", cells.MAPS["boards"], ids=lambda cell: cell.name)
+def test_a_cell_of_boards_builds_its_images(tmp_path, monkeypatch, cell):
+    places = [board_place(number, defects=4) for number in range(cell.grid**2)]
+    archive = board_archive(tmp_path / "clone", places)
+    monkeypatch.setattr(
+        deeppcb, "ARCHIVE", Archive("", "PCBData", archive.git("rev-parse", "HEAD:PCBData").decode().strip())
+    )
+    cell.build(tmp_path / "out", tmp_path / "clone")
+    table = table_reader.read(tmp_path / "out" / "labels.csv").columns
+    defects = [int(number) for number in table["defects"][1::2]]
+    assert len(defects) == len(places)
+    most = 4 if cell.piece == 640 else 3  # in a piece of 320 pixels
+    assert all(cell.defective <= number <= (cell.keep or most) * cell.defective for number in defects)
+    picture = cv2.imread(str(tmp_path / "out" / "images" / table["image"][0]), cv2.IMREAD_GRAYSCALE)
+    assert picture.shape == (cell.side, cell.side)
 
 
 def command(monkeypatch, *words):
@@ -58,13 +79,17 @@ def command(monkeypatch, *words):
     return trained
 
 
-def test_a_shard_has_its_part_of_the_cells_and_all_shards_have_all(monkeypatch, capsys):
+def test_a_shard_has_its_part_of_the_cells_and_all_shards_have_all(monkeypatch):
     parts = [command(monkeypatch, "digits", "runs", f"--shard={number}/3") for number in (1, 2, 3)]
     assert sorted(itertools.chain(*parts), key=str) == sorted(cells.MAPS["digits"], key=str) and len(parts[0]) == 4
-    for wrong in ("3/2", "0/2", "2", "a/b", "1/99"):
-        with pytest.raises(SystemExit):
-            command(monkeypatch, "digits", "runs", f"--shard={wrong}")
-        assert "99: the map has 11 cells" in (text := capsys.readouterr().err) or "write 1/2" in text
+
+
+@pytest.mark.parametrize("shard", ["3/2", "0/2", "2", "a/b", "1/99"])
+def test_an_impossible_shard_is_refused(monkeypatch, capsys, shard):
+    with pytest.raises(SystemExit):
+        command(monkeypatch, "digits", "runs", f"--shard={shard}")
+    expected = "1/99: the map has 11 cells" if shard == "1/99" else f"{shard}: write 1/2 for the first"
+    assert expected in capsys.readouterr().err
 
 
 @pytest.mark.slow

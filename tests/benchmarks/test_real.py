@@ -15,24 +15,10 @@ import pytest
 from benchmarks.real import confounds, coverage, deeppcb, idrid, probe
 from benchmarks.real.archive import Archive
 from stochconv_jax.data import table_reader
+from tests.benchmarks.boards import board_archive, board_place, commit, jpeg
 
 pytest.importorskip("safetensors", reason="safetensors is not installed: pip install safetensors")
 from benchmarks.real import lite_weights
-
-
-def commit(folder, files):
-    """Makes a git repository with the files, {path: content}, and returns it."""
-    for name, content in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content)
-    identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
-    for words in (["init", "-q"], ["add", "."], [*identity, "commit", "-q", "-m", "data"]):
-        subprocess.run(["git", "-C", str(folder), *words], check=True)
-    return folder
-
-
-def jpeg(picture):
-    return cv2.imencode(".jpg", picture)[1].tobytes()
 
 
 def test_an_archive_is_refused_unless_its_files_are_those_expected(tmp_path):
@@ -76,31 +62,6 @@ def test_fundus_photographs_are_cropped_to_the_disc_and_copies_are_left_out(tmp_
     assert abs(picture[32, 32].astype(int) - (40, 90, 200)).max() < 16  # blue, green and red are where they were
 
 
-def board_place(seed, defects):
-    """Returns a template of a place, its tested image with square defects, and the lines of their boxes."""
-    random = np.random.default_rng(seed)
-    template = np.repeat(np.repeat(random.integers(0, 2, (20, 20), np.uint8) * 255, 32, 0), 32, 1)
-    tested, lines = template.copy(), []
-    for number in range(defects):
-        top, left = 40 + 120 * number, 60
-        tested[top : top + 20, left : left + 20] ^= 255
-        lines.append(f"{left} {top} {left + 19} {top + 19} 1")
-    tested[:, 320:352] ^= 255  # a scan is not like its template elsewhere either
-    return template, tested, "\n".join(lines)
-
-
-def board_archive(folder, places):
-    """Returns a clone with the places of one board."""
-    files = {"LICENSE": b"MIT"}
-    for number, (template, tested, lines) in enumerate(places):
-        name = f"PCBData/group1/1/0000{number}"
-        files |= {f"{name}_temp.jpg": jpeg(template), f"{name}_test.jpg": jpeg(tested)}
-        files[f"PCBData/group1/1_not/0000{number}.txt"] = lines.encode()
-    clone = commit(folder, files)
-    tree = subprocess.check_output(["git", "-C", str(clone), "rev-parse", "HEAD:PCBData"]).decode().strip()
-    return Archive("", "PCBData", tree).open(clone)
-
-
 @pytest.mark.parametrize(("keep", "kept"), [(1, 1), (0, 4)])
 @pytest.mark.parametrize("defective", [1, 3])
 def test_twins_of_boards_differ_in_the_kept_defects_alone(tmp_path, keep, kept, defective):
@@ -125,28 +86,31 @@ def test_twins_of_boards_differ_in_the_kept_defects_alone(tmp_path, keep, kept, 
             assert sorted(np.ptp(changed, axis=0)) == [19, 19 + 120 * (kept - 1)]
 
 
-def test_a_piece_of_a_board_contains_a_defect_and_has_any_place():
+def test_a_piece_of_a_board_has_whole_defects_and_any_place():
     template, tested, lines = board_place(0, defects=4)
     boxes = np.array([line.split()[:4] for line in lines.split("\n")], int)
     place, random, corners = deeppcb.Place(template, tested, boxes), np.random.default_rng(0), []
-    for _ in range(200):
+    numbers = set()
+    for _ in range(300):
         piece = place.piece(200, random)
         assert piece.template.shape == piece.tested.shape == (200, 200)
-        changed = deeppcb.keep_defects(piece.template, piece.tested, piece.boxes) != piece.template
-        assert len(piece.boxes) in (1, 2) and changed.sum() >= 400
-        whole = [box for box in piece.boxes if (box[2:] - box[:2] == 19).all()]
-        for left, top, _, _ in whole:
+        numbers.add(len(piece.boxes))
+        for left, top, right, bottom in piece.boxes:
+            assert (right - left, bottom - top) == (19, 19)
             assert (piece.tested != piece.template)[top : top + 20, left : left + 20].all()
-        corners += [tuple(whole[0][:2])]
-    assert len(set(corners)) > 150 and np.ptp([x for x, _ in corners]) <= 60  # a board's edge is 60 pixels to the left
+        corners.append(tuple(piece.boxes[0][:2]))
+    assert numbers == {1, 2}  # defects are 120 pixels from each other
+    assert len(set(corners)) > 200 and np.ptp([x for x, _ in corners]) <= 60  # and 60 from the board's edge
 
 
-def test_a_board_is_shrunk_and_a_copy_is_left_out(tmp_path):
+@pytest.mark.parametrize("piece", [0, 640])
+def test_a_board_is_shrunk_and_a_copy_of_a_piece_is_left_out(tmp_path, piece):
     places = [board_place(number, defects=1) for number in (0, 1, 0, 2)]
-    layout = deeppcb.Layout(grid=1, side=160)
+    layout = deeppcb.Layout(grid=1, piece=piece, side=160)
     deeppcb.build(board_archive(tmp_path / "clone", places), tmp_path / "out", layout)
     table = table_reader.read(tmp_path / "out" / "labels.csv").columns
-    assert table["image"] == [f"0000{number}_{kind}.png" for number in (0, 1, 3) for kind in ("good", "bad")]
+    expected = (0, 1, 3) if piece else (0, 1, 2, 3)
+    assert table["image"] == [f"0000{number}_{kind}.png" for number in expected for kind in ("good", "bad")]
     picture = cv2.imread(str(tmp_path / "out" / "images" / "00001_good.png"), cv2.IMREAD_GRAYSCALE)
     np.testing.assert_array_equal(picture, places[1][0][::4, ::4])  # squares of 32 pixels
 
@@ -158,9 +122,13 @@ def test_a_board_is_shrunk_and_a_copy_is_left_out(tmp_path):
         ({"grid": 2, "defective": 0}, "defective=0: 1 to 4"),
         ({"piece": 100}, "piece=100: 176 to 640 pixels"),
         ({"piece": 641}, "piece=641: 176 to 640 pixels"),
+        ({"grid": 2, "piece": 200, "side": 401}, "side=401: at most 400 pixels"),
+        ({"side": -1}, "side=-1: at most 1280"),
+        ({"grid": 0}, "grid=0, keep=0: at least 1 and 0"),
+        ({"keep": -1}, "keep=-1: at least 1 and 0"),
     ],
 )
-def test_a_layout_that_has_no_room_is_refused(layout, message):
+def test_an_impossible_layout_is_refused(layout, message):
     with pytest.raises(ValueError, match=message):
         deeppcb.Layout(**layout)
 
