@@ -11,9 +11,9 @@ is MIT; its README says "only for research purpose".
 image and its twin of class 0 have the same places, mirrored and turned alike, and differ in the boxes around the
 defects alone. The rest of the tested board is left out, because it differs from the template in 2 % of its pixels, at
 edges all over the board. `--defective=D` places of a positive image have their defects, by default one. `--keep=K`
-leaves at most K of a place's defects, of some 10 to 60 pixels each; 0 leaves all. `--piece=P` takes P x P pixels of
-each place, a random square around a random defect; a pair is left out if its piece without defects equals an earlier
-one, as empty pieces do. `--side=S` shrinks images to S x S pixels.
+leaves at most K of a place's defects, whose boxes measure some 30 to 60 pixels; 0 leaves all. `--piece=P` takes P x P
+pixels of each place, a random square around a random defect; a pair is left out if its piece without defects equals an
+earlier one, as empty pieces do. `--side=S` shrinks images to S x S pixels.
 
 labels.csv: image, target, board, block (the places that make up an image and its relatives), defects. Keep a block on
 one side of a split with --config.data.group_by=block, or a board with group_by=board.

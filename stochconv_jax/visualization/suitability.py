@@ -107,7 +107,7 @@ def _digits(side: int, size: int, places: int, *difference: float, significant: 
 # docs/when-windows-help.md has the sources.
 MEASURED = (
     Measured("retina", Windows((1024, 1024), (224, 224), (225, 225), 32), 320, Detail(16, 10), -0.008, -0.021, 0.004),
-    Measured("boards", Windows((320, 320), (112, 112), (113, 113), 8), 160, Detail(15, 6), -0.041, -0.100, 0.019),
+    Measured("boards", Windows((320, 320), (112, 112), (113, 113), 8), 160, Detail(16, 6), -0.041, -0.100, 0.019),
     Measured("texture", Windows((320, 320), (64, 64), (65, 65), 8), 96, Detail(4, 2000), 0.465, 0.382, 0.558, True),
     _digits(640, 8, 256, 0.038, -0.057, 0.159),
     _digits(640, 8, 1024, 0.379, 0.238, 0.504, significant=True),
