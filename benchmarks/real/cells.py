@@ -16,7 +16,7 @@ from stochconv_jax.visualization.suitability import Detail, Windows
 BASELINE = "thumbnail_equal_cost"
 RIVALS = {"per_image": "a window for each filter", "shared_crop": "a random crop for all filters"}
 DEFECT = 32  # typical side of a board's defect in pixels; its box measures 34 (median)
-DEFECTS = {640: 6, 320: 3}  # typical number in a piece of a board; the means are 6.7 and 2.9
+DEFECTS = {640: 6.7, 320: 2.9, 176: 1.4}  # mean number in a piece of a board, by its side
 WINDOWS = {"per_image": 8, "shared_crop": 1}  # of a pass, with the 8 filters of the tiny network's stem
 
 
@@ -99,7 +99,7 @@ class Boards(Cell):
         """See `Cell`."""
         number = DEFECTS[self.piece]
         size = round(DEFECT * self.side / (self.piece * self.grid))
-        return Detail(size, min(self.keep or number, number) * self.defective)
+        return Detail(size, round(min(self.keep or number, number) * self.defective))
 
     def build(self, folder: pathlib.Path, source: pathlib.Path | None) -> None:
         """See `Cell`. Raises ValueError if `source` is not the data set."""
@@ -116,13 +116,12 @@ MAPS: dict[str, tuple[Cell, ...]] = {
         *(Digits(160, 32, 8, copies) for copies in (4, 16, 64)),
         *(Digits(160, 32, 16, copies) for copies in (1, 4, 16)),
     ),
-    # Pieces, places and mosaics of a board at half the resolution, where a defect has 16 pixels; many small ones; one.
-    # A larger grid has fewer blocks of places: 371 for 2x2 places, 88 for 4x4.
+    # Pieces and places of a board at half the resolution, where a defect has 16 pixels, and mosaics of them.
+    # A larger grid has fewer blocks of places.
     "boards": (
         Boards(160, 64, grid=1, piece=320, defective=1),
         Boards(320, 64, grid=1, piece=640, defective=1),
+        Boards(704, 64, grid=8, piece=176, defective=64),
         Boards(640, 64, grid=2, piece=640, defective=4),
-        Boards(320, 64, grid=4, piece=640, defective=16),
-        Boards(160, 64, grid=1, piece=320, defective=1, keep=1),
     ),
 }
