@@ -86,20 +86,18 @@ class Boards(Cell):
     grid: int
     piece: int
     defective: int
-    keep: int = 0
     settings: ClassVar[Mapping[str, Any]] = {"data.group_by": "block", "num_epochs": 8}
 
     @property
     def layout(self) -> deeppcb.Layout:
         """Returns what an image consists of."""
-        return deeppcb.Layout(**{field.name: getattr(self, field.name) for field in dataclasses.fields(deeppcb.Layout)})
+        return deeppcb.Layout(grid=self.grid, defective=self.defective, piece=self.piece, side=self.side)
 
     @property
     def decides(self) -> Detail:
         """See `Cell`."""
-        number = DEFECTS[self.piece]
         size = round(DEFECT * self.side / (self.piece * self.grid))
-        return Detail(size, round(min(self.keep or number, number) * self.defective))
+        return Detail(size, round(DEFECTS[self.piece] * self.defective))
 
     def build(self, folder: pathlib.Path, source: pathlib.Path | None) -> None:
         """See `Cell`. Raises ValueError if `source` is not the data set."""
@@ -116,12 +114,13 @@ MAPS: dict[str, tuple[Cell, ...]] = {
         *(Digits(160, 32, 8, copies) for copies in (4, 16, 64)),
         *(Digits(160, 32, 16, copies) for copies in (1, 4, 16)),
     ),
-    # Pieces and places of a board at half the resolution, where a defect has 16 pixels, and mosaics of them.
+    # Mosaics of small pieces at full resolution, where a defect has 32 pixels; larger pieces and mosaics at half of it.
     # A larger grid has fewer blocks of places.
     "boards": (
+        Boards(176, 64, grid=1, piece=176, defective=1),
+        Boards(352, 64, grid=2, piece=176, defective=4),
         Boards(160, 64, grid=1, piece=320, defective=1),
         Boards(320, 64, grid=1, piece=640, defective=1),
         Boards(704, 64, grid=8, piece=176, defective=64),
-        Boards(640, 64, grid=2, piece=640, defective=4),
     ),
 }

@@ -46,9 +46,9 @@ def test_the_windows_of_a_pass_are_those_of_the_network():
 
 def test_the_detail_of_a_mosaic_is_smaller_and_its_defects_are_as_many(tmp_path):
     one, four = (cells.Boards(320, 64, grid, piece=640, defective=1) for grid in (1, 2))
-    assert one.decides == (16, 6) and four.decides == (8, 6) and one.in_thumbnail() == pytest.approx(4.8)
-    assert dataclasses.replace(four, defective=4).seen("per_image") == pytest.approx(4 * four.seen("per_image"))
-    assert dataclasses.replace(four, defective=4, keep=1).decides == (8, 4)
+    assert one.decides == (16, 7) and four.decides == (8, 7) and one.in_thumbnail() == pytest.approx(4.8)
+    all_four = dataclasses.replace(four, defective=4)
+    assert all_four.decides == (8, 27) and all_four.seen("per_image") == pytest.approx(27 / 7 * four.seen("per_image"))
     with pytest.raises(ValueError, match=r"git clone --bare .*--source=CLONE"):
         one.build(tmp_path, None)
 
@@ -64,8 +64,8 @@ def test_a_cell_of_boards_builds_its_images(tmp_path, monkeypatch, cell):
     table = table_reader.read(tmp_path / "out" / "labels.csv").columns
     defects = [int(number) for number in table["defects"][1::2]]
     assert len(defects) == len(places)
-    most = 4 if cell.piece == 640 else 3  # in a piece of 320 pixels
-    assert all(cell.defective <= number <= (cell.keep or most) * cell.defective for number in defects)
+    most = {640: 4, 320: 3, 176: 2}[cell.piece]  # defects are 120 pixels from each other
+    assert all(cell.defective <= number <= most * cell.defective for number in defects)
     picture = cv2.imread(str(tmp_path / "out" / "images" / table["image"][0]), cv2.IMREAD_GRAYSCALE)
     assert picture.shape == (cell.side, cell.side)
 
