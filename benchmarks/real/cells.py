@@ -114,11 +114,9 @@ MAPS: dict[str, tuple[Cell, ...]] = {
         *(Digits(160, 32, 8, copies) for copies in (4, 16, 64)),
         *(Digits(160, 32, 16, copies) for copies in (1, 4, 16)),
     ),
-    # Mosaics of small pieces at full resolution, where a defect has 32 pixels; larger pieces and mosaics at half of it.
-    # A larger grid has fewer blocks of places.
+    # Pieces of a board at full resolution, where a defect has 32 pixels, and at half of it; mosaics of 8x8 small pieces.
     "boards": (
         Boards(176, 64, grid=1, piece=176, defective=1),
-        Boards(352, 64, grid=2, piece=176, defective=4),
         Boards(160, 64, grid=1, piece=320, defective=1),
         Boards(320, 64, grid=1, piece=640, defective=1),
         Boards(704, 64, grid=8, piece=176, defective=64),
