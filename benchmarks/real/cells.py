@@ -114,7 +114,7 @@ MAPS: dict[str, tuple[Cell, ...]] = {
         *(Digits(160, 32, 8, copies) for copies in (4, 16, 64)),
         *(Digits(160, 32, 16, copies) for copies in (1, 4, 16)),
     ),
-    # Pieces of a board at full resolution, where a defect has 32 pixels, and at half of it; mosaics of 8x8 small pieces.
+    # A defect has 32 pixels at full resolution, in the first cell, and 16 at half of it.
     "boards": (
         Boards(176, 64, grid=1, piece=176, defective=1),
         Boards(160, 64, grid=1, piece=320, defective=1),
