@@ -119,6 +119,6 @@ MAPS: dict[str, tuple[Cell, ...]] = {
         Boards(176, 64, grid=1, piece=176, defective=1),
         Boards(160, 64, grid=1, piece=320, defective=1),
         Boards(320, 64, grid=1, piece=640, defective=1),
-        Boards(704, 64, grid=8, piece=176, defective=64),
+        Boards(640, 64, grid=2, piece=640, defective=4),
     ),
 }

@@ -23,6 +23,7 @@ import sys
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib import ticker
 
 from benchmarks.real.cells import BASELINE, MAPS, RIVALS, Cell
 from stochconv_jax import metrics
@@ -147,6 +148,7 @@ def draw(rows: Sequence[Row]):
                 _draw_cell(axes, row)
         axes.set(xscale="log", yscale="log", title=title, xlabel="detail in the larger thumbnail (pixels)")
         axes.set_xticks(widths, [f"{width:.1f}" for width in widths])
+        axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
         axes.minorticks_off()
         axes.yaxis.set_major_formatter("{x:g}")
         axes.margins(0.2)
