@@ -55,7 +55,7 @@ class Cell(abc.ABC):
         return self.decides.size * self.larger_thumbnail() / self.side
 
     def seen(self, rival: str) -> float:
-        """Returns the mean number of times that the windows of one pass contain a detail."""
+        """Returns the mean number of details in the windows of one pass. Each counts once for each window around it."""
         image, thumbnail, window = ((side, side) for side in (self.side, self.thumbnail, self.thumbnail + 1))
         return Windows(image, thumbnail, window, WINDOWS[rival]).seen(self.decides)
 

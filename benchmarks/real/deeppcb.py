@@ -4,16 +4,16 @@
     python -m benchmarks.real.deeppcb DEEPPCB boards --grid=2 --keep=1
 
 Data: Tang et al., "Online PCB Defect Detector On A New PCB Defect Dataset" (2019, arXiv 1902.06197): 1500 pairs of a
-template without defects and the same place of a tested board with 3 to 12 defects, 640x640 binary pixels. Its LICENSE
-is MIT; its README says "only for research purpose".
+template without defects and the same place of a tested board, most with 3 to 12 defects, 640x640 binary pixels. Its
+LICENSE is MIT; its README says "only for research purpose".
 
 `--grid=N` joins N x N places of a board into one image, of 640 N pixels a side without the options below. A positive
 image and its twin of class 0 have the same places, mirrored and turned alike, and differ in the boxes around the
 defects alone. The rest of the tested board is left out, because it differs from the template in 2 % of its pixels, at
 edges all over the board. `--defective=D` places of a positive image have their defects, by default one. `--keep=K`
-leaves at most K of a place's defects, whose boxes measure some 30 to 60 pixels; 0 leaves all. `--piece=P` takes P x P
-pixels of each place, a random square around a random defect; a pair is left out if its piece without defects equals an
-earlier one, as empty pieces do. `--side=S` shrinks images to S x S pixels.
+leaves at most K of a place's defects, whose boxes measure some 30 to 50 pixels; 0 leaves all. `--piece=P` takes P x P
+pixels of each place, a random square around a random defect. Then a pair is left out if its image of class 0 equals an
+earlier one, as those of empty pieces do. `--side=S` shrinks images to S x S pixels.
 
 labels.csv: image, target, board, block (the places that make up an image and its relatives), defects. Keep a block on
 one side of a split with --config.data.group_by=block, or a board with group_by=board.
@@ -160,7 +160,7 @@ class Layout:
 
 
 def build(clone: Clone, folder: pathlib.Path, layout: Layout) -> None:
-    """Writes all images and labels.csv. Pairs of pieces are left out if class 0 has an earlier image's pixels."""
+    """Writes all images and labels.csv. Leaves out a pair of pieces if its image of class 0 equals an earlier one."""
     (folder / "labels.csv").unlink(missing_ok=True)  # it is written after all images and says that they are there
     rows, known = [], set()
     for board, block, names in blocks(clone, layout.grid**2):

@@ -9,9 +9,12 @@ r"""Measures what windows gain over a thumbnail of equal cost, by the size of th
 
 `train` builds the images of each cell of the map, see benchmarks/real/cells.py, and runs the sweep of
 configs/ablations/quick_real.py on them. The same command goes on where it was stopped. `--shard=1/2` and `--shard=2/2`
-share the cells between two processes; other arguments are passed to main.py. `draw` prints the table of the cells that
-are trained with two seeds or more, and draws the map: at the size of the detail in the larger thumbnail, and the mean
-number of times that the windows of one pass contain a detail.
+share the cells between two processes. Other arguments are passed to main.py: `--config.sweep.shard=1/2` and `2/2` share
+the runs of each cell, whose images the first process must have built before the second starts.
+
+`draw` prints the table of the cells that are trained with two seeds or more, and draws the map: at the size of the
+detail in the larger thumbnail, and the mean number of details in the windows of one pass. A detail counts once for each
+window that contains it.
 """
 
 import argparse

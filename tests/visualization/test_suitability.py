@@ -5,6 +5,7 @@ import jax
 import numpy as np
 import pytest
 
+from benchmarks.real import cells
 from stochconv_jax.ops import sample_windows
 from stochconv_jax.visualization import detail_size, figures, suitability
 from stochconv_jax.visualization.suitability import Detail
@@ -89,7 +90,7 @@ def test_the_text_has_the_sizes_and_the_nearest_measured_data():
     assert "A detail of 16 pixels has 3.5 in the thumbnail, and 4.9 in one at the cost of both branches" in text
     assert "0.66 in 1, 0.89 in 4, 0.97 in 16" in text and "retina, -0.008" in text
     boards = suitability.Windows((320, 320), (112, 112), (113, 113), 8)
-    assert "boards, -0.041 [-0.100, +0.019]" in suitability.describe(boards, Detail(16, 6))
+    assert "boards, -0.041 [-0.100, +0.019]" in suitability.describe(boards, Detail(16, 7))
     assert "With 10 in an image (--config.show.places), the windows of a pass contain 14 on average" in text
     assert "a random crop for all filters 0.43. Measured" in text  # a 32nd
     assert text.endswith("No measured data set gained with details of more than 1.2 pixels in the larger thumbnail")
@@ -121,12 +122,11 @@ def test_the_figure_has_the_detail_at_its_place(tmp_path, detail):
     assert content.shape[1] == 1440 and content.std() > 10
 
 
-def test_the_measured_digits_are_those_of_the_documentation():
+def test_what_was_measured_for_the_maps_is_that_of_the_documentation():
     rows = [line.split(" | ") for line in (ROOT / "docs/when-windows-help.md").read_text().splitlines()]
     rows = [row for row in rows if row[0] == "| a window for each filter"]
-    found = [one for one in suitability.MEASURED if one.name == "digits"]
-    assert len(rows) == len(found) == 11
-    for row, one in zip(rows, found):
+    assert len(rows) == len(suitability.OF_THE_MAPS) == sum(map(len, cells.MAPS.values()))
+    for row, one in zip(rows, suitability.OF_THE_MAPS):
         assert row[1:4] == list(map(str, (one.windows.image_size[0], *one.detail)))
         assert row[4:6] == [f"{one.width():.1f}", f"{one.seen():.2g}"]
         difference = f"{one.difference:+.3f} [{one.low:+.3f}, {one.high:+.3f}]"
