@@ -125,7 +125,9 @@ def test_the_figure_has_the_detail_at_its_place(tmp_path, detail):
 def test_what_was_measured_for_the_maps_is_that_of_the_documentation():
     rows = [line.split(" | ") for line in (ROOT / "docs/when-windows-help.md").read_text().splitlines()]
     rows = [row for row in rows if row[0] == "| a window for each filter"]
-    assert len(rows) == len(suitability.OF_THE_MAPS) == sum(map(len, cells.MAPS.values()))
+    assert len(rows) == sum(map(len, cells.MAPS.values()))
+    rows = [row for row in rows if max(float(row[7]), float(row[10])) > 0.55]  # one of the networks learnt something
+    assert len(rows) == len(suitability.OF_THE_MAPS)
     for row, one in zip(rows, suitability.OF_THE_MAPS):
         assert row[1:4] == list(map(str, (one.windows.image_size[0], *one.detail)))
         assert row[4:6] == [f"{one.width():.1f}", f"{one.seen():.2g}"]
@@ -135,7 +137,11 @@ def test_what_was_measured_for_the_maps_is_that_of_the_documentation():
 
 def test_circles_have_the_colours_of_gain_and_loss():
     right = suitability.draw(RETINA, Detail(24)).axes[1]
-    circles = {tuple(line.get_xydata()[0]): line.get_color() for line in right.lines if line.get_marker() == "o"}
+    circles = {
+        tuple(line.get_xydata()[0]): line.get_color()
+        for line in right.lines
+        if line.get_marker() in "os" and len(line.get_xydata())
+    }
     blue = {one.difference for one in suitability.MEASURED if circles[one.width(), one.seen()] == figures.BLUE}
     orange = {one.difference for one in suitability.MEASURED if circles[one.width(), one.seen()] == figures.VERMILLION}
-    assert blue == {0.465, 0.379} and orange == {-0.240, -0.216, -0.253, -0.277}
+    assert blue == {0.465, 0.379} and orange == {-0.240, -0.216, -0.253, -0.277, -0.143, -0.051}
