@@ -44,7 +44,10 @@ class Cell(abc.ABC):
 
     @abc.abstractmethod
     def build(self, folder: pathlib.Path, source: pathlib.Path | None) -> None:
-        """Writes images and labels.csv. `source` is the clone of the data set, for maps that have one."""
+        """Writes images and labels.csv. `source` is the clone of the data set, for maps that have one.
+
+        Raises ValueError if the source is missing or not the data set.
+        """
 
     def larger_thumbnail(self) -> int:
         """Returns the side of the thumbnail of equal cost in pixels."""

