@@ -106,13 +106,14 @@ def test_a_piece_of_a_board_has_whole_defects_and_any_place():
 @pytest.mark.parametrize("piece", [0, 640])
 def test_a_board_is_shrunk_and_a_copy_of_a_piece_is_left_out(tmp_path, piece):
     places = [board_place(number, defects=1) for number in (0, 1, 0, 2)]
-    layout = deeppcb.Layout(grid=1, piece=piece, side=160)
+    layout = deeppcb.Layout(grid=1, piece=piece, side=100)
     deeppcb.build(board_archive(tmp_path / "clone", places), tmp_path / "out", layout)
     table = table_reader.read(tmp_path / "out" / "labels.csv").columns
     expected = (0, 1, 3) if piece else (0, 1, 2, 3)
     assert table["image"] == [f"0000{number}_{kind}.png" for number in expected for kind in ("good", "bad")]
     picture = cv2.imread(str(tmp_path / "out" / "images" / "00001_good.png"), cv2.IMREAD_GRAYSCALE)
-    np.testing.assert_array_equal(picture, places[1][0][::4, ::4])  # squares of 32 pixels
+    large = np.repeat(np.repeat(places[1][0].astype(float), 5, 0), 5, 1)  # 3200 pixels, 32 for each of 100
+    np.testing.assert_allclose(picture, large.reshape(100, 32, 100, 32).mean((1, 3)), atol=1)
 
 
 @pytest.mark.parametrize(
