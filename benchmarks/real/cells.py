@@ -89,7 +89,7 @@ class Boards(Cell):
     grid: int
     piece: int
     defective: int
-    settings: ClassVar[Mapping[str, Any]] = {"data.group_by": "block", "num_epochs": 8}
+    settings: ClassVar[Mapping[str, Any]] = {"data.group_by": "block", "num_epochs": 8, "sweep.seeds": (0, 1, 2, 3, 4)}
 
     @property
     def layout(self) -> deeppcb.Layout:
