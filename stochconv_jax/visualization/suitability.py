@@ -122,8 +122,8 @@ OF_THE_MAPS = (
     _digits(160, 16, 1, -0.158, -0.261, -0.054),
     _digits(160, 16, 4, -0.253, -0.332, -0.162, significant=True),
     _digits(160, 16, 16, -0.277, -0.362, -0.206, significant=True),
-    _boards(176, 32, 1, -0.143, -0.190, -0.101, significant=True),
-    _boards(160, 16, 3, -0.051, -0.078, -0.021, significant=True),
+    _boards(176, 32, 1, -0.138, -0.176, -0.102, significant=True),
+    _boards(160, 16, 3, -0.102, -0.162, -0.046, significant=True),
 )
 MEASURED = (
     Measured("retina", Windows((1024, 1024), (224, 224), (225, 225), 32), 320, Detail(16, 10), -0.008, -0.021, 0.004),
