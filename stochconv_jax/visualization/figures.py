@@ -35,6 +35,7 @@ SETTINGS: dict[Any, Any] = {  # matplotlib's rcParams
 styled = matplotlib.rc_context(SETTINGS)
 BLUE, VERMILLION, BLACK = COLORS[0], COLORS[1], COLORS[6]
 LINES = ("-", (0, (4, 1.2)), (0, (1.2, 1)), (0, (4, 1, 1, 1)), (0, (7, 2)))
+OUTLINE = (withStroke(linewidth=3, foreground="white"),)  # keeps text and frames legible on pictures and lines
 SIGNED = LinearSegmentedColormap.from_list("blue to vermillion", (BLUE, "#f4f4f4", VERMILLION))
 
 
@@ -256,9 +257,8 @@ def _boxes(axes, boxes: np.ndarray, window_size: Size) -> None:
     """Draws windows as frames, numbered if there are several."""
     for number, (top, left) in enumerate(boxes):
         color, line = _style(number) if len(boxes) > 1 else (BLACK, "-")
-        outline = [withStroke(linewidth=3, foreground="white")]
         corner, width, height = (left - 0.5, top - 0.5), window_size[1], window_size[0]
-        frame = {"fill": False, "edgecolor": color, "linewidth": 1.5, "linestyle": line, "path_effects": outline}
+        frame = {"fill": False, "edgecolor": color, "linewidth": 1.5, "linestyle": line, "path_effects": OUTLINE}
         axes.add_patch(Rectangle(corner, width, height, **frame))
     if len(boxes) > 1:
         for number, (top, left) in enumerate(boxes):
@@ -268,7 +268,7 @@ def _boxes(axes, boxes: np.ndarray, window_size: Size) -> None:
 def _number(axes, x: float, y: float, number: int, **settings) -> None:
     """Writes the number of a filter, which counts from 1 for readers, in the filter's colour."""
     settings |= {"color": _style(number)[0], "fontsize": 8, "weight": "bold"}
-    axes.text(x, y, str(number + 1), path_effects=[withStroke(linewidth=2, foreground="white")], **settings)
+    axes.text(x, y, str(number + 1), path_effects=OUTLINE, **settings)
 
 
 def _grey(picture: np.ndarray) -> np.ndarray:

@@ -228,5 +228,5 @@ def _draw_measured(axes) -> None:
             text, shift = f"{one.difference:+.2f}", (6, -3)
         elif one.name == "digits":
             text, shift, side = f"{one.difference:+.2f}", (0, 6), "center"
-        axes.annotate(text, place, shift, textcoords="offset points", fontsize=7, ha=side)
+        axes.annotate(text, place, shift, textcoords="offset points", fontsize=7, ha=side, path_effects=figures.OUTLINE)
     axes.plot([], [], "s", color=figures.gain_color(0, False), markersize=6, label="boards")
