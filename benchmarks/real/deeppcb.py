@@ -12,8 +12,8 @@ image and its twin of class 0 have the same places, mirrored and turned alike, a
 defects alone. The rest of the tested board is left out, because it differs from the template in 2 % of its pixels, at
 edges all over the board. `--defective=D` places of a positive image have their defects, by default one. `--keep=K`
 leaves at most K of a place's defects, whose boxes measure some 30 to 50 pixels; 0 leaves all. `--piece=P` takes P x P
-pixels of each place, a random square around a random defect. Then a pair is left out if its image of class 0 equals an
-earlier one, as those of empty pieces do. `--side=S` shrinks images to S x S pixels.
+pixels of each place, a random square around a random defect. `--side=S` shrinks images to S x S pixels. A pair is left
+out if its image of class 0 equals an earlier one: two templates are copies of others, and empty pieces are alike.
 
 labels.csv: image, target, board, block (the places that make up an image and its relatives), defects. Keep a block on
 one side of a split with --config.data.group_by=block, or a board with group_by=board.
@@ -160,7 +160,7 @@ class Layout:
 
 
 def build(clone: Clone, folder: pathlib.Path, layout: Layout) -> None:
-    """Writes all images and labels.csv. Leaves out a pair of pieces if its image of class 0 equals an earlier one."""
+    """Writes all images and labels.csv. Leaves out a pair if its image of class 0 equals an earlier one."""
     (folder / "labels.csv").unlink(missing_ok=True)  # it is written after all images and says that they are there
     rows, known = [], set()
     for board, block, names in blocks(clone, layout.grid**2):
@@ -169,7 +169,7 @@ def build(clone: Clone, folder: pathlib.Path, layout: Layout) -> None:
         for index, name in enumerate(names):
             pair, defects = layout.pair(places, index, random)
             digest = hashlib.sha256(pair[0].tobytes()).digest()
-            if layout.piece and digest in known:
+            if digest in known:
                 continue
             known.add(digest)
             for target, (kind, picture) in enumerate(zip(("good", "bad"), pair)):
