@@ -199,7 +199,7 @@ RULES: Mapping[str, Kind] = {
     "show.count": integer(1),
     "show.topics": subset(("augmentation", "windows", "coverage", "sampling", "filters", "relevance", "suitability")),
     "show.detail": integer(0),
-    "show.places": integer(1),
+    "show.places": _positive(),
     "show.output": text(f"{NO_ADDRESS}.+", "the name of a folder"),
     "show.passes": integer(8),  # the minimum for a relevance map, attribution.LEAST_PASSES
     "log.trackers": subset(("tensorboard", "clu", "wandb", "mlflow"), may_be_empty=True),

@@ -107,7 +107,7 @@ def get_config() -> ConfigDict:
                 # Figures to draw; also suitability.
                 "topics": ("augmentation", "windows", "coverage", "sampling", "filters", "relevance"),
                 "detail": 0,  # suitability: size in pixels of what decides; 0: estimated from validation images
-                "places": 1,  # suitability: number of places of an image that show such a detail
+                "places": 1.0,  # suitability: mean number of places of an image that show such a detail
                 "passes": 256,  # draws of windows per relevance map; more of them make the map less noisy
                 "output": "show",  # folder to write into, relative to the run folder or absolute
             },

@@ -17,7 +17,7 @@ BASELINE = "thumbnail_equal_cost"
 RIVALS = {"per_image": "a window for each filter", "shared_crop": "a random crop for all filters"}
 DEFECT = 32  # typical side of a board's defect in pixels; its box measures 34 (median)
 DEFECTS = {640: 6.7, 320: 2.9, 176: 1.4}  # mean number in a piece of a board, by its side
-WINDOWS = {"per_image": 8, "shared_crop": 1}  # of a pass, with the 8 filters of the tiny network's stem
+WINDOWS_OF_A_PASS = {"per_image": 8, "shared_crop": 1}  # with the 8 filters of the tiny network's stem
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Cell(abc.ABC):
     def seen(self, rival: str) -> float:
         """Returns the mean number of details in the windows of one pass. Each counts once for each window around it."""
         image, thumbnail, window = ((side, side) for side in (self.side, self.thumbnail, self.thumbnail + 1))
-        return Windows(image, thumbnail, window, WINDOWS[rival]).seen(self.decides)
+        return Windows(image, thumbnail, window, WINDOWS_OF_A_PASS[rival]).seen(self.decides)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Boards(Cell):
     def decides(self) -> Detail:
         """See `Cell`."""
         size = round(DEFECT * self.side / (self.piece * self.grid))
-        return Detail(size, round(DEFECTS[self.piece] * self.defective))
+        return Detail(size, DEFECTS[self.piece] * self.defective)
 
     def build(self, folder: pathlib.Path, source: pathlib.Path | None) -> None:
         """See `Cell`. Raises ValueError if `source` is not the data set."""

@@ -131,7 +131,8 @@ def table(rows: Sequence[Row]) -> str:
     ]
     for row in rows:
         cell, (value, low, high, _) = row.cell, row.difference
-        cells = [RIVALS[row.rival], cell.side, *cell.decides, f"{cell.in_thumbnail():.1f}"]
+        size, places = cell.decides
+        cells = [RIVALS[row.rival], cell.side, size, f"{places:g}", f"{cell.in_thumbnail():.1f}"]
         cells += [f"{cell.seen(row.rival):.2g}", row.seeds, f"{row.baseline:.3f}"]
         cells += [f"{row.by_passes[number - 1]:.3f}" for number in (1, 4, PASSES)]
         difference = f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"

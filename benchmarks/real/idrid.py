@@ -83,12 +83,15 @@ def square(picture: np.ndarray, size: int) -> np.ndarray:
 
 
 def build(clone: Clone, folder: pathlib.Path, *, size: int, target: str) -> None:
-    """Writes the images that are not there yet, and labels.csv."""
+    """Writes the images that are not there yet in this size, and labels.csv."""
+    (folder / "labels.csv").unlink(missing_ok=True)  # it is written after all images and says that they are there
     rows = read_labels(clone, target)
     progress = Progress(len(rows), emit=print)
     for index, row in enumerate(rows):
         path = row.pop("path")
-        if not (folder / "images" / row["image"]).exists():
+        file = folder / "images" / row["image"]
+        there = cv2.imread(str(file)) if file.exists() else None
+        if there is None or there.shape[:2] != (size, size):
             bgr = cv2.imdecode(np.frombuffer(clone.read(path), np.uint8), cv2.IMREAD_COLOR)
             image_folder.write_image(folder, row["image"], square(bgr, size)[..., ::-1])
         progress.update(index + 1)
@@ -102,4 +105,8 @@ if __name__ == "__main__":
     parser.add_argument("--size", type=int, default=1024, help="side of the images in pixels")
     parser.add_argument("--target", choices=TARGETS, default="referable", help="which classes to write")
     options = parser.parse_args()
-    build(ARCHIVE.open(options.clone), options.folder, size=options.size, target=options.target)
+    try:
+        opened = ARCHIVE.open(options.clone)
+    except ValueError as error:
+        parser.error(str(error))
+    build(opened, options.folder, size=options.size, target=options.target)

@@ -10,17 +10,18 @@ from stochconv_jax.visualization.attribution import Size
 from stochconv_jax.visualization.window_chance import chance
 
 PASSES = (1, 4, 16)
+DIGITS, BOARDS, PIECES = "digits", "boards", "pieces of boards"  # names of measured data sets
 LEAST_SEEN = 0.01  # fewer details in the windows of a pass are drawn here
 
 
 class Detail(NamedTuple):
-    """Describes what decides the class: squares of `size` pixels, which lie at `places` places of an image.
+    """Describes what decides the class: squares of `size` pixels, which lie at `places` places of an image on average.
 
     A `size` of 0 means that the size is not known.
     """
 
     size: int
-    places: int = 1
+    places: float = 1
 
 
 UNKNOWN = Detail(0)
@@ -99,35 +100,33 @@ class Measured:
         return self.significant and self.difference > 0
 
 
-def _digits(side: int, size: int, places: int, *difference: float, significant: bool = False) -> Measured:
-    windows, detail = Windows((side, side), (32, 32), (33, 33), 8), Detail(size, places)
-    return Measured("digits", windows, 48, detail, *difference, significant=significant)
-
-
-def _boards(side: int, size: int, places: int, *difference: float, significant: bool = False) -> Measured:
-    windows, detail = Windows((side, side), (64, 64), (65, 65), 8), Detail(size, places)
-    return Measured("boards", windows, 96, detail, *difference, significant=significant)
+def _on_map(
+    name: str, side: int, thumbnail: int, detail: Detail, *difference: float, significant: bool = False
+) -> Measured:
+    """Returns a cell of a map: images, thumbnails and larger thumbnails of `side`, `thumbnail` and 1.5 `thumbnail`."""
+    windows = Windows((side, side), (thumbnail, thumbnail), (thumbnail + 1, thumbnail + 1), 8)
+    return Measured(name, windows, thumbnail * 3 // 2, detail, *difference, significant=significant)
 
 
 # docs/when-windows-help.md has the sources. Boards from which no network learnt are left out.
 OF_THE_MAPS = (
-    _digits(640, 8, 256, 0.038, -0.057, 0.159),
-    _digits(640, 8, 1024, 0.379, 0.238, 0.504, significant=True),
-    _digits(320, 8, 16, -0.139, -0.281, -0.009),
-    _digits(320, 8, 64, -0.240, -0.301, -0.168, significant=True),
-    _digits(320, 8, 256, -0.002, -0.133, 0.153),
-    _digits(160, 8, 4, -0.127, -0.240, -0.023),
-    _digits(160, 8, 16, -0.216, -0.295, -0.124, significant=True),
-    _digits(160, 8, 64, -0.024, -0.105, 0.055),
-    _digits(160, 16, 1, -0.158, -0.261, -0.054),
-    _digits(160, 16, 4, -0.253, -0.332, -0.162, significant=True),
-    _digits(160, 16, 16, -0.277, -0.362, -0.206, significant=True),
-    _boards(176, 32, 1, -0.138, -0.176, -0.102, significant=True),
-    _boards(160, 16, 3, -0.102, -0.162, -0.046, significant=True),
+    _on_map(DIGITS, 640, 32, Detail(8, 256), 0.038, -0.057, 0.159),
+    _on_map(DIGITS, 640, 32, Detail(8, 1024), 0.379, 0.238, 0.504, significant=True),
+    _on_map(DIGITS, 320, 32, Detail(8, 16), -0.139, -0.281, -0.009),
+    _on_map(DIGITS, 320, 32, Detail(8, 64), -0.240, -0.301, -0.168, significant=True),
+    _on_map(DIGITS, 320, 32, Detail(8, 256), -0.002, -0.133, 0.153),
+    _on_map(DIGITS, 160, 32, Detail(8, 4), -0.127, -0.240, -0.023),
+    _on_map(DIGITS, 160, 32, Detail(8, 16), -0.216, -0.295, -0.124, significant=True),
+    _on_map(DIGITS, 160, 32, Detail(8, 64), -0.024, -0.105, 0.055),
+    _on_map(DIGITS, 160, 32, Detail(16, 1), -0.158, -0.261, -0.054),
+    _on_map(DIGITS, 160, 32, Detail(16, 4), -0.253, -0.332, -0.162, significant=True),
+    _on_map(DIGITS, 160, 32, Detail(16, 16), -0.277, -0.362, -0.206, significant=True),
+    _on_map(PIECES, 176, 64, Detail(32, 1.4), -0.138, -0.176, -0.102, significant=True),
+    _on_map(PIECES, 160, 64, Detail(16, 2.9), -0.102, -0.162, -0.046, significant=True),
 )
 MEASURED = (
     Measured("retina", Windows((1024, 1024), (224, 224), (225, 225), 32), 320, Detail(16, 10), -0.008, -0.021, 0.004),
-    Measured("boards", Windows((320, 320), (112, 112), (113, 113), 8), 160, Detail(16, 7), -0.047, -0.130, 0.058),
+    Measured(BOARDS, Windows((320, 320), (112, 112), (113, 113), 8), 160, Detail(16, 6.7), -0.047, -0.130, 0.058),
     Measured("texture", Windows((320, 320), (64, 64), (65, 65), 8), 96, Detail(4, 2000), 0.465, 0.382, 0.558, True),
     *OF_THE_MAPS,
 )
@@ -147,8 +146,8 @@ def describe(windows: Windows, detail: Detail) -> str:
     found = min(MEASURED, key=lambda one: _distance(windows, detail, one))
     text += (
         f"A detail of {detail.size} pixels has {width:.1f} in the thumbnail, and {larger:.1f} in one at the cost of "
-        f"both branches. The chance that a window contains a given one, by passes: {chances}. With {detail.places} in "
-        f"an image (--config.show.places), the windows of a pass contain {_count(windows.seen(detail))} on average, "
+        f"both branches. The chance that a window contains a given one, by passes: {chances}. With {detail.places:g} "
+        f"in an image (--config.show.places), the windows of a pass contain {_count(windows.seen(detail))} on average, "
         f"repeats counted, and a random crop for all filters {_count(crop.seen(detail))}. Measured nearest: "
         f"{found.name}, {found.difference:+.3f} [{found.low:+.3f}, {found.high:+.3f}] AUC against such a thumbnail"
     )
@@ -164,7 +163,9 @@ def _doubts(width: float, seen: float) -> str:
         doubts.append(f"details of more than {widest:.1f} pixels in the larger thumbnail")
     if round(seen) < round(fewest):
         doubts.append(f"fewer than {fewest:.0f} details in the windows of a pass")
-    return ". No measured data set gained with " + ", or with ".join(doubts) if doubts else ""
+    if not doubts:
+        return ""
+    return ". With a window for each filter, no measured data set gained with " + ", or with ".join(doubts)
 
 
 def _count(seen: float) -> str:
@@ -220,13 +221,13 @@ def _draw_measured(axes) -> None:
     Boards are squares with their numbers on the right, others circles with their numbers above.
     """
     for one in MEASURED:
-        place, boards = (one.width(), one.seen()), one.name == "boards"
+        place, boards = (one.width(), one.seen()), one.name in (BOARDS, PIECES)
         color = figures.gain_color(one.difference, one.significant)
         axes.plot(*place, "s" if boards else "o", color=color, markersize=6 if boards else 7)
         text, shift, side = f"{one.name}: {one.difference:+.3f}", (-4, 6), "left"
         if boards:
             text, shift = f"{one.difference:+.2f}", (6, -3)
-        elif one.name == "digits":
+        elif one.name == DIGITS:
             text, shift, side = f"{one.difference:+.2f}", (0, 6), "center"
         axes.annotate(text, place, shift, textcoords="offset points", fontsize=7, ha=side, path_effects=figures.OUTLINE)
     axes.plot([], [], "s", color=figures.gain_color(0, False), markersize=6, label="boards")

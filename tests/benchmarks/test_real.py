@@ -51,7 +51,8 @@ def test_fundus_photographs_are_cropped_to_the_disc_and_copies_are_left_out(tmp_
     tree = subprocess.check_output(["git", "-C", str(clone), "rev-parse", "HEAD:grading"]).decode().strip()
     # Copies of one class, of which one stays, and copies of two classes, of which none does.
     monkeypatch.setattr(idrid, "COPIES", {"train_IDRiD_0": "test_IDRiD_0", "train_IDRiD_1": "test_IDRiD_3"})
-    idrid.build(Archive("", "grading", tree).open(clone), tmp_path / "out", size=64, target="referable")
+    opened = Archive("", "grading", tree).open(clone)
+    idrid.build(opened, tmp_path / "out", size=64, target="referable")
     table = table_reader.read(tmp_path / "out" / "labels.csv").columns
     kept = [f"train_IDRiD_{number}.jpg" for number in (2, 3, 4)]
     kept += [f"test_IDRiD_{number}.jpg" for number in (0, 1, 2, 4)]
@@ -60,6 +61,13 @@ def test_fundus_photographs_are_cropped_to_the_disc_and_copies_are_left_out(tmp_
     bright = picture.max(axis=2) > 100
     assert picture.shape == (64, 64, 3) and 0.6 < bright.mean() < 0.79  # a disc fills pi / 4 of its square
     assert abs(picture[32, 32].astype(int) - (40, 90, 200)).max() < 16  # blue, green and red are where they were
+    # What is there in the right size stays, and another size is made anew.
+    files = sorted((tmp_path / "out" / "images").iterdir())
+    before = [file.stat().st_mtime_ns for file in files]
+    idrid.build(opened, tmp_path / "out", size=64, target="referable")
+    assert before == [file.stat().st_mtime_ns for file in files]
+    idrid.build(opened, tmp_path / "out", size=48, target="referable")
+    assert {cv2.imread(str(file)).shape for file in files} == {(48, 48, 3)}
 
 
 @pytest.mark.parametrize(("keep", "kept"), [(1, 1), (0, 4)])
