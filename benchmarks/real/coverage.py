@@ -10,10 +10,10 @@ the chance is a sum over positions. It says what a perfect network could see, no
 import argparse
 import pathlib
 
-import matplotlib.pyplot as plt
 import numpy as np
 
-from stochconv_jax.visualization import window_chance
+from stochconv_jax.visualization import figures, window_chance
+from stochconv_jax.visualization.suitability import PASSES
 
 WINDOW = 225  # side in pixels, of a stem with 112x112 outputs
 DETAILS = (8, 16, 32, 64, 128, 200)
@@ -27,27 +27,29 @@ def chance(image: int, detail: int, windows: int) -> float:
 
 
 def table(filters: int) -> list[tuple[int, int, list[float]]]:
-    """Returns (image, passes, chances by detail) for each image and 1, 4 and 16 passes of windows."""
+    """Returns (image, passes, chances by detail) for each image and each number of passes of windows."""
     return [
         (image, passes, [chance(image, detail, filters * passes) for detail in DETAILS])
         for image in IMAGES
-        for passes in (1, 4, 16)
+        for passes in PASSES
     ]
 
 
-def draw(file: pathlib.Path) -> None:
+@figures.styled
+def draw():
     """Draws the chance against the number of windows, for each size of image, for details of 32 pixels."""
-    figure, axes = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
+    figure, ((axes,),) = figures.grid(1, 1, 3.8)
     numbers = 2 ** np.arange(10)
-    for image, style in zip(IMAGES, ("-", "--", "-.", ":")):
-        axes.plot(numbers, [chance(image, 32, number) for number in numbers], style, label=f"{image}x{image}")
+    for image, style, color in zip(IMAGES, figures.LINES, figures.COLORS):
+        chances = [chance(image, 32, number) for number in numbers]
+        axes.plot(numbers, chances, linestyle=style, color=color, label=f"{image}x{image}")
     axes.set_xscale("log", base=2)
     axes.set_xticks(numbers, [str(number) for number in numbers])
     axes.set(xlabel="different windows of an image, over all passes", ylabel="chance that one shows the detail")
     axes.set_ylim(0, 1.02)
     axes.grid(alpha=0.3)
     axes.legend(title=f"image; detail 32x32, window {WINDOW}x{WINDOW}", fontsize=8, title_fontsize=8)
-    figure.savefig(file, dpi=150)
+    return figure
 
 
 if __name__ == "__main__":
@@ -60,4 +62,4 @@ if __name__ == "__main__":
     for image, passes, chances in table(options.filters):
         print(f"| {image}x{image} | {passes} | {' | '.join(f'{value:.3f}' for value in chances)} |")
     if options.figure:
-        draw(options.figure)
+        figures.save(draw(), options.figure)

@@ -23,7 +23,7 @@ for some hundred images and for weights such as those of benchmarks/real/lite_we
 ROC AUC after 1, 2, ... 16 draws of windows.
 
 Cost: 30 epochs for each of 11 variants, 5 folds and 3 seeds, where all folds come before the next seed. The sweep was
-not run completely.
+not run completely. docs/when-windows-help.md has the results of a part of it.
 """
 
 from typing import Any
