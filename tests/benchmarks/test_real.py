@@ -1,12 +1,7 @@
-"""Builders of image folders from public archives, weights of another package, and the probe of frozen features."""
+"""Builders of image folders from public archives, and the probe of frozen features."""
 
-import collections
-import io
-import pickle
-import struct
 import subprocess
 import sys
-import types
 
 import cv2
 import numpy as np
@@ -16,9 +11,6 @@ from benchmarks.real import confounds, coverage, deeppcb, idrid, probe
 from benchmarks.real.archive import Archive
 from stochconv_jax.data import table_reader
 from tests.benchmarks.boards import board_archive, board_place, commit, jpeg
-
-pytest.importorskip("safetensors", reason="safetensors is not installed: pip install safetensors")
-from benchmarks.real import lite_weights
 
 
 def test_an_archive_is_refused_unless_its_files_are_those_expected(tmp_path):
@@ -139,76 +131,6 @@ def test_a_board_is_shrunk_and_a_copy_is_left_out(tmp_path, piece):
 def test_an_impossible_layout_is_refused(layout, message):
     with pytest.raises(ValueError, match=message):
         deeppcb.Layout(**layout)
-
-
-def state_dict(tensors, monkeypatch, function="_rebuild_tensor_v2"):
-    """Returns {name: (array, shape, strides in elements)} as PyTorch wrote a state_dict before version 1.6."""
-
-    def rebuild(*_):
-        pass
-
-    class Storage:
-        pass
-
-    rebuild.__module__, rebuild.__qualname__ = "torch._utils", function
-    Storage.__module__, Storage.__qualname__ = "torch", "FloatStorage"
-    modules = {"torch": types.ModuleType("torch"), "torch._utils": types.ModuleType("torch._utils")}
-    modules["torch"].FloatStorage = Storage
-    setattr(modules["torch._utils"], function, rebuild)
-
-    class Reference:
-        def __init__(self, key, number):
-            self.about = ("storage", Storage, key, "cpu", number, None)
-
-    class Tensor:
-        def __init__(self, *arguments):
-            self.arguments = arguments
-
-        def __reduce__(self):
-            return rebuild, self.arguments
-
-    class Pickler(pickle.Pickler):
-        def persistent_id(self, value):
-            return value.about if isinstance(value, Reference) else None
-
-    file, content = io.BytesIO(), collections.OrderedDict()
-    for name, (array, shape, strides) in tensors.items():
-        content[name] = Tensor(Reference(name, array.size), 0, shape, strides, False, collections.OrderedDict())
-    with monkeypatch.context() as patched:
-        for name, module in modules.items():
-            patched.setitem(sys.modules, name, module)
-        for value in (0x1950A86A20F9469CFC6C, 1001, {}, content, list(tensors)):
-            Pickler(file, protocol=2).dump(value)
-    for array, _, _ in tensors.values():
-        file.write(struct.pack("<q", array.size) + array.astype("<f4").tobytes())
-    return file.getvalue()
-
-
-def test_tensors_are_views_of_their_storages_and_nothing_in_a_pickle_is_run(monkeypatch):
-    values = np.arange(6, dtype=np.float32)
-    data = state_dict({"plain": (values, (2, 3), (3, 1)), "turned": (values, (3, 2), (1, 3))}, monkeypatch)
-    found = lite_weights.read_state_dict(data)
-    np.testing.assert_array_equal(found["plain"], values.reshape(2, 3))
-    np.testing.assert_array_equal(found["turned"], values.reshape(2, 3).T)
-    with pytest.raises(ValueError, match="a tensor reaches beyond its storage"):
-        lite_weights.read_state_dict(state_dict({"long": (values, (3, 3), (3, 1))}, monkeypatch))
-    with pytest.raises(pickle.UnpicklingError, match=r"the file wants to use torch\._utils\._rebuild_parameter"):
-        other = state_dict({"plain": (values, (6,), (1,))}, monkeypatch, function="_rebuild_parameter")
-        lite_weights.read_state_dict(other)
-
-
-@pytest.mark.parametrize(
-    "name, expected",
-    [
-        ("_conv_stem.weight", "conv_stem.weight"),
-        ("_bn1.running_var", "bn2.running_var"),
-        ("_blocks.0._project_conv.weight", "blocks.0.0.conv_pw.weight"),
-        ("_blocks.2._expand_conv.weight", "blocks.1.1.conv_pw.weight"),
-        ("_blocks.15._bn2.bias", "blocks.6.0.bn3.bias"),
-    ],
-)
-def test_arrays_get_the_names_of_timm(name, expected):
-    assert lite_weights.timm_name(name) == expected
 
 
 def test_the_probe_finds_a_feature_and_its_interval_covers_no_difference():
