@@ -216,15 +216,19 @@ def config_of(name: str, options: argparse.Namespace) -> ConfigDict:
 
 def table(areas: Mapping[str, compare.Areas]) -> str:
     """Returns the areas of the rivals, and their differences from the larger thumbnail and from uniform crops."""
+    one_pass = {name: {run: found[:1] for run, found in runs.items()} for name, runs in areas.items()}
+    larger, uniform, *_ = RIVALS
     lines = [
-        "| rival | folds | AUC, 1 pass | all passes | minus larger thumbnail | minus uniform |",
-        "| --- " * 6 + "|",
+        "| rival | folds | AUC, 1 pass | all passes | 1 pass minus larger thumbnail | all passes minus it | "
+        "all passes minus uniform |",
+        "| --- " * 7 + "|",
     ]
     for name in (name for name in RIVALS if areas[name]):
         runs = areas[name].values()
-        first, last = (np.mean([run[index] for run in runs]) for index in (0, -1))
-        compared = [compare.difference(areas[name], areas[to]) if name != to else "" for to in RIVALS[:2]]
-        lines.append(f"| {name} | {len(runs)} | {first:.3f} | {last:.3f} | {' | '.join(compared)} |")
+        cells = [f"{np.mean([run[index] for run in runs]):.3f}" for index in (0, -1)]
+        for to, of in ((larger, one_pass), (larger, areas), (uniform, areas)):
+            cells.append(compare.difference(of[name], of[to]) if name not in (to, larger) else "")
+        lines.append(f"| {name} | {len(runs)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

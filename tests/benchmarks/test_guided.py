@@ -82,6 +82,20 @@ def test_images_of_a_block_differ_at_the_defect(tmp_path):
     assert found.shape == (4, 320, 320, 1) and all((one == expected).all() for one in found)
 
 
+def test_the_table_compares_one_pass_and_all_passes_on_equal_folds():
+    random = np.random.default_rng(0)
+    areas = {name: {f"0_{fold}": random.random(8) for fold in range(1, 6)} for name in guided.RIVALS}
+    areas["larger_thumbnail"] = {run: found[:1] for run, found in areas["larger_thumbnail"].items()}
+    rows = {line.split(" | ")[0][2:]: line.split(" | ")[1:] for line in guided.table(areas).splitlines()}
+    found, larger, uniform = (
+        np.array(list(areas[name].values())) for name in ("guided", "larger_thumbnail", "uniform")
+    )
+    expected = [found[:, 0].mean(), found[:, -1].mean()]
+    expected += [(found[:, index] - larger[:, 0]).mean() for index in (0, -1)]
+    expected.append((found - uniform)[:, -1].mean())
+    np.testing.assert_allclose([float(cell.split()[0]) for cell in rows["guided"][1:]], expected, atol=6e-4)
+
+
 @pytest.mark.slow
 def test_each_rival_leaves_its_folds_and_what_is_made_stays(tmp_path, capsys):
     arguments = [str(boards(tmp_path / "boards", count=50)), str(tmp_path / "out"), "--epochs=1", "--passes=2"]
