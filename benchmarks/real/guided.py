@@ -106,12 +106,10 @@ class Rival:
 
     def __init__(self, name: str, options: argparse.Namespace):
         self.name, self.crops, self.config = name, options.crops, config_of(name, options)
-        everything = sources.FolderSource.from_csv(self.config.data.path, self.config.data.labels, num_classes=2)
-        sizes = {"thumbnail": tuple(self.config.data.thumbnail_size), "image": (SIDE, SIDE)}
-        self.images = finetune.Images(everything, sizes)
-        if name == "oracle":
-            self.images.pixels["different"] = jax.device_put(differences(everything))
-        self.steps = int(len(everything) * (finetune.FOLDS - 1) / finetune.FOLDS) // self.config.batch_size
+        self.images = read(
+            options.folder, self.config.data.thumbnail_size[0], whole="windows" in self.config.model.branches
+        )
+        self.steps = int(len(self.images.row) * (finetune.FOLDS - 1) / finetune.FOLDS) // self.config.batch_size
         self.experiment = Experiment(self.config, steps_per_epoch=float(self.steps), class_weights=())
         self.model, self.optimizer = self.experiment.model, self.experiment.optimizer
         self.train_step = jax.jit(self._train_step, donate_argnums=0)
@@ -187,6 +185,17 @@ class Rival:
     def batches(self, source: sources.Source, order: np.ndarray, size: int, key=None) -> Iterator[dict]:
         """See `finetune.batches`."""
         return finetune.batches(self.images, source, order, size, key)
+
+
+@functools.lru_cache
+def read(folder: pathlib.Path, thumbnail: int, *, whole: bool) -> finetune.Images:
+    """Returns the thumbnails, and if `whole` also the 'image's and their 'different' pixels. Rivals share them."""
+    source = sources.FolderSource.from_csv(folder / "images", folder / "labels.csv", num_classes=2)
+    sizes = {"thumbnail": (thumbnail, thumbnail)} | ({"image": (SIDE, SIDE)} if whole else {})
+    images = finetune.Images(source, sizes)
+    if whole:
+        images.pixels["different"] = jax.device_put(differences(source))
+    return images
 
 
 def differences(source: sources.Source) -> np.ndarray:
