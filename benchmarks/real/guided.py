@@ -10,7 +10,7 @@ dense layer follows.
     uniform           crops at places that are drawn uniformly
     guided            at places drawn from a density that a small network computes from the thumbnail
     oracle            at places drawn in proportion to the pixels in which an image differs from the other of its block
-    larger_thumbnail  no crops, but a thumbnail of the same cost as all of these
+    larger_thumbnail  no crops, but a thumbnail that costs as much as one pass of `uniform`
 
 The oracle knows where the defects are, which no network does: it shows how much places matter. The guided density is
 learnt by attention sampling (Katharopoulos and Fleuret, "Processing Megapixel Images with Deep Attention-Sampling
@@ -55,7 +55,7 @@ class Guide(nn.Module):
 
     @nn.compact
     def __call__(self, thumbnail: jax.Array) -> jax.Array:
-        x = thumbnail / 127.5 - 1
+        x = jnp.asarray(thumbnail, jnp.float32) / 127.5 - 1
         for features in (16, 32, 32):
             x = nn.relu(nn.GroupNorm(4)(nn.Conv(features, (3, 3), 2)(x)))
         x = nn.Conv(1, (3, 3), kernel_init=nn.initializers.zeros)(x)
@@ -153,12 +153,15 @@ class Rival:
         return logits[:, 0], updated.get("batch_stats", variables["batch_stats"]), entropy
 
     def _train_step(self, variables: dict, moments: optax.OptState, batch: Mapping, key: jax.Array):
+        labels = batch["label"].astype(jnp.float32)
+
         def loss(params):
             logits, stats, entropy = self.forward(variables | {"params": params}, batch, key, train=True)
-            return optax.sigmoid_binary_cross_entropy(logits, batch["label"]).mean() - ENTROPY * entropy, stats
+            return optax.sigmoid_binary_cross_entropy(logits, labels).mean() - ENTROPY * entropy, stats
 
         (value, stats), gradient = jax.value_and_grad(loss, has_aux=True)(variables["params"])
-        updates, moments = self.optimizer.update(gradient, moments, variables["params"])
+        with jax.numpy_dtype_promotion("standard"):  # optax multiplies floats by its integer step count
+            updates, moments = self.optimizer.update(gradient, moments, variables["params"])
         return {"params": optax.apply_updates(variables["params"], updates), "batch_stats": stats}, moments, value
 
     def run(self, repeat: int, fold: int) -> dict[str, np.ndarray]:
