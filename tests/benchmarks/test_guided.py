@@ -1,5 +1,7 @@
 """Guided crops lie where their density says, its gradient is that of the expectation, the oracle knows the defects."""
 
+import argparse
+
 import cv2
 import jax
 import jax.numpy as jnp
@@ -80,6 +82,23 @@ def test_images_of_a_block_differ_at_the_defect(tmp_path):
     expected = np.zeros((320, 320, 1), np.uint8)
     expected[100:120, 200:220] = 1
     assert found.shape == (4, 320, 320, 1) and all((one == expected).all() for one in found)
+
+
+@pytest.mark.slow
+def test_what_crops_show_trains_the_guide(tmp_path):
+    """The entropy is not part of the logits, so that their gradient comes through the crops that were drawn."""
+    options = argparse.Namespace(folder=boards(tmp_path / "boards", count=50), crops=2, epochs=1, passes=1)
+    rival = guided.Rival("guided", options)
+    source = sources.FolderSource.from_csv(options.folder / "images", options.folder / "labels.csv", num_classes=2)
+    variables, batch = rival.start(0), next(rival.batches(source, np.arange(8), 8))
+
+    def logits(guide):
+        changed = variables | {"params": variables["params"] | {"guide": guide}}
+        return rival.forward(changed, batch, jax.random.key(0), train=True)[0]
+
+    with jax.set_mesh(rival.experiment.mesh):
+        slopes = jax.jit(jax.grad(lambda guide: logits(guide)[0]))(variables["params"]["guide"])
+    assert max(np.abs(slope).max() for slope in jax.tree.leaves(slopes)) > 1e-6
 
 
 def test_the_table_compares_one_pass_and_all_passes_on_equal_folds():

@@ -64,9 +64,10 @@ def test_fundus_photographs_are_cropped_to_the_disc_and_copies_are_left_out(tmp_
 
 @pytest.mark.parametrize(("keep", "kept"), [(1, 1), (0, 4)])
 @pytest.mark.parametrize("defective", [1, 3])
-def test_twins_of_boards_differ_in_the_kept_defects_alone(tmp_path, keep, kept, defective):
+def test_twins_of_boards_differ_in_the_kept_defects_alone(tmp_path, capsys, keep, kept, defective):
     archive = board_archive(tmp_path / "clone", [board_place(number, defects=4) for number in range(4)])
     deeppcb.build(archive, tmp_path / "out", deeppcb.Layout(grid=2, keep=keep, defective=defective))
+    assert f"defects in an image of class 1: {kept * defective:.1f} on average" in capsys.readouterr().out
     table = table_reader.read(tmp_path / "out" / "labels.csv").columns
     assert (
         table["target"] == list("01") * 4
