@@ -70,7 +70,7 @@ class Digits(Cell):
     detail: int
     copies: int
     number: ClassVar[int] = 1200
-    settings: ClassVar[Mapping[str, Any]] = {"data.group_by": "pool", "num_epochs": 10}
+    settings: ClassVar[Mapping[str, Any]] = {"data.group_by": "pool", "num_epochs": 10, "sweep.seeds": (0, 1, 2, 3, 4)}
 
     @property
     def decides(self) -> Detail:
