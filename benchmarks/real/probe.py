@@ -182,14 +182,14 @@ def main() -> None:
             np.savez(file, **measured)
     with np.load(options.features) as file:
         table = dict(rows(dict(file), options.passes))
-    areas = {name: cross_validate(features, source.labels, options.repeats) for name, features in table.items()}
+    reference = cross_validate(table[options.reference], source.labels, options.repeats)
     print(f"{len(source)} images, {int(source.labels.sum())} of class 1; {options.repeats} times {FOLDS} folds\n")
     print(f"| features | million multiply-adds | AUC | minus {options.reference} |\n| --- | --- | --- | --- |")
-    for name, values in areas.items():
-        difference = values - areas[options.reference]
-        low, high = interval(difference)
-        compared = f"{difference.mean():+.3f} [{low:+.3f}, {high:+.3f}]"
-        print(f"| {name} | {cost(name):,.0f} | {values.mean():.3f} | {compared} |")
+    for name, features in table.items():
+        areas = cross_validate(features, source.labels, options.repeats)
+        low, high = interval(areas - reference)
+        compared = f"{(areas - reference).mean():+.3f} [{low:+.3f}, {high:+.3f}]"
+        print(f"| {name} | {cost(name):,.0f} | {areas.mean():.3f} | {compared} |", flush=True)
 
 
 if __name__ == "__main__":
