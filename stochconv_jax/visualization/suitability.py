@@ -110,17 +110,17 @@ def _on_map(
 
 # docs/when-windows-help.md has the sources. Boards from which no network learnt are left out.
 OF_THE_MAPS = (
-    _on_map(DIGITS, 640, 32, Detail(8, 256), 0.038, -0.057, 0.159),
-    _on_map(DIGITS, 640, 32, Detail(8, 1024), 0.379, 0.238, 0.504, significant=True),
-    _on_map(DIGITS, 320, 32, Detail(8, 16), -0.139, -0.281, -0.009),
-    _on_map(DIGITS, 320, 32, Detail(8, 64), -0.240, -0.301, -0.168, significant=True),
-    _on_map(DIGITS, 320, 32, Detail(8, 256), -0.002, -0.133, 0.153),
-    _on_map(DIGITS, 160, 32, Detail(8, 4), -0.127, -0.240, -0.023),
-    _on_map(DIGITS, 160, 32, Detail(8, 16), -0.216, -0.295, -0.124, significant=True),
-    _on_map(DIGITS, 160, 32, Detail(8, 64), -0.024, -0.105, 0.055),
-    _on_map(DIGITS, 160, 32, Detail(16, 1), -0.158, -0.261, -0.054),
-    _on_map(DIGITS, 160, 32, Detail(16, 4), -0.253, -0.332, -0.162, significant=True),
-    _on_map(DIGITS, 160, 32, Detail(16, 16), -0.277, -0.362, -0.206, significant=True),
+    _on_map(DIGITS, 640, 32, Detail(8, 256), 0.037, -0.043, 0.129),
+    _on_map(DIGITS, 640, 32, Detail(8, 1024), 0.335, 0.226, 0.442, significant=True),
+    _on_map(DIGITS, 320, 32, Detail(8, 16), -0.161, -0.255, -0.071, significant=True),
+    _on_map(DIGITS, 320, 32, Detail(8, 64), -0.227, -0.298, -0.144, significant=True),
+    _on_map(DIGITS, 320, 32, Detail(8, 256), 0.010, -0.093, 0.108),
+    _on_map(DIGITS, 160, 32, Detail(8, 4), -0.147, -0.232, -0.065, significant=True),
+    _on_map(DIGITS, 160, 32, Detail(8, 16), -0.198, -0.292, -0.108, significant=True),
+    _on_map(DIGITS, 160, 32, Detail(8, 64), -0.040, -0.106, 0.027),
+    _on_map(DIGITS, 160, 32, Detail(16, 1), -0.118, -0.206, -0.032, significant=True),
+    _on_map(DIGITS, 160, 32, Detail(16, 4), -0.262, -0.346, -0.186, significant=True),
+    _on_map(DIGITS, 160, 32, Detail(16, 16), -0.281, -0.342, -0.221, significant=True),
     _on_map(PIECES, 176, 64, Detail(32, 1.4), -0.138, -0.176, -0.102, significant=True),
     _on_map(PIECES, 160, 64, Detail(16, 2.9), -0.102, -0.162, -0.046, significant=True),
 )
