@@ -88,7 +88,7 @@ def test_the_details_in_windows_are_those_of_drawn_windows():
 def test_the_text_has_the_sizes_and_the_nearest_measured_data():
     text = suitability.describe(RETINA, Detail(16, 10))
     assert "A detail of 16 pixels has 3.5 in the thumbnail, and 4.9 in one at the cost of both branches" in text
-    assert "0.66 in 1, 0.89 in 4, 0.97 in 16" in text and "retina, -0.006" in text
+    assert "0.66 in 1, 0.89 in 4, 0.97 in 16" in text and "retina, -0.005" in text
     boards = suitability.Windows((320, 320), (112, 112), (113, 113), 8)
     assert "boards, -0.070 [-0.128, -0.001]" in suitability.describe(boards, Detail(16, 6.7))
     assert "With 10 in an image (--config.show.places), the windows of a pass contain 14 on average" in text
