@@ -39,32 +39,39 @@ def test_memory_used_again_is_not_fetched_again():
 
 
 LARGE = """
-import mmap, sys, time
+import ctypes, mmap, sys, time
 from stochconv_jax.runtime import host_memory
 assert host_memory.keep_freed(int(sys.argv[1]))
+library = ctypes.CDLL(None)
+library.mallinfo2.restype = host_memory.Mallinfo2
 size = 100_000_000
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * mmap.PAGESIZE
-blocks = [b"x" * size for _ in range(4)]
-del blocks
-small = []
-for _ in range(4):
-    block = b"x" * size
-    del block
-    small.append(b"y" * 1_000_000)  # in the freed block, into which the next one then does not fit
+blocks = [b"x" * count for _ in range(4) for count in (size, 1_000_000)]
+del blocks[::2]  # leaves holes between the small blocks
 while sys.argv[2] == "wait" and resident() > size:
     time.sleep(0.1)
-print(resident())
+resident_bytes, mapped_before = resident(), library.mallinfo2().hblks
+block = b"x" * (2 * size)  # fits into no hole
+print(resident_bytes, library.mallinfo2().hblks - mapped_before)
 """
 
 
-def resident(largest_heap, wait):
-    """Returns the bytes in memory after 400 MB were used and freed. `wait`: once they are fewer than 100 MB."""
+def large(largest_heap, wait):
+    """Returns the bytes in memory after 400 MB were freed, and the number of mappings that a block of 200 MB takes.
+
+    `wait`: measures once fewer than 100 MB are in memory.
+    """
     arguments = [sys.executable, "-c", LARGE, str(largest_heap), wait]
-    return int(subprocess.run(arguments, stdout=subprocess.PIPE, text=True, check=True, timeout=120).stdout)
+    done = subprocess.run(arguments, stdout=subprocess.PIPE, text=True, check=True, timeout=120)
+    return map(int, done.stdout.split())
 
 
 @of_glibc
 def test_a_large_heap_is_returned():
-    assert resident(2**40, "at once") > 400_000_000
-    assert resident(50_000_000, "wait") < 100_000_000
+    resident, mappings = large(2**40, "at once")
+    assert resident > 400_000_000
+    assert mappings == 0
+    resident, mappings = large(50_000_000, "wait")
+    assert resident < 100_000_000
+    assert mappings == 1
