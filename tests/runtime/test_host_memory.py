@@ -19,9 +19,9 @@ if sys.argv[1] == "keep":
     assert host_memory.keep_freed()
 size = 100_000_000  # a variable: Python would compute a product of constants at compile time
 def faults():
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    before = resource.getrusage(resource.RUSAGE_THREAD).ru_minflt
     b"x" * size
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_minflt - before
 print(faults(), faults())
 """
 
