@@ -31,7 +31,7 @@ def keep_freed(largest_heap: int = LARGEST_HEAP) -> bool:
     microseconds to milliseconds before it frees those of the previous step (seen with jax 0.12.0). A small block in a
     freed large one makes the next large one grow the heap too. Therefore, once the heap has more than `largest_heap`
     bytes, freed memory is returned to the system again: large blocks at once, and holes in the heap every second. In a
-    step that needs 12 GiB, this takes up to half of the time. Without glibc 2.33 or later nothing is done.
+    step that needs 12 GiB, this takes half of the time or more. Without glibc 2.33 or later nothing is done.
     """
     if platform.libc_ver()[0] != "glibc" or not hasattr(ctypes.CDLL(None), "mallinfo2"):
         return False
