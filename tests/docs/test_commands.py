@@ -26,7 +26,7 @@ NOT_RUN = {
     r"python -m benchmarks\.real\.(finetune|compare)": "need them and a GPU; tests/benchmarks/test_finetune.py",
     r"python -m benchmarks\.real\.detail_map": "trains for hours; tests/benchmarks/test_detail_map.py",
     r"python -m benchmarks\.real\.guided": "needs images of boards; tests/benchmarks/test_guided.py",
-    r"python -m benchmarks\.real\.(deeppcb|confounds)": "needs a clone of the boards; tests/benchmarks/test_real.py",
+    r"python -m benchmarks\.real\.(deeppcb|idrid|confounds)": "needs a clone of images; tests/benchmarks/test_real.py",
     r"python main\.py .*boards/images": "needs those boards; tests/test_ablations.py",
     r"python main\.py .*ablations/real\.py": "needs those weights; tests/test_ablations.py",
     r"python main\.py --mode=report --workdir=runs/(rivals|boards|retina|isic|digits)": "the report on them",
