@@ -27,7 +27,7 @@ def keep_freed(largest_heap: int = LARGEST_HEAP) -> bool:
     zeroed. That takes more than a quarter of a step, and of the time to read an image of 1024x1024. The price: memory
     stays at its maximum.
 
-    A process can take two or three times the memory of its step. In some steps, XLA allocates the temporaries some
+    A process can take two or three times the memory of its step. In many steps, XLA allocates the temporaries some
     microseconds to milliseconds before it frees those of the previous step (seen with jax 0.12.0). A small block in a
     freed large one makes the next large one grow the heap too. Therefore, once the heap has more than `largest_heap`
     bytes, freed memory is returned to the system again: large blocks at once, and holes in the heap every second. In a
